@@ -1,0 +1,69 @@
+"""Progress that reads well on a terminal (one live line) and in a file (a plain line now and then)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Progress:
+    """Counts work towards a known total and shows rate and remaining time on standard error.
+
+    On a terminal it is a live bar; otherwise one plain line every `interval` seconds and one at the end.
+    """
+
+    def __init__(self, label: str, total: int, unit: str, done: int = 0, interval: float = 10.0) -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.done = self.start_done = done
+        self.started = self.last_line = time.monotonic()
+        self.interval = interval
+        self.bar = None
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", unit_scale=True)
+
+    def advance(self, amount: int) -> None:
+        """Adds finished work."""
+        self.done += amount
+        if self.bar is not None:
+            self.bar.update(amount)
+        elif time.monotonic() - self.last_line >= self.interval:
+            self._print()
+
+    def _print(self) -> None:
+        self.last_line = time.monotonic()
+        elapsed = max(self.last_line - self.started, 1e-9)
+        rate = (self.done - self.start_done) / elapsed
+        left = (self.total - self.done) / rate if rate > 0 else float("inf")
+        eta = "" if self.done >= self.total else f", {duration(left)} left"
+        print(
+            f"{self.label}: {self.done:,}/{self.total:,} {self.unit} ({rate:,.0f}/s{eta})",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif kind is None:
+            self._print()
+
+
+def duration(seconds: float) -> str:
+    """`75` → `1m15s`; the two largest units."""
+    if seconds == float("inf"):
+        return "unknown time"
+    whole = round(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days}d{hours:02}h"
+    if hours:
+        return f"{hours}h{minutes:02}m"
+    return f"{minutes}m{whole % 60:02}s" if minutes else f"{whole}s"
