@@ -1,0 +1,44 @@
+"""Run by torchrun: gradients of effective batches at this world size, for several micro-batch sizes.
+
+usage: gradient_worker.py WORLD_DIR OUT.pt ZERO_STAGE DROPOUT STEP MICRO [MICRO ...]
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.tiny import make_config
+from translit_scale.train.launch import start_rank
+
+
+def main() -> None:
+    world, out, stage, dropout, t, *micros = sys.argv[1:]
+    rank = start_rank()
+    from deepspeed.utils import safe_get_full_grad
+
+    from translit_scale.train.loop import build_training
+
+    config = make_config(Path(world), model__dropout=float(dropout))
+    results = {}
+    for micro in micros:
+        ds_config = Path(f"{out}.{micro}.json")
+        ds_config.write_text(
+            json.dumps({"train_micro_batch_size_per_gpu": int(micro), "zero_optimization": {"stage": int(stage)}})
+        )
+        training = build_training(config, ds_config, rank)
+        result = training.step.accumulate(int(t), training.stream.step(int(t)))
+        gradients = {
+            name.removeprefix("lm."): safe_get_full_grad(p) for name, p in training.engine.module.named_parameters()
+        }
+        micro_batches = training.hardware.deal.micro_batches
+        results[micro_batches] = (gradients, result.losses, result.contrastive)
+    if rank.is_first:
+        torch.save(results, out)
+
+
+if __name__ == "__main__":
+    main()

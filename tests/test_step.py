@@ -1,0 +1,162 @@
+"""The step is a function of (pairs, weights, seed): against a naive reference and over ranks × micro-batches."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM
+
+from tests import naive
+from tests.tiny import make_config
+from translit_scale.errors import NumericError
+from translit_scale.train.launch import Rank, start_rank
+from translit_scale.train.loop import Training, build_training
+
+Gradients = dict[str, torch.Tensor]
+STEP = 3
+
+
+@pytest.fixture(scope="module")
+def rank() -> Rank:
+    """A world of one, in this process."""
+    return start_rank()
+
+
+@pytest.fixture
+def training(tiny_world: Path, tmp_path: Path, rank: Rank) -> Callable[..., Training]:
+    """Builds a training of the tiny world in this process."""
+
+    def build(micro: int, stage: int = 2, **changes: Any) -> Training:
+        ds_config = tmp_path / "ds.json"
+        ds_config.write_text(
+            json.dumps({"train_micro_batch_size_per_gpu": micro, "zero_optimization": {"stage": stage}})
+        )
+        return build_training(make_config(tiny_world, **changes), ds_config, rank)
+
+    return build
+
+
+def gradients_of(training: Training) -> Gradients:
+    from deepspeed.utils import safe_get_full_grad
+
+    return {n.removeprefix("lm."): safe_get_full_grad(p) for n, p in training.engine.module.named_parameters()}
+
+
+def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
+    """Gradient of step STEP's batch by tests/naive.py, from the same weights."""
+    config, stream = training.config, training.stream
+    trained = training.engine.module.lm
+    model = AutoModelForMaskedLM.from_config(copy.deepcopy(trained.config))
+    model.set_attn_implementation("eager")
+    model.load_state_dict(trained.state_dict())
+    batch = stream.order.batch(STEP * config.train.batch_pairs, config.train.batch_pairs)
+    pairs, _ = stream._masked_pairs(batch)
+    v = stream.vocabulary
+    losses = naive.losses(model, pairs, 2, v.bos_id, v.eos_id, training.tokenizer.pad_token_id)
+    total = losses["mlm_orig"] + losses["mlm_latn"] + 0.7 * losses["tcm"] + 1.3 * losses["tlm"]
+    total.backward()
+    values = {name: loss.item() for name, loss in losses.items()} | {"total": total.item()}
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, values
+
+
+def relative_difference(found: Gradients, expected: Gradients) -> float:
+    assert found.keys() == expected.keys()
+    difference = sum(float((found[name] - expected[name]).square().sum()) for name in expected)
+    return (difference / sum(float(g.square().sum()) for g in expected.values())) ** 0.5
+
+
+@pytest.mark.parametrize("micro", [12, 3, 5])
+def test_gradient_of_one_rank_equals_naive_padded_reference(training: Callable[..., Training], micro: int) -> None:
+    run = training(micro)
+    expected, losses = naive_gradients(run)
+    result = run.step.accumulate(STEP, run.stream.step(STEP))
+    assert relative_difference(gradients_of(run), expected) < 1e-5
+    assert result.losses == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_gradient_does_not_depend_on_ranks_and_micro_batches(
+    stage: int, tiny_world: Path, tmp_path: Path, torchrun: Any, training: Callable[..., Training]
+) -> None:
+    expected, _ = naive_gradients(training(12))
+    seen = {}
+    for world_size in (1, 2):
+        out = tmp_path / f"{world_size}.pt"
+        torchrun(world_size, "tests/gradient_worker.py", tiny_world, out, stage, 0.0, STEP, 12, 3)
+        for micro_batches, (gradients, losses, contrastive) in torch.load(out).items():
+            assert relative_difference(gradients, expected) < 1e-5, (world_size, micro_batches)
+            seen[world_size, micro_batches] = losses | contrastive
+    assert seen.keys() == {(1, 1), (1, 4), (2, 1), (2, 2)}
+    for values in seen.values():
+        assert values == pytest.approx(seen[1, 1], rel=1e-5)
+
+
+def test_cached_gradient_is_exact_with_dropout(training: Callable[..., Training]) -> None:
+    """K = 4 with dropout equals one graph over the same four forwards."""
+    run = training(3, model__dropout=0.2)
+    batch = run.stream.step(STEP)
+    encoder, step = run.engine.module, run.step
+    passed = []
+    for k, micro in enumerate(batch.micro):
+        step._seed_dropout(STEP, k)
+        passed.append(encoder(micro))
+    counts = torch.tensor([m.masked for m in batch.micro]).sum(0)
+    rows = torch.cat([p.rows for p in passed])
+    partner = torch.cat([torch.arange(len(p.rows)).roll(len(p.rows) // 2) + 6 * k for k, p in enumerate(passed)])
+    logits = (rows @ rows.T).fill_diagonal_(float("-inf"))
+    token_losses = sum(p.loss_sums for p in passed) / counts
+    total = token_losses @ torch.tensor([1, 1, 1.3]) + 0.7 * torch.nn.functional.cross_entropy(logits, partner)
+    parameters = {n.removeprefix("lm."): p for n, p in encoder.named_parameters()}
+    expected = dict(zip(parameters, torch.autograd.grad(total, list(parameters.values())), strict=True))
+    result = step.accumulate(STEP, batch)
+    assert result.losses["total"] == pytest.approx(total.item(), rel=1e-5)
+    assert relative_difference(gradients_of(run), expected) < 1e-5
+
+
+def test_dropout_that_is_not_replayed_is_noticed(training: Callable[..., Training]) -> None:
+    run = training(3, model__dropout=0.2)
+    run.step._seed_dropout = lambda *_: None  # type: ignore[method-assign]
+    with pytest.raises(NumericError, match="embedding pass"):
+        run.step.accumulate(STEP, run.stream.step(STEP))
+
+
+def test_loss_that_is_not_finite_stops(training: Callable[..., Training]) -> None:
+    run = training(12)
+    with torch.no_grad():
+        run.engine.module.lm.lm_head.dense.weight.fill_(float("nan"))
+    with pytest.raises(NumericError, match=r"step 3: the loss is not finite \(mlm_orig nan"):
+        run.step.accumulate(STEP, run.stream.step(STEP))
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"objectives__second": "copy", "objectives__tcm__weight": 0, "objectives__tlm_weight": 0}, set()),
+        ({"objectives__tcm__weight": 0, "objectives__tlm_weight": 0}, set()),
+        ({"objectives__tlm_weight": 0}, {"tcm"}),
+        ({"objectives__tcm__weight": 0}, {"tlm"}),
+        ({}, {"tcm", "tlm"}),
+    ],
+)
+def test_variants_of_paper_a_have_their_losses(
+    training: Callable[..., Training], changes: dict[str, Any], names: set[str]
+) -> None:
+    run = training(4, **changes)
+    result = run.step.accumulate(STEP, run.stream.step(STEP))
+    assert result.losses.keys() == {"mlm_orig", "mlm_latn", "total"} | names
+
+
+def test_all_masked_away_and_no_masked_token_are_defined(training: Callable[..., Training]) -> None:
+    """A probability so small that nothing is masked: token losses are zero, gradients finite."""
+    run = training(4, objectives__masking__probability=1e-9)
+    result = run.step.accumulate(STEP, run.stream.step(STEP))
+    assert result.losses["mlm_orig"] == result.losses["tlm"] == 0.0
+    assert result.losses["tcm"] > 0
+    assert all(torch.isfinite(g).all() for g in gradients_of(run).values())

@@ -1,0 +1,223 @@
+"""The experiment: everything that is science. Hardware (ZeRO, micro-batch, offload) is the DeepSpeed JSON's.
+
+An experiment is one or more YAML files, merged from left to right, then dotted overrides
+(`train.max_steps=20`). Paths are relative to the directory the command is started in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from translit_scale.errors import ConfigError
+from translit_scale.schema import Strict, read_yaml, validate
+
+Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
+"""A layer as an index (8 = output of the 8th block) or as a fraction of the depth (0.667 = 8 of 12)."""
+
+
+class DataConfig(Strict):
+    """What is trained on and how languages are mixed."""
+
+    shards: Path
+    """Directory with `manifest.json`, made by `translit-scale prepare`."""
+    languages: list[str] | None = None
+    """Train on these languages of the shards only; default: all."""
+    mixture: Literal["concatenate", "temperature"] = "concatenate"
+    """`concatenate`: every pair once an epoch, as in both papers; `temperature`: share ∝ pairs ** alpha."""
+    alpha: float = Field(0.3, ge=0, le=1)
+    """Exponent of the `temperature` mixture; 0 = all languages alike, 1 = by size."""
+    max_unknown_share: float = Field(0.05, ge=0, le=1)
+    """Refuse to start when the tokenizer maps more of a language's original-script tokens to `<unk>`."""
+
+
+class ModelConfig(Strict):
+    """The encoder: the XLM-R architecture from scratch, or a pretrained model of that family."""
+
+    pretrained: str | None = None
+    """Local directory or hub id of a masked language model to continue from; none: from scratch."""
+    tokenizer: str | None = None
+    """Local directory or hub id; default: the pretrained model's own."""
+    hidden_size: int = Field(768, ge=1)
+    """Width d of the encoder (from scratch)."""
+    num_layers: int = Field(12, ge=1)
+    """Number of Transformer blocks (from scratch)."""
+    num_heads: int = Field(12, ge=1)
+    """Attention heads; must divide hidden_size (from scratch)."""
+    intermediate_size: int = Field(3072, ge=1)
+    """Width of the feed-forward layer (from scratch)."""
+    max_length: int = Field(512, ge=8)
+    """Longest sequence in tokens with `<s>` and `</s>`; longer sentences are cut and counted."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout of hidden states and attention, also set on a pretrained model."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelConfig:
+        if self.pretrained is None and self.tokenizer is None:
+            raise ValueError("a model from scratch needs `tokenizer` (see `translit-scale tokenizer --help`)")
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of num_heads {self.num_heads}")
+        return self
+
+
+class MaskingConfig(Strict):
+    """Random masking of masked language modelling (BERT's 80/10/10 by default, as in the papers' code)."""
+
+    probability: float = Field(0.15, gt=0, le=1)
+    """Share of non-special tokens that are predicted."""
+    mask_share: float = Field(0.8, ge=0, le=1)
+    """Share of those replaced by `<mask>`."""
+    random_share: float = Field(0.1, ge=0, le=1)
+    """Share of those replaced by a random token; the rest stay as they are."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> MaskingConfig:
+        if self.mask_share + self.random_share > 1 + 1e-9:
+            raise ValueError("mask_share + random_share must not exceed 1")
+        return self
+
+
+class ContrastiveConfig(Strict):
+    """TCM of paper A, SEQ of paper B: each row's positive is the other script of its sentence."""
+
+    weight: float = Field(0.0, ge=0)
+    """Coefficient of the loss; 0 switches the objective off."""
+    layer: Layer = 8
+    """Rows are means over the tokens of this layer's output."""
+    temperature: float = Field(1.0, gt=0)
+    """τ: similarities are divided by it."""
+    similarity: Literal["dot", "cosine"] = "dot"
+    """Similarity of two rows."""
+
+
+class ObjectivesConfig(Strict):
+    """loss = mlm_orig + mlm_latn + tcm.weight · tcm + tlm_weight · tlm (paper B, section 3)."""
+
+    second: Literal["transliteration", "copy"] = "transliteration"
+    """Second half of a pair. `copy` is paper A's Model-1: the same sentence twice, masks drawn apart."""
+    masking: MaskingConfig = MaskingConfig()
+    tcm: ContrastiveConfig = ContrastiveConfig()
+    tlm_weight: float = Field(0.0, ge=0)
+    """Coefficient of transliteration language modelling; 0 switches it off."""
+
+
+class TrainConfig(Strict):
+    """Optimization. Step counts are fixed before training."""
+
+    batch_pairs: int = Field(1024, ge=1)
+    """Effective batch in pairs over all ranks and accumulation steps: also the contrastive batch."""
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the data; `max_steps` wins when set."""
+    max_steps: int | None = Field(None, ge=1)
+    """Optimizer steps; also the length of the learning-rate schedule."""
+    lr: float = Field(5e-5, gt=0)
+    """Peak learning rate; linear to zero at the last step."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps of linear warm-up from zero."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW decay rates of the moments."""
+    eps: float = Field(1e-6, gt=0)
+    """AdamW ε."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW weight decay, not applied to biases and LayerNorm."""
+    clip_norm: float = Field(1.0, ge=0)
+    """Global gradient norm limit; 0 switches clipping off."""
+    seed: int = Field(0, ge=0)
+    """Seed of initial weights, data order, masks and dropout."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """`auto`: fp32 on CPU, bf16 on GPUs that have it, else fp16 with loss scaling."""
+
+
+class RunConfig(Strict):
+    """Where results go and how often."""
+
+    name: str = Field(min_length=1, pattern=r"^[\w.\-]+(/[\w.\-]+)*$")
+    """The run's folder under `dir`."""
+    dir: Path = Path("runs")
+    """Parent of all runs."""
+    log_every: int = Field(10, ge=1)
+    """Steps between log records."""
+    checkpoint_every: int = Field(2000, ge=1)
+    """Steps between checkpoints (paper A, appendix A); one more is written at the end."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Newest checkpoints kept."""
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.dir / self.name
+
+
+class Config(Strict):
+    """One experiment."""
+
+    data: DataConfig
+    model: ModelConfig
+    objectives: ObjectivesConfig = ObjectivesConfig()
+    train: TrainConfig = TrainConfig()
+    run: RunConfig
+
+    @property
+    def science_sha256(self) -> str:
+        """Fingerprint of all settings that decide the weights (everything but `run`)."""
+        return hashlib.sha256(
+            json.dumps(self.model_dump(mode="json", exclude={"run"}), sort_keys=True).encode()
+        ).hexdigest()
+
+    def to_yaml(self) -> str:
+        """All settings, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> Config:
+    """Merges YAML files and `a.b=value` overrides, later ones winning, and checks the result.
+
+    Raises:
+        ConfigError: a missing file, unknown key, wrong type or malformed override, with its origin.
+    """
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for path in files:
+        layer = read_yaml(path)
+        merged = merge(merged, layer)
+        origin.update(dict.fromkeys(_dotted_keys(layer), str(path)))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"override {override!r}: expected section.setting=value", "for example train.max_steps=20"
+            )
+        layer = _parse_value(value, override)
+        for part in reversed(key.split(".")):
+            layer = {part: layer}
+        merged = merge(merged, layer)
+        origin[key] = f"override {override!r}"
+    return validate(Config, merged, origin)
+
+
+def merge(base: Any, layer: Any) -> Any:
+    """`layer` over `base`: mappings are merged key by key, anything else is replaced."""
+    if not (isinstance(base, dict) and isinstance(layer, dict)):
+        return layer
+    return {key: merge(base.get(key), layer[key]) if key in layer else base[key] for key in {**base, **layer}}
+
+
+def _parse_value(value: str, override: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: not a YAML value: {error}") from None
+
+
+def _dotted_keys(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, inner in value.items():
+        if isinstance(inner, dict):
+            yield from _dotted_keys(inner, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"

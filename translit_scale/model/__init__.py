@@ -1,0 +1,1 @@
+"""The encoder, its packed attention and the passes of the training step."""

@@ -1,0 +1,65 @@
+"""Attention inside the segments of a flat sequence: tokens of one sentence never see another sentence.
+
+Registered with transformers under the name `packed`, so that Hugging Face's own layers call it. The layers pass
+`segments` through untouched; nothing of the model is copied or patched. (Position ids alone would not do:
+transformers ignores them when it builds masks and lets sentences of a flat batch leak into each other.)
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface
+
+from translit_scale.batch.segments import Segments
+
+ATTENTION = "packed"
+"""Value of a model's `_attn_implementation`."""
+
+
+def segment_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scale: float,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """softmax(Q Kᵀ · scale) V within each segment.
+
+    Args:
+        query, key, value: [T, H, D].
+        dropout: probability on the attention weights.
+
+    Returns:
+        [T, H, D].
+    """
+    heads, width = query.shape[1:]
+    sizes = [segment * length for segment, length in segments.groups]
+    slots = [x.index_select(0, segments.slot_token).split(sizes) for x in (query, key, value)]
+    outputs = []
+    for (count, length), mask, *qkv in zip(segments.groups, segments.key_masks, *slots, strict=True):
+        q, k, v = (x.view(count, length, heads, width).transpose(1, 2) for x in qkv)  # [g, H, L, D]
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
+        outputs.append(attended.transpose(1, 2).reshape(count * length, heads, width))
+    return torch.cat(outputs).index_select(0, segments.token_slot)
+
+
+def _packed_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    segments: Segments,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[torch.Tensor, None]:
+    """transformers' attention interface: query, key, value [1, H, T, D] → [1, T, H, D]."""
+    q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
+    return segment_attention(q, k, v, segments, scaling, dropout).unsqueeze(0), None
+
+
+AttentionInterface.register(ATTENTION, _packed_attention)

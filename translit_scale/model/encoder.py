@@ -1,0 +1,165 @@
+"""The encoder: built from scratch or loaded, and run over packed sentences with the head on masked tokens only."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, XLMRobertaConfig
+
+from translit_scale.batch.pack import STREAMS, MicroBatch, PackedPart
+from translit_scale.config import ModelConfig
+from translit_scale.errors import ConfigError
+from translit_scale.model.attention import ATTENTION
+from translit_scale.objectives.masked_lm import masked_lm_sums
+
+FAMILIES = ("xlm-roberta", "roberta")
+"""Model types whose modules `PairEncoder` knows how to call."""
+
+
+class Passed(NamedTuple):
+    """What one training forward yields."""
+
+    loss_sums: torch.Tensor
+    """[3] fp32: Σ cross-entropy of the masked tokens of each stream."""
+    rows: torch.Tensor | None
+    """[2P, d] fp32: pooled rows (orig, then latn), or none where no pooling layer is set."""
+
+
+def build_model(config: ModelConfig, vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> PreTrainedModel:
+    """The masked language model that `config` describes, with packed attention, in fp32.
+
+    From scratch it is XLM-R's architecture; its weights depend on torch's current random state.
+
+    Raises:
+        ConfigError: the pretrained model cannot be loaded, is of another family or has too small an embedding.
+    """
+    if config.pretrained is None:
+        architecture = XLMRobertaConfig(
+            vocab_size=vocab_size,
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=config.max_length + pad_id + 1,
+            hidden_dropout_prob=config.dropout,
+            attention_probs_dropout_prob=config.dropout,
+            layer_norm_eps=1e-5,
+            type_vocab_size=1,
+            pad_token_id=pad_id,
+            bos_token_id=bos_id,
+            eos_token_id=eos_id,
+        )
+        architecture._attn_implementation = ATTENTION
+        return AutoModelForMaskedLM.from_config(architecture)
+    return _load_pretrained(config, config.pretrained, vocab_size)
+
+
+def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrainedModel:
+    try:
+        architecture = AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"model.pretrained: cannot load {name!r}: {error}",
+            "give a local directory with config.json and model.safetensors, or a hub id while online",
+        ) from None
+    if architecture.model_type not in FAMILIES:
+        raise ConfigError(
+            f"model.pretrained: {name!r} is a {architecture.model_type!r} model",
+            f"supported families: {', '.join(FAMILIES)}",
+        )
+    positions = architecture.max_position_embeddings - architecture.pad_token_id - 1
+    if config.max_length > positions:
+        raise ConfigError(
+            f"model.max_length is {config.max_length}, but {name!r} has positions for {positions} tokens",
+            f"set model.max_length={positions}",
+        )
+    architecture.hidden_dropout_prob = architecture.attention_probs_dropout_prob = config.dropout
+    model = AutoModelForMaskedLM.from_pretrained(
+        name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
+    )
+    if vocab_size > model.get_input_embeddings().num_embeddings:
+        raise ConfigError(
+            f"the tokenizer has {vocab_size} tokens, the model {name!r} only embeds "
+            f"{model.get_input_embeddings().num_embeddings}",
+            "use the model's own tokenizer (leave model.tokenizer out)",
+        )
+    return model
+
+
+def resolve_layer(layer: int | float, num_layers: int) -> int:
+    """A layer given as index or fraction of the depth → index into hidden_states (1 … num_layers).
+
+    Raises:
+        ConfigError: the model is not that deep.
+    """
+    index = layer if isinstance(layer, int) else max(1, round(layer * num_layers))
+    if not 1 <= index <= num_layers:
+        raise ConfigError(
+            f"layer {layer} does not exist in a model of {num_layers} layers",
+            f"give 1 … {num_layers}, or a fraction of the depth such as 0.667",
+        )
+    return index
+
+
+class PairEncoder(nn.Module):
+    """A masked language model of the XLM-R family, run over packed micro-batches.
+
+    Args:
+        lm: the Hugging Face model; its modules are called as they are.
+        pool_layer: hidden_states index whose output is pooled into sentence rows; none: no pooling.
+    """
+
+    def __init__(self, lm: PreTrainedModel, pool_layer: int | None) -> None:
+        super().__init__()
+        self.lm: Any = lm
+        self.pool_layer = pool_layer
+
+    def forward(self, batch: MicroBatch, embed_only: bool = False) -> Passed | torch.Tensor:
+        """One packed pass.
+
+        Args:
+            embed_only: run the first part up to the pooling layer and return its rows [2P, d] only.
+        """
+        if embed_only:
+            _, rows = self._run(batch.parts[0], self.pool_layer)
+            assert rows is not None
+            return rows
+        passes = [self._run(part) for part in batch.parts]
+        masked = torch.cat(
+            [hidden.index_select(0, part.mask_index) for (hidden, _), part in zip(passes, batch.parts, strict=True)]
+        )
+        sums = masked_lm_sums(
+            self.lm.lm_head(masked),
+            torch.cat([part.mask_labels for part in batch.parts]),
+            torch.cat([part.mask_stream for part in batch.parts]),
+            len(STREAMS),
+        )
+        return Passed(sums, passes[0][1])
+
+    def _run(self, part: PackedPart, depth: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Hidden states [T, d] after `depth` (default: all) layers, and the pooled rows [2P, d] where there are any."""
+        rows = None
+        body = self.lm.base_model
+        hidden = body.embeddings(input_ids=part.input_ids[None], position_ids=part.position_ids[None])
+        for index, layer in enumerate(body.encoder.layer[:depth], start=1):
+            hidden = layer(hidden, attention_mask=None, segments=part.segments)
+            if index == self.pool_layer and part.rows:
+                rows = mean_pool(hidden[0], part.pool_index, part.pool_row, part.rows)
+        return hidden[0], rows
+
+
+def mean_pool(hidden: torch.Tensor, pool_index: torch.Tensor, pool_row: torch.Tensor, rows: int) -> torch.Tensor:
+    """Mean over the tokens of each row, in fp32 (paper B, section 3: `<mask>` counts, special tokens do not).
+
+    Args:
+        hidden: [T, d].
+        pool_index: [N] tokens that count; pool_row: [N] their rows, 0 … rows − 1.
+
+    Returns:
+        [rows, d]; zero for a row without tokens.
+    """
+    tokens = hidden.index_select(0, pool_index).float()
+    sums = tokens.new_zeros(rows, hidden.shape[-1]).index_add(0, pool_row, tokens)
+    return sums / torch.bincount(pool_row, minlength=rows).clamp(min=1)[:, None]

@@ -1,0 +1,108 @@
+"""Strict typed settings: what every YAML file of the project (experiments, recipes) is checked with."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from translit_scale.errors import ConfigError
+
+
+class Strict(BaseModel):
+    """Base of all settings: unknown keys are refused, values cannot change after loading.
+
+    The docstring under each field is its documentation (`Field.description`).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+Settings = TypeVar("Settings", bound=Strict)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads one YAML file that holds a mapping.
+
+    Raises:
+        ConfigError: missing file, YAML syntax (with line and column) or not a mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+        raise ConfigError(
+            f"file not found: {path}", f"did you mean {path.with_name(near[0])}?" if near else ""
+        ) from None
+    except (IsADirectoryError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from None
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected `key: value` lines, found {type(value).__name__}")
+    return value
+
+
+def validate(schema: type[Settings], data: Mapping[str, Any], origin: Mapping[str, str] | str) -> Settings:
+    """Checks `data` against `schema`.
+
+    Args:
+        origin: where a dotted key came from (file or command line), for the error; or one name for all keys.
+
+    Raises:
+        ConfigError: one line per wrong key: where it stands, what was found, what was expected.
+    """
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(schema, problem, origin) for problem in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(schema: type[BaseModel], problem: Any, origin: Mapping[str, str] | str) -> str:
+    location = [str(part) for part in problem["loc"]]
+    dotted = ".".join(location)
+    source = origin if isinstance(origin, str) else _nearest_origin(location, origin)
+    prefix = f"{source}: {dotted}" if source else dotted
+    if problem["type"] == "extra_forbidden":
+        known = _known_keys(schema, location[:-1])
+        near = difflib.get_close_matches(location[-1], known, n=1)
+        guess = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}" if known else ""
+        return f"{prefix}: unknown setting{guess}"
+    if problem["type"] == "missing":
+        return f"{prefix}: this setting is required"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{prefix}: {message} (found {problem['input']!r})"
+
+
+def _nearest_origin(location: list[str], origin: Mapping[str, str]) -> str:
+    """The source of the longest prefix of `location` that some source has set."""
+    for length in range(len(location), 0, -1):
+        prefix = ".".join(location[:length])
+        for dotted, source in origin.items():
+            if dotted == prefix or dotted.startswith(f"{prefix}."):
+                return source
+    return ""
+
+
+def _known_keys(schema: Any, location: list[str]) -> list[str]:
+    """Field names of the settings class that stands at `location` below `schema`."""
+    for part in location:
+        candidates = _model_types(schema)
+        schema = next((c.model_fields[part].annotation for c in candidates if part in c.model_fields), schema)
+    return sorted({name for c in _model_types(schema) for name in c.model_fields})
+
+
+def _model_types(annotation: Any) -> list[type[BaseModel]]:
+    """All settings classes inside an annotation such as `dict[str, list[str | Source]]`."""
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [model for argument in typing.get_args(annotation) for model in _model_types(argument)]

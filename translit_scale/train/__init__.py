@@ -1,0 +1,1 @@
+"""The training loop on the DeepSpeed engine: launch, step, checkpoints, metrics."""

@@ -1,0 +1,177 @@
+"""The DeepSpeed engine: one JSON for the hardware, checked against the experiment, and AdamW with its schedule."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from translit_scale.batch.stream import Deal
+from translit_scale.config import Config, TrainConfig
+from translit_scale.errors import ConfigError
+from translit_scale.train.launch import Rank
+
+Precision = Literal["fp32", "bf16", "fp16"]
+MICRO = "train_micro_batch_size_per_gpu"
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What the DeepSpeed JSON says once it is checked and completed."""
+
+    ds_config: dict[str, Any]
+    """The configuration handed to DeepSpeed."""
+    deal: Deal
+    precision: Precision
+    zero_stage: int
+    notes: tuple[str, ...]
+    """Decisions the user should see, such as a precision that this device does not have."""
+
+
+def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
+    """Reads a DeepSpeed JSON and joins it with the experiment.
+
+    The experiment owns the effective batch, optimizer, schedule and clipping; the JSON owns ZeRO, micro-batch,
+    precision and offload. What both state must agree.
+
+    Raises:
+        ConfigError: the file is missing or malformed, or contradicts the experiment (both values are printed).
+    """
+    given = read_ds_json(path)
+    deal = Deal(config.train.batch_pairs, rank.world_size, _micro_pairs(given, path))
+    _check_agreement(given, path, config.train, deal)
+    stage = given.get("zero_optimization", {}).get("stage", 0)
+    if stage not in (1, 2, 3):
+        raise ConfigError(
+            f"{path}: zero_optimization.stage is {stage}; stages 1, 2 and 3 are supported",
+            "stage 1 on a single GPU costs nothing over stage 0: use ds_configs/zero1.json",
+        )
+    precision, notes = resolve_precision(config.train.precision, given, rank.device)
+    ds_config = {key: value for key, value in given.items() if key not in ("fp16", "bf16", "torch_autocast")}
+    ds_config |= {
+        "train_batch_size": deal.micro_pairs * rank.world_size,
+        MICRO: deal.micro_pairs,
+        # The step runs its own micro-batches and reduces gradients once: to the engine each step is one backward.
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": config.train.clip_norm,
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_allow_untested_optimizer": True,
+        "steps_per_print": sys.maxsize,
+    }
+    if precision == "bf16":
+        ds_config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+    elif precision == "fp16":
+        ds_config["fp16"] = {"enabled": True, **given.get("fp16", {})}
+    return Hardware(ds_config, deal, precision, stage, tuple(notes))
+
+
+def read_ds_json(path: Path) -> dict[str, Any]:
+    """A DeepSpeed configuration file.
+
+    Raises:
+        ConfigError: missing, or not a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        near = ", ".join(str(p) for p in sorted(path.parent.glob("*.json")))
+        raise ConfigError(f"DeepSpeed configuration not found: {path}", f"there are: {near}" if near else "") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{path}: expected a JSON object")
+    return value
+
+
+def _micro_pairs(given: dict[str, Any], path: Path) -> int:
+    micro = given.get(MICRO)
+    if not isinstance(micro, int) or micro < 1:
+        raise ConfigError(
+            f"{path}: {MICRO} must be a number of pairs, found {micro!r}",
+            "it is the most pairs one device can hold at once; the number of micro-batches follows from it",
+        )
+    return micro
+
+
+def _check_agreement(given: dict[str, Any], path: Path, train: TrainConfig, deal: Deal) -> None:
+    """Refuses what the JSON says differently from the experiment."""
+    owned = {
+        "train_batch_size": (train.batch_pairs, "train.batch_pairs"),
+        "gradient_accumulation_steps": (deal.micro_batches, "micro-batches that follow from train.batch_pairs"),
+        "gradient_clipping": (train.clip_norm, "train.clip_norm"),
+    }
+    for key, (expected, ours) in owned.items():
+        if given.get(key, "auto") not in ("auto", expected):
+            raise ConfigError(
+                f"{path} says {key} = {given[key]}, the experiment says {expected} ({ours}; "
+                f"{deal.batch_pairs} pairs on {deal.world_size} ranks × {deal.micro_pairs} pairs)",
+                f"remove {key} from the JSON: the experiment decides it",
+            )
+    for key in ("optimizer", "scheduler"):
+        if key in given:
+            raise ConfigError(
+                f"{path} has a block {key!r}, but optimizer and schedule belong to the experiment (train.lr, …)",
+                f"remove {key!r} from the JSON",
+            )
+
+
+def resolve_precision(asked: str, given: dict[str, Any], device: torch.device) -> tuple[Precision, list[str]]:
+    """The precision to train in, and what the user should know about it.
+
+    bf16 is autocast: matrix products in bf16, parameters, gradients and optimizer in fp32.
+
+    Raises:
+        ConfigError: experiment and JSON ask for different precisions.
+    """
+    in_json = [key for key in ("fp16", "bf16") if given.get(key, {}).get("enabled") is True]
+    if len(in_json) > 1 or (in_json and asked not in ("auto", in_json[0])):
+        raise ConfigError(f"contradicting precisions: JSON {' and '.join(in_json)}, experiment train.precision={asked}")
+    wanted = in_json[0] if in_json else asked
+    if wanted == "fp16" and device.type == "cpu":
+        return "fp32", ["fp16 does not run on CPU: running fp32"]
+    if wanted == "auto":
+        if device.type == "cpu":
+            return "fp32", []
+        return ("bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"), []
+    if wanted == "bf16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
+        return "fp16", ["this GPU has no bf16: running fp16 with loss scaling"]
+    return wanted, []  # type: ignore[return-value]
+
+
+def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
+    """Wraps the model for training. Every rank must call it with the same weights."""
+    import deepspeed
+
+    optimizer = torch.optim.AdamW(
+        parameter_groups(model, config.train.weight_decay),
+        lr=config.train.lr,
+        betas=config.train.betas,
+        eps=config.train.eps,
+    )
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=hardware.ds_config)
+    return engine
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices only, as in Hugging Face's trainer: not for biases and LayerNorm."""
+    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
+    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def learning_rate(step: int, total_steps: int, train: TrainConfig) -> float:
+    """Learning rate of optimizer step `step` (from 0): linear warm-up, then linear to zero at `total_steps`."""
+    if step < train.warmup_steps:
+        return train.lr * (step + 1) / train.warmup_steps
+    return train.lr * max(0.0, (total_steps - step) / max(1, total_steps - train.warmup_steps))
+
+
+def one_reduction(engine: Any) -> AbstractContextManager[None]:
+    """Several backward passes, one reduction of gradients over ranks at the end of the block."""
+    return engine.coalesce_grad_reduction()

@@ -1,0 +1,80 @@
+"""From whatever started the process (deepspeed, torchrun, plain python) to a rank with a device.
+
+Must run before `deepspeed` is imported: the accelerator is chosen at import.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+
+import torch
+
+from translit_scale.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Rank:
+    """This process among all."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes the console line, TensorBoard and manifests."""
+        return self.rank == 0
+
+
+def complete_environment(environment: MutableMapping[str, str], local_rank: int = -1) -> None:
+    """Fills in what a launcher would have set, so that plain `python scripts/train.py` is a world of one.
+
+    Raises:
+        ConfigError: started by SLURM with several tasks but without rank variables; each task would train alone.
+    """
+    if "RANK" not in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
+        raise ConfigError(
+            f"SLURM started {environment['SLURM_NTASKS']} tasks, but RANK and WORLD_SIZE are not set: each task would "
+            "train on its own",
+            "start one task per node and let torchrun make the ranks (docs/launching.md)",
+        )
+    if local_rank >= 0:
+        environment.setdefault("LOCAL_RANK", str(local_rank))
+    defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    if "RANK" not in environment:
+        defaults["MASTER_PORT"] = "0"  # a world of one must not care whether a port is taken
+    for name, value in defaults.items():
+        environment.setdefault(name, value)
+
+
+def start_rank(local_rank: int = -1) -> Rank:
+    """Joins the process group (nccl on GPUs, gloo on CPU) and picks this rank's device."""
+    complete_environment(os.environ, local_rank)
+    on_gpu = torch.cuda.is_available()
+    if not on_gpu:
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        if "OMP_NUM_THREADS" not in os.environ:
+            ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+            torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks_here))
+    _quiet_libraries()
+    import deepspeed
+
+    if not on_gpu:
+        # Its shared-memory collectives would be compiled now, for a minute, and only on machines with a compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False)
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
+
+
+def _quiet_libraries() -> None:
+    """Keeps DeepSpeed's and transformers' chatter from burying our own lines; their warnings stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*")
