@@ -1,0 +1,66 @@
+"""Run by torchrun: a training of the tiny world, optionally with one rank killed (SIGKILL) at a chosen moment.
+
+usage: train_worker.py WORLD_DIR DS_JSON RESUME KILL [section__setting=value ...]
+KILL: `never`, `step:RANK:T` (before step T's update) or `save:RANK:STEP` (in the middle of writing that checkpoint).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.tiny import make_config
+from translit_scale.cli import run_guarded
+from translit_scale.train.launch import Rank, start_rank
+
+
+def arm(kill: str, rank: Rank) -> None:
+    """Installs the fault; nothing of the trainer knows about it."""
+    if kill == "never":
+        return
+    moment, victim, when = kill.split(":")
+    if rank.rank != int(victim):
+        return
+    if moment == "step":
+        from translit_scale.train import loop
+
+        take_step = loop.take_step
+
+        def die_before(engine: Any) -> None:
+            if engine.global_steps == int(when):
+                os.kill(os.getpid(), signal.SIGKILL)
+            take_step(engine)
+
+        loop.take_step = die_before
+    else:
+        import torch
+
+        save = torch.save
+
+        def die_inside(obj: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+            if f"step_{int(when):06d}.tmp" in str(path):
+                Path(path).write_bytes(b"half a shard")
+                os.kill(os.getpid(), signal.SIGKILL)
+            save(obj, path, *args, **kwargs)
+
+        torch.save = die_inside
+
+
+def main() -> int:
+    world, ds_config, resume, kill, *changes = sys.argv[1:]
+    rank = start_rank()
+    arm(kill, rank)
+    from translit_scale.train.loop import train
+
+    config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
+    train(config, Path(ds_config), resume, rank)
+    return 0
+
+
+if __name__ == "__main__":
+    code = run_guarded(main)
+    if code:
+        os._exit(code)
