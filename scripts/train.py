@@ -5,12 +5,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
+
+OVERRIDE = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
 
 EXAMPLES = """examples:
   deepspeed --num_gpus 8 scripts/train.py --ds_config ds_configs/zero2.json
@@ -53,11 +56,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="section.setting=value",
         help="settings that win over the files, for example train.max_steps=20 (all settings: docs/configuration.md)",
     )
-    # Launchers put options in front, users mix them: intermixed parsing accepts overrides in any place.
-    args = parser.parse_intermixed_args(argv)
-    misplaced = [str(path) for path in args.config or [] if "=" in path.name]
-    args.config = [path for path in args.config or [] if "=" not in path.name]
-    args.overrides += misplaced
+    args = parser.parse_intermixed_args(argv)  # launchers put options in front, users anywhere
+    words = args.config or []  # `--config a.yaml train.lr=1`: argparse gives both words to --config
+    args.overrides += [str(word) for word in words if OVERRIDE.match(str(word))]
+    args.config = [word for word in words if not OVERRIDE.match(str(word))]
     return args
 
 
@@ -68,12 +70,15 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(args.config or [DEMO], args.overrides)
     rank = start_rank(args.local_rank)
+    from torch.distributed import barrier
+
     from translit_scale.train.loop import train
 
-    if not args.config:
-        from translit_scale.demo import ensure_demo_data
+    if not args.config and rank.is_first and not config.data.shards.is_dir():
+        from translit_scale.demo import make_demo_data
 
-        ensure_demo_data(rank)
+        make_demo_data()
+    barrier()
     train(config, args.ds_config, args.resume, rank)
     return 0
 

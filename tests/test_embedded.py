@@ -102,10 +102,13 @@ def test_every_plural_form_is_a_sentence_with_a_number_that_asks_for_it(tmp_path
     catalogue = Catalog(locale="pl")
     catalogue.add(("%d mark", "%d marks"), ["%d znak", "%d znaki", "%d znaków", "%d znaku"])
     catalogue.add("mark", "znak", context="on paper")
+    catalogue.add(("%(n)s page", "%(n)s pages"), ["%(n).s strona", "%(n)s strony", "%(n)s stron", "%(n)s strony"])
     with (tmp_path / "made.mo").open("wb") as file:
         write_mo(file, catalogue)
     monkeypatch.setattr(embedded, "_catalogues", lambda: {"pl": [tmp_path / "made.mo"]})
-    texts = read_texts(embedded.Sources(babel=None, django="pl"), Counter())
+    unusable: Counter[str] = Counter()
+    texts = read_texts(embedded.Sources(babel=None, django="pl"), unusable)
+    assert unusable == {"placeholder": 3}  # the pages: their first form is mistyped
     # Polish: one, few, many; its fourth form is for fractions, which no whole number selects.
     assert texts == {
         ("messages", "", "%d mark"): ("1 znak", "2 znaki", "5 znaków"),
@@ -224,9 +227,10 @@ def test_running_again_gives_the_same_bytes_and_clears_what_another_run_left(cor
     out, _ = corpus
     write_embedded(tmp_path, [("eng_Latn", "ell_Grek")], held_out=0.4, seed=3)
     assert (tmp_path / "text/ell_Grek.txt").exists()
+    (tmp_path / "text/mine.txt").write_bytes(b"not made by us")
     for _ in range(2):
         write_embedded(tmp_path, PAIRS)
-        assert files_of(tmp_path) == files_of(out)
+        assert files_of(tmp_path) == files_of(out) | {"text/mine.txt": b"not made by us"}
 
 
 def test_another_seed_holds_out_other_keys(corpus, tmp_path):

@@ -138,7 +138,7 @@ class RunConfig(Strict):
     """Where results go and how often."""
 
     name: str = Field(min_length=1, pattern=r"^[\w.\-]+(/[\w.\-]+)*$")
-    """The run's folder under `dir`."""
+    """The run's folder under `dir`; default: the names of the configuration files, joined by `-`."""
     dir: Path = Path("runs")
     """Parent of all runs."""
     log_every: int = Field(10, ge=1)
@@ -198,6 +198,7 @@ def load_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> Config:
             layer = {part: layer}
         merged = merge(merged, layer)
         origin[key] = f"override {override!r}"
+    merged = merge({"run": {"name": "-".join(path.stem for path in files)}}, merged)
     return validate(Config, merged, origin)
 
 

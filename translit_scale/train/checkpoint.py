@@ -39,6 +39,8 @@ class CheckpointInfo:
     """Fingerprint of the shard set."""
     tokenizer: str
     """Fingerprint of the tokenizer."""
+    pairs: dict[str, int]
+    """Pairs of each language trained on."""
 
 
 def checkpoint_name(step: int) -> str:

@@ -19,7 +19,7 @@ from translit_scale.batch.pack import Vocabulary
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, tokenizer_fingerprint
+from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, save_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import write_bytes, write_json
 from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
@@ -63,6 +63,7 @@ class Training:
             science=self.config.model_dump(mode="json", exclude={"run"}),
             shards=self.shards.fingerprint,
             tokenizer=tokenizer_fingerprint(self.tokenizer),
+            pairs=self.stream.order.pairs,
         )
 
 
@@ -193,9 +194,11 @@ def restore(training: Training, resume: str) -> int:
 
 
 def write_run_files(training: Training, run: Path) -> None:
-    """What a reader needs to repeat the run: resolved settings, versions, data fingerprints."""
+    """What is needed to repeat the run or use its checkpoints: settings, versions, fingerprints, model/ but weights."""
     write_bytes(run / "config.yaml", training.config.to_yaml().encode())
     write_json(run / "ds_config.json", training.hardware.ds_config)
+    training.engine.module.lm.config.save_pretrained(run / "model")
+    save_tokenizer(training.tokenizer, run / "model")
     write_json(
         run / "environment.json",
         {

@@ -1,0 +1,52 @@
+"""What a sentence looks like after cleaning, and when two sentences count as the same one."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+CLEANING_VERSION = 1
+"""Raised with every change of what `clean` or `fold` return for some string."""
+
+_SPACES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_INVISIBLE = re.compile(
+    "[\u00ad\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f]"
+)
+"""Format characters (Cf) without a form or meaning of their own.
+
+Kept are ZWNJ and ZWJ (Persian and Indic spelling), the Mongolian vowel separator, the Arabic, Syriac and
+Kaithi signs that enclose numbers, and the joiners of hieroglyphs.
+"""
+
+
+def clean(text: str) -> str:
+    """A sentence on one line in NFKC; `clean(clean(x)) == clean(x)`.
+
+    Control characters and U+2028/2029 become spaces, invisible format characters go, runs of white
+    space become one space, none at the ends. Everything else stays, `<s>` and `<mask>` included: special
+    tokens are the tokenizer's business.
+    """
+    if not text.isascii():
+        # NFKC last: what it joins may only become neighbours when an invisible character between them goes.
+        text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    return " ".join(_SPACES.sub(" ", text).split())
+
+
+class _LettersMarksDigits(dict[int, int | None]):
+    """Translation table that keeps letters, marks and digits; filled as characters turn up."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else None
+        return self[code]
+
+
+_FOLD = _LettersMarksDigits()
+
+
+def fold(text: str) -> str:
+    """What is compared when held-out sentences are looked for: letters with their marks, and digits, casefolded.
+
+    Marks count: vowel signs are marks in Indic scripts, and without them different words would be equal.
+    """
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_FOLD)

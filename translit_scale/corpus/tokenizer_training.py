@@ -1,0 +1,399 @@
+"""Training a vocabulary: SentencePiece unigram on original-script text, as a fast tokenizer with XLM-R's ids.
+
+Paper A, section 4.4: the tokenizer learns from the originals only and is not adapted to transliterations.
+The report says what that costs on the Latin side. Before anything is published, the fast tokenizer must
+give the ids of SentencePiece itself on real lines (the parity gate).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import sentencepiece
+from tokenizers import AddedToken
+from transformers import PreTrainedTokenizerFast, XLMRobertaTokenizer
+
+from translit_scale.corpus.shards import Block, ShardSet
+from translit_scale.corpus.tokenizer import (
+    SENTENCEPIECE_FILE,
+    encode_batch,
+    load_tokenizer,
+    save_tokenizer,
+    tokenizer_fingerprint,
+)
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.files import read_json, sync, write_json
+from translit_scale.progress import Progress
+
+REPORT_FILE = "tokenizer_report.json"
+CHARACTER_COVERAGE = 0.9995
+"""Share of the text's characters that get a piece; the rest becomes `<unk>`. SentencePiece's default: it keeps
+the alphabets of all languages of a balanced sample and drops the long tail of stray symbols and rare Han."""
+REQUIRED_CHARACTERS = "abcdefghijklmnopqrstuvwxyz"
+"""Get a piece in any case. Transliterations are written in these letters, but text of one script with few foreign
+words leaves most of them outside the coverage, and then over a third of the transliterated tokens are `<unk>`."""
+MAX_LENGTH = 512
+"""Positions of XLM-R; `model_max_length` of the tokenizer."""
+PARITY_LINES = 2000
+"""Lines of each language and column on which the parity gate looks."""
+PARITY_TOLERANCE = 0.0005
+"""Share of sentences that may differ, besides ties."""
+_SAME_SCORE = 1e-3
+"""Scores are sums of float32 log-probabilities in one implementation and float64 in the other."""
+_MAX_SENTENCE_BYTES = 4192
+_RESERVED = "\u2585"
+_THREADS = 16
+"""Fixed, not the number of cores: SentencePiece adds up its counts by thread, so the model depends on it."""
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class TextFigures:
+    """How a tokenizer treats one text: one language and column."""
+
+    sentences: int
+    mismatches: int
+    """Sentences with other ids than SentencePiece gives."""
+    ties: int
+    """Those of them in which both segmentations are best: equal scores, such as `... .` and `. ...`."""
+    tokens: int
+    tokens_per_character: float
+    unknown_rate: float
+    """`<unk>` tokens among all tokens; a run of unknown characters is one token."""
+
+
+@dataclass(frozen=True)
+class TokenizerReport:
+    """What `tokenizer_report.json` holds."""
+
+    vocabulary: int
+    """Entries of the fast tokenizer: SentencePiece's pieces plus `<pad>` and `<mask>`."""
+    fingerprint: str
+    sentences: int
+    skipped: int
+    """Sentences that SentencePiece cannot use: empty, over 4192 bytes, or with its reserved U+2585."""
+    sentences_sha256: str
+    texts: dict[str, TextFigures]
+    examples: list[dict[str, Any]]
+    """Up to five mismatching sentences with both segmentations."""
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+
+def train_from_shards(
+    shards: Path, out: Path, vocab_size: int, max_sentences: int, seed: int, force: bool = False
+) -> TokenizerReport:
+    """Trains on the originals of a shard set; see `train_tokenizer`. Does nothing when `out` is up to date.
+
+    Over `max_sentences`, languages get equal shares and a small language keeps all it has: in a
+    proportional sample the alphabet of a small language would fall below the character coverage.
+    The report covers both columns, as `pol_Latn:orig` and `pol_Latn:latn`.
+
+    Raises:
+        ConfigError, DataError: as `train_tokenizer`; DataError also when `out` was made with other inputs.
+    """
+    shard_set = ShardSet.open(shards)
+    inputs = {"shards": shard_set.fingerprint, "max_sentences": max_sentences, "seed": seed}
+    if not force and (out / REPORT_FILE).exists():
+        return _up_to_date(out, _options(vocab_size, CHARACTER_COVERAGE, REQUIRED_CHARACTERS) | inputs)
+    rows = {language: shard_set.rows(language) for language in shard_set.languages}
+    shares = equal_shares(rows, max_sentences)
+    texts: dict[str, list[str]] = {}
+    for language in shard_set.languages:
+        blocks = list(_sample(shard_set, language, min(PARITY_LINES, rows[language]), seed + 1))
+        texts[f"{language}:orig"] = [line for block in blocks for line in block.orig]
+        texts[f"{language}:latn"] = [line for block in blocks for line in block.latn]
+
+    def sentences() -> Iterator[str]:
+        with Progress("reading sentences", sum(shares.values()), "sentences") as progress:
+            for language in shard_set.languages:
+                for block in _sample(shard_set, language, shares[language], seed):
+                    yield from block.orig
+                    progress.advance(len(block.orig))
+
+    return train_tokenizer(sentences(), out, vocab_size, parity_lines=texts, inputs=inputs, force=force)
+
+
+def train_tokenizer(
+    sentences: Iterable[str],
+    out: Path,
+    vocab_size: int = 30_000,
+    *,
+    parity_lines: Mapping[str, Sequence[str]],
+    character_coverage: float = CHARACTER_COVERAGE,
+    required_characters: str = REQUIRED_CHARACTERS,
+    inputs: Mapping[str, Any] | None = None,
+    force: bool = False,
+) -> TokenizerReport:
+    """Trains a unigram model of `vocab_size` pieces and writes the folder `out`, all of it or nothing.
+
+    `character_coverage` is the share of the text's characters that get pieces, besides `required_characters`.
+
+    The folder: `tokenizer.json`, `tokenizer_config.json`, `sentencepiece.bpe.model` and
+    `tokenizer_report.json` (`inputs` is recorded in its settings). Equal sentences in equal order give
+    equal files. Ids are XLM-R's: `<s>` 0, `<pad>` 1, `</s>` 2, `<unk>` 3, pieces, `<mask>` last.
+
+    Raises:
+        ConfigError: the text does not have `vocab_size` pieces, or more characters than that.
+        DataError: no sentences, `out` exists (and not `force`, or it is no tokenizer folder), or the fast
+            tokenizer disagrees with SentencePiece on over 0.05 % of `parity_lines`.
+    """
+    _check_replaceable(out, force)
+    reader = _SentenceReader(sentences)
+    options = _options(vocab_size, character_coverage, required_characters)
+    model = _train_sentencepiece(reader, options)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+        built = Path(temporary) / out.name
+        tokenizer = _fast_tokenizer(model, built)
+        texts, examples = compare(model, tokenizer, parity_lines)
+        _check_parity(texts, examples)
+        report = TokenizerReport(
+            vocabulary=len(tokenizer),
+            fingerprint=tokenizer_fingerprint(load_tokenizer(str(built))),
+            sentences=reader.used,
+            skipped=reader.skipped,
+            sentences_sha256=reader.digest.hexdigest(),
+            texts=texts,
+            examples=examples,
+            settings=options | dict(inputs or {}),
+            versions={name: version(name) for name in ("sentencepiece", "tokenizers", "transformers")},
+        )
+        write_json(built / REPORT_FILE, asdict(report))
+        _replace_folder(built, out)
+    return report
+
+
+# ------------------------------------------------------------------------------------------------ sentences
+
+
+def equal_shares(rows: Mapping[str, int], total: int) -> dict[str, int]:
+    """Splits `total` sentences over the languages: equal shares, what a small language lacks going to the others.
+
+    >>> equal_shares({"a": 10, "b": 100, "c": 100}, 90)
+    {'a': 10, 'b': 40, 'c': 40}
+    """
+    shares: dict[str, int] = {}
+    left = total
+    ordered = sorted(rows, key=lambda language: (rows[language], language))
+    for position, language in enumerate(ordered):
+        shares[language] = min(rows[language], left // (len(ordered) - position))
+        left -= shares[language]
+    return {language: shares[language] for language in rows}
+
+
+def _sample(shard_set: ShardSet, language: str, count: int, seed: int) -> Iterator[Block]:
+    """`count` rows out of whole blocks in a random order that depends on the language and seed only."""
+    numbers = list(range(len(shard_set.block_rows(language))))
+    if count < shard_set.rows(language):
+        random.Random(f"{seed} {language}").shuffle(numbers)
+    for number in numbers:
+        if count <= 0:
+            return
+        block = shard_set.read_block(language, number)
+        block = Block(block.orig[:count], block.latn[:count])
+        count -= len(block.orig)
+        yield block
+
+
+class _SentenceReader:
+    """Hands sentences to SentencePiece; counts and hashes them, skips those it would leave out silently."""
+
+    def __init__(self, sentences: Iterable[str]) -> None:
+        self.sentences = sentences
+        self.used = self.skipped = 0
+        self.digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[str]:
+        for sentence in self.sentences:
+            data = sentence.encode()
+            if not data.strip() or len(data) > _MAX_SENTENCE_BYTES or _RESERVED in sentence:
+                self.skipped += 1
+                continue
+            self.used += 1
+            self.digest.update(data + b"\n")
+            yield sentence
+
+
+# ------------------------------------------------------------------------------------------------- training
+
+
+def _options(vocab_size: int, character_coverage: float, required_characters: str) -> dict[str, Any]:
+    """SentencePiece's options, as passed and as recorded.
+
+    Ids stay at SentencePiece's defaults (unk 0, bos 1, eos 2): with others, converters shift the whole
+    vocabulary without a word.
+    """
+    return {
+        "model_type": "unigram",
+        "vocab_size": vocab_size,
+        "character_coverage": character_coverage,
+        "required_chars": required_characters,
+        "normalization_rule_name": "nmt_nfkc",
+        "max_sentence_length": _MAX_SENTENCE_BYTES,
+        "shuffle_input_sentence": False,
+        "num_threads": _THREADS,
+    }
+
+
+def _train_sentencepiece(reader: _SentenceReader, options: Mapping[str, Any]) -> bytes:
+    """The serialised model."""
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(reader), model_writer=model, minloglevel=2, **options
+        )
+    except RuntimeError as error:
+        raise _training_error(str(error), reader, options["vocab_size"]) from error
+    return model.getvalue()
+
+
+def _training_error(message: str, reader: _SentenceReader, vocab_size: int) -> ConfigError | DataError:
+    if reader.used == 0:
+        return DataError(f"no sentences to train a tokenizer on ({reader.skipped} skipped as unusable)")
+    text = f"{reader.used:,} sentences"
+    if too_high := re.search(r"Vocabulary size too high.*<= (\d+)", message):
+        return ConfigError(
+            f"a vocabulary of {vocab_size:,} is too large: {text} give at most {int(too_high[1]):,} pieces",
+            f"--vocab-size {too_high[1]} or less, or more text",
+        )
+    if too_low := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
+        return ConfigError(
+            f"a vocabulary of {vocab_size:,} is too small: {text} have {int(too_low[1]):,} characters to cover",
+            f"--vocab-size well above {too_low[1]}",
+        )
+    return DataError(f"SentencePiece failed on {text}: {message}")
+
+
+def _fast_tokenizer(model: bytes, folder: Path) -> PreTrainedTokenizerFast:
+    """The SentencePiece model as XLM-R's fast tokenizer, saved into `folder`."""
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / SENTENCEPIECE_FILE
+        path.write_bytes(model)
+        mask = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
+        tokenizer = XLMRobertaTokenizer.from_pretrained(temporary, mask_token=mask, model_max_length=MAX_LENGTH)
+        save_tokenizer(tokenizer, folder)
+    return tokenizer
+
+
+# --------------------------------------------------------------------------------------------------- parity
+
+
+def compare(
+    model: bytes, tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, TextFigures], list[dict[str, Any]]]:
+    """Figures of each text, and up to five sentences on which the tokenizer and SentencePiece differ."""
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    unknown = tokenizer.unk_token_id
+
+    def score(ids: Sequence[int]) -> float:
+        return math.fsum(processor.get_score(i - 1) for i in ids if i != unknown)
+
+    figures: dict[str, TextFigures] = {}
+    examples: list[dict[str, Any]] = []
+    for name, lines in texts.items():
+        found = encode_batch(tokenizer, lines)
+        # XLM-R's numbering: every piece one higher, for `<pad>`; unknown is 3, not 0.
+        expected = [[i + 1 if i else unknown for i in ids] for ids in processor.encode(list(lines))]
+        differing = [i for i, ids in enumerate(found) if ids != expected[i]]
+        ties = [i for i in differing if abs(score(expected[i]) - score(found[i])) < _SAME_SCORE]
+        for i in sorted(differing, key=lambda i: (i in ties, i))[: _EXAMPLES - len(examples)]:
+            sides = {"expected": expected[i], "found": found[i]}
+            pieces = {side: tokenizer.convert_ids_to_tokens(ids) for side, ids in sides.items()}
+            examples.append({"text": name, "sentence": lines[i], **pieces})
+        tokens = sum(map(len, found))
+        figures[name] = TextFigures(
+            sentences=len(lines),
+            mismatches=len(differing),
+            ties=len(ties),
+            tokens=tokens,
+            tokens_per_character=round(tokens / max(1, sum(map(len, lines))), 4),
+            unknown_rate=round(sum(ids.count(unknown) for ids in found) / max(1, tokens), 6),
+        )
+    return figures, examples
+
+
+def _check_parity(texts: Mapping[str, TextFigures], examples: Sequence[Mapping[str, Any]]) -> None:
+    sentences = sum(figures.sentences for figures in texts.values())
+    mismatches = sum(figures.mismatches - figures.ties for figures in texts.values())
+    if mismatches > PARITY_TOLERANCE * sentences:
+        shown = "".join(
+            f"\n  {example['text']}: {example['sentence']!r}"
+            f"\n    SentencePiece {' '.join(example['expected'])}\n    tokenizer     {' '.join(example['found'])}"
+            for example in examples
+        )
+        raise DataError(
+            f"the fast tokenizer differs from SentencePiece on {mismatches:,} of {sentences:,} sentences, "
+            f"over {PARITY_TOLERANCE:.2%}:{shown}",
+            "train on text cleaned by `translit-scale prepare` (NFKC, single spaces, no control characters)",
+        )
+
+
+# --------------------------------------------------------------------------------------------------- folder
+
+
+def read_report(folder: Path) -> TokenizerReport:
+    """The report of a trained tokenizer.
+
+    Raises:
+        DataError: there is none, or it is not one of ours.
+    """
+    content = read_json(folder / REPORT_FILE, "tokenizer report", "translit-scale tokenizer --force makes it anew")
+    try:
+        texts = {name: TextFigures(**figures) for name, figures in content.pop("texts").items()}
+        return TokenizerReport(texts=texts, **content)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise DataError(f"not a tokenizer report: {folder / REPORT_FILE}: {error}") from None
+
+
+def report_table(report: TokenizerReport) -> str:
+    """The figures of each text as a table, a line each."""
+    lines = [f"{'text':<20}{'sentences':>10}{'tokens/char':>13}{'unknown':>10}{'mismatches':>12}"]
+    lines += [
+        f"{name:<20}{t.sentences:>10,}{t.tokens_per_character:>13.3f}{t.unknown_rate:>10.2%}{t.mismatches:>12,}"
+        for name, t in report.texts.items()
+    ]
+    skipped = f" ({report.skipped:,} skipped as unusable)" if report.skipped else ""
+    lines.append(f"{report.vocabulary:,} entries from {report.sentences:,} sentences{skipped}")
+    return "\n".join(lines)
+
+
+def _up_to_date(out: Path, settings: Mapping[str, Any]) -> TokenizerReport:
+    """The report in `out`, when it was made with these settings and the folder is as it was then."""
+    report = read_report(out)
+    changed = sorted(key for key in settings if report.settings.get(key) != settings[key])
+    if changed:
+        was = ", ".join(f"{key} {report.settings.get(key)} (now {settings[key]})" for key in changed)
+        raise DataError(f"{out} holds a tokenizer made with other settings: {was}", "another --out, or --force")
+    if tokenizer_fingerprint(load_tokenizer(str(out))) != report.fingerprint:
+        raise DataError(f"the tokenizer in {out} is not the one its report describes", "--force trains it anew")
+    print(f"{out} is up to date", file=sys.stderr)
+    return report
+
+
+def _check_replaceable(out: Path, force: bool) -> None:
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not (out / REPORT_FILE).is_file():
+        raise DataError(f"{out} exists and is not a tokenizer folder of ours; it is left alone", "another --out")
+    if not force:
+        raise DataError(f"{out} holds a tokenizer already", "another --out, or --force to replace it")
+
+
+def _replace_folder(built: Path, out: Path) -> None:
+    """Moves the finished folder to its name; the one that was there goes with the temporary directory."""
+    if out.exists():
+        out.rename(built.with_name("previous"))
+    built.rename(out)
+    sync(out.parent)
