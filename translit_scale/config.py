@@ -137,7 +137,7 @@ class TrainConfig(Strict):
 class RunConfig(Strict):
     """Where results go and how often."""
 
-    name: str = Field(min_length=1, pattern=r"^[\w.\-]+(/[\w.\-]+)*$")
+    name: str = Field(min_length=1, pattern=r"^\w[\w.\-]*(/\w[\w.\-]*)*$")
     """The run's folder under `dir`; default: the names of the configuration files, joined by `-`."""
     dir: Path = Path("runs")
     """Parent of all runs."""

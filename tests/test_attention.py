@@ -1,0 +1,136 @@
+"""Packed equals padded, forward and gradient; sentences do not see each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import RobertaConfig, XLMRobertaConfig
+
+from translit_scale.batch.masking import Masked
+from translit_scale.batch.pack import MaskedPair, Vocabulary, mask_pair, pack_micro_batch
+from translit_scale.batch.segments import Segments
+from translit_scale.config import MaskingConfig, ModelConfig
+from translit_scale.errors import ConfigError
+from translit_scale.model.attention import segment_attention
+from translit_scale.model.encoder import PairEncoder, build_model, mean_pool, resolve_layer
+
+VOCABULARY = Vocabulary(bos_id=0, eos_id=2, mask_id=49, size=50, first_position=2)
+SMALL = ModelConfig(
+    tokenizer="none", hidden_size=32, num_layers=3, num_heads=4, intermediate_size=48, max_length=64, dropout=0.0
+)
+
+
+def small_model() -> PairEncoder:
+    torch.manual_seed(0)
+    return PairEncoder(build_model(SMALL, 50, 1, 0, 2), pool_layer=2)
+
+
+def naive_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], scale: float
+) -> torch.Tensor:
+    out, start = [], 0
+    for n in lengths:
+        a, b, c = (x[start : start + n].transpose(0, 1) for x in (q, k, v))  # [H, n, D]
+        out.append(((a @ b.transpose(1, 2) * scale).softmax(-1) @ c).transpose(0, 1))
+        start += n
+    return torch.cat(out)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 9))
+@settings(max_examples=30, deadline=None)
+def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], seed: int) -> None:
+    torch.manual_seed(seed)
+    q, k, v = (torch.randn(sum(lengths), 2, 8, requires_grad=True) for _ in range(3))
+    found = segment_attention(q, k, v, Segments.from_lengths(lengths), 0.3)
+    expected = naive_attention(q, k, v, lengths, 0.3)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    weights = torch.randn_like(found)
+    for a, b in zip(
+        torch.autograd.grad((found * weights).sum(), (q, k, v)),
+        torch.autograd.grad((expected * weights).sum(), (q, k, v)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def pairs_of(*texts: tuple[list[int], list[int]]) -> list[MaskedPair]:
+    return [
+        mask_pair(a, b, (i,), MaskingConfig(probability=0.3), VOCABULARY, True, 64) for i, (a, b) in enumerate(texts)
+    ]
+
+
+def test_rows_of_a_sentence_do_not_depend_on_its_neighbours() -> None:
+    encoder = small_model()
+    mine = ([5, 6, 7, 8, 9, 10], [11, 12, 13])
+    alone = pack_micro_batch(pairs_of(mine), VOCABULARY, False)
+    crowd = pack_micro_batch(pairs_of(mine, ([20] * 30, [21] * 40), ([22], [23] * 7)), VOCABULARY, False)
+    with torch.no_grad():
+        a, b = encoder(alone, embed_only=True), encoder(crowd, embed_only=True)
+    torch.testing.assert_close(a, b[[0, 3]], rtol=1e-5, atol=1e-6)
+
+
+def test_split_tlm_changes_nothing_but_the_layout() -> None:
+    encoder = small_model()
+    pairs = pairs_of(([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25))
+    flat, split = (encoder(pack_micro_batch(pairs, VOCABULARY, s)) for s in (False, True))
+    torch.testing.assert_close(flat.loss_sums, split.loss_sums)
+    torch.testing.assert_close(flat.rows, split.rows)
+
+
+def test_sentence_without_tokens_has_a_zero_row() -> None:
+    rows = small_model()(pack_micro_batch(pairs_of(([], [5, 6])), VOCABULARY, False), embed_only=True)
+    assert torch.equal(rows[0], torch.zeros(32))
+    assert rows[1].abs().sum() > 0
+
+
+def test_mean_pool_is_fp32() -> None:
+    hidden = torch.full((3, 2), 1.0, dtype=torch.bfloat16)
+    rows = mean_pool(hidden, torch.tensor([0, 2]), torch.tensor([0, 0]), 2)
+    assert rows.dtype == torch.float32
+    assert rows.tolist() == [[1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize("family", [XLMRobertaConfig, RobertaConfig])
+def test_pretrained_equals_padded_hugging_face(family: type, tmp_path: object) -> None:
+    """A model saved by Hugging Face and loaded for packing gives the hidden states it gives there."""
+    from transformers import AutoModelForMaskedLM
+
+    config = family(
+        vocab_size=50, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=66, type_vocab_size=1, pad_token_id=1,
+    )  # fmt: skip
+    AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
+    reference = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
+    settings = ModelConfig(pretrained=str(tmp_path), max_length=64, dropout=0.0)
+    encoder = PairEncoder(build_model(settings, 50, 1, 0, 2), pool_layer=2)
+    sentences = [[5, 6, 7, 8], [9, 10], [11] * 9]
+    plain = [Masked(*map(torch.tensor, (s, [], []))) for s in sentences]
+    pairs = [mask_pair(s, s, ("x",), MaskingConfig(probability=1e-12), VOCABULARY, False, 64) for s in sentences]
+    rows = encoder(pack_micro_batch(pairs, VOCABULARY, False), embed_only=True)[: len(plain)]
+    for row, sentence in zip(rows, sentences, strict=True):
+        out = reference(torch.tensor([[0, *sentence, 2]]), output_hidden_states=True)
+        torch.testing.assert_close(row, out.hidden_states[2][0, 1:-1].mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_layers_by_index_and_fraction() -> None:
+    assert resolve_layer(8, 12) == 8
+    assert resolve_layer(0.667, 12) == 8
+    assert resolve_layer(0.667, 4) == 3
+    with pytest.raises(ConfigError, match="layer 8 does not exist in a model of 4 layers"):
+        resolve_layer(8, 4)
+
+
+def test_model_that_cannot_be_used_says_why(tmp_path: object) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    with pytest.raises(ConfigError, match="cannot load '/nowhere'"):
+        build_model(ModelConfig(pretrained="/nowhere"), 50, 1, 0, 2)
+    BertForMaskedLM(
+        BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48)
+    ).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="is a 'bert' model"):
+        build_model(ModelConfig(pretrained=str(tmp_path)), 50, 1, 0, 2)

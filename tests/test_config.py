@@ -1,0 +1,193 @@
+"""Experiments: strict, composed, and agreed with the DeepSpeed JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from translit_scale.batch.stream import Deal
+from translit_scale.config import Config, load_config
+from translit_scale.errors import ConfigError
+from translit_scale.train.engine import learning_rate, resolve_hardware, resolve_precision
+from translit_scale.train.launch import Rank, complete_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+MINIMAL = ["data.shards=s", "model.tokenizer=t", "run.name=n"]
+CPU = torch.device("cpu")
+VARIANTS = {
+    "paper_a": (("pol-ukr", "hin-urd"), ("model1", "model2", "model3", "model4", "model5")),
+    "paper_b": (("mediterranean", "south_east_asia"), ("mlm", "mlm_seq", "mlm_tlm", "mlm_seq_tlm")),
+}
+
+
+def test_every_shipped_experiment_loads() -> None:
+    assert load_config([ROOT / "configs/demo.yaml"]).run.name == "demo"
+    for paper, (bases, variants) in VARIANTS.items():
+        for base in bases:
+            for variant in variants:
+                config = load_config([ROOT / f"configs/{paper}/{base}.yaml", ROOT / f"configs/{paper}/{variant}.yaml"])
+                assert config.run.name == f"{base}-{variant}"
+    shipped = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
+    named = {Path(paper, f"{name}.yaml") for paper, groups in VARIANTS.items() for group in groups for name in group}
+    assert shipped == named | {Path("demo.yaml")}
+
+
+def test_models_of_paper_a_differ_in_objectives_only() -> None:
+    base = ROOT / "configs/paper_a/pol-ukr.yaml"
+    models = [load_config([base, ROOT / f"configs/paper_a/model{i}.yaml"]) for i in range(1, 6)]
+    rest = [m.model_dump(exclude={"objectives", "run"}) for m in models]
+    assert all(r == rest[0] for r in rest)
+    terms = [(m.objectives.second, m.objectives.tcm.weight, m.objectives.tlm_weight) for m in models]
+    latn = "transliteration"
+    assert terms == [("copy", 0, 0), (latn, 0, 0), (latn, 1, 0), (latn, 0, 1), (latn, 1, 1)]
+
+
+def test_later_files_and_overrides_win(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("data: {shards: s}\nmodel: {tokenizer: t}\ntrain: {lr: 5e-5, seed: 1}\n")
+    (tmp_path / "b.yaml").write_text("train: {seed: 2}\n")
+    config = load_config([tmp_path / "a.yaml", tmp_path / "b.yaml"], ["train.max_steps=20"])
+    assert (config.train.lr, config.train.seed, config.train.max_steps) == (5e-5, 2, 20)
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    assert load_config([tmp_path / "c.yaml"]) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.max_stps=3", "override 'train.max_stps=3': train.max_stps: unknown setting; did you mean 'max_steps'"),
+        ("objectives.tcm.wieght=3", "objectives.tcm.wieght: unknown setting; did you mean 'weight'"),
+        ("trian.lr=3", "trian: unknown setting; did you mean 'train'"),
+        ("train.batch_pairs=many", "train.batch_pairs: Input should be a valid integer.*found 'many'"),
+        ("train.batch_pairs=0", "greater than or equal to 1"),
+        ("objectives.tcm.layer=0", "objectives.tcm.layer"),
+        ("model.num_heads=7", "hidden_size 768 is not a multiple of num_heads 7"),
+        ("model.tokenizer=null", "a model from scratch needs `tokenizer`"),
+        ("objectives.masking.random_share=0.5", "must not exceed 1"),
+        ("run.name=../x", "run.name"),
+        ("train.lr", "expected section.setting=value"),
+        ("train.lr=[1", "not a YAML value"),
+    ],
+)
+def test_wrong_settings_are_named(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config([], [*MINIMAL, override])
+
+
+def test_wrong_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text("run: {nam: x}\n")
+    with pytest.raises(ConfigError, match=r"demo\.yaml: run\.nam: unknown setting; did you mean 'name'"):
+        load_config([tmp_path / "demo.yaml"], MINIMAL)
+    with pytest.raises(ConfigError, match=r"file not found: .*dema\.yaml\n.*did you mean .*demo\.yaml"):
+        load_config([tmp_path / "dema.yaml"])
+    (tmp_path / "bad.yaml").write_text("run: [\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml:2:1: not valid YAML"):
+        load_config([tmp_path / "bad.yaml"])
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(ConfigError, match="found list"):
+        load_config([tmp_path / "list.yaml"])
+
+
+def config(**train: Any) -> Config:
+    return load_config([], [*MINIMAL, *(f"train.{key}={value}" for key, value in train.items())])
+
+
+def hardware(tmp_path: Path, given: dict[str, Any], ranks: int = 2, **train: Any) -> Any:
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"train_micro_batch_size_per_gpu": 8, "zero_optimization": {"stage": 2}} | given))
+    return resolve_hardware(path, config(**train), Rank(0, ranks, CPU))
+
+
+def test_micro_batches_follow_from_batch_ranks_and_json(tmp_path: Path) -> None:
+    found = hardware(tmp_path, {}, ranks=4, batch_pairs=1024)
+    assert found.deal.micro_batches == 32
+    assert found.ds_config["gradient_accumulation_steps"] == 1
+    assert found.ds_config["gradient_clipping"] == 1.0
+
+
+@pytest.mark.parametrize("name", ["zero1", "zero2", "zero3", "zero2_offload"])
+def test_shipped_jsons_state_nothing_the_experiment_owns(name: str) -> None:
+    path = ROOT / f"ds_configs/{name}.json"
+    assert resolve_hardware(path, config(), Rank(0, 8, CPU)).deal.batch_pairs == 1024
+    assert not {"train_batch_size", "optimizer", "scheduler", "fp16", "bf16"} & json.loads(path.read_text()).keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"train_batch_size": 256}, r"train_batch_size = 256, the experiment says 1024 \(train.batch_pairs"),
+        ({"gradient_accumulation_steps": 4}, "gradient_accumulation_steps = 4, the experiment says 64"),
+        ({"gradient_clipping": 0.5}, r"gradient_clipping = 0.5, the experiment says 1.0"),
+        ({"optimizer": {"type": "AdamW"}}, "block 'optimizer'"),
+        ({"train_micro_batch_size_per_gpu": "auto"}, "must be a number of pairs, found 'auto'"),
+        ({"zero_optimization": {"stage": 0}}, "stage is 0; stages 1, 2 and 3"),
+        ({"fp16": {"enabled": True}, "bf16": {"enabled": True}}, "contradicting precisions"),
+    ],
+)
+def test_contradictions_print_both_values(tmp_path: Path, given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        hardware(tmp_path, given)
+
+
+def test_agreeing_json_is_accepted(tmp_path: Path) -> None:
+    same = {"train_batch_size": 1024, "gradient_accumulation_steps": 64, "gradient_clipping": "auto"}
+    assert hardware(tmp_path, same).deal.micro_batches == 64
+
+
+def test_missing_and_broken_json(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="DeepSpeed configuration not found"):
+        resolve_hardware(tmp_path / "none.json", config(), Rank(0, 1, CPU))
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        resolve_hardware(tmp_path / "broken.json", config(), Rank(0, 1, CPU))
+
+
+def test_fp16_on_cpu_runs_fp32_and_says_so(tmp_path: Path) -> None:
+    found = hardware(tmp_path, {"fp16": {"enabled": True}})
+    assert found.precision == "fp32"
+    assert "fp16" not in found.ds_config
+    assert found.notes == ("fp16 does not run on CPU: running fp32",)
+    assert resolve_precision("auto", {}, CPU) == ("fp32", [])
+    assert resolve_precision("bf16", {}, CPU) == ("bf16", [])
+    with pytest.raises(ConfigError, match="contradicting"):
+        resolve_precision("fp32", {"bf16": {"enabled": True}}, CPU)
+
+
+@pytest.mark.parametrize(("batch", "ranks", "micro"), [(1024, 3, 8), (64, 2, 32), (7, 2, 2), (5, 5, 1)])
+def test_deal_gives_every_pair_to_one_micro_batch(batch: int, ranks: int, micro: int) -> None:
+    deal = Deal(batch, ranks, micro)
+    dealt = [list(range(batch))[deal.pairs_of(r, k)] for r in range(ranks) for k in range(deal.micro_batches)]
+    assert sorted(pair for pairs in dealt for pair in pairs) == list(range(batch))
+    assert all(1 <= len(pairs) <= micro for pairs in dealt)
+    assert deal.pairs_per_rank() == [
+        sum(map(len, dealt[r * deal.micro_batches : (r + 1) * deal.micro_batches])) for r in range(ranks)
+    ]
+
+
+def test_more_ranks_than_pairs() -> None:
+    with pytest.raises(ConfigError, match="8 ranks cannot share a batch of 4 pairs"):
+        Deal(4, 8, 1)
+    with pytest.raises(ConfigError, match="10 pairs cannot fill 3 ranks × 4 micro-batches"):
+        Deal(10, 3, 1)
+
+
+def test_learning_rate_is_linear() -> None:
+    train = config(lr=1.0, warmup_steps=4, max_steps=20).train
+    rates = [learning_rate(t, 20, train) for t in range(20)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[-1] == pytest.approx(1 / 16)
+    assert learning_rate(0, 10, config(lr=2.0).train) == 2.0
+
+
+def test_launch_environment() -> None:
+    alone: dict[str, str] = {}
+    complete_environment(alone)
+    assert (alone["RANK"], alone["WORLD_SIZE"], alone["LOCAL_RANK"]) == ("0", "1", "0")
+    launched = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "host", "MASTER_PORT": "1"}
+    complete_environment(launched, local_rank=1)
+    assert launched["LOCAL_RANK"] == "1" and launched["MASTER_ADDR"] == "host"
+    with pytest.raises(ConfigError, match="SLURM started 16 tasks"):
+        complete_environment({"SLURM_NTASKS": "16"})
