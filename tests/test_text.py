@@ -203,6 +203,7 @@ def test_wrong_column_names_those_that_are_there(tmp_path: Path, name: str) -> N
         ("a.txt", "text", b"x\n", ConfigError, "has no columns"),
         ("a.csv", None, b"x\n", ConfigError, "which column"),
         ("a.doc", None, b"x\n", ConfigError, "unknown type of file '.doc'"),
+        ("a.parquet.gz", "text", b"x\n", ConfigError, "unknown type of file '.gz'"),
         ("README", None, b"x\n", ConfigError, "unknown type of file 'README'"),
     ],
 )

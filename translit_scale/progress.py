@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from tqdm import tqdm
+
+Advance = Callable[[int], object]
+"""`Progress.advance`, or whatever else is told amounts of work done since its last call."""
 
 
 class Progress:

@@ -1,0 +1,111 @@
+"""Recipes: ten lines do, mistakes are named, files are found or missed loudly."""
+
+from pathlib import Path
+
+import pytest
+
+from translit_scale.corpus.recipe import Recipe, Source, excluded_files, input_files, load_recipe
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.languages import GROUPS, PAIRS
+
+SHIPPED = Path(__file__).parents[1] / "shards"
+
+TEN_LINES = """
+name: my-languages
+languages:
+  amh_Ethi: [amh.txt]
+  tir_Ethi: [{path: tir-*.csv.gz, column: text}, more/*.txt]
+sample: {fraction: 0.1, minimum: 10000}
+exclude: [heldout/*.tsv]
+"""
+
+
+def load(directory: Path, text: str) -> Recipe:
+    path = directory / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_recipe(path)
+
+
+def touch(directory: Path, *names: str) -> None:
+    for name in names:
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).touch()
+
+
+def test_ten_lines_do(tmp_path: Path) -> None:
+    recipe = load(tmp_path, TEN_LINES)
+    assert recipe.languages["tir_Ethi"] == [
+        Source(path="tir-*.csv.gz", column="text"),
+        Source(path="more/*.txt", column=None),
+    ]
+    assert (recipe.sample.fraction, recipe.sample.minimum) == (0.1, 10_000)
+    assert (recipe.seed, recipe.block_rows, recipe.romanize.lcode) == (0, 1000, "none")
+
+
+def test_globs_are_sorted_and_no_file_is_taken_twice(tmp_path: Path) -> None:
+    recipe = load(tmp_path, TEN_LINES.replace("[amh.txt]", "[b.txt, '*.txt', b.txt]"))
+    touch(tmp_path, "b.txt", "a.txt", "tir-2.csv.gz", "tir-10.csv.gz", "more/ü x.txt", "heldout/q.tsv")
+    assert input_files(recipe, tmp_path) == {
+        "amh_Ethi": [("b.txt", None), ("a.txt", None)],
+        "tir_Ethi": [("tir-10.csv.gz", "text"), ("tir-2.csv.gz", "text"), ("more/ü x.txt", None)],
+    }
+    assert excluded_files(recipe, tmp_path) == ["heldout/q.tsv"]
+
+
+def test_a_file_may_be_called_like_a_pattern(tmp_path: Path) -> None:
+    recipe = load(tmp_path, "name: x\nlanguages: {amh_Ethi: ['a[1].txt']}")
+    touch(tmp_path, "a[1].txt", "a1.txt")
+    assert input_files(recipe, tmp_path) == {"amh_Ethi": [("a[1].txt", None)]}
+
+
+def test_what_is_not_found_is_named(tmp_path: Path) -> None:
+    recipe = load(tmp_path, TEN_LINES)
+    with pytest.raises(DataError, match=r"languages\.amh_Ethi: file not found: .*amh\.txt"):
+        input_files(recipe, tmp_path)
+    touch(tmp_path, "amh.txt")
+    with pytest.raises(DataError, match=r"languages\.tir_Ethi: no file matches .*tir-\*\.csv\.gz"):
+        input_files(recipe, tmp_path)
+    with pytest.raises(DataError, match=r"exclude: no file matches .*heldout/\*\.tsv"):
+        excluded_files(recipe, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("sample:", "samples:", "samples: unknown setting; did you mean 'sample'"),
+        ("column: text", "colum: text", r"languages\.tir_Ethi\.0\.colum: .*did you mean 'column'"),
+        ("fraction: 0.1", "fraction: 10", "sample.fraction: .*less than or equal to 1"),
+        ("name: my-languages", "", "name: this setting is required"),
+        ("name: my-languages", "name: ../up", "name: .*pattern"),
+        ("amh_Ethi", "amh_Ethy", "unknown language code 'amh_Ethy'.*did you mean 'amh_Ethi'"),
+        ("[amh.txt]", "[]", "languages.amh_Ethi: .*at least 1 item"),
+        ("[amh.txt]", "amh.txt", "languages.amh_Ethi: .*list"),
+        ("amh.txt", "/data/amh.txt", "relative to the data directory"),
+        ("amh.txt", "../amh.txt", "relative to the data directory"),
+        ("sample:", "romanize: {lcode: auto}\nsample:", "romanize.lcode: .*'none' or 'by_language'"),
+    ],
+)
+def test_mistakes_are_named_with_file_and_field(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        load(tmp_path, TEN_LINES.replace(old, new, 1))
+    assert "recipe.yaml" in error.value.message
+
+
+def test_files_that_cannot_be_read_are_refused_before_any_work(tmp_path: Path) -> None:
+    touch(tmp_path, "amh.txt", "tir-1.csv.gz", "more/a.txt", "a.pdf")
+    for new, message in (("tir-*.csv.gz", "which column"), ("a.pdf", "unknown type")):
+        recipe = load(tmp_path, TEN_LINES.replace("{path: tir-*.csv.gz, column: text}", new))
+        with pytest.raises(ConfigError, match=message):
+            input_files(recipe, tmp_path)
+
+
+def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
+    recipes = {path.stem: load_recipe(path) for path in SHIPPED.glob("*.yaml")}
+    for name, languages in {**PAIRS, **GROUPS}.items():
+        assert recipes[name].name == name
+        assert tuple(recipes[name].languages) == languages
+        whole = name in PAIRS
+        assert recipes[name].sample.fraction == (1.0 if whole else 0.1)
+        assert recipes[name].sample.minimum == (0 if whole else 10_000)
+    assert set(recipes["demo"].languages) == {code for pair in PAIRS.values() for code in pair}
+    assert recipes["demo"].exclude == ("heldout/*.tsv",)
