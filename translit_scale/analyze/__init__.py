@@ -1,0 +1,1 @@
+"""What encoders represent: the similarities of paper A."""

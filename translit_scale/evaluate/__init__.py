@@ -1,0 +1,1 @@
+"""Measures of any Hugging Face encoder: retrieval over parallel text."""

@@ -1,0 +1,175 @@
+"""Sentence embeddings from any Hugging Face encoder: the mean of one layer's hidden states.
+
+The representation of the papers is the mean over `hidden_states[8]` of a model with 12 layers;
+`hidden_states[0]` is the output of the embeddings. The layer is given as an index or as a fraction of the
+depth, so that small models can be compared at the same relative depth. Nothing above it is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, tokenizer_fingerprint
+from translit_scale.errors import ConfigError
+from translit_scale.evaluate.loading import (
+    check_fit,
+    cut_layers,
+    hash_weights,
+    hidden_states,
+    load_model,
+    longest_input,
+    special_template,
+)
+from translit_scale.model.encoder import resolve_layer
+from translit_scale.progress import Progress
+
+ALIGNMENT_DEPTH = 2 / 3
+"""The papers' layer 8 of 12."""
+BATCH_TOKENS = 8192
+
+
+class Embeddings(NamedTuple):
+    """What `Encoder.embed` returns; every count is of sentences."""
+
+    vectors: NDArray[np.float32]
+    """[n, d], one row per sentence in the order given."""
+    truncated: int
+    """Sentences longer than the model's maximum; the rest of them was not seen."""
+    no_tokens: int
+    """Sentences of which the tokenizer leaves nothing."""
+
+
+@dataclass
+class Encoder:
+    """A model in evaluation mode, its tokenizer, and the layer whose states are averaged."""
+
+    path: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    layer: int
+    n_layers: int
+    max_length: int
+    """Tokens of a sentence including special ones."""
+    prefix: list[int]
+    suffix: list[int]
+    """Special tokens that the tokenizer puts around a sentence."""
+    weights_sha256: str
+    """Over names, shapes and float32 values of all weights of the encoder, without any head."""
+    tokenizer_sha256: str
+
+    @classmethod
+    def load(cls, path_or_id: str, device: str = "auto", layer: int | float | None = None) -> Encoder:
+        """Loads a folder or a hub id in float32; runs no code from it (`HF_HUB_OFFLINE=1` is honoured).
+
+        Args:
+            device: "auto" (a GPU if there is one), "cpu" or "cuda".
+            layer: index into `hidden_states`, or a fraction of the depth in (0, 1]; 2/3 when not given.
+
+        Raises:
+            DataError: no such model, no tokenizer in the folder, weights missing, or the two do not fit.
+            ConfigError: the layer is out of range, or there is no such device.
+        """
+        torch_device = pick_device(device)
+        model = load_model(path_or_id)
+        tokenizer = load_tokenizer(path_or_id)
+        check_fit(path_or_id, model, tokenizer)
+        prefix, suffix = special_template(tokenizer)
+        weights = hash_weights(model)
+        nn.Module.to(model, torch_device).eval()
+        n_layers = int(model.config.num_hidden_layers)
+        index = 0 if layer == 0 else resolve_layer(ALIGNMENT_DEPTH if layer is None else layer, n_layers)
+        cut_layers(model, index, n_layers)
+        return cls(
+            path=path_or_id,
+            model=model,
+            tokenizer=tokenizer,
+            layer=index,
+            n_layers=n_layers,
+            max_length=longest_input(model, tokenizer),
+            prefix=prefix,
+            suffix=suffix,
+            weights_sha256=weights,
+            tokenizer_sha256=tokenizer_fingerprint(tokenizer),
+        )
+
+    def embed(
+        self,
+        sentences: Sequence[str],
+        include_special: bool = True,
+        batch_tokens: int = BATCH_TOKENS,
+        label: str = "encoding",
+    ) -> Embeddings:
+        """Mean-pooled states of the layer, float32.
+
+        Independent of `batch_tokens` and of the order of the sentences up to rounding; equal sentences are
+        encoded once and get equal rows. `include_special` averages over `<s>` and `</s>` too, as the public
+        evaluation code of the papers does (training does not). Only the tokens put around the sentence
+        count as special: `<unk>` never does. A sentence that tokenizes to nothing is the mean of its
+        special tokens, or the zero vector when they are excluded.
+
+        Args:
+            batch_tokens: tokens with padding in one forward pass (at least one sentence).
+        """
+        distinct = list(dict.fromkeys(sentences))
+        tokens = encode_batch(self.tokenizer, distinct)
+        around = len(self.prefix) + len(self.suffix)
+        room = self.max_length - around
+        vectors = np.empty((len(distinct), self.model.config.hidden_size), dtype=np.float32)
+        with Progress(label, len(distinct), "sentences") as progress:
+            for rows in batches_by_length([min(len(t), room) + around for t in tokens], batch_tokens):
+                vectors[rows] = self._pool([tokens[row][:room] for row in rows], include_special)
+                progress.advance(len(rows))
+        position = {sentence: row for row, sentence in enumerate(distinct)}
+        order = [position[sentence] for sentence in sentences]
+        return Embeddings(
+            vectors[order],
+            truncated=sum(len(tokens[row]) > room for row in order),
+            no_tokens=sum(not tokens[row] for row in order),
+        )
+
+    @torch.inference_mode()
+    def _pool(self, batch: list[list[int]], include_special: bool) -> NDArray[np.float32]:
+        """Token ids without special tokens -> [sentences, d]."""
+        width = max(map(len, batch)) + len(self.prefix) + len(self.suffix)
+        ids = torch.full((len(batch), max(width, 1)), self.tokenizer.pad_token_id)
+        attended, pooled = torch.zeros_like(ids), torch.zeros(ids.shape)
+        for row, body in enumerate(batch):
+            sentence = [*self.prefix, *body, *self.suffix]
+            ids[row, : len(sentence)] = torch.tensor(sentence)
+            attended[row, : max(len(sentence), 1)] = 1  # a softmax over nothing is not a number
+            start, end = (0, len(sentence)) if include_special else (len(self.prefix), len(self.prefix) + len(body))
+            pooled[row, start:end] = 1
+        device = self.model.device
+        states = hidden_states(self.model, ids.to(device), attended.to(device))[self.layer].float()
+        weights = pooled.to(device).unsqueeze(-1)
+        mean = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return mean.cpu().numpy()
+
+
+def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Row numbers in batches of similar length, longest first, at most `batch_tokens` with padding each."""
+    batch: list[int] = []
+    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+        if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is a GPU if there is one."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device cuda: no GPU is visible to torch", "use --device cpu or auto")
+    return torch.device(device)

@@ -1,0 +1,146 @@
+"""Models and tokenizers from a folder or the hub, checked: nothing random, nothing empty, nothing run from it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+from translit_scale.errors import DataError
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' table of unused weights (the head) and its bars; errors still raise."""
+    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bar:
+            transformers_logging.enable_progress_bar()
+
+
+def load_model(path: str) -> PreTrainedModel:
+    """The encoder without any head, in float32.
+
+    Raises:
+        DataError: there is no such model, weights of the encoder are missing, or it has a decoder.
+    """
+    options: dict[str, Any] = {
+        "trust_remote_code": False,
+        "dtype": torch.float32,
+        "output_loading_info": True,
+    }
+    folder = Path(path)
+    if not folder.is_dir() and (folder.is_absolute() or path.startswith(".") or path.count("/") > 1):
+        raise DataError(f"model folder not found: {path}", "expected a folder with config.json and model.safetensors")
+    try:
+        with _quiet():
+            try:
+                model, loaded = AutoModel.from_pretrained(path, add_pooling_layer=False, **options)
+            except TypeError:  # this family has no pooling layer to leave out
+                model, loaded = AutoModel.from_pretrained(path, **options)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        if folder.is_dir():
+            raise DataError(f"cannot load the model in {path}: {error}") from error
+        raise DataError(
+            f"{path} is no folder here, and as a hub id it cannot be loaded: {error}", "check the path or the network"
+        ) from error
+    if loaded["missing_keys"]:
+        missing = sorted(loaded["missing_keys"])
+        raise DataError(
+            f"{path}: {len(missing)} weights of the encoder are not in the file, for example {missing[0]}",
+            "they would be random; save the model with save_pretrained or `translit-scale export`",
+        )
+    if model.config.is_encoder_decoder:
+        raise DataError(f"{path} is an encoder-decoder ({model.config.model_type})", "give an encoder")
+    return model
+
+
+def check_fit(path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Whether model and tokenizer can belong together.
+
+    Raises:
+        DataError: the tokenizer has ids that the model has no embedding for, or knows no token but its
+            special ones (that is what transformers makes of a model without tokenizer files).
+    """
+    if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
+        raise DataError(f"{path} has no tokenizer", "copy the files of its tokenizer to the model")
+    embeddings = model.get_input_embeddings()
+    assert isinstance(embeddings, nn.Embedding)
+    if len(tokenizer) > embeddings.num_embeddings:
+        raise DataError(
+            f"{path}: the tokenizer has {len(tokenizer)} tokens, the model embeds {embeddings.num_embeddings}",
+            "the folder mixes the tokenizer of one model with the weights of another",
+        )
+
+
+def hidden_states(model: PreTrainedModel, ids: Tensor, attended: Tensor) -> tuple[Tensor, ...]:
+    """[batch, length] ids and attention mask -> the states after the embeddings and after each layer."""
+    return model(input_ids=ids, attention_mask=attended, output_hidden_states=True).hidden_states
+
+
+@torch.inference_mode()
+def cut_layers(model: PreTrainedModel, layer: int, n_layers: int) -> None:
+    """Removes the layers above `layer` if the model's states up to it stay what they were.
+
+    They do not in families that normalise once more behind their last layer, or that share one layer:
+    those keep all layers and cost more time.
+    """
+    ids = torch.arange(4, device=model.device).unsqueeze(0)
+    before = hidden_states(model, ids, torch.ones_like(ids))
+    if len(before) != n_layers + 1:
+        raise DataError(f"a model with {n_layers} layers returned {len(before)} hidden states")
+    keep = max(layer, 1)
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.ModuleList) and len(module) == n_layers:
+            parent, _, attribute = name.rpartition(".")
+            setattr(model.get_submodule(parent), attribute, module[:keep])
+            after = hidden_states(model, ids, torch.ones_like(ids))
+            if len(after) == keep + 1 and torch.equal(after[layer], before[layer]):
+                return
+            setattr(model.get_submodule(parent), attribute, module)
+
+
+def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
+    """Tokens that both the tokenizer and the position embeddings allow.
+
+    RoBERTa's positions start behind the index of padding: 514 of them hold 512 tokens.
+    """
+    limits = [int(tokenizer.model_max_length)]  # 10^30 where it is not set
+    if declared := getattr(model.config, "max_position_embeddings", None):
+        limits.append(declared)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1
+            limits.append(module.num_embeddings - unused)
+    return min(limits)
+
+
+def hash_weights(model: PreTrainedModel) -> str:
+    """Over names, shapes and values of all weights: the same for every file format and sharding."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
+
+
+def special_template(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before and behind a sentence, most often one each."""
+    encoded = tokenizer("a", return_special_tokens_mask=True)
+    ids, special = encoded["input_ids"], encoded["special_tokens_mask"]
+    before = special.index(0) if 0 in special else 0
+    behind = special[::-1].index(0) if 0 in special else 0
+    return ids[:before], ids[len(ids) - behind :]

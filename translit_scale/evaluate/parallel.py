@@ -1,0 +1,296 @@
+"""Parallel text from the files its users have: two aligned files, one table, or two tables joined on an id.
+
+Pairing is never guessed: files of unequal length are an error, ids must be unique, and every pair that is
+left out is counted with its reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from translit_scale.corpus.text import read_lines
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.languages import check_language
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """Sentence i of `source` means the same as sentence i of `target`.
+
+    `dropped` counts the pairs left out, by reason (only reasons that occurred).
+    """
+
+    source_language: str
+    target_language: str
+    source: list[str]
+    target: list[str]
+    ids: list[str]
+    dropped: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def name(self) -> str:
+        """`pol_Latn-ukr_Cyrl`."""
+        return f"{self.source_language}-{self.target_language}"
+
+    @cached_property
+    def duplicates(self) -> dict[str, int]:
+        """Sentences of each language that occurred before: kept, because leaving them out changes the set."""
+        return {
+            self.source_language: len(self.source) - len(set(self.source)),
+            self.target_language: len(self.target) - len(set(self.target)),
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 of the text and its order, in hexadecimal; the same for any file layout."""
+        digest = hashlib.sha256()
+        for text in (self.source, self.target):
+            digest.update(f"{len(text)}\n".encode())
+            for sentence in text:
+                encoded = sentence.encode()
+                digest.update(f"{len(encoded)}\n".encode() + encoded)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a file or table: its fields, and `file:line` for messages."""
+
+    where: str
+    fields: list[str]
+
+
+def split_argument(argument: str, meaning: str) -> tuple[str, str]:
+    """`pol_Latn:FILE` -> (`pol_Latn`, `FILE`).
+
+    Raises:
+        ConfigError: there is no colon or nothing behind it.
+        DataError: unknown language code.
+    """
+    language, colon, rest = argument.partition(":")
+    if not colon or not rest:
+        raise ConfigError(f"{argument!r} is not LANGUAGE:{meaning}", f"write for example pol_Latn:{meaning}")
+    return check_language(language), rest
+
+
+def read_aligned(source: str, target: str) -> ParallelText:
+    """Two files with one sentence a line (`pol_Latn:a.txt`, `ukr_Cyrl:b.txt`; globs are read in name order).
+
+    Raises:
+        DataError: a file is missing, or the files have different numbers of lines.
+    """
+    (source_language, source_files), (target_language, target_files) = (
+        split_argument(argument, "FILE") for argument in (source, target)
+    )
+    source_rows, target_rows = (
+        [Row(where, [line]) for where, line in read_text(expand(files))] for files in (source_files, target_files)
+    )
+    if len(source_rows) != len(target_rows):
+        raise DataError(
+            f"{source_files} has {len(source_rows)} lines, {target_files} has {len(target_rows)}: "
+            "lines cannot be paired",
+            "give tables with an id column and --id-column, or aligned files",
+        )
+    pairs = [
+        (str(number), a.fields[0], b.fields[0])
+        for number, (a, b) in enumerate(zip(source_rows, target_rows, strict=True), start=1)
+    ]
+    return _keep_usable(source_language, target_language, pairs, Counter())
+
+
+def read_table(file: str, source: str, target: str) -> ParallelText:
+    """One table with a column for each language (`pol_Latn:COLUMN`, `ukr_Cyrl:COLUMN`).
+
+    A column is a name of the header line, or a whole number (1 is the first) in a table without one.
+    Comma-separated when the name ends in `.csv`, otherwise tab-separated without quoting.
+
+    Raises:
+        DataError: the file is missing, a column is unknown, or a row is too short.
+    """
+    (source_language, source_column), (target_language, target_column) = (
+        split_argument(argument, "COLUMN") for argument in (source, target)
+    )
+    rows = _columns(expand(file), [source_column, target_column])
+    pairs = [(str(number), row.fields[0], row.fields[1]) for number, row in enumerate(rows, start=1)]
+    return _keep_usable(source_language, target_language, pairs, Counter())
+
+
+def read_joined(source: str, target: str, id_column: str, text_column: str) -> ParallelText:
+    """Two sets of tables (globs allowed) joined on an id column, in the order of the source's rows.
+
+    Columns as in `read_table`. Ids that only one side has are dropped and counted.
+
+    Raises:
+        DataError: a file is missing, a column is unknown, an id occurs twice on one side, or no id is common.
+    """
+    (source_language, source_files), (target_language, target_files) = (
+        split_argument(argument, "FILE") for argument in (source, target)
+    )
+    source_texts, target_texts = (
+        _by_id(_columns(expand(files), [id_column, text_column])) for files in (source_files, target_files)
+    )
+    common = [key for key in source_texts if key in target_texts]
+    if not common and source_texts and target_texts:
+        raise DataError(
+            f"no id of {source_files} occurs in {target_files}: for example "
+            f"{next(iter(source_texts))!r} and {next(iter(target_texts))!r}",
+            "check --id-column",
+        )
+    dropped = Counter(
+        {
+            f"only_in_{source_language}": len(source_texts) - len(common),
+            f"only_in_{target_language}": len(target_texts) - len(common),
+        }
+    )
+    pairs = [(key, source_texts[key], target_texts[key]) for key in common]
+    return _keep_usable(source_language, target_language, pairs, dropped)
+
+
+def _keep_usable(
+    source_language: str,
+    target_language: str,
+    pairs: Iterable[tuple[str, str, str]],
+    dropped: Counter[str],
+) -> ParallelText:
+    """Drops and counts pairs with an empty side or bytes that were not UTF-8."""
+    if source_language == target_language:
+        raise ConfigError(f"both sides are {source_language}", "counts and directions are told apart by language")
+    kept = []
+    for key, source, target in pairs:
+        if not source or not target:
+            dropped["empty"] += 1
+        elif "\ufffd" in source or "\ufffd" in target:
+            dropped["undecodable"] += 1
+        else:
+            kept.append((key, source, target))
+    if not kept:
+        reasons = {reason: count for reason, count in dropped.items() if count}
+        raise DataError(
+            f"no sentence pair is left for {source_language} and {target_language}"
+            + (f" (dropped: {reasons})" if reasons else ": the files are empty")
+        )
+    return ParallelText(
+        source_language,
+        target_language,
+        source=[source for _, source, _ in kept],
+        target=[target for _, _, target in kept],
+        ids=[key for key, _, _ in kept],
+        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+    )
+
+
+def expand(pattern: str) -> list[Path]:
+    """The files that a path or glob names, in name order.
+
+    Raises:
+        DataError: there is none, or the path is a folder.
+    """
+    if Path(pattern).exists():
+        paths = [Path(pattern)]
+    else:
+        paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    if not paths:
+        raise DataError(f"no such file: {pattern}", "quote globs: 'pol_Latn:dir/*.tsv'")
+    for path in paths:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder", f"name its files: '{path}/*.tsv'")
+    return paths
+
+
+def _by_id(rows: Iterable[Row]) -> dict[str, str]:
+    """Text by id, in file order."""
+    texts: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for row in rows:
+        key, text = row.fields
+        if not key:
+            raise DataError(f"{row.where}: the id is empty")
+        if key in texts:
+            raise DataError(f"{row.where}: id {key!r} occurs for the second time (first: {first[key]})")
+        texts[key], first[key] = text, row.where
+    return texts
+
+
+def _columns(paths: list[Path], columns: list[str]) -> Iterator[Row]:
+    """The wanted columns of every row of the tables."""
+    for path in paths:
+        rows = _records(path)
+        if all(column.isdecimal() for column in columns):
+            positions = [int(column) - 1 for column in columns]
+            if min(positions) < 0:
+                raise ConfigError(f"column {min(columns)} does not exist", "columns are counted from 1")
+        else:
+            positions = _positions(path, next(rows, None), columns)
+        for row in rows:
+            if max(positions) >= len(row.fields):
+                raise DataError(f"{row.where}: expected at least {max(positions) + 1} columns, found {len(row.fields)}")
+            yield Row(row.where, [row.fields[position].strip() for position in positions])
+
+
+def _positions(path: Path, header: Row | None, columns: list[str]) -> list[int]:
+    """Where the named columns stand in the header line."""
+    if header is None:
+        raise DataError(f"{path} is empty", "expected a header line with the column names")
+    names = [name.strip() for name in header.fields]
+    for column in columns:
+        if names.count(column) != 1:
+            problem = "occurs twice" if column in names else "is not a column"
+            raise DataError(
+                f"{path}: {column!r} {problem}; the header has {', '.join(map(repr, names))}",
+                "name columns of the header, or number them from 1 if the file has no header",
+            )
+    return [names.index(column) for column in columns]
+
+
+def _records(path: Path) -> Iterator[Row]:
+    """Fields of every row that is not blank."""
+    lines = read_text([path])
+    if ".csv" not in path.suffixes:
+        yield from (Row(where, line.split("\t")) for where, line in lines if line)
+        return
+    reader = csv.reader((line + "\n" for _, line in lines), strict=True)
+    try:
+        for fields in reader:
+            if fields:
+                yield Row(f"{path}:{reader.line_num}", fields)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not valid csv: {error}") from None
+
+
+def read_text(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
+    """`file:line` and text of every line, without outer spaces; bytes that are not UTF-8 become U+FFFD."""
+    for path in paths:
+        for number, line in enumerate(read_lines(path), start=1):
+            yield f"{path}:{number}", line.decode(errors="replace").strip("\r ")
+
+
+def read_all(
+    parallel: Sequence[Sequence[str]], tables: Sequence[Sequence[str]], id_column: str | None, text_column: str | None
+) -> list[ParallelText]:
+    """The texts of `--parallel A B` and `--table FILE A B`; with `--id-column` the former are joined tables.
+
+    Raises:
+        ConfigError: no text at all, or only one of the two columns is given.
+        DataError: as the readers.
+    """
+    if not parallel and not tables:
+        raise ConfigError("no parallel text", "give --parallel pol_Latn:FILE ukr_Cyrl:FILE")
+    if (id_column is None) != (text_column is None):
+        raise ConfigError("--id-column and --text-column belong together: give both or neither")
+    texts = []
+    for source, target in parallel:
+        if id_column is not None and text_column is not None:
+            texts.append(read_joined(source, target, id_column, text_column))
+        else:
+            texts.append(read_aligned(source, target))
+    return texts + [read_table(file, source, target) for file, source, target in tables]

@@ -1,0 +1,143 @@
+"""What every result file says about models and text, and the tables printed for people."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from translit_scale import __version__
+from translit_scale.errors import ConfigError
+from translit_scale.evaluate.encoder import BATCH_TOKENS, Embeddings, Encoder
+from translit_scale.evaluate.parallel import ParallelText
+from translit_scale.evaluate.retrieval import Estimate
+from translit_scale.files import atomic_open
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """A model of the command line and how it is called in tables and file names."""
+
+    label: str
+    path: str
+
+
+@dataclass(frozen=True)
+class EmbeddingSettings:
+    """How sentences become vectors; the same for all models of a run."""
+
+    layer: int | float | None = None
+    include_special: bool = True
+    batch_tokens: int = BATCH_TOKENS
+    device: str = "auto"
+
+    def load(self, model: ModelName) -> Encoder:
+        """The model with the layer chosen."""
+        return Encoder.load(model.path, device=self.device, layer=self.layer)
+
+    def embed(self, encoder: Encoder, sentences: Sequence[str], label: str) -> Embeddings:
+        """The sentences' vectors; `label` is shown with the progress."""
+        return encoder.embed(sentences, self.include_special, self.batch_tokens, label)
+
+    def record(self, encoder: Encoder) -> dict[str, Any]:
+        """The settings that change the numbers."""
+        return {
+            "layer": encoder.layer,
+            "pooling": "mean",
+            "include_special": self.include_special,
+            "max_length": encoder.max_length,
+            "similarity": "cosine",
+        }
+
+
+def name_models(arguments: Sequence[str]) -> list[ModelName]:
+    """`DIR_OR_ID` is called by its last part, `LABEL=DIR_OR_ID` as it says.
+
+    Raises:
+        ConfigError: two models have one label, or a label does not make a file name.
+    """
+    models: list[ModelName] = []
+    for argument in arguments:
+        label, equals, path = argument.partition("=")
+        if not equals or "/" in label or Path(argument).exists():
+            label, path = Path(argument).resolve().name, argument
+        if not re.fullmatch(r"[\w.=-]+", label) or not path:
+            raise ConfigError(f"--model {argument!r}: {label!r} is not a label", "write LABEL=DIR_OR_ID")
+        if label in {model.label for model in models}:
+            raise ConfigError(
+                f"two models are called {label!r}", "tell them apart: --model mlm=runs/a/export --model tcm=…"
+            )
+        models.append(ModelName(label, path))
+    return models
+
+
+def header(task: str, kind: str) -> dict[str, Any]:
+    """First fields of every result file."""
+    return {"schema": SCHEMA, "tool": f"translit-scale {__version__}", "task_name": task, "task_type": kind}
+
+
+def describe_model(model: ModelName, encoder: Encoder) -> dict[str, Any]:
+    """Which weights and which tokenizer produced a number."""
+    return {
+        "label": model.label,
+        "path": model.path,
+        "weights_sha256": encoder.weights_sha256,
+        "tokenizer_sha256": encoder.tokenizer_sha256,
+        "layers": encoder.n_layers,
+        "hidden_size": encoder.model.config.hidden_size,
+    }
+
+
+def describe_text(text: ParallelText) -> dict[str, Any]:
+    """Which pairs a number is about."""
+    return {
+        "n": len(text),
+        "text_sha256": text.fingerprint,
+        "dropped": text.dropped,
+        "duplicates": text.duplicates,
+    }
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes an `.npz` atomically; it loads without pickle."""
+    with atomic_open(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
+    """Aligned columns: the first `names` of them to the left, the others to the right."""
+    table = [columns, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if column < names else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
+def percent(estimate: Estimate, sign: str = "") -> str:
+    """`76.4 [73.8, 79.0]`; with sign "+" `+5.1 [+3.0, +7.2]`."""
+    value, low, high = (f"{100 * x:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def describe_losses(text: ParallelText) -> str:
+    """`dropped: 3 empty; repeated sentences: 2 in pol_Latn`, or an empty string."""
+    parts = []
+    if text.dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in text.dropped.items())
+        parts.append(f"dropped: {reasons}")
+    if any(text.duplicates.values()):
+        repeats = ", ".join(f"{count} in {language}" for language, count in text.duplicates.items() if count)
+        parts.append(f"repeated sentences: {repeats}")
+    return "; ".join(parts)
