@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -51,7 +53,7 @@ def test_packing_keeps_every_token_label_and_row(
     found, labels, of_stream = [], [], []
     for part in batch.parts:
         cu = part.segments.cu_seqlens.tolist()
-        for start, end in zip(cu, cu[1:], strict=False):
+        for start, end in pairwise(cu):
             found.append(part.input_ids[start:end].tolist())
             assert part.position_ids[start:end].tolist() == list(range(2, 2 + end - start))
         hidden = part.input_ids[part.mask_index].tolist()

@@ -1,0 +1,31 @@
+# Sourced by demo.sh and test.sh: makes .venv with the tested versions when it is missing or its constraints changed.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+make_environment() { # extras
+  local python=${PYTHON:-python3.11} wanted
+  command -v "$python" >/dev/null || python=python3
+  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+    echo "error: Python 3.11 or newer is needed, found $("$python" -V 2>&1)"
+    echo "  → install it, or name it: PYTHON=/path/to/python3.11 $0"
+    exit 2
+  }
+  wanted="$1 $(cat pyproject.toml constraints.txt | sha256sum)"
+  if [ "$(cat .venv/installed 2>/dev/null)" = "$wanted" ]; then
+    say "environment .venv is up to date"
+  else
+    say "installing into .venv (once; some minutes)"
+    "$python" -m venv .venv
+    .venv/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=24'
+    # torch first and pinned: left to resolve on its own it may bring gigabytes of CUDA libraries
+    .venv/bin/pip install --disable-pip-version-check --progress-bar off -c constraints.txt torch | grep -E '^(Collecting|Successfully)' || true
+    .venv/bin/pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$1]" | grep -E '^(Collecting|Successfully)' || true
+    .venv/bin/python -c 'import translit_scale, torch, deepspeed' >/dev/null
+    echo "$wanted" >.venv/installed
+  fi
+  export PATH="$PWD/.venv/bin:$PATH"
+  # Without a GPU, tell DeepSpeed so: it only guesses, with a warning in every process.
+  if ! command -v nvidia-smi >/dev/null; then export DS_ACCELERATOR=${DS_ACCELERATOR:-cpu}; fi
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Makes .venv if needed, then checks style and types and runs all tests. Arguments go to pytest: scripts/test.sh -m "not slow"
+source "$(dirname "$0")/environment.sh"
+make_environment demo,dev
+say "style and types"
+ruff check .
+ruff format --check .
+mypy
+say "tests"
+python -m pytest "$@"
+say "all passed; times of the slowest tests stand above"
