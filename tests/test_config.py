@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from translit_scale.batch.stream import Deal
-from translit_scale.config import Config, load_config
+from translit_scale.config import Config, configuration_page, load_config
 from translit_scale.errors import ConfigError
 from translit_scale.train.engine import learning_rate, resolve_hardware, resolve_precision
 from translit_scale.train.launch import Rank, complete_environment
@@ -33,7 +33,9 @@ def test_every_shipped_experiment_loads() -> None:
                 assert config.run.name == f"{base}-{variant}"
     shipped = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
     named = {Path(paper, f"{name}.yaml") for paper, groups in VARIANTS.items() for group in groups for name in group}
-    assert shipped == named | {Path("demo.yaml")}
+    assert shipped == named | {Path("demo.yaml"), Path("small.yaml")}
+    small = load_config([ROOT / f"configs/{name}.yaml" for name in ("paper_a/pol-ukr", "paper_a/model5", "small")])
+    assert (small.objectives.tcm.weight, small.model.num_layers, small.run.name) == (1, 4, "pol-ukr-model5-small")
 
 
 def test_models_of_paper_a_differ_in_objectives_only() -> None:
@@ -194,3 +196,8 @@ def test_launch_environment() -> None:
     assert launched["LOCAL_RANK"] == "1" and launched["MASTER_ADDR"] == "host"
     with pytest.raises(ConfigError, match="SLURM started 16 tasks"):
         complete_environment({"SLURM_NTASKS": "16"})
+
+
+def test_documented_settings_are_the_settings() -> None:
+    page = ROOT / "docs/configuration.md"
+    assert page.read_text() == configuration_page(), "run: python -m translit_scale.config > docs/configuration.md"

@@ -16,7 +16,7 @@ import yaml
 from pydantic import Field, model_validator
 
 from translit_scale.errors import ConfigError
-from translit_scale.schema import Strict, read_yaml, validate
+from translit_scale.schema import Strict, read_yaml, reference, validate
 
 Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 """A layer as an index (8 = output of the 8th block) or as a fraction of the depth (0.667 = 8 of 12)."""
@@ -222,3 +222,17 @@ def _dotted_keys(value: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             yield from _dotted_keys(inner, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}"
+
+
+def configuration_page() -> str:
+    """The contents of docs/configuration.md; a test keeps the page up to date."""
+    head = (
+        "# Configuration\n\nAll settings of an experiment, written by "
+        "`python -m translit_scale.config > docs/configuration.md`. In YAML the dots are levels; on the command line "
+        "write them as they stand here: `train.max_steps=20`.\n\n"
+    )
+    return head + reference(Config).strip() + "\n"
+
+
+if __name__ == "__main__":
+    print(configuration_page(), end="")

@@ -125,3 +125,19 @@ def _model_types(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [model for argument in typing.get_args(annotation) for model in _model_types(argument)]
+
+
+def reference(schema: type[BaseModel], prefix: str = "") -> str:
+    """All settings of a schema as Markdown: one table a section, from the docstrings of class and fields."""
+    rows, sections = [], []
+    for name, field in schema.model_fields.items():
+        inner = [model for model in _model_types(field.annotation) if issubclass(model, Strict)]
+        if inner:
+            sections.append(reference(inner[0], f"{prefix}{name}."))
+            continue
+        default = "required" if field.is_required() else f"`{field.get_default(call_default_factory=True)}`"
+        rows.append(f"| `{prefix}{name}` | {default} | {' '.join((field.description or '').split())} |")
+    title = f"## {prefix.rstrip('.')}\n\n" if prefix else ""
+    text = " ".join((schema.__doc__ or "").split())
+    table = "\n".join(["", "| setting | default | meaning |", "|---|---|---|", *rows, ""]) if rows else ""
+    return "\n".join([f"{title}{text}", table, *sections])
