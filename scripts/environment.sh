@@ -4,6 +4,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 say() { printf '\n== %s\n' "$*"; }
 
+install() { # what; shows one line a package
+  .venv/bin/pip install --disable-pip-version-check --progress-bar off -c constraints.txt "$@" |
+    { grep -E '^(Collecting|Successfully)' || true; }
+}
+
 make_environment() { # extras
   local python=${PYTHON:-python3.11} wanted
   command -v "$python" >/dev/null || python=python3
@@ -20,9 +25,8 @@ make_environment() { # extras
     "$python" -m venv .venv
     .venv/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=24'
     # torch first and pinned: left to resolve on its own it may bring gigabytes of CUDA libraries
-    .venv/bin/pip install --disable-pip-version-check --progress-bar off -c constraints.txt torch | grep -E '^(Collecting|Successfully)' || true
-    .venv/bin/pip install --disable-pip-version-check --progress-bar off -c constraints.txt -e ".[$1]" | grep -E '^(Collecting|Successfully)' || true
-    .venv/bin/python -c 'import translit_scale, torch, deepspeed' >/dev/null
+    install torch
+    install -e ".[$1]"
     echo "$wanted" >.venv/installed
   fi
   export PATH="$PWD/.venv/bin:$PATH"

@@ -145,10 +145,11 @@ def test_loss_that_is_not_finite_stops(training: Callable[..., Training]) -> Non
         ({}, {"tcm", "tlm"}),
     ],
 )
-def test_variants_of_paper_a_have_their_losses(
+def test_variants_of_paper_a_have_their_losses_and_equally_many_steps(
     training: Callable[..., Training], changes: dict[str, Any], names: set[str]
 ) -> None:
-    run = training(4, **changes)
+    run = training(4, train__max_steps="null", train__epochs=2, **changes)
+    assert run.total_steps == 11  # 2 epochs of 63 pairs in batches of 12
     result = run.step.accumulate(STEP, run.stream.step(STEP))
     assert result.losses.keys() == {"mlm_orig", "mlm_latn", "total"} | names
 
