@@ -74,16 +74,16 @@ def read_sentences(path: Path, column: str | None, counts: Counter[str], advance
     if kind in ARROW_FILES:
         cells: Iterator[Any] = _arrow_cells(path, kind, str(column), advance)
     elif kind == ".txt":
-        cells = (_decode(line) for line in read_lines(path, advance))
+        cells = (decode(line) for line in read_lines(path, advance))
     elif kind == ".jsonl":
         cells = _json_cells(path, str(column), advance)
     else:
-        cells = _table_cells(path, _records(path, kind, advance), str(column))
+        cells = _table_cells(path, (fields for _, fields in read_records(path, advance)), str(column))
     for cell in cells:
         counts["read"] += 1
         if not isinstance(cell, str):
             counts["malformed"] += 1
-        elif not _is_unicode(cell):
+        elif not is_unicode(cell):
             counts["undecodable"] += 1
         else:
             yield cell
@@ -124,9 +124,9 @@ def read_all_cells(path: Path) -> Iterator[str]:
     """
     kind = _kind(path)
     if kind == ".txt":
-        records: Iterator[list[str]] = ([_decode(line)] for line in read_lines(path))
+        records: Iterator[list[str]] = ([decode(line)] for line in read_lines(path))
     elif kind in (".csv", ".tsv"):
-        records = _records(path, kind)
+        records = (fields for _, fields in read_records(path))
     else:
         raise ConfigError(f"{path}: held-out sentences are read from .txt, .csv and .tsv files only")
     for record in records:
@@ -157,12 +157,13 @@ def _kind(path: Path) -> str:
     return inner if path.suffix in COMPRESSIONS and inner in LINE_FILES else path.suffix
 
 
-def _decode(data: bytes) -> str:
-    """UTF-8 in which bad bytes are kept recognisable (lone surrogates), see `_is_unicode`."""
+def decode(data: bytes) -> str:
+    """UTF-8 in which bad bytes are kept recognisable (lone surrogates), see `is_unicode`."""
     return data.decode(errors="surrogateescape")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text that `decode` made was UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -210,20 +211,35 @@ def _zstd_lines(raw: IO[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _records(path: Path, kind: str, advance: Advance = _ignore) -> Iterator[list[str]]:
-    lines = (_decode(line) for line in read_lines(path, advance))
-    if kind == ".tsv":
-        return (line.split("\t") for line in lines)
-    return _csv_records(path, lines)
+def read_records(path: Path, advance: Advance = _ignore) -> Iterator[tuple[int, list[str]]]:
+    """Line number and fields of every record of a table, the header row included.
+
+    A `.csv` is quoted as in RFC 4180: its fields may hold line ends, and its blank lines are no records. Every other
+    table is cut at tabs. Of bytes that are not UTF-8, `is_unicode` tells.
+
+    Raises:
+        DataError: missing, empty, damaged or unreadable file, or quoting that is not closed.
+    """
+    lines = (decode(line) for line in read_lines(path, advance))
+    if _kind(path) == ".csv":
+        return _csv_records(path, lines)
+    return ((number, line.split("\t")) for number, line in enumerate(lines, 1))
 
 
-def _csv_records(path: Path, lines: Iterator[str]) -> Iterator[list[str]]:
+def _csv_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
     # A lone carriage return is no line end here; csv would stop at it.
-    reader = csv.reader(line.replace("\r", " ") + "\n" for line in lines)
+    reader = csv.reader((line.replace("\r", " ") + "\n" for line in lines), strict=True)
+    first = 1
     try:
-        yield from (record for record in reader if record)
+        for record in reader:
+            if record:
+                yield first, record
+            first = reader.line_num + 1
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: {error}", "is a quotation mark never closed?") from None
+        raise DataError(
+            f"{path}:{first}: not valid csv: {error}",
+            "is a quotation mark never closed, or not doubled inside a quoted field?",
+        ) from None
 
 
 def _table_cells(path: Path, records: Iterator[list[str]], column: str) -> Iterator[str | None]:
@@ -244,7 +260,7 @@ def _json_cells(path: Path, column: str, advance: Advance) -> Iterator[object]:
         try:
             value = json.loads(line)
         except UnicodeDecodeError:
-            yield _decode(line)
+            yield decode(line)
             continue
         except (ValueError, RecursionError):
             value = None

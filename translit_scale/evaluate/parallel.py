@@ -6,7 +6,6 @@ left out is counted with its reason.
 
 from __future__ import annotations
 
-import csv
 import glob
 import hashlib
 from collections import Counter
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from translit_scale.corpus.text import read_lines
+from translit_scale.corpus.text import decode, is_unicode, read_lines, read_records
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import check_language
 
@@ -64,7 +63,7 @@ class ParallelText:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a file or table: its fields, and `file:line` for messages."""
+    """One record of a table: its fields, and `file:line` for messages."""
 
     where: str
     fields: list[str]
@@ -92,19 +91,17 @@ def read_aligned(source: str, target: str) -> ParallelText:
     (source_language, source_files), (target_language, target_files) = (
         split_argument(argument, "FILE") for argument in (source, target)
     )
-    source_rows, target_rows = (
-        [Row(where, [line]) for where, line in read_text(expand(files))] for files in (source_files, target_files)
+    source_lines, target_lines = (
+        [decode(line).strip() for path in expand(files) for line in read_lines(path)]
+        for files in (source_files, target_files)
     )
-    if len(source_rows) != len(target_rows):
+    if len(source_lines) != len(target_lines):
         raise DataError(
-            f"{source_files} has {len(source_rows)} lines, {target_files} has {len(target_rows)}: "
+            f"{source_files} has {len(source_lines)} lines, {target_files} has {len(target_lines)}: "
             "lines cannot be paired",
             "give tables with an id column and --id-column, or aligned files",
         )
-    pairs = [
-        (str(number), a.fields[0], b.fields[0])
-        for number, (a, b) in enumerate(zip(source_rows, target_rows, strict=True), start=1)
-    ]
+    pairs = [(str(number), *pair) for number, pair in enumerate(zip(source_lines, target_lines, strict=True), start=1)]
     return _keep_usable(source_language, target_language, pairs, Counter())
 
 
@@ -169,7 +166,7 @@ def _keep_usable(
     for key, source, target in pairs:
         if not source or not target:
             dropped["empty"] += 1
-        elif "\ufffd" in source or "\ufffd" in target:
+        elif not is_unicode(source + target):
             dropped["undecodable"] += 1
         else:
             kept.append((key, source, target))
@@ -254,24 +251,9 @@ def _positions(path: Path, header: Row | None, columns: list[str]) -> list[int]:
 
 def _records(path: Path) -> Iterator[Row]:
     """Fields of every row that is not blank."""
-    lines = read_text([path])
-    if ".csv" not in path.suffixes:
-        yield from (Row(where, line.split("\t")) for where, line in lines if line)
-        return
-    reader = csv.reader((line + "\n" for _, line in lines), strict=True)
-    try:
-        for fields in reader:
-            if fields:
-                yield Row(f"{path}:{reader.line_num}", fields)
-    except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not valid csv: {error}") from None
-
-
-def read_text(paths: Iterable[Path]) -> Iterator[tuple[str, str]]:
-    """`file:line` and text of every line, without outer spaces; bytes that are not UTF-8 become U+FFFD."""
-    for path in paths:
-        for number, line in enumerate(read_lines(path), start=1):
-            yield f"{path}:{number}", line.decode(errors="replace").strip("\r ")
+    for line, fields in read_records(path):
+        if len(fields) > 1 or fields[0].strip():
+            yield Row(f"{path}:{line}", fields)
 
 
 def read_all(
