@@ -1,18 +1,69 @@
 """The step written naively, as a reference: padded batches, one forward for each stream, one process, one graph.
 
-Takes masked sentences (what `mask_pair` yields) and a plain Hugging Face model; shares no code with packing,
-attention, objectives or the step.
+Takes a plain Hugging Face model and shares no code with packing, attention, objectives or the step; the masks are
+the same because they are a function of the pair's key.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from translit_scale.batch.masking import Masked
-from translit_scale.batch.pack import MaskedPair
+from translit_scale.batch.masking import mask_tokens
+from translit_scale.batch.pack import LATN, ORIG, Packer
+from translit_scale.batch.random_bits import derive, uniforms
+
+
+class Masked(NamedTuple):
+    """One sentence with some tokens hidden."""
+
+    input_ids: list[int]
+    positions: list[int]
+    labels: list[int]
+
+
+class MaskedPair(NamedTuple):
+    """One pair as the three inputs of paper B."""
+
+    orig: Masked
+    latn: Masked
+    tlm: Masked | None
+
+
+def mask(ids: Sequence[int], key: np.uint64, packer: Packer) -> Masked:
+    """Masks one sentence on its own."""
+    n = len(ids)
+    v = packer.vocabulary
+    found = mask_tokens(np.array(ids, np.int64), np.full(n, key), np.arange(n), packer.masking, v.mask_id, v.size)
+    positions = [i for i in range(n) if found.selected[i]]
+    return Masked(found.input_ids.tolist(), positions, [ids[i] for i in positions])
+
+
+def mask_pair(orig: Sequence[int], latn: Sequence[int], key: np.uint64, packer: Packer) -> MaskedPair:
+    """Masks a pair as `Packer` says it does, one sentence at a time."""
+    numbers = [derive(np.array([key]), number)[0] for number in range(5)]
+    limit = packer.max_length - 2
+    orig, latn = orig[:limit], latn[:limit]
+    tlm = None
+    if packer.with_tlm:
+        a, b = list(orig), list(latn)
+        while len(a) + len(b) + 3 > packer.max_length:
+            (a if len(a) > len(b) else b).pop()
+        halves = [mask(a, numbers[3], packer), mask(b, numbers[4], packer)]
+        if uniforms(np.array([numbers[2]]))[0] >= 0.5:
+            halves.reverse()
+        first, second = halves
+        offset = len(first.input_ids) + 1
+        tlm = Masked(
+            [*first.input_ids, packer.vocabulary.eos_id, *second.input_ids],
+            [*first.positions, *(offset + i for i in second.positions)],
+            [*first.labels, *second.labels],
+        )
+    return MaskedPair(mask(orig, numbers[ORIG], packer), mask(latn, numbers[LATN], packer), tlm)
 
 
 def pad(sentences: Sequence[Masked], bos: int, eos: int, padding: int) -> dict[str, torch.Tensor]:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import RobertaConfig, XLMRobertaConfig
 
-from translit_scale.batch.masking import Masked
-from translit_scale.batch.pack import MaskedPair, Vocabulary, mask_pair, pack_micro_batch
+from translit_scale.batch.pack import MicroBatch, Packer, Ragged, Vocabulary
+from translit_scale.batch.random_bits import key
 from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.errors import ConfigError
@@ -57,17 +58,18 @@ def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], see
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def pairs_of(*texts: tuple[list[int], list[int]]) -> list[MaskedPair]:
-    return [
-        mask_pair(a, b, (i,), MaskingConfig(probability=0.3), VOCABULARY, True, 64) for i, (a, b) in enumerate(texts)
-    ]
+PACKER = Packer(MaskingConfig(probability=0.3), VOCABULARY, max_length=64, with_tlm=True, split_tlm=False)
+
+
+def pack(*texts: tuple[list[int], list[int]], packer: Packer = PACKER) -> MicroBatch:
+    orig, latn = (Ragged.of([text[side] for text in texts], 62) for side in (0, 1))
+    return packer.micro_batch(orig, latn, np.array([key(i) for i in range(len(texts))]))
 
 
 def test_rows_of_a_sentence_do_not_depend_on_its_neighbours() -> None:
     encoder = small_model()
     mine = ([5, 6, 7, 8, 9, 10], [11, 12, 13])
-    alone = pack_micro_batch(pairs_of(mine), VOCABULARY, False)
-    crowd = pack_micro_batch(pairs_of(mine, ([20] * 30, [21] * 40), ([22], [23] * 7)), VOCABULARY, False)
+    alone, crowd = pack(mine), pack(mine, ([20] * 30, [21] * 40), ([22], [23] * 7))
     with torch.no_grad():
         a, b = encoder(alone, embed_only=True), encoder(crowd, embed_only=True)
     torch.testing.assert_close(a, b[[0, 3]], rtol=1e-5, atol=1e-6)
@@ -75,14 +77,14 @@ def test_rows_of_a_sentence_do_not_depend_on_its_neighbours() -> None:
 
 def test_split_tlm_changes_nothing_but_the_layout() -> None:
     encoder = small_model()
-    pairs = pairs_of(([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25))
-    flat, split = (encoder(pack_micro_batch(pairs, VOCABULARY, s)) for s in (False, True))
+    texts = ([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25)
+    flat, split = (encoder(pack(*texts, packer=PACKER._replace(split_tlm=flag))) for flag in (False, True))
     torch.testing.assert_close(flat.loss_sums, split.loss_sums)
     torch.testing.assert_close(flat.rows, split.rows)
 
 
 def test_sentence_without_tokens_has_a_zero_row() -> None:
-    rows = small_model()(pack_micro_batch(pairs_of(([], [5, 6])), VOCABULARY, False), embed_only=True)
+    rows = small_model()(pack(([], [5, 6])), embed_only=True)
     assert torch.equal(rows[0], torch.zeros(32))
     assert rows[1].abs().sum() > 0
 
@@ -108,9 +110,8 @@ def test_pretrained_equals_padded_hugging_face(family: type, tmp_path: object) -
     settings = ModelConfig(pretrained=str(tmp_path), max_length=64, dropout=0.0)
     encoder = PairEncoder(build_model(settings, 50, 1, 0, 2), pool_layer=2)
     sentences = [[5, 6, 7, 8], [9, 10], [11] * 9]
-    plain = [Masked(*map(torch.tensor, (s, [], []))) for s in sentences]
-    pairs = [mask_pair(s, s, ("x",), MaskingConfig(probability=1e-12), VOCABULARY, False, 64) for s in sentences]
-    rows = encoder(pack_micro_batch(pairs, VOCABULARY, False), embed_only=True)[: len(plain)]
+    plain = PACKER._replace(masking=MaskingConfig(probability=1e-300))
+    rows = encoder(pack(*((s, s) for s in sentences), packer=plain), embed_only=True)[: len(sentences)]
     for row, sentence in zip(rows, sentences, strict=True):
         out = reference(torch.tensor([[0, *sentence, 2]]), output_hidden_states=True)
         torch.testing.assert_close(row, out.hidden_states[2][0, 1:-1].mean(0), rtol=1e-5, atol=1e-6)

@@ -7,25 +7,41 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from translit_scale.batch.order import LONG_CYCLE, PairOrder, apportion, interleave
-from translit_scale.batch.random_bits import permutation, raw_bits, uniforms
+from translit_scale.batch.order import LONG_CYCLE, WINDOW_ROWS, PairOrder, apportion, interleave
+from translit_scale.batch.random_bits import derive, key, permute, uniforms
 from translit_scale.errors import ConfigError
 
-block_lists = st.dictionaries(
-    st.sampled_from(["pol_Latn", "ukr_Cyrl", "hin_Deva", "urd_Arab", "amh_Ethi"]),
-    st.lists(st.integers(1, 9), min_size=1, max_size=40),
-    min_size=1,
+Visit = tuple[str, int, int]
+sizes = st.dictionaries(
+    st.sampled_from(["pol_Latn", "ukr_Cyrl", "hin_Deva", "urd_Arab", "amh_Ethi"]), st.integers(1, 300), min_size=1
 )
 
 
-@given(block_lists, st.integers(0, 2**32), st.integers(0, 2))
+def visits(order: PairOrder, start: int, count: int) -> list[Visit]:
+    """(language, epoch, row) of a stretch of the stream."""
+    keys = order.batch(start, count)
+    names = [order.languages[i] for i in keys.language]
+    return list(zip(names, keys.epoch.tolist(), keys.row.tolist(), strict=True))
+
+
+@given(sizes, st.integers(0, 2**32), st.integers(0, 2))
 @settings(max_examples=60, deadline=None)
-def test_concatenation_visits_every_pair_once_an_epoch(block_rows: dict[str, list[int]], seed: int, epoch: int) -> None:
-    order = PairOrder(block_rows, seed=seed)
-    visits = order.batch(epoch * order.total, order.total)
-    expected = {(code, epoch, b, r) for code, rows in block_rows.items() for b, n in enumerate(rows) for r in range(n)}
-    assert len(visits) == order.total
-    assert set(visits) == expected
+def test_concatenation_visits_every_pair_once_an_epoch(pairs: dict[str, int], seed: int, epoch: int) -> None:
+    order = PairOrder(pairs, seed=seed)
+    found = visits(order, epoch * order.total, order.total)
+    assert len(found) == order.total
+    assert set(found) == {(code, epoch, row) for code, n in pairs.items() for row in range(n)}
+
+
+@pytest.mark.parametrize("size", [1, WINDOW_ROWS - 1, WINDOW_ROWS, WINDOW_ROWS + 1, 3 * WINDOW_ROWS + 777])
+def test_epochs_of_windows_cover_and_stay_close(size: int) -> None:
+    """Every row once an epoch; a window's worth of visits touches three windows of rows at most (rotation)."""
+    order = PairOrder({"pol_Latn": size}, seed=5)
+    for epoch in range(2):
+        rows = order.batch(epoch * size, size).row
+        assert np.array_equal(np.sort(rows), np.arange(size))
+        for start in range(0, size, WINDOW_ROWS):
+            assert len(np.unique(rows[start : start + WINDOW_ROWS] // WINDOW_ROWS)) <= 3
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
@@ -48,45 +64,62 @@ def test_quotas_are_whole_positive_and_fill_the_cycle(weights: list[float], slot
 
 
 def test_batches_cut_differently_are_the_same_stream() -> None:
-    order = PairOrder({"pol_Latn": [5] * 30, "ukr_Cyrl": [7] * 11}, seed=3)
-    whole = order.batch(0, 600)
-    assert [pair for start in range(0, 600, 7) for pair in order.batch(start, min(7, 600 - start))] == whole
-    fresh = PairOrder({"ukr_Cyrl": [7] * 11, "pol_Latn": [5] * 30}, seed=3)
-    assert fresh.batch(250, 100) == whole[250:350]  # no history needed, language order in the input irrelevant
+    order = PairOrder({"pol_Latn": 150, "ukr_Cyrl": 77}, seed=3)
+    whole = visits(order, 0, 600)
+    assert [v for start in range(0, 600, 7) for v in visits(order, start, min(7, 600 - start))] == whole
+    fresh = PairOrder({"ukr_Cyrl": 77, "pol_Latn": 150}, seed=3)
+    assert visits(fresh, 250, 100) == whole[250:350]  # no history needed, order of languages in the input irrelevant
 
 
 def test_far_positions_need_no_history() -> None:
-    order = PairOrder({"pol_Latn": [1000] * 50, "ukr_Cyrl": [1000]}, "temperature", alpha=0.3, seed=1)
+    order = PairOrder({"pol_Latn": 50_000, "ukr_Cyrl": 1000}, "temperature", alpha=0.3, seed=1)
     assert len(order.slot_language) == LONG_CYCLE
-    far = order.batch(10**12, 64)
-    assert {pair.language for pair in far} == {"pol_Latn", "ukr_Cyrl"}
-    assert all(0 <= pair.row < 1000 for pair in far)
+    far = order.batch(10**15, 64)
+    assert set(far.language.tolist()) == {0, 1}
+    assert (far.row >= 0).all() and (far.row < 50_000).all()
 
 
 def test_temperature_mixture_raises_small_languages() -> None:
-    order = PairOrder({"pol_Latn": [1000] * 9, "ukr_Cyrl": [1000]}, "temperature", alpha=0.5, seed=0)
-    share = sum(pair.language == "ukr_Cyrl" for pair in order.batch(0, 4096)) / 4096
+    order = PairOrder({"pol_Latn": 9000, "ukr_Cyrl": 1000}, "temperature", alpha=0.5, seed=0)
+    share = (order.batch(0, 4096).language == 1).mean()
     assert share == pytest.approx(1 / (1 + 9**0.5), abs=1 / 4096 + 1 / LONG_CYCLE)
 
 
-def test_epochs_and_seeds_differ() -> None:
-    rows = {"pol_Latn": [10] * 20}
-    first, second = (PairOrder(rows, seed=0).batch(start, 200) for start in (0, 200))
-    assert [(p.block, p.row) for p in first] != [(p.block, p.row) for p in second]
-    assert PairOrder(rows, seed=1).batch(0, 200) != first
+def test_epochs_seeds_and_visits_differ() -> None:
+    pairs = {"pol_Latn": 200}
+    first, second = (PairOrder(pairs, seed=0).batch(start, 200) for start in (0, 200))
+    assert first.row.tolist() != second.row.tolist()
+    assert len(set(first.bits.tolist()) | set(second.bits.tolist())) == 400  # no two visits share their masks
+    assert PairOrder(pairs, seed=1).batch(0, 200).row.tolist() != first.row.tolist()
 
 
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(ConfigError, match="every language is empty"):
-        PairOrder({"pol_Latn": []})
+        PairOrder({"pol_Latn": 0})
+
+
+@given(st.integers(1, 5000), st.integers(0, 2**63))
+@settings(max_examples=60, deadline=None)
+def test_permute_is_a_permutation(size: int, seed: int) -> None:
+    found = permute(np.arange(size), np.full(size, size), np.full(size, key(seed)))
+    assert np.array_equal(np.sort(found), np.arange(size))
+
+
+def test_permute_moves_everything_about_evenly() -> None:
+    """Over 4 000 keys each of 10 places gets each of 10 elements about 400 times (chi-square of 81 degrees)."""
+    keys = np.array([key("even", i) for i in range(4000)])
+    places = np.stack([permute(np.full(4000, i), np.full(4000, 10), keys) for i in range(10)])
+    counts = np.array([[(places[i] == j).sum() for j in range(10)] for i in range(10)])
+    assert ((counts - 400) ** 2 / 400).sum() < 140
 
 
 def test_random_bits_are_fixed_for_ever() -> None:
     """Golden values: another stream would silently change every experiment."""
-    assert raw_bits(2, 0, "masks", "pol_Latn").tolist() == GOLDEN_BITS
-    assert sorted(permutation(100, "x")) == list(range(100))
-    numbers = uniforms(10_000, "y")
+    assert derive(np.array([key(0, "order", "pol_Latn")]), np.arange(2)).tolist() == GOLDEN_BITS
+    assert permute(np.arange(8), np.full(8, 8), np.full(8, key("x"))).tolist() == GOLDEN_PERMUTATION
+    numbers = uniforms(derive(np.full(10_000, key("y")), np.arange(10_000)))
     assert numbers.min() >= 0 and numbers.max() < 1 and abs(numbers.mean() - 0.5) < 0.02
 
 
-GOLDEN_BITS = [14555461447142825910, 8619124607082751153]
+GOLDEN_BITS = [3729245888691867176, 10022413056115121660]
+GOLDEN_PERMUTATION = [6, 4, 1, 5, 2, 7, 0, 3]

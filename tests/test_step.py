@@ -56,8 +56,11 @@ def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
     model.set_attn_implementation("eager")
     model.load_state_dict(trained.state_dict())
     batch = stream.order.batch(STEP * config.train.batch_pairs, config.train.batch_pairs)
-    pairs, _ = stream._masked_pairs(batch)
-    v = stream.vocabulary
+    pairs = [
+        naive.mask_pair(orig, latn, key, stream.packer)
+        for orig, latn, key in zip(*stream._tokens(batch), batch.bits, strict=True)
+    ]
+    v = stream.packer.vocabulary
     losses = naive.losses(model, pairs, 2, v.bos_id, v.eos_id, training.tokenizer.pad_token_id)
     total = losses["mlm_orig"] + losses["mlm_latn"] + 0.7 * losses["tcm"] + 1.3 * losses["tlm"]
     total.backward()

@@ -1,4 +1,4 @@
-"""Random masking of one sentence, from numbers that belong to the pair and not to the rank that sees it."""
+"""Random masking, from numbers that belong to the pair and not to the rank or micro-batch that sees it."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from translit_scale.batch.random_bits import Bits, derive, uniforms
 from translit_scale.config import MaskingConfig
 
 
 class Masked(NamedTuple):
-    """A sentence with some tokens hidden."""
+    """Tokens of any number of sentences, some of them hidden."""
 
     input_ids: npt.NDArray[np.int64]
     """[n] what the model sees."""
-    positions: npt.NDArray[np.int64]
-    """[m] which of the n tokens are to be predicted, ascending."""
-    labels: npt.NDArray[np.int64]
-    """[m] their original ids."""
+    selected: npt.NDArray[np.bool_]
+    """[n] whether the token is to be predicted."""
 
 
 def mask_tokens(
     token_ids: npt.NDArray[np.int64],
-    numbers: npt.NDArray[np.float64],
+    keys: Bits,
+    place: npt.NDArray[np.int64],
     masking: MaskingConfig,
     mask_id: int,
     vocab_size: int,
@@ -34,13 +34,15 @@ def mask_tokens(
 
     Args:
         token_ids: [n] ids without special tokens.
-        numbers: [3, n] uniform in [0, 1): is it selected, what replaces it, by which random token.
+        keys: [n] random key of the sentence each token stands in.
+        place: [n] place of each token in its sentence.
     """
-    selected, action, replacement = numbers
-    positions = np.flatnonzero(selected < masking.probability)
+    selected = uniforms(derive(keys, 3 * place)) < masking.probability
+    chosen = np.flatnonzero(selected)
+    action = uniforms(derive(keys[chosen], 3 * place[chosen] + 1))
     input_ids = token_ids.copy()
-    chosen = action[positions]
-    input_ids[positions[chosen < masking.mask_share]] = mask_id
-    randomised = positions[(chosen >= masking.mask_share) & (chosen < masking.mask_share + masking.random_share)]
-    input_ids[randomised] = (replacement[randomised] * vocab_size).astype(np.int64)
-    return Masked(input_ids, positions, token_ids[positions])
+    input_ids[chosen[action < masking.mask_share]] = mask_id
+    randomised = chosen[(action >= masking.mask_share) & (action < masking.mask_share + masking.random_share)]
+    random_ids = uniforms(derive(keys[randomised], 3 * place[randomised] + 2)) * vocab_size
+    input_ids[randomised] = random_ids.astype(np.int64)
+    return Masked(input_ids, selected)

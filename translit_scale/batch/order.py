@@ -2,49 +2,61 @@
 
 The stream is periodic in languages: a cycle gives language l its quota q_l of slots, spread so evenly that at
 every prefix the number of its pairs is within one of its share (Tijdeman 1980, the chairman assignment problem).
-Within a language the pairs of an epoch are visited in a keyed permutation: blocks in random order, rows in random
-order inside windows of consecutive blocks, so that few blocks are open at a time. The only state is the position.
+Within a language the pairs of an epoch are visited in a keyed permutation: windows of neighbouring rows in random
+order, rows in random order inside a window, so that reading stays close together. Rows are stored in the order of
+their hashes, so a window is a random sample of the language. The only state is the position.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.batch.random_bits import permutation
+from translit_scale.batch.random_bits import Bits, derive, key, permute
 from translit_scale.errors import ConfigError
 
 EXACT_CYCLE = 1 << 20
 """Up to this many pairs a cycle is an epoch, so that concatenation is exact to the pair."""
 LONG_CYCLE = 1 << 16
 """Slots of a cycle otherwise: shares are exact to 1/65 536."""
-WINDOW_BLOCKS = 16
-"""Blocks whose rows are shuffled together. Rows already stand in hash order, so a block is a random sample."""
+WINDOW_ROWS = 1 << 14
+"""Rows that are shuffled together: about 6 MB of text."""
+
+Indices = npt.NDArray[np.int64]
 
 
-class PairKey(NamedTuple):
-    """Identity of one visit of one pair: masks are drawn from it, whatever rank sees it."""
+@dataclass(frozen=True)
+class PairKeys:
+    """Identities of n visits of pairs: masks are drawn from them, whatever rank sees the pair."""
 
-    language: str
-    epoch: int
-    """How often the language has been passed through before."""
-    block: int
-    row: int
-    """Row inside the block."""
+    language: Indices
+    """[n] index into the order's `languages`."""
+    epoch: Indices
+    """[n] how often the language has been passed through before."""
+    row: Indices
+    """[n] row of the language in the shard set."""
+    bits: Bits
+    """[n] random key of the visit."""
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def __getitem__(self, chosen: slice | Indices) -> PairKeys:
+        return PairKeys(self.language[chosen], self.epoch[chosen], self.row[chosen], self.bits[chosen])
 
 
 class PairOrder:
     """The infinite stream of pairs.
 
     Args:
-        block_rows: rows of each block, for each language.
+        pairs: number of pairs of each language.
         mixture: `concatenate` (share ∝ pairs) or `temperature` (share ∝ pairs ** alpha).
-        seed: seed of the permutations.
+        seed: seed of the permutations and of the visits' keys.
 
     Raises:
         ConfigError: there is no pair at all.
@@ -52,54 +64,49 @@ class PairOrder:
 
     def __init__(
         self,
-        block_rows: Mapping[str, Sequence[int]],
+        pairs: Mapping[str, int],
         mixture: Literal["concatenate", "temperature"] = "concatenate",
         alpha: float = 0.3,
         seed: int = 0,
     ) -> None:
-        self.block_rows = {language: tuple(rows) for language, rows in sorted(block_rows.items()) if sum(rows)}
-        if not self.block_rows:
+        self.pairs = {language: n for language, n in sorted(pairs.items()) if n}
+        if not self.pairs:
             raise ConfigError("no pairs to train on: every language is empty")
-        self.languages = tuple(self.block_rows)
-        self.seed = seed
-        self.pairs = {language: sum(rows) for language, rows in self.block_rows.items()}
+        self.languages = tuple(self.pairs)
         self.total = sum(self.pairs.values())
         exponent = 1.0 if mixture == "concatenate" else alpha
         cycle = self.total if mixture == "concatenate" and self.total <= EXACT_CYCLE else LONG_CYCLE
-        self.quotas = apportion([n**exponent for n in self.pairs.values()], max(cycle, len(self.languages)))
-        self.slot_language, self.slot_rank = interleave(self.quotas)
-        self._window = lru_cache(maxsize=4 * len(self.languages))(self._build_window)
-        self._windows = lru_cache(maxsize=2 * len(self.languages))(self._build_windows)
+        quotas = apportion([n**exponent for n in self.pairs.values()], max(cycle, len(self.languages)))
+        self.slot_language, self.slot_rank = interleave(quotas)
+        self._quotas = np.array(quotas)
+        self._pairs = np.array(list(self.pairs.values()))
+        self._keys = np.array([key(seed, "order", language) for language in self.languages])
 
-    def batch(self, start: int, count: int) -> list[PairKey]:
+    def batch(self, start: int, count: int) -> PairKeys:
         """The pairs at positions start … start + count − 1."""
-        return [self.pair_at(position) for position in range(start, start + count)]
+        cycle, slot = np.divmod(np.arange(start, start + count), len(self.slot_language))
+        language = self.slot_language[slot].astype(np.int64)
+        size = self._pairs[language]
+        epoch, offset = np.divmod(cycle * self._quotas[language] + self.slot_rank[slot], size)
+        epoch_key = derive(self._keys[language], epoch)
+        row = self._row(offset, size, epoch_key)
+        return PairKeys(language, epoch, row, derive(epoch_key, row))
 
-    def pair_at(self, position: int) -> PairKey:
-        """The pair at one position (≥ 0)."""
-        cycle, slot = divmod(position, len(self.slot_language))
-        index = int(self.slot_language[slot])
-        language = self.languages[index]
-        epoch, offset = divmod(cycle * self.quotas[index] + int(self.slot_rank[slot]), self.pairs[language])
-        starts, _ = self._windows(language, epoch)
-        window = int(np.searchsorted(starts, offset, side="right")) - 1
-        block, row = self._window(language, epoch, window)[offset - int(starts[window])]
-        return PairKey(language, epoch, int(block), int(row))
+    def _row(self, offset: Indices, size: Indices, epoch_key: Bits) -> Indices:
+        """The row visited `offset`-th in an epoch: a permutation of 0 … size−1.
 
-    def _build_windows(self, language: str, epoch: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """First offset of each window, and the epoch's order of blocks."""
-        rows = np.asarray(self.block_rows[language])
-        blocks = permutation(len(rows), self.seed, "blocks", language, epoch)
-        ends = np.concatenate([[0], np.cumsum(rows[blocks])])
-        return ends[:-1:WINDOW_BLOCKS], blocks
-
-    def _build_window(self, language: str, epoch: int, window: int) -> npt.NDArray[np.int64]:
-        """(block, row) of every offset in a window: [rows, 2]."""
-        _, order = self._windows(language, epoch)
-        blocks = order[window * WINDOW_BLOCKS : (window + 1) * WINDOW_BLOCKS]
-        rows = [self.block_rows[language][block] for block in blocks]
-        pairs = np.stack([np.repeat(blocks, rows), np.concatenate([np.arange(n) for n in rows])], axis=1)
-        return pairs[permutation(len(pairs), self.seed, "rows", language, epoch, window)]
+        Full windows come in random order, the shorter rest last; a random rotation makes every epoch cut other windows.
+        """
+        windows = size // WINDOW_ROWS
+        window, inside = np.divmod(offset, WINDOW_ROWS)
+        is_full = window < windows
+        window = permute(np.where(is_full, window, 0), np.maximum(windows, 1), derive(epoch_key, 1)) * is_full + (
+            windows * ~is_full
+        )
+        width = np.where(is_full, WINDOW_ROWS, np.maximum(size - windows * WINDOW_ROWS, 1))
+        inside = permute(inside, width, derive(derive(epoch_key, 2), window))
+        rotation = (derive(epoch_key, 0) % size.astype(np.uint64)).astype(np.int64)
+        return (window * WINDOW_ROWS + inside + rotation) % size
 
 
 def apportion(weights: Sequence[float], slots: int) -> list[int]:

@@ -11,20 +11,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from translit_scale.batch.masking import Masked, mask_tokens
-from translit_scale.batch.random_bits import uniforms
+from translit_scale.batch.masking import mask_tokens
+from translit_scale.batch.random_bits import Bits, derive, uniforms
 from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig
 
 STREAMS = ("mlm_orig", "mlm_latn", "tlm")
 """Names of the token-prediction losses, in the order of `mask_stream`."""
 ORIG, LATN, TLM = range(3)
+_COIN, _TLM_ORIG, _TLM_LATN = 2, 3, 4
+"""Further numbers under the key of a visit; ORIG and LATN are 0 and 1."""
+
+Indices = npt.NDArray[np.int64]
 
 
 class Vocabulary(NamedTuple):
@@ -39,15 +44,34 @@ class Vocabulary(NamedTuple):
     """Position id of the first token (RoBERTa family: padding_idx + 1)."""
 
 
-class MaskedPair(NamedTuple):
-    """One pair, tokenized and masked; its tensors depend on the pair's key and the seed alone."""
+class Ragged(NamedTuple):
+    """Token ids of P sentences, end to end, without special tokens."""
 
-    orig: Masked
-    latn: Masked
-    tlm: Masked | None
-    """Both sentences joined with `</s>` between them."""
-    identical: bool
-    """Both sides have the same tokens: the contrastive positive is trivial up to masking."""
+    ids: Indices
+    """[n]."""
+    lengths: Indices
+    """[P]."""
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sequence[int]], limit: int) -> Ragged:
+        """Sentences cut to `limit` tokens."""
+        lengths = np.fromiter((min(len(s), limit) for s in sentences), np.int64, len(sentences))
+        cut = chain.from_iterable(s if len(s) <= limit else s[:limit] for s in sentences)
+        return cls(np.fromiter(cut, np.int64, int(lengths.sum())), lengths)
+
+    @property
+    def sentence(self) -> Indices:
+        """[n] sentence of each token."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @property
+    def place(self) -> Indices:
+        """[n] place of each token in its sentence."""
+        return np.arange(len(self.ids)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+
+    def cut(self, lengths: Indices) -> Ragged:
+        """The first lengths[i] tokens of each sentence i."""
+        return Ragged(self.ids[self.place < np.repeat(lengths, self.lengths)], lengths)
 
 
 @dataclass
@@ -83,109 +107,128 @@ class MicroBatch:
     masked: tuple[int, int, int]
     """Predicted tokens of each stream."""
     identical: int
-    """Pairs whose two sides are the same tokens."""
+    """Pairs whose two sides are the same tokens: their contrastive positive is trivial up to masking."""
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
         return MicroBatch(**{**vars(self), "parts": [part.to(device) for part in self.parts]})
 
 
-def mask_pair(
-    orig: Sequence[int],
-    latn: Sequence[int],
-    key: tuple[str | int, ...],
-    masking: MaskingConfig,
-    vocabulary: Vocabulary,
-    with_tlm: bool,
-    max_length: int,
-) -> MaskedPair:
-    """Draws the masks of one pair: orig, latn and their concatenation, each on its own (paper B, section 3).
+class _Body(NamedTuple):
+    """Sentences, or halves of TLM, as they stand inside a part: masked, with the flat position of each token."""
 
-    TLM is `<s> A </s> B </s>`; which of orig and latn is A is a coin flip. Where it exceeds `max_length` tokens
-    the longer side is cut first, so that neither script disappears.
+    text: Ragged
+    stream: int
+    input_ids: Indices
+    selected: npt.NDArray[np.bool_]
+    begin: Indices
+    """[P] flat position of the first token of each."""
 
-    Args:
-        orig, latn: token ids without special tokens, at most `max_length` − 2 each.
-        key: what the random numbers depend on: (seed, language, epoch, block, row).
+    @property
+    def index(self) -> Indices:
+        """[n] flat position of each token."""
+        return np.repeat(self.begin, self.text.lengths) + self.text.place
+
+
+class Packer(NamedTuple):
+    """Masks and packs pairs; the tensors of a pair depend on its key alone, not on its neighbours.
+
+    TLM is `<s> A </s> B </s>`; which of orig and latn is A is a coin flip, the masks are drawn anew (paper B,
+    section 3). Where it exceeds `max_length` tokens the longer side is cut first, so that neither script disappears.
     """
-    sides = [np.asarray(orig, np.int64), np.asarray(latn, np.int64)]
-    numbers = uniforms(1 + 6 * (len(orig) + len(latn)), *key)
-    coin, numbers = numbers[0], numbers[1:]
 
-    def masked(ids: npt.NDArray[np.int64]) -> Masked:
-        nonlocal numbers
-        own, numbers = numbers[: 3 * len(ids)].reshape(3, len(ids)), numbers[3 * len(ids) :]
-        return mask_tokens(ids, own, masking, vocabulary.mask_id, vocabulary.size)
+    masking: MaskingConfig
+    vocabulary: Vocabulary
+    max_length: int
+    """Longest sequence in tokens, special ones included."""
+    with_tlm: bool
+    split_tlm: bool
+    """Keep TLM in a part of its own. Dropout is drawn for whole tensors, so a pass over orig and latn can only be
+    replayed exactly when they were packed alone the first time too."""
 
-    masked_orig, masked_latn = masked(sides[0]), masked(sides[1])
-    tlm = None
-    if with_tlm:
-        flip = int(coin >= 0.5)
-        first, second = _fit(sides[flip], sides[1 - flip], max_length - 3)
-        a, b = masked(first), masked(second)
-        tlm = Masked(
-            np.concatenate([a.input_ids, [vocabulary.eos_id], b.input_ids]),
-            np.concatenate([a.positions, b.positions + len(first) + 1]),
-            np.concatenate([a.labels, b.labels]),
+    def micro_batch(self, orig: Ragged, latn: Ragged, keys: Bits) -> MicroBatch:
+        """Packs P pairs.
+
+        Args:
+            orig, latn: sentences of at most `max_length` − 2 tokens; keys: [P] key of each visit.
+        """
+        pairs = len(keys)
+        single = np.concatenate([orig.lengths, latn.lengths]) + 2
+        starts = np.cumsum(single) - single
+        bodies = [
+            self._mask(orig, ORIG, ORIG, keys, starts[:pairs] + 1),
+            self._mask(latn, LATN, LATN, keys, starts[pairs:] + 1),
+        ]
+        halves, lengths, between = self._join(orig, latn, keys) if self.with_tlm else ([], single[:0], single[:0])
+        if self.with_tlm and self.split_tlm:
+            parts = [self._part(bodies, single, 2 * pairs), self._part(halves, lengths, 0, between)]
+        else:
+            offset = int(single.sum())
+            halves = [half._replace(begin=half.begin + offset) for half in halves]
+            lengths = np.concatenate([single, lengths])
+            parts = [self._part(bodies + halves, lengths, 2 * pairs, between + offset)]
+        counts = [sum(int(b.selected.sum()) for b in bodies + halves if b.stream == s) for s in range(len(STREAMS))]
+        return MicroBatch(
+            parts=parts,
+            pairs=pairs,
+            tokens=sum(len(part.input_ids) for part in parts),
+            masked=(counts[ORIG], counts[LATN], counts[TLM]),
+            identical=_identical(orig, latn),
         )
-    return MaskedPair(masked_orig, masked_latn, tlm, np.array_equal(sides[0], sides[1]))
+
+    def _mask(self, text: Ragged, stream: int, number: int, keys: Bits, begin: Indices) -> _Body:
+        own = np.repeat(derive(keys, number), text.lengths)
+        masked = mask_tokens(text.ids, own, text.place, self.masking, self.vocabulary.mask_id, self.vocabulary.size)
+        return _Body(text, stream, masked.input_ids, masked.selected, begin)
+
+    def _join(self, orig: Ragged, latn: Ragged, keys: Bits) -> tuple[list[_Body], Indices, Indices]:
+        """Both halves of TLM, the length [P] of each sequence and the flat position [P] of the `</s>` between."""
+        room = self.max_length - 3
+        keep_orig = np.minimum(orig.lengths, np.maximum(room - latn.lengths, room - room // 2))
+        orig, latn = orig.cut(keep_orig), latn.cut(np.minimum(latn.lengths, room - keep_orig))
+        lengths = orig.lengths + latn.lengths + 3
+        starts = np.cumsum(lengths) - lengths
+        orig_first = uniforms(derive(keys, _COIN)) < 0.5
+        between = starts + 1 + np.where(orig_first, orig.lengths, latn.lengths)
+        halves = [
+            self._mask(orig, TLM, _TLM_ORIG, keys, np.where(orig_first, starts, between) + 1),
+            self._mask(latn, TLM, _TLM_LATN, keys, np.where(orig_first, between, starts) + 1),
+        ]
+        return halves, lengths, between
+
+    def _part(self, bodies: Sequence[_Body], lengths: Indices, rows: int, between: Indices | None = None) -> PackedPart:
+        """Lays sequences of the given lengths end to end; the first `rows` bodies' sentences are pooled."""
+        ends = np.cumsum(lengths)
+        input_ids = np.empty(int(ends[-1]), np.int64)
+        input_ids[ends - lengths], input_ids[ends - 1] = self.vocabulary.bos_id, self.vocabulary.eos_id
+        if between is not None:
+            input_ids[between] = self.vocabulary.eos_id
+        for body in bodies:
+            input_ids[body.index] = body.input_ids
+        position_ids = np.arange(len(input_ids)) - np.repeat(ends - lengths, lengths) + self.vocabulary.first_position
+        pooled = bodies[:2] if rows else ()
+        pool_row = [body.text.sentence + i * (rows // 2) for i, body in enumerate(pooled)]
+        empty = np.empty(0, np.int64)
+        return PackedPart(
+            input_ids=torch.from_numpy(input_ids),
+            position_ids=torch.from_numpy(position_ids),
+            segments=Segments.from_lengths(lengths.tolist()),
+            mask_index=torch.from_numpy(np.concatenate([body.index[body.selected] for body in bodies])),
+            mask_labels=torch.from_numpy(np.concatenate([body.text.ids[body.selected] for body in bodies])),
+            mask_stream=torch.from_numpy(
+                np.repeat([body.stream for body in bodies], [body.selected.sum() for body in bodies])
+            ),
+            pool_index=torch.from_numpy(np.concatenate([empty, *(body.index for body in pooled)])),
+            pool_row=torch.from_numpy(np.concatenate([empty, *pool_row])),
+            rows=rows,
+        )
 
 
-def _fit(
-    first: npt.NDArray[np.int64], second: npt.NDArray[np.int64], room: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Cuts the longer side until both fit into `room` tokens."""
-    shorter = min(len(first), len(second), room // 2)
-    longer = min(max(len(first), len(second)), room - shorter)
-    if len(first) <= len(second):
-        return first[:shorter], second[:longer]
-    return first[:longer], second[:shorter]
-
-
-def pack_micro_batch(pairs: Sequence[MaskedPair], vocabulary: Vocabulary, split_tlm: bool) -> MicroBatch:
-    """Packs masked pairs.
-
-    Args:
-        split_tlm: keep TLM in a part of its own. Dropout is drawn for whole tensors, so a pass over orig and latn
-            can only be replayed exactly when they were packed alone the first time too.
-    """
-    both = [(ORIG, pair.orig) for pair in pairs] + [(LATN, pair.latn) for pair in pairs]
-    tlm = [(TLM, pair.tlm) for pair in pairs if pair.tlm is not None]
-    groups = [both, tlm] if split_tlm and tlm else [both + tlm]
-    parts = [_pack(group, vocabulary, 0 if group is tlm else 2 * len(pairs)) for group in groups]
-    counts = torch.bincount(torch.cat([part.mask_stream for part in parts]), minlength=len(STREAMS)).tolist()
-    return MicroBatch(
-        parts=parts,
-        pairs=len(pairs),
-        tokens=sum(len(part.input_ids) for part in parts),
-        masked=(counts[ORIG], counts[LATN], counts[TLM]),
-        identical=sum(pair.identical for pair in pairs),
-    )
-
-
-def _pack(sentences: Sequence[tuple[int, Masked]], vocabulary: Vocabulary, rows: int) -> PackedPart:
-    """Lays (stream, sentence) end to end; the first `rows` of them are pooled."""
-    lengths = np.array([len(sentence.input_ids) + 2 for _, sentence in sentences])
-    starts = np.concatenate([[0], np.cumsum(lengths)])
-    input_ids = np.concatenate(
-        [part for _, s in sentences for part in ([vocabulary.bos_id], s.input_ids, [vocabulary.eos_id])]
-    )
-    position_ids = np.arange(starts[-1]) - np.repeat(starts[:-1], lengths) + vocabulary.first_position
-    inner = lengths[:rows] - 2
-    pool_row = np.repeat(np.arange(rows), inner)
-    first_inner = np.concatenate([[0], np.cumsum(inner)])
-    pool_index = np.arange(len(pool_row)) - first_inner[pool_row] + starts[pool_row] + 1
-    masked = [len(s.positions) for _, s in sentences]
-    return PackedPart(
-        input_ids=torch.from_numpy(input_ids.astype(np.int64)),
-        position_ids=torch.from_numpy(position_ids),
-        segments=Segments.from_lengths(lengths.tolist()),
-        mask_index=torch.from_numpy(
-            np.concatenate([s.positions for _, s in sentences]) + np.repeat(starts[:-1], masked) + 1
-        ),
-        mask_labels=torch.from_numpy(np.concatenate([s.labels for _, s in sentences])),
-        mask_stream=torch.from_numpy(np.repeat([stream for stream, _ in sentences], masked)),
-        pool_index=torch.from_numpy(pool_index),
-        pool_row=torch.from_numpy(pool_row),
-        rows=rows,
+def _identical(orig: Ragged, latn: Ragged) -> int:
+    """Pairs with the same tokens on both sides."""
+    same = orig.lengths == latn.lengths
+    at = np.cumsum(orig.lengths) - orig.lengths, np.cumsum(latn.lengths) - latn.lengths
+    return sum(
+        np.array_equal(orig.ids[a : a + n], latn.ids[b : b + n])
+        for a, b, n in zip(at[0][same], at[1][same], orig.lengths[same], strict=True)
     )

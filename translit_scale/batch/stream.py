@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
+import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from translit_scale.batch.order import WINDOW_BLOCKS, PairKey, PairOrder
-from translit_scale.batch.pack import MaskedPair, MicroBatch, Vocabulary, mask_pair, pack_micro_batch
-from translit_scale.config import ObjectivesConfig
+from translit_scale.batch.order import WINDOW_ROWS, PairKeys, PairOrder
+from translit_scale.batch.pack import MicroBatch, Packer, Ragged
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.errors import ConfigError
@@ -71,58 +72,48 @@ class RankBatch:
 
 
 class BatchStream:
-    """Reads, tokenizes, masks and packs the pairs of step t for one rank.
-
-    Args:
-        split_tlm: pack TLM apart (see `pack_micro_batch`).
-        max_length: longest sequence in tokens, special ones included.
-    """
+    """Reads, tokenizes, masks and packs the pairs of step t for one rank."""
 
     def __init__(
         self,
         shards: ShardSet,
         tokenizer: PreTrainedTokenizerFast,
-        vocabulary: Vocabulary,
         order: PairOrder,
         deal: Deal,
         rank: int,
-        objectives: ObjectivesConfig,
-        max_length: int,
-        split_tlm: bool,
+        packer: Packer,
+        second: Literal["transliteration", "copy"],
     ) -> None:
-        self.tokenizer, self.vocabulary, self.order, self.deal = tokenizer, vocabulary, order, deal
-        self.rank, self.objectives, self.max_length, self.split_tlm = rank, objectives, max_length, split_tlm
-        self._read_block = lru_cache(maxsize=2 * WINDOW_BLOCKS * len(order.languages))(shards.read_block)
+        self.tokenizer, self.order, self.deal, self.rank = tokenizer, order, deal, rank
+        self.packer, self.second = packer, second
+        self._first_rows = {
+            language: np.concatenate([[0], np.cumsum(shards.block_rows(language))]) for language in order.languages
+        }
+        windows = 1 + math.ceil(WINDOW_ROWS / max(max(shards.block_rows(language)) for language in order.languages))
+        self._read_block = lru_cache(maxsize=windows * len(order.languages))(shards.read_block)
 
     def step(self, t: int) -> RankBatch:
         """This rank's micro-batches of optimizer step t (from 0)."""
         batch = self.order.batch(t * self.deal.batch_pairs, self.deal.batch_pairs)
         micro, truncated = [], 0
         for k in range(self.deal.micro_batches):
-            pairs, cut = self._masked_pairs(batch[self.deal.pairs_of(self.rank, k)])
-            micro.append(pack_micro_batch(pairs, self.vocabulary, self.split_tlm))
-            truncated += cut
+            keys = batch[self.deal.pairs_of(self.rank, k)]
+            orig, latn = self._tokens(keys)
+            limit = self.packer.max_length - 2
+            truncated += sum(len(sentence) > limit for sentence in (*orig, *latn))
+            micro.append(self.packer.micro_batch(Ragged.of(orig, limit), Ragged.of(latn, limit), keys.bits))
         return RankBatch(micro, truncated)
 
-    def _masked_pairs(self, keys: list[PairKey]) -> tuple[list[MaskedPair], int]:
-        """Tokenizes and masks pairs; also how many sentences were longer than the model."""
-        blocks = [self._read_block(key.language, key.block) for key in keys]
-        orig = [block.orig[key.row] for block, key in zip(blocks, keys, strict=True)]
-        latn = [block.latn[key.row] for block, key in zip(blocks, keys, strict=True)]
-        second = orig if self.objectives.second == "copy" else latn
+    def _tokens(self, keys: PairKeys) -> tuple[list[list[int]], list[list[int]]]:
+        """Token ids of both sides of each pair."""
+        orig, latn = [], []
+        for language_index, row in zip(keys.language, keys.row, strict=True):
+            language = self.order.languages[language_index]
+            first_rows = self._first_rows[language]
+            number = int(np.searchsorted(first_rows, row, side="right")) - 1
+            block = self._read_block(language, number)
+            orig.append(block.orig[row - first_rows[number]])
+            latn.append(block.latn[row - first_rows[number]])
+        second = orig if self.second == "copy" else latn
         ids = encode_batch(self.tokenizer, orig + second)
-        room = self.max_length - 2
-        truncated = sum(len(sentence) > room for sentence in ids)
-        pairs = [
-            mask_pair(
-                ids[i][:room],
-                ids[len(keys) + i][:room],
-                (self.order.seed, "masks", *key),
-                self.objectives.masking,
-                self.vocabulary,
-                self.objectives.tlm_weight > 0,
-                self.max_length,
-            )
-            for i, key in enumerate(keys)
-        ]
-        return pairs, truncated
+        return ids[: len(keys)], ids[len(keys) :]

@@ -15,7 +15,7 @@ import torch.distributed as dist
 from transformers import PreTrainedTokenizerFast
 
 from translit_scale.batch.order import PairOrder
-from translit_scale.batch.pack import Vocabulary
+from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config
 from translit_scale.corpus.shards import ShardSet
@@ -76,7 +76,7 @@ def build_training(config: Config, ds_config: Path, rank: Rank) -> Training:
     hardware = resolve_hardware(ds_config, config, rank)
     shards = ShardSet.open(config.data.shards)
     order = PairOrder(
-        {language: shards.block_rows(language) for language in chosen_languages(config, shards)},
+        {language: shards.rows(language) for language in chosen_languages(config, shards)},
         config.data.mixture,
         config.data.alpha,
         config.train.seed,
@@ -91,10 +91,14 @@ def build_training(config: Config, ds_config: Path, rank: Rank) -> Training:
     vocabulary = Vocabulary(
         tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, len(tokenizer), special[0] + 1
     )
-    stream = BatchStream(
-        shards, tokenizer, vocabulary, order, hardware.deal, rank.rank, config.objectives, config.model.max_length,
+    packer = Packer(
+        config.objectives.masking,
+        vocabulary,
+        config.model.max_length,
+        with_tlm=config.objectives.tlm_weight > 0,
         split_tlm=tcm.weight > 0 and hardware.deal.micro_batches > 1,
-    )  # fmt: skip
+    )
+    stream = BatchStream(shards, tokenizer, order, hardware.deal, rank.rank, packer, config.objectives.second)
     engine = start_engine(PairEncoder(model, pool_layer), hardware, config)
     step = TrainStep(engine, config.objectives, hardware.deal, rank, config.train.seed)
     total = config.train.max_steps or math.ceil(config.train.epochs * order.total / config.train.batch_pairs)
