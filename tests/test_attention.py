@@ -46,7 +46,7 @@ def naive_attention(
 def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], seed: int) -> None:
     torch.manual_seed(seed)
     q, k, v = (torch.randn(sum(lengths), 2, 8, requires_grad=True) for _ in range(3))
-    found = segment_attention(q, k, v, Segments.from_lengths(lengths), 0.3)
+    found = segment_attention(q, k, v, Segments.from_lengths(np.array(lengths)), 0.3)
     expected = naive_attention(q, k, v, lengths, 0.3)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     weights = torch.randn_like(found)

@@ -123,7 +123,7 @@ def test_long_tlm_cuts_the_longer_side_first(a: int, b: int) -> None:
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
 def test_segments_map_tokens_to_slots_and_back(lengths: list[int]) -> None:
-    segments = Segments.from_lengths(lengths)
+    segments = Segments.from_lengths(np.array(lengths))
     tokens = sum(lengths)
     assert torch.equal(segments.slot_token[segments.token_slot], torch.arange(tokens))
     real = [

@@ -125,7 +125,7 @@ class _Body(NamedTuple):
     """[P] flat position of the first token of each."""
 
     @property
-    def index(self) -> Indices:
+    def positions(self) -> Indices:
         """[n] flat position of each token."""
         return np.repeat(self.begin, self.text.lengths) + self.text.place
 
@@ -204,7 +204,7 @@ class Packer(NamedTuple):
         if between is not None:
             input_ids[between] = self.vocabulary.eos_id
         for body in bodies:
-            input_ids[body.index] = body.input_ids
+            input_ids[body.positions] = body.input_ids
         position_ids = np.arange(len(input_ids)) - np.repeat(ends - lengths, lengths) + self.vocabulary.first_position
         pooled = bodies[:2] if rows else ()
         pool_row = [body.text.sentence + i * (rows // 2) for i, body in enumerate(pooled)]
@@ -212,13 +212,13 @@ class Packer(NamedTuple):
         return PackedPart(
             input_ids=torch.from_numpy(input_ids),
             position_ids=torch.from_numpy(position_ids),
-            segments=Segments.from_lengths(lengths.tolist()),
-            mask_index=torch.from_numpy(np.concatenate([body.index[body.selected] for body in bodies])),
+            segments=Segments.from_lengths(lengths),
+            mask_index=torch.from_numpy(np.concatenate([body.positions[body.selected] for body in bodies])),
             mask_labels=torch.from_numpy(np.concatenate([body.text.ids[body.selected] for body in bodies])),
             mask_stream=torch.from_numpy(
                 np.repeat([body.stream for body in bodies], [body.selected.sum() for body in bodies])
             ),
-            pool_index=torch.from_numpy(np.concatenate([empty, *(body.index for body in pooled)])),
+            pool_index=torch.from_numpy(np.concatenate([empty, *(body.positions for body in pooled)])),
             pool_row=torch.from_numpy(np.concatenate([empty, *pool_row])),
             rows=rows,
         )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 
 @dataclass
@@ -28,33 +28,39 @@ class Segments:
     """Per group [g, 1, 1, L] bool, True = a real token; None where the group has no padding."""
 
     @classmethod
-    def from_lengths(cls, lengths: Sequence[int]) -> Segments:
-        """Groups segments whose lengths differ by at most 8 tokens or an eighth."""
-        length = torch.tensor(lengths, dtype=torch.int64)
-        cu_seqlens = F.pad(length.cumsum(0), (1, 0))
-        order = torch.argsort(length, descending=True, stable=True).tolist()
-        members: list[list[int]] = []
-        for s in order:
-            longest = lengths[members[-1][0]] if members else 0
-            if members and longest - lengths[s] <= max(8, longest // 8):
-                members[-1].append(s)
+    def from_lengths(cls, lengths: npt.NDArray[np.int64]) -> Segments:
+        """Groups segments whose lengths differ by at most 8 tokens or an eighth.
+
+        Args:
+            lengths: [S] ≥ 1.
+        """
+        order = np.argsort(-lengths, kind="stable")
+        groups: list[list[int]] = []  # [number of segments, length of the longest]
+        for length in lengths[order].tolist():
+            if groups and groups[-1][1] - length <= max(8, groups[-1][1] // 8):
+                groups[-1][0] += 1
             else:
-                members.append([s])
-        slot_token, key_masks = [], []
-        for group in members:
-            within = torch.arange(lengths[group[0]]).expand(len(group), -1)  # [g, L]
-            real = within < length[group, None]
-            slot_token.append((cu_seqlens[group, None] + within * real).flatten())
-            key_masks.append(None if bool(real.all()) else real[:, None, None, :])
-        slots = torch.cat(slot_token)
-        real_slots = torch.cat([
-            torch.ones(len(group) * lengths[group[0]], dtype=torch.bool) if mask is None else mask.flatten()
-            for group, mask in zip(members, key_masks, strict=True)
-        ])  # fmt: skip
-        token_slot = torch.empty(int(cu_seqlens[-1]), dtype=torch.int64)
-        token_slot[slots[real_slots]] = real_slots.nonzero().flatten()
-        groups = [(len(group), lengths[group[0]]) for group in members]
-        return cls(cu_seqlens, groups, slots, token_slot, key_masks)
+                groups.append([1, length])
+        counts, longest = np.array(groups).T
+        padded = np.repeat(longest, counts)  # [S], in `order`
+        first_slot = np.empty_like(padded)
+        first_slot[order] = np.cumsum(padded) - padded
+        ends = np.cumsum(lengths)
+        place = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
+        token_slot = np.repeat(first_slot, lengths) + place
+        slot_token = np.repeat((ends - lengths)[order], padded)
+        slot_token[token_slot] = np.arange(ends[-1])
+        key_masks: list[torch.Tensor | None] = []
+        for of_group, length in zip(np.split(lengths[order], np.cumsum(counts)[:-1]), longest, strict=True):
+            real = np.arange(length) < of_group[:, None]
+            key_masks.append(None if real.all() else torch.from_numpy(real)[:, None, None, :])
+        return cls(
+            torch.from_numpy(np.concatenate([[0], ends])),
+            [(count, length) for count, length in groups],
+            torch.from_numpy(slot_token),
+            torch.from_numpy(token_slot),
+            key_masks,
+        )
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Segments:
         """The same segments on another device."""
