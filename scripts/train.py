@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import sys
-import time
 from pathlib import Path
+from typing import NoReturn
+
+from translit_scale.errors import ConfigError
+from translit_scale.train.failure import run_rank
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -23,11 +24,21 @@ EXAMPLES = """examples:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command line like any other wrong setting: once, not once per rank."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ConfigError."""
+        raise ConfigError(message, "python scripts/train.py --help")
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """Command line; `--local_rank` is what the deepspeed launcher adds."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Command line; `--local_rank` is what the deepspeed launcher adds.
+
+    Raises:
+        ConfigError: an unknown option.
+    """
+    parser = Parser(description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--ds_config",
         type=Path,
@@ -63,8 +74,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def run(args: argparse.Namespace) -> int:
-    """Joins the ranks and trains."""
+def main(argv: list[str] | None = None) -> None:
+    """Joins the ranks and trains.
+
+    Raises:
+        UserError: anything the user can mend; see `run_rank` for what becomes of it.
+    """
+    args = parse(argv)
     from translit_scale.config import load_config
     from translit_scale.train.launch import start_rank
 
@@ -72,40 +88,15 @@ def run(args: argparse.Namespace) -> int:
     rank = start_rank(args.local_rank)
     from torch.distributed import barrier
 
+    from translit_scale.demo import SHARDS, TOKENIZER, make_demo_data
     from translit_scale.train.loop import train
 
-    if not args.config and rank.is_first and not config.data.shards.is_dir():
-        from translit_scale.demo import make_demo_data
-
-        make_demo_data()
-    barrier()
+    if config.data.shards == SHARDS:
+        if rank.is_first and not ((SHARDS / "manifest.json").is_file() and TOKENIZER.is_dir()):
+            make_demo_data()
+        barrier()
     train(config, args.ds_config, args.resume, rank)
-    return 0
-
-
-def main() -> None:
-    """Runs, reports an error once, and makes sure that no rank is left waiting."""
-    from translit_scale.cli import run_guarded
-    from translit_scale.errors import ConfigError
-
-    args = parse()
-    first = os.environ.get("RANK", "0") == "0"
-
-    def run_once_reported() -> int:
-        try:
-            return run(args)
-        except ConfigError as error:  # every rank finds the same one: let the first say it
-            if first:
-                raise
-            time.sleep(3)  # a launcher ends all ranks when one is gone
-            return error.exit_code
-
-    code = run_guarded(run_once_reported)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    if code:
-        os._exit(code)  # not sys.exit: cleaning up would wait for ranks that may hang in a collective
 
 
 if __name__ == "__main__":
-    main()
+    run_rank(main)

@@ -20,7 +20,7 @@ def main() -> None:
     rank = start_rank()
     from deepspeed.utils import safe_get_full_grad
 
-    from translit_scale.train.loop import build_training
+    from translit_scale.train.build import build_training, make_plan
 
     config = make_config(Path(world), model__dropout=float(dropout))
     results = {}
@@ -29,7 +29,7 @@ def main() -> None:
         ds_config.write_text(
             json.dumps({"train_micro_batch_size_per_gpu": int(micro), "zero_optimization": {"stage": int(stage)}})
         )
-        training = build_training(config, ds_config, rank)
+        training = build_training(make_plan(config, ds_config, rank))
         result = training.step.accumulate(int(t), training.stream.step(int(t)))
         gradients = {
             name.removeprefix("lm."): safe_get_full_grad(p) for name, p in training.engine.module.named_parameters()

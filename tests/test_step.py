@@ -15,8 +15,8 @@ from transformers import AutoModelForMaskedLM
 from tests import naive
 from tests.tiny import make_config
 from translit_scale.errors import NumericError
+from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.launch import Rank, start_rank
-from translit_scale.train.loop import Training, build_training
 
 Gradients = dict[str, torch.Tensor]
 STEP = 3
@@ -37,7 +37,7 @@ def training(tiny_world: Path, tmp_path: Path, rank: Rank) -> Callable[..., Trai
         ds_config.write_text(
             json.dumps({"train_micro_batch_size_per_gpu": micro, "zero_optimization": {"stage": stage}})
         )
-        return build_training(make_config(tiny_world, **changes), ds_config, rank)
+        return build_training(make_plan(make_config(tiny_world, **changes), ds_config, rank))
 
     return build
 

@@ -34,7 +34,7 @@ class DataConfig(Strict):
     alpha: float = Field(0.3, ge=0, le=1)
     """Exponent of the `temperature` mixture; 0 = all languages alike, 1 = by size."""
     max_unknown_share: float = Field(0.05, ge=0, le=1)
-    """Refuse to start when the tokenizer maps more of a language's original-script tokens to `<unk>`."""
+    """Refuse to start when the tokenizer maps more of a language's tokens to `<unk>`, in either script."""
 
 
 class ModelConfig(Strict):

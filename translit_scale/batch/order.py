@@ -27,6 +27,9 @@ WINDOW_BLOCKS = 16
 """Blocks whose rows are shuffled together. Rows already stand in hash order, so a block is a random sample."""
 
 
+ALL = slice(None)
+
+
 class PairKey(NamedTuple):
     """Identity of one visit of one pair: masks are drawn from it, whatever rank sees it."""
 
@@ -71,9 +74,9 @@ class PairOrder:
         self._window = lru_cache(maxsize=4 * len(self.languages))(self._build_window)
         self._windows = lru_cache(maxsize=2 * len(self.languages))(self._build_windows)
 
-    def batch(self, start: int, count: int) -> list[PairKey]:
-        """The pairs at positions start … start + count − 1."""
-        return [self.pair_at(position) for position in range(start, start + count)]
+    def batch(self, start: int, count: int, share: slice = ALL) -> list[PairKey]:
+        """The pairs at positions start … start + count − 1, or of these a share."""
+        return [self.pair_at(position) for position in range(start, start + count)[share]]
 
     def pair_at(self, position: int) -> PairKey:
         """The pair at one position (≥ 0)."""

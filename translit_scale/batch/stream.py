@@ -96,10 +96,10 @@ class BatchStream:
 
     def step(self, t: int) -> RankBatch:
         """This rank's micro-batches of optimizer step t (from 0)."""
-        batch = self.order.batch(t * self.deal.batch_pairs, self.deal.batch_pairs)
+        size = self.deal.batch_pairs
         micro, truncated = [], 0
         for k in range(self.deal.micro_batches):
-            pairs, cut = self._masked_pairs(batch[self.deal.pairs_of(self.rank, k)])
+            pairs, cut = self._masked_pairs(self.order.batch(t * size, size, self.deal.pairs_of(self.rank, k)))
             micro.append(pack_micro_batch(pairs, self.vocabulary, self.split_tlm))
             truncated += cut
         return RankBatch(micro, truncated)

@@ -14,10 +14,12 @@ from torch import nn
 
 from translit_scale.batch.stream import Deal
 from translit_scale.config import Config, TrainConfig
-from translit_scale.errors import ConfigError
+from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launch import Rank
 
 Precision = Literal["fp32", "bf16", "fp16"]
+CALMER = "lower train.lr or raise train.warmup_steps; the last checkpoint is intact"
+"""Hint of every NumericError of training."""
 MICRO = "train_micro_batch_size_per_gpu"
 
 
@@ -25,6 +27,8 @@ MICRO = "train_micro_batch_size_per_gpu"
 class Hardware:
     """What the DeepSpeed JSON says once it is checked and completed."""
 
+    path: Path
+    """The JSON file."""
     ds_config: dict[str, Any]
     """The configuration handed to DeepSpeed."""
     deal: Deal
@@ -67,15 +71,15 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     if precision == "bf16":
         ds_config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
     elif precision == "fp16":
-        ds_config["fp16"] = {"enabled": True, **given.get("fp16", {})}
-    return Hardware(ds_config, deal, precision, stage, tuple(notes))
+        ds_config["fp16"] = {**given.get("fp16", {}), "enabled": True}
+    return Hardware(path, ds_config, deal, precision, stage, tuple(notes))
 
 
 def read_ds_json(path: Path) -> dict[str, Any]:
     """A DeepSpeed configuration file.
 
     Raises:
-        ConfigError: missing, or not a JSON object.
+        ConfigError: missing, or not a JSON object with objects for ZeRO and precision.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -84,8 +88,13 @@ def read_ds_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"DeepSpeed configuration not found: {path}", f"there are: {near}" if near else "") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid JSON: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read the DeepSpeed configuration: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object")
+    for key in ("zero_optimization", "fp16", "bf16"):
+        if not isinstance(value.get(key, {}), dict):
+            raise ConfigError(f"{path}: {key} must be an object, found {value[key]!r}", "see ds_configs/zero2.json")
     return value
 
 
@@ -145,7 +154,11 @@ def resolve_precision(asked: str, given: dict[str, Any], device: torch.device) -
 
 
 def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
-    """Wraps the model for training. Every rank must call it with the same weights."""
+    """Wraps the model for training. Every rank must call it with the same weights.
+
+    Raises:
+        ConfigError: DeepSpeed refuses its configuration.
+    """
     import deepspeed
 
     optimizer = torch.optim.AdamW(
@@ -154,7 +167,10 @@ def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
         betas=config.train.betas,
         eps=config.train.eps,
     )
-    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=hardware.ds_config)
+    try:
+        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=hardware.ds_config)
+    except (ValueError, AssertionError, NotImplementedError) as error:  # pydantic's error is a ValueError
+        raise ConfigError(f"DeepSpeed refuses {hardware.path}: {error}", "start from ds_configs/zero2.json") from error
     return engine
 
 
@@ -172,6 +188,41 @@ def learning_rate(step: int, total_steps: int, train: TrainConfig) -> float:
     return train.lr * max(0.0, (total_steps - step) / max(1, total_steps - train.warmup_steps))
 
 
+def set_learning_rate(engine: Any, lr: float) -> None:
+    """Sets the learning rate of the next update."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = lr
+
+
 def one_reduction(engine: Any) -> AbstractContextManager[None]:
     """Several backward passes, one reduction of gradients over ranks at the end of the block."""
     return engine.coalesce_grad_reduction()
+
+
+def take_step(engine: Any) -> None:
+    """The optimizer's update from the gradients in the engine, which must count exactly one step.
+
+    DeepSpeed skips an update whose gradient is not finite. With fp16 that is part of loss scaling; otherwise it
+    would go unnoticed.
+
+    Raises:
+        NumericError: the gradient is not finite (on all ranks alike).
+    """
+    t = engine.global_steps
+    try:
+        engine.step()
+    except Exception as error:
+        if "loss scale" not in str(error):
+            raise
+        raise NumericError(f"step {t}: the gradient overflows fp16 at any loss scale ({error})", CALMER) from error
+    assert engine.global_steps == t + 1, "DeepSpeed took no optimizer step: its accumulation must be 1"
+    if not engine.was_step_applied() and not engine.fp16_enabled():
+        raise NumericError(f"step {t}: the gradient is not finite although the loss is", CALMER)
+
+
+def update_metrics(engine: Any) -> dict[str, Any]:
+    """What the last update was made with: learning rate, gradient norm before clipping, skipped updates (fp16)."""
+    metrics = {"train/lr": engine.optimizer.param_groups[0]["lr"], "train/grad_norm": engine.get_global_grad_norm()}
+    if engine.fp16_enabled():
+        metrics["train/skipped_steps"] = engine.skipped_steps
+    return metrics

@@ -12,6 +12,7 @@ from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import torch
+from torch.distributed import DistNetworkError
 
 from translit_scale.errors import ConfigError
 
@@ -51,25 +52,43 @@ def complete_environment(environment: MutableMapping[str, str], local_rank: int 
         environment.setdefault(name, value)
 
 
-def start_rank(local_rank: int = -1) -> Rank:
-    """Joins the process group (nccl on GPUs, gloo on CPU) and picks this rank's device."""
-    complete_environment(os.environ, local_rank)
+def choose_accelerator() -> bool:
+    """Whether there is a GPU; if not, DeepSpeed is told before its import, which would warn about its own guess."""
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
-        if "OMP_NUM_THREADS" not in os.environ:
-            ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
-            torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks_here))
+    return on_gpu
+
+
+def start_rank(local_rank: int = -1) -> Rank:
+    """Joins the process group (nccl on GPUs, gloo on CPU) and picks this rank's device.
+
+    Raises:
+        ConfigError: another job holds the port that the ranks meet at.
+    """
+    complete_environment(os.environ, local_rank)
+    on_gpu = choose_accelerator()
+    if not on_gpu and "OMP_NUM_THREADS" not in os.environ:
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)  # before the first collective, which runs on the current device
     _quiet_libraries()
     import deepspeed
 
     if not on_gpu:
         # Its shared-memory collectives would be compiled now, for a minute, and only on machines with a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False)
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
-    if on_gpu:
-        torch.cuda.set_device(device)
+    try:
+        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False)
+    except DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise ConfigError(
+            f"another job on this machine holds port {os.environ['MASTER_PORT']}, where the ranks meet",
+            "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 …",
+        ) from None
     return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
 
 

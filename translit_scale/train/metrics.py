@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -10,65 +11,104 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
+from translit_scale.errors import DataError
+from translit_scale.files import write_bytes
 from translit_scale.progress import duration
 from translit_scale.train.step import StepResult
 
 
 class MetricLogger:
-    """Writes a record every few steps; used by the first rank only.
+    """Writes a record every few steps; used by the first rank only, as a context manager.
+
+    Losses are those of the recorded step. Rates cover all steps since the last record, reading and logging included;
+    two things are left out of them: writing checkpoints, which has its own metric, and the first step of a process
+    (which sets up memory and communication), unless it has a record of its own.
 
     Args:
         directory: run directory; gets `metrics.jsonl` and `tb/`.
-        start: first step of this process; records of later steps left by a killed process are removed.
+        start: steps taken before; records of later steps, left by a killed process, are removed.
+
+    Raises:
+        DataError: the files cannot be written (here, or in `step`).
     """
 
     def __init__(self, directory: Path, start: int, total_steps: int, every: int) -> None:
         self.path = directory / "metrics.jsonl"
-        self.total_steps, self.every = total_steps, every
-        self._drop_records_from(start)
-        self.tensorboard = SummaryWriter(str(directory / "tb"), purge_step=start + 1)
-        self.file = self.path.open("a", encoding="utf-8")
-        self.window_started, self.pairs, self.tokens, self.steps, self.truncated = time.monotonic(), 0, 0, 0, 0
-        self.live = sys.stderr.isatty()
+        self.first, self.total_steps, self.every = start + 1, total_steps, every
+        try:
+            self._drop_records_after(start)
+            self.tensorboard = SummaryWriter(str(directory / "tb"), purge_step=self.first)
+            self.file = self.path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write metrics to {directory}: {error}", "choose another run.dir") from error
+        self.truncated = 0
+        self.checkpoint_seconds: float | None = None
+        self.live = sys.stdout.isatty()
+        self.line_is_open = False
+        self._open_window()
 
-    def _drop_records_from(self, start: int) -> None:
+    def _open_window(self) -> None:
+        self.window_started, self.pairs, self.tokens, self.steps = time.monotonic(), 0, 0, 0
+
+    def _drop_records_after(self, start: int) -> None:
         """A killed process may have logged steps beyond its last checkpoint; they are taken again."""
         if self.path.exists():
             lines = [line for line in self.path.read_bytes().split(b"\n") if line and _step_of(line) <= start]
-            self.path.write_bytes(b"".join(line + b"\n" for line in lines))
+            write_bytes(self.path, b"".join(line + b"\n" for line in lines))
 
-    def step(self, step: int, result: StepResult, lr: float, grad_norm: float) -> None:
-        """Counts one optimizer step (`step` = steps taken so far) and logs every `every`-th one and the last."""
+    def step(self, step: int, result: StepResult, update: dict[str, Any]) -> None:
+        """Counts one optimizer step and logs every `every`-th one and the last.
+
+        Args:
+            step: steps taken so far, this one included.
+            update: metrics of the update, by name; read only when there is a record, as it may wait for a device.
+        """
         self.pairs += result.pairs
         self.tokens += result.tokens
         self.truncated += result.truncated
         self.steps += 1
         if step % self.every and step != self.total_steps:
+            if step == self.first:
+                self._open_window()
             return
         seconds = time.monotonic() - self.window_started
         record = {
             "step": step,
             **{f"train/loss/{name}": value for name, value in result.losses.items()},
             **{f"train/tcm/{name}": value for name, value in result.contrastive.items()},
-            "train/lr": lr,
-            "train/grad_norm": grad_norm,
+            **{name: float(value) for name, value in update.items()},
             "train/truncated": self.truncated,
             "throughput/pairs_per_sec": self.pairs / seconds,
             "throughput/tokens_per_sec": self.tokens / seconds,
             "time/step": seconds / self.steps,
         }
+        if self.checkpoint_seconds is not None:
+            record["time/checkpoint"] = self.checkpoint_seconds
         self._write(record)
-        self._print(record, seconds / self.steps)
-        self.window_started, self.pairs, self.tokens, self.steps = time.monotonic(), 0, 0, 0
+        self._print(record)
+        self.checkpoint_seconds = None
+        self._open_window()
+
+    def wrote_checkpoint(self, seconds: float) -> None:
+        """Takes the time of a checkpoint out of the rates."""
+        self.window_started += seconds
+        self.checkpoint_seconds = seconds
 
     def _write(self, record: dict[str, Any]) -> None:
-        self.file.write(json.dumps(record) + "\n")
-        self.file.flush()
-        for name, value in record.items():
-            if name != "step":
-                self.tensorboard.add_scalar(name, value, record["step"])
+        numbers = {name: value if math.isfinite(value) else None for name, value in record.items()}
+        try:
+            self.file.write(json.dumps(numbers) + "\n")
+            self.file.flush()
+            for name, value in numbers.items():
+                if name != "step" and value is not None:
+                    self.tensorboard.add_scalar(name, value, record["step"])
+            self.tensorboard.flush()  # a kill must not leave it behind metrics.jsonl
+        except OSError as error:
+            raise DataError(
+                f"cannot write {self.path} or its TensorBoard file: {error}", "make room and run the same command again"
+            ) from error
 
-    def _print(self, record: dict[str, Any], seconds_per_step: float) -> None:
+    def _print(self, record: dict[str, Any]) -> None:
         step = record["step"]
         parts = " ".join(
             f"{name.rpartition('/')[2]} {value:.3f}"
@@ -80,13 +120,18 @@ class MetricLogger:
             f"step {step}/{self.total_steps} loss {record['train/loss/total']:.3f} ({parts}){top1} "
             f"lr {record['train/lr']:.2e} gn {record['train/grad_norm']:.2f} "
             f"{record['throughput/pairs_per_sec']:,.0f} pairs/s {record['throughput/tokens_per_sec']:,.0f} tok/s "
-            f"eta {duration((self.total_steps - step) * seconds_per_step)}"
+            f"eta {duration((self.total_steps - step) * record['time/step'])}"
         )
-        last = step == self.total_steps
-        print(f"\r\x1b[2K{line}" if self.live else line, end="\n" if last or not self.live else "", flush=True)
+        self.line_is_open = self.live and step != self.total_steps
+        print(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n", flush=True)
 
-    def close(self) -> None:
-        """Flushes everything."""
+    def __enter__(self) -> MetricLogger:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Closes the files; ends the live line, so that an error does not stand in it."""
+        if self.line_is_open:
+            print(flush=True)
         self.file.close()
         self.tensorboard.close()
 

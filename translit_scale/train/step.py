@@ -7,6 +7,7 @@ whole effective batch, and the contrastive negatives are the whole effective bat
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from translit_scale.config import ObjectivesConfig
 from translit_scale.errors import NumericError
 from translit_scale.objectives.contrastive import contrastive_terms
 from translit_scale.objectives.gather import all_gather_rows
-from translit_scale.train.engine import one_reduction
+from translit_scale.train.engine import CALMER, one_reduction
 from translit_scale.train.launch import Rank
 
 ROW_DRIFT = 1e-2
@@ -156,12 +157,9 @@ class TrainStep:
         return StepResult(losses, contrastive, tokens, pairs, truncated)
 
     def _check(self, t: int, losses: dict[str, float], drift: float) -> None:
-        if not torch.isfinite(torch.tensor(list(losses.values()))).all():
+        if not all(map(math.isfinite, losses.values())):
             shown = ", ".join(f"{name} {value:.4g}" for name, value in losses.items())
-            raise NumericError(
-                f"step {t}: the loss is not finite ({shown})",
-                "lower train.lr or raise train.warmup_steps; the last checkpoint is intact",
-            )
+            raise NumericError(f"step {t}: the loss is not finite ({shown})", CALMER)
         if not drift <= ROW_DRIFT:
             raise NumericError(
                 f"step {t}: rows of the training pass differ from the embedding pass by {drift:.2g} of their size, so "

@@ -1,0 +1,187 @@
+"""A checkpoint is complete or not there, whatever happens while it is written."""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from translit_scale.errors import DataError
+from translit_scale.train import checkpoint as module
+from translit_scale.train.checkpoint import (
+    CheckpointInfo,
+    check_same_experiment,
+    checkpoint_name,
+    complete_checkpoints,
+    read_info,
+    remove_unfinished,
+    save_checkpoint,
+)
+from translit_scale.train.launch import Rank, start_rank
+
+FULL_DISK = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598\nmore")
+"""What torch.save raises on a full disk."""
+
+
+class Engine:
+    """Writes what DeepSpeed writes, as far as checkpoint.py is concerned: files under a tag."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    def save_checkpoint(self, directory: str, tag: str, save_latest: bool) -> None:
+        assert not save_latest
+        (Path(directory) / tag / "zero").mkdir(parents=True)
+        (Path(directory) / tag / "weights.pt").write_bytes(b"weights of " + tag.encode())
+        if self.error:
+            raise self.error
+        (Path(directory) / tag / "zero" / "rank_0.pt").write_bytes(b"moments")
+
+
+def info(step: int, **changes: Any) -> CheckpointInfo:
+    same = {"world_size": 1, "zero_stage": 2, "science": {"train": {"lr": 1.0, "seed": 0}}, "shards": "a"}
+    return CheckpointInfo(step=step, **(same | {"tokenizer": "b", "pairs": {"ukr_Cyrl": 7}} | changes))
+
+
+@pytest.fixture(scope="module")
+def rank() -> Rank:
+    return start_rank()
+
+
+@pytest.fixture
+def save(tmp_path: Path, rank: Rank) -> Callable[..., None]:
+    def run(step: int, error: Exception | None = None, keep: int = 2) -> None:
+        save_checkpoint(Engine(error), tmp_path, info(step), keep, rank)
+
+    return run
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_newest_are_kept_and_latest_names_the_newest(save: Callable[..., None], tmp_path: Path) -> None:
+    for step, kept in [(2, ["step_000002"]), (4, ["step_000002", "step_000004"]), (6, ["step_000004", "step_000006"])]:
+        save(step)
+        assert names(tmp_path) == ["latest", *kept]
+        assert [path.name for path in complete_checkpoints(tmp_path)] == kept
+        assert (tmp_path / "latest").read_text() == f"{checkpoint_name(step)}\n"
+        assert read_info(tmp_path / checkpoint_name(step)) == info(step)
+    save(8, keep=1)
+    assert names(tmp_path) == ["latest", "step_000008"]
+
+
+def test_order_is_by_number(save: Callable[..., None], tmp_path: Path) -> None:
+    """As names, step_1000000 stands before step_999999."""
+    save(999_999)
+    save(1_000_000)
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step_999999", "step_1000000"]
+    save(1_000_001)
+    assert names(tmp_path) == ["latest", "step_1000000", "step_1000001"]
+
+
+def test_same_step_again_replaces(save: Callable[..., None], tmp_path: Path) -> None:
+    save(2)
+    (tmp_path / "step_000002" / "stale").write_text("")
+    save(2)
+    assert names(tmp_path / "step_000002") == ["COMPLETE.json", "weights.pt", "zero"]
+
+
+def test_torn_checkpoints_are_no_checkpoints(save: Callable[..., None], tmp_path: Path) -> None:
+    save(2)
+    (tmp_path / "step_000004.tmp").mkdir()  # killed while writing
+    (tmp_path / "step_000006.tmp").mkdir()  # killed before the rename
+    (tmp_path / "step_000006.tmp" / "COMPLETE.json").write_text((tmp_path / "step_000002/COMPLETE.json").read_text())
+    (tmp_path / "step_000008").mkdir()  # copied by hand, in part
+    (tmp_path / "step_best").mkdir()
+    (tmp_path / "step_best" / "COMPLETE.json").write_text("{}")
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step_000002"]
+    remove_unfinished(tmp_path)
+    assert names(tmp_path) == ["latest", "step_000002", "step_000008", "step_best"]
+    save(8)
+    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step_000002", "step_000008"]
+
+
+def test_leftovers_of_the_same_step_are_not_mixed_in(save: Callable[..., None], tmp_path: Path) -> None:
+    (tmp_path / "step_000002.tmp").mkdir()
+    (tmp_path / "step_000002.tmp" / "rank_7.pt").write_text("of a run that was killed")
+    save(2)
+    assert names(tmp_path / "step_000002") == ["COMPLETE.json", "weights.pt", "zero"]
+
+
+@pytest.mark.parametrize("error", [FULL_DISK, OSError(errno.ENOSPC, "No space left on device")])
+def test_failed_write_keeps_the_previous_one_and_gives_the_space_back(
+    error: Exception, save: Callable[..., None], tmp_path: Path
+) -> None:
+    save(2)
+    with pytest.raises(DataError, match=r"could not write the checkpoint .*step_000004: .*\n  → is the disk full\?"):
+        save(4, error)
+    assert names(tmp_path) == ["latest", "step_000002"]
+    assert (tmp_path / "latest").read_text() == "step_000002\n"
+
+
+def test_failed_publishing(save: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded", str(path))
+
+    monkeypatch.setattr(module, "write_json", full)
+    with pytest.raises(DataError, match="Disk quota exceeded"):
+        save(2)
+    assert names(tmp_path) == []
+
+
+def test_other_errors_of_the_engine_pass(save: Callable[..., None]) -> None:
+    with pytest.raises(RuntimeError, match="Connection closed by peer"):
+        save(2, RuntimeError("Connection closed by peer"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: (c / "COMPLETE.json").unlink(), "checkpoint record not found"),
+        (lambda c: (c / "COMPLETE.json").write_text("{"), "is not valid JSON"),
+        (lambda c: (c / "COMPLETE.json").write_text("[]"), "not a checkpoint record of format 1"),
+        (lambda c: edit(c, format=2), "not a checkpoint record of format 1"),
+        (lambda c: edit(c, step=None), "COMPLETE.json is damaged: .*'step'"),
+        (lambda c: edit(c, files=None), "COMPLETE.json is damaged: 'files'"),
+        (lambda c: edit(c, surplus=1), "COMPLETE.json is damaged: .*'surplus'"),
+        (
+            lambda c: (c / "weights.pt").unlink(),
+            "weights.pt: expected 26 bytes, found no file\n  → remove .*step_000002",
+        ),
+        (lambda c: (c / "zero/rank_0.pt").write_bytes(b"mom"), "zero/rank_0.pt: expected 7 bytes, found 3\n  → remove"),
+    ],
+)
+def test_damage_is_named(
+    change: Callable[[Path], object], message: str, save: Callable[..., None], tmp_path: Path
+) -> None:
+    save(2)
+    change(tmp_path / "step_000002")
+    with pytest.raises(DataError, match=message):
+        read_info(tmp_path / "step_000002")
+
+
+def edit(checkpoint: Path, **changes: Any) -> None:
+    """Changes fields of COMPLETE.json; None removes one."""
+    path = checkpoint / "COMPLETE.json"
+    fields = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({name: value for name, value in fields.items() if value is not None}))
+
+
+def test_another_experiment_is_refused_with_all_differences(save: Callable[..., None], tmp_path: Path) -> None:
+    save(2)
+    checkpoint = tmp_path / "step_000002"
+    assert check_same_experiment(checkpoint, info(0)) == 2
+    other = info(0, world_size=4, shards="c", science={"train": {"lr": 2.0, "seed": 0}, "data": {"alpha": 0.3}})
+    with pytest.raises(DataError) as found:
+        check_same_experiment(checkpoint, other)
+    assert found.value.message.split("\n    ")[1:] == [
+        "number of ranks: 1 in the checkpoint, 4 now",
+        "shards: 'a' in the checkpoint, 'c' now",
+        "train.lr: 1.0 in the checkpoint, 2.0 now",
+        "data: None in the checkpoint, {'alpha': 0.3} now",
+    ]

@@ -1,0 +1,481 @@
+"""`scripts/train.py` as a user meets it: under every launcher, with good settings and with bad ones."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
+from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.tiny import make_config, make_shards, make_tokenizer
+from translit_scale.batch.order import PairOrder
+from translit_scale.cli import main as console_script
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.errors import ConfigError, DataError, NumericError, UserError
+from translit_scale.train.build import build_training, make_plan
+from translit_scale.train.checkpoint import complete_checkpoints, consolidated_weights
+from translit_scale.train.engine import take_step
+from translit_scale.train.launch import start_rank
+from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.step import StepResult
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts" / "train.py"
+TOOLS = Path(sys.executable).parent
+ZERO2 = ROOT / "ds_configs" / "zero2.json"
+STEPS = 4
+SECONDS_TO_END = 120
+"""Upper limit from start to end of a job that fails; its start takes most of it on a busy machine."""
+
+Train = Callable[..., str]
+
+
+@pytest.fixture
+def experiment(tiny_world: Path, tmp_path: Path) -> Path:
+    """The tiny experiment as a YAML file; its runs go to runs/ beside it."""
+    path = tmp_path / "tiny.yaml"
+    changes = {"run__dir": tmp_path / "runs", "run__log_every": 1, "run__checkpoint_every": 2}
+    path.write_text(make_config(tiny_world, train__max_steps=STEPS, **changes).to_yaml())
+    return path
+
+
+@pytest.fixture(scope="module")
+def script() -> Any:
+    """scripts/train.py as a module."""
+    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def train(script: Any, experiment: Path, capsys: pytest.CaptureFixture[str]) -> Train:
+    """Runs the script's main function in this process, a world of one; returns what it printed."""
+
+    def run(*words: object) -> str:
+        script.main(["--config", str(experiment), *map(str, words)])
+        return capsys.readouterr().out
+
+    return run
+
+
+def launch(
+    launcher: str, *words: object, limit_file_bytes: int | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Starts the script: `python` (one rank), or `deepspeed` or `torchrun` with two CPU ranks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = {
+        "python": [sys.executable],
+        "deepspeed": [str(TOOLS / "deepspeed"), "--master_port", port, "--num_gpus", "2"],
+        "torchrun": [str(TOOLS / "torchrun"), "--master-port", port, "--nproc-per-node", "2"],
+    }[launcher]
+
+    def limit() -> None:
+        if limit_file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_bytes, limit_file_bytes))
+
+    return subprocess.Popen(
+        [*command, str(SCRIPT), *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=limit,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+    )  # fmt: skip
+
+
+def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
+    """Waits for a job; its output. No process of it may be left."""
+    try:
+        output, _ = job.communicate(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGTERM)
+        pytest.fail(f"still running after {SECONDS_TO_END} s: {job.communicate()[0]}")
+    assert job.returncode == expected, output
+    with pytest.raises(ProcessLookupError):
+        os.killpg(job.pid, 0)
+    return output
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_said_once(output: str, message: str) -> None:
+    assert len(re.findall(message, output)) == 1, output
+    assert_no_traceback(output)
+
+
+def assert_no_traceback(output: str) -> None:
+    """None of ours; torchrun always shows one of its own."""
+    assert f'File "{SCRIPT}' not in output and f'File "{ROOT}/translit_scale' not in output, output
+
+
+def tensorboard_values(run: Path) -> dict[tuple[str, int], float]:
+    events = EventAccumulator(str(run / "tb")).Reload()
+    return {(tag, event.step): event.value for tag in events.Tags()["scalars"] for event in events.Scalars(tag)}
+
+
+# ------------------------------------------------------------------------------------------------ good settings
+
+
+@pytest.mark.slow
+def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) -> None:
+    """Overrides in all places; no compiler; a whole run directory; the same losses on one rank and on two."""
+    (tmp_path / "empty").mkdir()
+    no_compiler = {"PATH": str(tmp_path / "empty"), "TORCH_EXTENSIONS_DIR": str(tmp_path / "extensions")}
+    jobs = {
+        "deepspeed": ["run.name=deepspeed", "--ds_config", ZERO2, "--config", experiment, "train.lr=2e-3"],
+        "torchrun": ["--config", experiment, "run.name=torchrun", "--ds_config", ZERO2, "train.lr=2e-3"],
+        "python": ["run.name=python", "train.lr=2e-3", "--config", experiment],
+    }
+    for launcher, words in jobs.items():
+        finish(launch(launcher, *words, **no_compiler))
+    assert not (tmp_path / "extensions").exists()
+
+    run = tmp_path / "runs" / "deepspeed"
+    there = {path.name for path in run.iterdir()}
+    assert there == {
+        "config.yaml", "ds_config.json", "environment.json", "metrics.jsonl", "tb", "model", "checkpoints"
+    }  # fmt: skip
+    assert "lr: 0.002" in (run / "config.yaml").read_text()
+    assert [path.name for path in complete_checkpoints(run / "checkpoints")] == ["step_000002", "step_000004"]
+    assert (run / "checkpoints" / "latest").read_text() == "step_000004\n"
+    written = {(name, record["step"]): v for record in records(run) for name, v in record.items() if name != "step"}
+    assert tensorboard_values(run) == pytest.approx(written, rel=1e-6)  # TensorBoard stores 32 bits
+
+    trained = {
+        launcher: [
+            {name: value for name, value in record.items() if name == "step" or name.startswith("train/")}
+            for record in records(tmp_path / "runs" / launcher)
+        ]
+        for launcher in jobs
+    }
+    assert [record["step"] for record in trained["python"]] == list(range(1, STEPS + 1))
+    assert trained["torchrun"] == trained["deepspeed"]
+    for one_rank, two_ranks in zip(trained["python"], trained["deepspeed"], strict=True):
+        assert two_ranks == pytest.approx(one_rank, rel=1e-4)
+
+
+def test_finished_run_says_so_and_trains_nothing(train: Train, tmp_path: Path) -> None:
+    train()
+    run = tmp_path / "runs" / "tiny"
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    said = train()
+    assert f"nothing to train: {run}/checkpoints/step_000004 is step 4 of 4" in said
+    assert f"translit-scale export --run {run}" in said and "run.name=tiny-2" in said
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_resumed_run_continues_schedule_and_metrics(train: Train, tmp_path: Path) -> None:
+    """Set back to step 2 with records beyond it: learning rates and all other numbers as if never interrupted."""
+    train("train.warmup_steps=1")
+    run = tmp_path / "runs" / "tiny"
+    whole = [{k: v for k, v in r.items() if k.startswith("train/")} for r in records(run)]
+    shutil.rmtree(run / "checkpoints" / "step_000004")
+    (run / "checkpoints" / "step_000004.tmp").mkdir()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "train/lr"')  # killed while writing
+    assert f"resumed from {run}/checkpoints/step_000002" in train("train.warmup_steps=1")
+    assert [{k: v for k, v in r.items() if k.startswith("train/")} for r in records(run)] == whole
+    assert [r["train/lr"] for r in records(run)] == pytest.approx([1e-3, 1e-3, 2e-3 / 3, 1e-3 / 3])
+    assert not list((run / "checkpoints").glob("*.tmp"))
+
+
+def test_pretrained_model_from_an_exported_folder(train: Train, tmp_path: Path) -> None:
+    train()
+    assert console_script(["export", "--run", str(tmp_path / "runs" / "tiny")]) == 0
+    folder = tmp_path / "runs" / "tiny" / "export"
+    again = ("model.tokenizer=null", f"model.pretrained={folder}", "train.max_steps=1", "train.lr=1e-12")
+    train(*again, "run.name=again")
+    exported, continued = (
+        consolidated_weights(complete_checkpoints(tmp_path / "runs" / name / "checkpoints")[-1])
+        for name in ("tiny", "again")
+    )
+    assert exported.keys() == continued.keys()
+    assert all(torch.allclose(exported[name], continued[name], atol=1e-6) for name in exported)
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "precision", "note"),
+    [
+        (["train.precision=bf16"], {}, "bf16", 0),
+        ([], {"bf16": {"enabled": True}}, "bf16", 0),
+        ([], {"fp16": {"enabled": True}}, "fp32", 1),
+    ],
+)
+def test_precisions_of_a_cpu(
+    train: Train, tmp_path: Path, words: list[str], given: dict[str, Any], precision: str, note: int
+) -> None:
+    ds_config = tmp_path / "ds.json"
+    ds_config.write_text(json.dumps(json.loads(ZERO2.read_text()) | given))
+    said = train("--ds_config", ds_config, *words)
+    run = tmp_path / "runs" / "tiny"
+    assert said.count("note: fp16 does not run on CPU: running fp32") == note
+    assert json.loads((run / "environment.json").read_text())["precision"] == precision
+    losses = [record["train/loss/total"] for record in records(run)]
+    assert len(losses) == STEPS and losses[0] == pytest.approx(14.8, abs=0.1)
+
+
+def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 10 pairs: 9 s for the first, then 1 s each, and a checkpoint of 5 s after the third."""
+    clock = [0.0]
+    monkeypatch.setattr("translit_scale.train.metrics.time.monotonic", lambda: clock[0])
+    with MetricLogger(tmp_path, start=0, total_steps=5, every=2) as logger:
+        for step in range(1, 6):
+            clock[0] += 9 if step == 1 else 1
+            logger.step(
+                step, StepResult({"total": 1.0}, {}, 100, 10, truncated=1), {"train/lr": 0, "train/grad_norm": step}
+            )
+            if step == 3:
+                clock[0] += 5
+                logger.wrote_checkpoint(5)
+    second, fourth, fifth = records(tmp_path)
+    assert [(r["step"], r["train/truncated"], r["train/grad_norm"]) for r in (second, fourth, fifth)] == [
+        (2, 2, 2), (4, 4, 4), (5, 5, 5)
+    ]  # fmt: skip
+    for record in (second, fourth, fifth):
+        assert record["throughput/pairs_per_sec"] == 10 and record["time/step"] == 1
+    assert fourth["time/checkpoint"] == 5 and "time/checkpoint" not in second | fifth
+
+
+# ------------------------------------------------------------------------------------------------- bad settings
+
+
+def change_shards(world: Path, directory: Path, change: Callable[[Path], None]) -> Path:
+    shutil.copytree(world / "shards", directory)
+    change(directory)
+    return directory
+
+
+def other_format(shards: Path) -> None:
+    manifest = json.loads((shards / "manifest.json").read_text())
+    (shards / "manifest.json").write_text(json.dumps(manifest | {"format_version": 9}))
+
+
+def flip_bit_of_last_block(shards: Path) -> None:
+    path = shards / "ukr_Cyrl-00000.tar"
+    entry = ShardSet.open(shards)._of("ukr_Cyrl")[-1][1]
+    damaged = bytearray(path.read_bytes())
+    damaged[entry.offset + 512] ^= 1
+    path.write_bytes(damaged)
+
+
+def test_shards_that_are_missing_of_another_format_or_damaged(train: Train, tiny_world: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"not a shard set: .*none/manifest.json does not exist\n  → make the set"):
+        train(f"data.shards={tmp_path / 'none'}")
+    newer = change_shards(tiny_world, tmp_path / "newer", other_format)
+    with pytest.raises(DataError, match=r"manifest.json has format version 9, expected 1"):
+        train(f"data.shards={newer}")
+    damaged = change_shards(tiny_world, tmp_path / "damaged", flip_bit_of_last_block)
+    with pytest.raises(DataError, match=r"ukr_Cyrl-00000.tar:ukr_Cyrl-000004: .*crc32.*\n  → translit-scale shards"):
+        train(f"data.shards={damaged}")
+
+
+@pytest.mark.parametrize(("letters", "side"), [("а-я", "sentences"), ("a-z", "transliterations")])
+def test_tokenizer_that_does_not_know_a_script(letters: str, side: str, train: Train, tmp_path: Path) -> None:
+    path = make_tokenizer(tmp_path / "other") / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"] = {
+        re.sub(f"^[{letters}]$", lambda letter: letter[0] + "0", token): i
+        for token, i in content["model"]["vocab"].items()
+    }
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"100% of the tokens of the {side} of bul_Cyrl .* unknown .*\n  → train one"):
+        train(f"model.tokenizer={tmp_path / 'other'}")
+
+
+def test_settings_that_contradict_each_other_or_the_data(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"train.max_step: unknown setting; did you mean 'max_steps'\?"):
+        train("train.max_step=3")
+    with pytest.raises(ConfigError, match="unrecognized arguments: --max_steps"):
+        train("--max_steps=3")
+    with pytest.raises(ConfigError, match=r"train.batch_pairs is 64, but .*shards has 63 pairs"):
+        train("train.batch_pairs=64")
+    with pytest.raises(ConfigError, match=r"data.languages: deu_Latn not in"):
+        train("data.languages=[deu_Latn]")
+    ds_config = tmp_path / "ds.json"
+    for given, message in [
+        ({"train_batch_size": 256}, "train_batch_size = 256, the experiment says 12"),
+        ({"zero_optimization": 2}, "zero_optimization must be an object, found 2"),
+        ({"zero_optimization": {"stage": 2, "overlap": True}}, r"(?s)DeepSpeed refuses .*ds.json: .*overlap"),
+    ]:
+        ds_config.write_text(
+            json.dumps({"train_micro_batch_size_per_gpu": 8, "zero_optimization": {"stage": 2}} | given)
+        )
+        with pytest.raises(ConfigError, match=message):
+            train("--ds_config", ds_config)
+
+
+def test_run_directory_that_cannot_be_written(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=r"cannot write to the run directory .*file/tiny: .*\n  → choose another"):
+        train(f"run.dir={tmp_path / 'file'}")
+
+
+def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, tmp_path: Path) -> None:
+    train()
+    run = tmp_path / "runs" / "tiny"
+    with pytest.raises(DataError) as found:
+        train("train.lr=3e-3", "objectives.tcm.layer=1", "run.log_every=3")
+    assert str(found.value) == (
+        f"{run}/checkpoints/step_000004 belongs to another experiment:\n"
+        "    objectives.tcm.layer: 2 in the checkpoint, 1 now\n"
+        "    train.lr: 0.001 in the checkpoint, 0.003 now\n"
+        "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME"
+    )
+    make_shards(tmp_path / "other", {"ukr_Cyrl": 40, "bul_Cyrl": 24})
+    with pytest.raises(DataError, match=r"(?s)belongs to another experiment:.*shards: '"):
+        train(f"data.shards={tmp_path / 'other'}")
+    with pytest.raises(ConfigError, match="tiny already has the checkpoint step_000004"):
+        train("--resume", "none")
+    with pytest.raises(DataError, match=r"checkpoint record not found: nowhere/COMPLETE.json"):
+        train("--resume", "nowhere")
+    weights = run / "checkpoints" / "step_000004" / "mp_rank_00_model_states.pt"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=r"expected [\d,]+ bytes, found [\d,]+\n  → remove .*step_000004 to go on"):
+        train()
+    weights.write_bytes(bytes(len(whole)))
+    shutil.rmtree(run / "checkpoints" / "step_000002")
+    (run / "checkpoints" / "step_000004").rename(run / "checkpoints" / "step_000002")  # so that there is work left
+    record = run / "checkpoints" / "step_000002" / "COMPLETE.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"step": 2}))
+    with pytest.raises(DataError, match="step_000002 is damaged: "):
+        train()
+
+
+def test_loss_that_is_not_finite(train: Train, tmp_path: Path) -> None:
+    with pytest.raises(NumericError, match=r"(?s)step \d: .* not finite.*lower train.lr"):
+        train("train.lr=1e30")
+    assert records(tmp_path / "runs" / "tiny")  # the steps before are on record
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_gradient_that_is_not_finite(stage: int, tiny_world: Path, tmp_path: Path) -> None:
+    """DeepSpeed would skip such an update without a word."""
+    ds_config = tmp_path / "ds.json"
+    ds_config.write_text(json.dumps({"train_micro_batch_size_per_gpu": 12, "zero_optimization": {"stage": stage}}))
+    training = build_training(make_plan(make_config(tiny_world), ds_config, start_rank()))
+    parameter = next(p for name, p in training.engine.module.named_parameters() if "position_embeddings" in name)
+    for t in range(2):
+        training.step.accumulate(t, training.stream.step(t))
+        if t == 1:
+            safe_set_full_grad(parameter, torch.full_like(safe_get_full_grad(parameter), float("inf")))
+            with pytest.raises(NumericError, match="step 1: the gradient is not finite although the loss is"):
+                take_step(training.engine)
+        else:
+            take_step(training.engine)
+
+
+def test_out_of_memory_says_which_setting_to_lower(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def out_of_memory(engine: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr("translit_scale.train.loop.take_step", out_of_memory)
+    with pytest.raises(ConfigError, match=r"micro-batches of 32 pairs: CUDA .*\n  → lower train_micro_batch_size_per"):
+        train()
+
+
+def test_fp16_that_overflows_at_every_loss_scale() -> None:
+    scaler = DynamicLossScaler(1.0, scale_window=10, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False)
+    engine = SimpleNamespace(global_steps=7, step=lambda: scaler.update_scale(overflow=True))
+    with pytest.raises(NumericError, match="step 7: the gradient overflows fp16 at any loss scale"):
+        take_step(engine)
+
+
+@pytest.mark.slow
+def test_hub_id_without_network(experiment: Path) -> None:
+    job = launch(
+        "python", "--config", experiment, "model.pretrained=nobody/nothing", "model.tokenizer=null", HF_HUB_OFFLINE="1"
+    )
+    assert_said_once(finish(job, DataError.exit_code), "error: cannot load a tokenizer from 'nobody/nothing'.*")
+
+
+# --------------------------------------------------------------------------------- failures among several ranks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("launcher", "override", "error", "message"),
+    [
+        ("torchrun", "train.lrr=1", None, r"error: override 'train.lrr=1': train.lrr: unknown setting"),
+        ("deepspeed", "train.batch_pairs=1", ConfigError, r"error.*: 2 ranks cannot share a batch of 1 pairs"),
+        ("deepspeed", "train.lr=1e30", NumericError, r"error.*: step \d: the (loss|gradient) is not finite"),
+    ],
+)
+def test_error_of_all_ranks_is_said_once(
+    launcher: str, override: str, error: type[UserError] | None, message: str, experiment: Path
+) -> None:
+    """Before and after the ranks have met; torchrun's own exit code is always 1."""
+    job = launch(launcher, "--config", experiment, override)
+    assert_said_once(finish(job, error.exit_code if error else 1), message)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "code"), [("deepspeed", DataError.exit_code), ("torchrun", 1)])
+def test_damaged_block_that_one_rank_meets(launcher: str, code: int, experiment: Path, tmp_path: Path) -> None:
+    """Blocks of one pair: the one with the flipped bit is read by rank 1 alone, in step 2."""
+    shards = make_shards(tmp_path / "shards", {"ukr_Cyrl": 40}, block_rows=1)
+    order = PairOrder({"ukr_Cyrl": [1] * 40})
+    victim = next(key.block for key in order.batch(2 * 12, 12)[1::2] if key.block)
+    entry = ShardSet.open(shards)._of("ukr_Cyrl")[victim][1]
+    tar = shards / "ukr_Cyrl-00000.tar"
+    damaged = bytearray(tar.read_bytes())
+    damaged[entry.offset + 512] ^= 1
+    tar.write_bytes(damaged)
+    output = finish(launch(launcher, "--config", experiment, f"data.shards={shards}"), code)
+    assert_said_once(output, rf"error on rank 1: .*ukr_Cyrl-00000.tar:ukr_Cyrl-{victim:06d}: .*crc32")
+    assert [record["step"] for record in records(tmp_path / "runs" / "tiny")] == [1, 2]
+
+
+@pytest.mark.slow
+def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Path) -> None:
+    """Files larger than 64 KiB cannot be written: the second checkpoint fails, and later the run goes on."""
+    finish(launch("torchrun", "--config", experiment))
+    checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
+    whole = consolidated_weights(checkpoints / "step_000004")
+    shutil.rmtree(checkpoints / "step_000004")
+
+    output = finish(launch("deepspeed", "--config", experiment, limit_file_bytes=1 << 16), DataError.exit_code)
+    assert_said_once(output, r"error.*: could not write the checkpoint .*step_000004: ")
+    assert [path.name for path in checkpoints.glob("step_*")] == ["step_000002"]
+
+    assert "resumed from" in finish(launch("torchrun", "--config", experiment))
+    resumed = consolidated_weights(checkpoints / "step_000004")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["deepspeed", "torchrun"])
+def test_interrupt_ends_quickly_and_quietly(launcher: str, experiment: Path) -> None:
+    job = launch(launcher, "--config", experiment, "train.max_steps=100000", "run.checkpoint_every=100000")
+    assert job.stdout
+    line = ""
+    while not line.startswith("step 3/"):
+        line = job.stdout.readline()
+        assert line, "ended before step 3"
+    began = time.monotonic()
+    os.killpg(job.pid, signal.SIGINT)
+    output, _ = job.communicate(timeout=SECONDS_TO_END)
+    assert time.monotonic() - began < 15
+    assert job.returncode != 0
+    assert output.count("interrupted: the same command goes on") <= 1  # the launcher may be faster than rank 0
+    assert_no_traceback(output)

@@ -1,0 +1,70 @@
+"""What happens when a rank fails: one message, one exit code, and all ranks gone within seconds.
+
+A launcher (deepspeed, torchrun, `srun --kill-on-bad-exit`) ends the other ranks when one has left with an error. So
+the ranks need not agree on a failure, for which all of them would have to reach the same collective: the first that
+fails says why and leaves; those that find the same error, or lose contact with it, keep quiet until they are ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+from translit_scale.errors import UserError
+
+LAUNCHER_SECONDS = 5.0
+"""By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second)."""
+EXIT_DEFECT, EXIT_INTERRUPTED = 1, 130
+
+
+def run_rank(body: Callable[[], object]) -> None:
+    """Calls `body()`; on failure ends the process with an exit code of `errors.py`, 130 (Ctrl-C) or 1 (a defect).
+
+    What the user can mend is printed as one message, anything else as a traceback.
+    """
+    # Asking the store of a first rank that is gone would print a C++ stack; must be set before torch is imported.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    rank = int(os.environ.get("RANK", "0"))
+    if rank:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every rank; the first has the word
+    try:
+        body()
+    except UserError as error:
+        _leave(f"error on rank {rank}: {error}" if rank else f"error: {error}", error.exit_code, rank)
+    except KeyboardInterrupt:
+        _leave("\ninterrupted: the same command goes on from the last checkpoint", EXIT_INTERRUPTED, rank)
+    except Exception:
+        _leave(f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
+
+
+def _leave(message: str, code: int, rank: int) -> NoReturn:
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    says_it = _is_first_to_fail(rank)
+    if several and code == EXIT_DEFECT:
+        # Most likely a collective that failed because its peer was killed: then the launcher ends this rank first.
+        time.sleep(LAUNCHER_SECONDS)
+    if says_it:
+        print(message, file=sys.stderr)
+    elif several:
+        time.sleep(2 * LAUNCHER_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
+
+
+def _is_first_to_fail(rank: int) -> bool:
+    """Whether no other rank has failed before, as far as the ranks' common store knows."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_initialized():
+        if rank:  # too early to ask; most likely the first rank finds the same error in the settings
+            time.sleep(LAUNCHER_SECONDS)
+        return True
+    try:
+        return bool(distributed.distributed_c10d._get_default_store().add("failed ranks", 1) == 1)
+    except RuntimeError:  # the store is gone, and with it the rank that kept it
+        return False
