@@ -175,12 +175,12 @@ def language_name(code: str) -> str:
 
 
 def _iso3(name: str) -> str | None:
-    """ISO 639-3 of a code of ISO 639-1, -2 or -3 or of an English name, in any case."""
+    """ISO 639-3 of a code of ISO 639-1, -2 or -3 or of an English name, in any case; none of `und`, `mis`, ..."""
     if name.lower() in NOT_IN_ISO_639_3:
         return name.lower()
     fields = {2: ("alpha_2",), 3: ("alpha_3", "bibliographic")}.get(len(name), ())
     found = (pycountry.languages.get(**{field: name.lower()}) for field in (*fields, "name"))
-    return next((language.alpha_3 for language in found if language is not None), None)
+    return next((language.alpha_3 for language in found if language is not None and language.scope != "S"), None)
 
 
 def _relatives(iso3: str) -> list[str]:
