@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from translit_scale.corpus.text import file_kind
-from translit_scale.errors import DataError, UserError
+from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.languages import check_language, language_set
 from translit_scale.schema import Strict, read_yaml, validate
 
@@ -79,6 +79,14 @@ class Sample(Strict):
     """At least so many sentences of a language, if it has them (paper B: 10 000)."""
 
 
+class LanguageSettings(Strict):
+    """What is different for one language; what is not said is as for all."""
+
+    sample: Sample | None = None
+    max_chars: int | None = Field(None, ge=1)
+    script_share: float | None = Field(None, ge=0, le=1)
+
+
 class Romanize(Strict):
     """How text becomes Latin."""
 
@@ -103,14 +111,18 @@ class Recipe(Strict):
     """Key of the sentence hash that decides what is sampled and in which order rows are stored."""
     max_chars: int = Field(MAX_CHARS, ge=1)
     """Longer sentences are dropped."""
+    script_share: float = Field(0.0, ge=0, le=1)
+    """Sentences of whose letters a smaller share is of the script of their language are dropped."""
+    per_language: dict[str, LanguageSettings] = Field({})
+    """Other settings of single languages: `sample`, `max_chars`, `script_share`."""
     block_rows: int = Field(1000, ge=1, le=100_000)
     """Pairs in a block; the last block of a language is smaller."""
     shard_bytes: int = Field(64 * 2**20, ge=2**16, le=2**30)
     """A shard is closed before it would grow larger."""
 
-    @field_validator("languages")
+    @field_validator("languages", "per_language")
     @classmethod
-    def _known_languages(cls, languages: dict[str, list[Source]]) -> dict[str, list[Source]]:
+    def _known_languages(cls, languages: dict[str, Any]) -> dict[str, Any]:
         for code in languages:
             try:
                 check_language(code)
@@ -123,6 +135,14 @@ class Recipe(Strict):
         if not self.languages and self.language_set is None:
             raise ValueError("a recipe needs 'languages' or 'language_set'")
         return self
+
+    def settings(self, language: str) -> dict[str, Any]:
+        """`sample`, `max_chars` and `script_share` of a language."""
+        own = self.per_language.get(language, LanguageSettings())
+        return {
+            name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+            for name in LanguageSettings.model_fields
+        }
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -138,7 +158,8 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, str
     """The files of each language as (name below `data_dir`, column), globs resolved in sorted order.
 
     Raises:
-        ConfigError: a type of file that cannot be read, or a column missing or superfluous.
+        ConfigError: a type of file that cannot be read, a column missing or superfluous, or settings for a
+            language that is not there.
         DataError: a file is missing, a pattern matches nothing, or a file is named after no language.
     """
     files: dict[str, list[tuple[str, str | None]]] = {}
@@ -147,6 +168,11 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, str
         for name, column in found:
             file_kind(data_dir / name, column)
         files[language] = list(dict.fromkeys(found))
+    if unknown := sorted(recipe.per_language.keys() - files.keys()):
+        raise ConfigError(
+            f"per_language: the recipe has no text in {', '.join(unknown)}",
+            f"it has {', '.join(sorted(files)[:8])}, ...",
+        )
     return files
 
 
