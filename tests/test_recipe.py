@@ -99,6 +99,84 @@ def test_files_that_cannot_be_read_are_refused_before_any_work(tmp_path: Path) -
             input_files(recipe, tmp_path)
 
 
+def language_set_recipe(directory: Path, settings: str, languages: str = "{}") -> Recipe:
+    return load(directory, f"name: many\nlanguages: {languages}\nlanguage_set: {{{settings}}}")
+
+
+def test_a_set_of_languages_has_a_path_for_all(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "ukr_Cyrl/train/b.arrow", "pol_Latn/train/a.arrow", "pol_Latn/train/b.arrow", "deu_Latn/dev/a.arrow"
+    )
+    recipe = language_set_recipe(tmp_path, 'of: pol-ukr, path: "{language}/train/*.arrow", column: text')
+    assert input_files(recipe, tmp_path) == {
+        "pol_Latn": [("pol_Latn/train/a.arrow", "text"), ("pol_Latn/train/b.arrow", "text")],
+        "ukr_Cyrl": [("ukr_Cyrl/train/b.arrow", "text")],
+    }
+
+
+def test_languages_are_found_by_their_files(tmp_path: Path) -> None:
+    touch(tmp_path, "pol_Latn.a.txt", "pol_Latn.b.c.txt", "ukr_Cyrl.a.txt", "deu_Latn.a.csv", "README.md")
+    recipe = language_set_recipe(tmp_path, 'path: "{language}.*.txt"')
+    assert input_files(recipe, tmp_path) == {
+        "pol_Latn": [("pol_Latn.a.txt", None), ("pol_Latn.b.c.txt", None)],
+        "ukr_Cyrl": [("ukr_Cyrl.a.txt", None)],
+    }
+    touch(tmp_path, "pol.a.txt")
+    with pytest.raises(DataError, match=r"language_set: .*pol\.a\.txt: unknown language code 'pol'.*\n.*'pol_Latn'"):
+        input_files(recipe, tmp_path)
+
+
+def test_explicit_sources_come_before_those_of_the_set(tmp_path: Path) -> None:
+    touch(tmp_path, "text/pol_Latn.txt", "text/ukr_Cyrl.txt", "u.txt")
+    recipe = language_set_recipe(tmp_path, 'path: "text/{language}.txt"', "{ukr_Cyrl: [u.txt]}")
+    assert input_files(recipe, tmp_path) == {
+        "pol_Latn": [("text/pol_Latn.txt", None)],
+        "ukr_Cyrl": [("u.txt", None)],
+    }
+
+
+def test_the_code_may_stand_twice(tmp_path: Path) -> None:
+    touch(tmp_path, "pol_Latn/pol_Latn.txt", "pol_Latn/ukr_Cyrl.txt")
+    recipe = language_set_recipe(tmp_path, 'path: "{language}/{language}.txt"')
+    assert input_files(recipe, tmp_path) == {"pol_Latn": [("pol_Latn/pol_Latn.txt", None)]}
+
+
+def test_languages_of_a_set_without_files_are_an_error_or_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    touch(tmp_path, "pol_Latn.txt")
+    recipe = language_set_recipe(tmp_path, 'of: pol-ukr, path: "{language}.txt"')
+    with pytest.raises(DataError, match=r"1 of the 2 languages have no file .*: ukr_Cyrl\n.*missing: skip"):
+        input_files(recipe, tmp_path)
+    recipe = language_set_recipe(tmp_path, 'of: pol-ukr, path: "{language}.txt", missing: skip')
+    assert list(input_files(recipe, tmp_path)) == ["pol_Latn"]
+    assert capsys.readouterr().err == "many: no text in 1 of 2 languages: ukr_Cyrl\n"
+    (tmp_path / "pol_Latn.txt").unlink()
+    with pytest.raises(DataError, match=r"language_set: no file matches .*\*\.txt"):
+        input_files(recipe, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("path: all.txt", r"language_set: path: '\{language\}' must stand"),
+        ('path: "**/{language}.txt"', r"'\*\*' could match several codes"),
+        ('of: glot, path: "{language}.txt"', "unknown set of languages 'glot'; there are pol-ukr.*and 'found'"),
+        ('path: "{language}.txt", missing: skip', "nothing that could be missing"),
+        ('path: "../{language}.txt"', "relative to the data directory"),
+        ('paths: "{language}.txt"', "language_set.paths: unknown setting; did you mean 'path'"),
+    ],
+)
+def test_mistakes_in_a_set_are_named(tmp_path: Path, settings: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        language_set_recipe(tmp_path, settings)
+
+
+def test_a_recipe_without_languages_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a recipe needs 'languages' or 'language_set'"):
+        load(tmp_path, "name: none")
+
+
 def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
     recipes = {path.stem: load_recipe(path) for path in SHIPPED.glob("*.yaml")}
     for name, languages in {**PAIRS, **GROUPS}.items():
@@ -109,3 +187,5 @@ def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
         assert recipes[name].sample.minimum == (0 if whole else 10_000)
     assert set(recipes["demo"].languages) == {code for pair in PAIRS.values() for code in pair}
     assert recipes["demo"].exclude == ("heldout/*.tsv",)
+    assert recipes["glot500"].language_set.of == "glot500"
+    assert recipes["wide"].language_set.of == "found"

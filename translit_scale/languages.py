@@ -1,17 +1,22 @@
-"""Languages: codes, names and the pairs and groups of the two papers.
+"""Languages: codes, names, aliases, the inventory of Glot500-c, and the pairs and groups of the two papers.
 
 A language is written `iso3_Script`: ISO 639-3 and ISO 15924 joined by an underscore, as in Glot500-c
-(`pol_Latn`, `zho_Hani`).
+(`pol_Latn`, `zho_Hani`). Names come from pycountry; `languages.tsv` beside this file says which
+language-scripts Glot500-c has and how many sentences of each (docs/languages.md tells where that is from).
 """
 
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Mapping
 from functools import lru_cache
+from importlib.resources import files
+from types import MappingProxyType
 
 import pycountry
 
-from translit_scale.errors import DataError
+from translit_scale.errors import ConfigError, DataError
 
 PAIRS: dict[str, tuple[str, str]] = {
     "pol-ukr": ("pol_Latn", "ukr_Cyrl"),
@@ -31,6 +36,61 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Paper B, Table 1 (which prints the script of Lao as `Lao`; the files and ISO 15924 say `Laoo`)."""
 
+GLOT500_THRESHOLD = 30_000
+"""The set `glot500` has the language-scripts with more sentences than that, as its authors chose them."""
+
+NOT_IN_ISO_639_3: dict[str, str] = {
+    "ajp": "South Levantine Arabic",  # merged into apc in 2023
+    "ber": "Berber languages",  # ISO 639-5
+    "bih": "Bihari languages",  # ISO 639-5
+    "eml": "Emiliano-Romagnolo",  # split into egl and rgn in 2009
+    "nah": "Nahuatl languages",  # ISO 639-5
+}
+"""Codes of Glot500-c that are retired or stand for several languages."""
+
+WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang", "Aran": "Arab"}
+"""Script codes of other sources → the one that Glot500-c writes."""
+
+_MEMBERS = {
+    "aka": "fat twi", "ara": "abv acm acq aeb afb ajp apc apd arb arq ars ary arz", "aym": "ayr",
+    "aze": "azb azj", "bik": "bcl", "bua": "bxr", "chm": "mhr mrj", "din": "dik", "est": "ekk vro",
+    "fas": "pes prs", "ful": "fuc fuv", "grn": "gug gui", "hbs": "bos hrv srp", "hmn": "hea hnj",
+    "iku": "ike", "kok": "gom", "kom": "koi kpv", "kon": "kng kwy ldi", "kpe": "gkp", "kur": "ckb kmr",
+    "lah": "pnb", "lav": "ltg lvs", "mlg": "plt skg tdx xmv", "mon": "khk", "msa": "bjn ind min zlm zsm",
+    "nep": "dty npi", "nor": "nno nob", "ori": "ory", "orm": "gaz", "pus": "pbt pbu",
+    "que": "qub qug quh quw quy quz qvi qvw", "rom": "rmn rmy", "sqi": "aln als", "srd": "src",
+    "swa": "swc swh", "tmh": "taq", "uzb": "uzn", "yid": "ydd", "zap": "zai zpa",
+    "zho": "cdo cmn gan hak lzh nan wuu yue", "zza": "diq",
+}  # fmt: skip
+MACROLANGUAGE: dict[str, str] = {member: macro for macro, members in _MEMBERS.items() for member in members.split()}
+"""Language → macrolanguage, as in ISO 639-3, for those that Glot500-c or FLORES-200 write either way."""
+
+_LANGUAGE_SCRIPT = re.compile(r"(.*?)(?:[-_]([A-Za-z]{4}))?", re.DOTALL)
+
+
+@lru_cache(maxsize=1)
+def inventory() -> Mapping[str, int]:
+    """Every language-script of Glot500-c, in order of the codes, with its number of sentences."""
+    text = files("translit_scale").joinpath("languages.tsv").read_text(encoding="utf-8")
+    rows = (line.split("\t") for line in text.split("\n")[1:-1])
+    return MappingProxyType({code: int(sentences) for code, sentences in rows})
+
+
+def language_set(name: str) -> tuple[str, ...]:
+    """The languages of a pair or group of the papers, or of `glot500`.
+
+    Raises:
+        ConfigError: there is no such set.
+    """
+    sets = {
+        **PAIRS,
+        **GROUPS,
+        "glot500": tuple(code for code, sentences in inventory().items() if sentences > GLOT500_THRESHOLD),
+    }
+    if name not in sets:
+        raise ConfigError(f"unknown set of languages {name!r}", f"there are {', '.join(sets)}")
+    return sets[name]
+
 
 @lru_cache(maxsize=4096)
 def check_language(code: str) -> str:
@@ -40,7 +100,7 @@ def check_language(code: str) -> str:
         DataError: it is not; the message suggests the code that was probably meant.
     """
     iso3, _, script = code.partition("_")
-    known_iso3 = pycountry.languages.get(alpha_3=iso3) is not None
+    known_iso3 = iso3 in NOT_IN_ISO_639_3 or pycountry.languages.get(alpha_3=iso3) is not None
     known_script = pycountry.scripts.get(alpha_4=script) is not None
     if known_iso3 and known_script:
         return code
@@ -56,29 +116,74 @@ def check_language(code: str) -> str:
     )
 
 
+def resolve_language(text: str) -> str | None:
+    """The code of a language written in another way; None where there is none.
+
+    `am`, `amh`, `am-Ethi`, `amh-ethi` and `Amharic` are `amh_Ethi`; `zh-Hant` is `zho_Hani`. Without a script
+    it is the one of which Glot500-c has most sentences (Japanese apart, of which it has more romanized). A
+    language that Glot500-c has only under its macrolanguage, or the other way round, is called as there
+    (`pbt` is `pus_Arab`).
+    """
+    name, script = _LANGUAGE_SCRIPT.fullmatch(text.strip()).groups()  # type: ignore[union-attr]
+    iso3 = _iso3(name)
+    if iso3 is None:
+        return None
+    if script is None:
+        related = (code for other in _relatives(iso3) for code in written_in_glot500(other))
+        candidates = written_in_glot500(iso3) or list(related)
+        return max(candidates, key=lambda code: (code != "jpn_Latn", inventory()[code]), default=None)
+    script = WRITTEN_AS.get(script.capitalize(), script.capitalize())
+    return f"{iso3}_{script}" if pycountry.scripts.get(alpha_4=script) else None
+
+
+def written_in_glot500(iso3: str) -> list[str]:
+    """The codes of one language in Glot500-c, one for each script."""
+    return [code for code in inventory() if code.startswith(f"{iso3}_")]
+
+
+def related_languages(code: str) -> list[str]:
+    """What else text in this language and script is called in Glot500-c.
+
+    These are its macrolanguage and, for a macrolanguage, its members: `pes_Arab` → `fas_Arab`.
+    """
+    iso3, _, script = check_language(code).partition("_")
+    return [other for related in _relatives(iso3) if (other := f"{related}_{script}") in inventory()]
+
+
 def suggest_language(code: str) -> str | None:
     """The code that `code` (`pl`, `Polish`, `pol`, `pol-latn`, `pol_Lat`) was probably meant to be, if any."""
-    iso3, _, script = code.replace("-", "_").partition("_")
-    language = (
-        pycountry.languages.get(alpha_3=iso3.lower())
-        or pycountry.languages.get(alpha_2=iso3.lower())
-        or pycountry.languages.get(name=iso3.capitalize())
-    )
-    scripts = [entry.alpha_4 for entry in pycountry.scripts]
-    close_script = difflib.get_close_matches(script.capitalize(), scripts, n=1, cutoff=0.6) if script else []
-    of_papers = {c for group in (*PAIRS.values(), *GROUPS.values()) for c in group}
-    if language is None:
-        close = difflib.get_close_matches(code, sorted(of_papers), n=1, cutoff=0.6)
-        return close[0] if close else None
-    known = sorted(c for c in of_papers if c.startswith(f"{language.alpha_3}_"))
-    if known:
+    if resolved := resolve_language(code):
+        return resolved
+    name, _, script = code.replace("-", "_").partition("_")
+    iso3 = _iso3(name)
+    if iso3 is None:
+        return next(iter(difflib.get_close_matches(code, inventory(), n=1, cutoff=0.6)), None)
+    if known := written_in_glot500(iso3):
         return difflib.get_close_matches(code, known, n=1, cutoff=0)[0]
-    return f"{language.alpha_3}_{close_script[0]}" if close_script else None
+    scripts = [entry.alpha_4 for entry in pycountry.scripts]
+    close_script = difflib.get_close_matches(script.capitalize(), scripts, n=1, cutoff=0.6)
+    return f"{iso3}_{close_script[0]}" if close_script else None
 
 
 def language_name(code: str) -> str:
     """English name with the script: `Polish (Latin)`."""
     iso3, _, script = check_language(code).partition("_")
     language, of_script = pycountry.languages.get(alpha_3=iso3), pycountry.scripts.get(alpha_4=script)
-    assert language is not None and of_script is not None  # check_language has looked
-    return f"{language.name} ({of_script.name})"
+    assert of_script is not None  # check_language has looked
+    name = NOT_IN_ISO_639_3[iso3] if language is None else language.name
+    return f"{name} ({of_script.name})"
+
+
+def _iso3(name: str) -> str | None:
+    """ISO 639-3 of a code of ISO 639-1, -2 or -3 or of an English name, in any case; none of `und`, `mis`, ..."""
+    if name.lower() in NOT_IN_ISO_639_3:
+        return name.lower()
+    fields = {2: ("alpha_2",), 3: ("alpha_3", "bibliographic")}.get(len(name), ())
+    found = (pycountry.languages.get(**{field: name.lower()}) for field in (*fields, "name"))
+    return next((language.alpha_3 for language in found if language is not None and language.scope != "S"), None)
+
+
+def _relatives(iso3: str) -> list[str]:
+    """Macrolanguage and members."""
+    macro = [MACROLANGUAGE[iso3]] if iso3 in MACROLANGUAGE else []
+    return macro + _MEMBERS.get(iso3, "").split()

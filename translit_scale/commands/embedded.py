@@ -23,6 +23,10 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; required")
     parser.add_argument(
+        "--languages", nargs="+", metavar="CODE",
+        help="text for the wide path instead: these languages, or `all` (more than 800), nothing held out",
+    )  # fmt: skip
+    parser.add_argument(
         "--pairs", nargs="+", type=_pair, default=[_pair(name) for name in DEFAULT_PAIRS], metavar="PAIR",
         help=f"pol-ukr, hin-urd, or two codes such as deu_Latn-ell_Grek (default: {' '.join(DEFAULT_PAIRS)})",
     )  # fmt: skip
@@ -49,6 +53,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.corpus.embedded import counts_table, write_embedded
+    from translit_scale.corpus.wide import wide_summary, write_wide
 
+    if args.languages:
+        print(wide_summary(write_wide(args.out, [] if args.languages == ["all"] else args.languages)))
+        print(f"written to {args.out}")
+        return
     print(counts_table(write_embedded(args.out, args.pairs, args.held_out, args.seed)))
     print(f"\nwritten to {args.out}")

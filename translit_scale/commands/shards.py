@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from translit_scale.errors import DataError
 
 
 def add(commands: Any) -> None:
-    """Declares `shards verify`, `shards stats` and `shards cat`."""
-    kinds = add_kinds(commands, "shards", "look into a shard set: verify, stats, cat")
+    """Declares `shards verify`, `shards stats`, `shards cat` and `shards contamination`."""
+    kinds = add_kinds(commands, "shards", "look into a shard set: verify, stats, cat, contamination")
     verify = add_command(
         kinds,
         "verify",
@@ -38,7 +39,21 @@ def add(commands: Any) -> None:
     )
     cat.add_argument("--language", metavar="CODE", help="such as ukr_Cyrl (default: all, one after the other)")
     cat.add_argument("--limit", type=positive, metavar="N", help="pairs of each language (default: all)")
-    for parser, run in ((verify, _verify), (stats, _stats), (cat, _cat)):
+    contamination = add_command(
+        kinds,
+        "contamination",
+        "list training sentences that occur in evaluation files",
+        "Prints every training sentence that occurs in one of the files: language, file, share, the sentence and what "
+        "it repeats, tab-separated. Compared are letters, marks and digits, casefolded. Of .csv and .tsv files every "
+        "field is read, of others the lines. What is found exactly, `exclude` in the recipe leaves out.",
+        "translit-scale shards contamination shards/pol-ukr --files srb/*.tsv --near 0.8",
+    )
+    contamination.add_argument("--files", nargs="+", type=Path, required=True, metavar="FILE", help="required")
+    contamination.add_argument(
+        "--near", type=float, metavar="SHARE",
+        help="also sentences that have so much of an evaluation sentence's character 5-grams (default: exact only)",
+    )  # fmt: skip
+    for parser, run in ((verify, _verify), (stats, _stats), (cat, _cat), (contamination, _contamination)):
         parser.add_argument("directory", type=Path, metavar="DIR", help="shard set made by prepare")
         parser.set_defaults(run=run)
 
@@ -77,3 +92,22 @@ def _cat(args: argparse.Namespace) -> None:
     for language in [args.language] if args.language else shard_set.languages:
         for orig, latn in islice(shard_set.pairs(language), args.limit):
             print(language, orig, latn, sep="\t")
+
+
+def _contamination(args: argparse.Namespace) -> None:
+    from collections import Counter
+
+    from translit_scale.corpus.contamination import EvaluationText, find_matches
+    from translit_scale.corpus.shards import ShardSet
+    from translit_scale.progress import Progress
+
+    evaluation = EvaluationText(args.files, args.near)
+    shard_set = ShardSet.open(args.directory)
+    rows = sum(shard_set.rows(language) for language in shard_set.languages)
+    found: Counter[str] = Counter()
+    with Progress("contamination", rows, "pairs") as progress:
+        for match in find_matches(shard_set, evaluation, progress.advance):
+            print(match.language, match.file, f"{match.share:.2f}", match.training, match.evaluation, sep="\t")
+            found[match.language] += 1
+    of_each = ", ".join(f"{language} {number:,}" for language, number in found.items())
+    print(f"{found.total():,} matches in {rows:,} pairs{': ' if of_each else ''}{of_each}", file=sys.stderr)

@@ -26,7 +26,7 @@ import pycountry
 from translit_scale.corpus.clean import fold
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json, write_bytes, write_json
-from translit_scale.languages import check_language
+from translit_scale.languages import WRITTEN_AS, check_language
 
 NAME_KINDS = ("territories", "languages", "currencies", "scripts", "variants")
 """The CLDR name tables that are read (attributes of `babel.Locale`)."""
@@ -36,9 +36,6 @@ COUNTS = (1, 2, 5, 3, 7, 0, 11, 100)
 
 NUMBER = "5"
 """Stands in for every other placeholder: a number reads as a count, a name or an identifier in any script."""
-
-WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang"}
-"""CLDR's script of a locale → the script in the codes of Glot500-c."""
 
 Key = tuple[str, ...]
 """What translations share: ("messages", context, English message) or (kind of name, code)."""
@@ -117,7 +114,7 @@ def write_embedded(out: Path, pairs: Sequence[tuple[str, str]], held_out: float 
             "sentences": len(lines),
             "dropped": dict(sorted(dropped.items())),
         }
-    _publish(out, files, counts)
+    publish(out, files, counts)
     return counts
 
 
@@ -132,7 +129,7 @@ def counts_table(counts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _publish(out: Path, files: Mapping[str, Sequence[str]], counts: Mapping[str, Any]) -> None:
+def publish(out: Path, files: Mapping[str, Sequence[str]], counts: Mapping[str, Any]) -> None:
     """Writes the files, then `counts.json`, which names them; clears what an earlier run made besides."""
     marker = out / "counts.json"
     if marker.exists():

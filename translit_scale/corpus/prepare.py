@@ -29,6 +29,7 @@ from translit_scale.corpus.manifest import (
     write_manifest,
 )
 from translit_scale.corpus.recipe import Recipe, excluded_files, input_files, load_recipe
+from translit_scale.corpus.script import SCRIPT_DATA
 from translit_scale.corpus.shards import Block, ShardSet, write_shards
 from translit_scale.corpus.tasks import (
     InputFile,
@@ -45,7 +46,7 @@ from translit_scale.files import sha256_file
 from translit_scale.progress import Advance, Progress
 
 REASONS = (
-    "undecodable", "malformed", "empty", "too_long",
+    "undecodable", "malformed", "empty", "too_long", "wrong_script",
     "held_out", "duplicate", "not_sampled", "empty_transliteration",
 )  # fmt: skip
 """Why a line or record of the input is not a pair of the shards."""
@@ -144,7 +145,7 @@ def _provenance(
             for language, of_language in sorted(files.items())
         },
         "held_out": {file.name: file.sha256 for file in excluded},
-        "cleaning": {"version": CLEANING_VERSION, "unicode": unicodedata.unidata_version},
+        "cleaning": {"version": CLEANING_VERSION, "unicode": unicodedata.unidata_version, "scripts": SCRIPT_DATA},
         "romanizer": romanizer(recipe.romanize.lcode).provenance(),
     }
 
@@ -202,9 +203,8 @@ def _select_tasks(
             data_dir=data_dir,
             files=files[language],
             excluded=excluded,
-            sample=recipe.sample,
             seed=recipe.seed,
-            max_chars=recipe.max_chars,
+            **recipe.settings(language),
             block_rows=recipe.block_rows,
             work_dir=work_dir,
         )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
+import re
+import sys
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from translit_scale.corpus.text import file_kind
-from translit_scale.errors import DataError, UserError
-from translit_scale.languages import check_language
+from translit_scale.errors import ConfigError, DataError, UserError
+from translit_scale.languages import check_language, language_set
 from translit_scale.schema import Strict, read_yaml, validate
 
 MAX_CHARS = 2000
@@ -39,6 +42,34 @@ class Source(Strict):
         return {"path": value} if isinstance(value, str) else value
 
 
+class LanguageSet(Strict):
+    """Text of many languages whose files are named alike."""
+
+    of: str = "found"
+    """A set of `translit_scale.languages`, or `found`: every language of which there is a file."""
+    path: RelativePath
+    """File or glob pattern; `{language}` in it stands for the code."""
+    column: str | None = None
+    """As in `Source`."""
+    missing: Literal["error", "skip"] = "error"
+    """What to do about a language of the set of which there is no file."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> LanguageSet:
+        if "{language}" not in self.path:
+            raise ValueError("path: '{language}' must stand where the code of the language is")
+        if "**" in self.path:
+            raise ValueError("path: '**' could match several codes; write out the folders")
+        if self.of != "found":
+            try:
+                language_set(self.of)
+            except UserError as error:
+                raise ValueError(f"of: {error.message}; {error.hint}, and 'found'") from None
+        elif self.missing == "skip":
+            raise ValueError("missing: without a set in 'of' there is nothing that could be missing")
+        return self
+
+
 class Sample(Strict):
     """How much of each language is taken: max(⌈fraction · n⌉, min(n, minimum)) of its n sentences."""
 
@@ -46,6 +77,14 @@ class Sample(Strict):
     """Share of the sentences that are left after cleaning, exclusion and deduplication."""
     minimum: int = Field(0, ge=0)
     """At least so many sentences of a language, if it has them (paper B: 10 000)."""
+
+
+class LanguageSettings(Strict):
+    """What is different for one language; what is not said is as for all."""
+
+    sample: Sample | None = None
+    max_chars: int | None = Field(None, ge=1)
+    script_share: float | None = Field(None, ge=0, le=1)
 
 
 class Romanize(Strict):
@@ -60,8 +99,10 @@ class Recipe(Strict):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Name of the shard set."""
-    languages: dict[str, Annotated[list[Source], Field(min_length=1)]] = Field(min_length=1)
+    languages: dict[str, Annotated[list[Source], Field(min_length=1)]] = Field({})
     """Text files of each language, by `iso3_Script`."""
+    language_set: LanguageSet | None = None
+    """Text of further languages; what `languages` says of one of them comes before it."""
     sample: Sample = Sample()
     exclude: tuple[RelativePath, ...] = ()
     """Held-out .txt, .csv or .tsv files: no sentence that occurs in one of their cells is taken."""
@@ -70,20 +111,38 @@ class Recipe(Strict):
     """Key of the sentence hash that decides what is sampled and in which order rows are stored."""
     max_chars: int = Field(MAX_CHARS, ge=1)
     """Longer sentences are dropped."""
+    script_share: float = Field(0.0, ge=0, le=1)
+    """Sentences of whose letters a smaller share is of the script of their language are dropped."""
+    per_language: dict[str, LanguageSettings] = Field({})
+    """Other settings of single languages: `sample`, `max_chars`, `script_share`."""
     block_rows: int = Field(1000, ge=1, le=100_000)
     """Pairs in a block; the last block of a language is smaller."""
     shard_bytes: int = Field(64 * 2**20, ge=2**16, le=2**30)
     """A shard is closed before it would grow larger."""
 
-    @field_validator("languages")
+    @field_validator("languages", "per_language")
     @classmethod
-    def _known_languages(cls, languages: dict[str, list[Source]]) -> dict[str, list[Source]]:
+    def _known_languages(cls, languages: dict[str, Any]) -> dict[str, Any]:
         for code in languages:
             try:
                 check_language(code)
             except UserError as error:
                 raise ValueError(f"{error.message}; {error.hint}") from None
         return languages
+
+    @model_validator(mode="after")
+    def _has_languages(self) -> Recipe:
+        if not self.languages and self.language_set is None:
+            raise ValueError("a recipe needs 'languages' or 'language_set'")
+        return self
+
+    def settings(self, language: str) -> dict[str, Any]:
+        """`sample`, `max_chars` and `script_share` of a language."""
+        own = self.per_language.get(language, LanguageSettings())
+        return {
+            name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+            for name in LanguageSettings.model_fields
+        }
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -99,16 +158,62 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, str
     """The files of each language as (name below `data_dir`, column), globs resolved in sorted order.
 
     Raises:
-        ConfigError: a type of file that cannot be read, or a column missing or superfluous.
-        DataError: a file is missing or a pattern matches nothing.
+        ConfigError: a type of file that cannot be read, a column missing or superfluous, or settings for a
+            language that is not there.
+        DataError: a file is missing, a pattern matches nothing, or a file is named after no language.
     """
     files: dict[str, list[tuple[str, str | None]]] = {}
-    for language, sources in recipe.languages.items():
+    for language, sources in {**_of_set(recipe, data_dir), **recipe.languages}.items():
         found = [(name, s.column) for s in sources for name in _matches(data_dir, s.path, f"languages.{language}")]
         for name, column in found:
             file_kind(data_dir / name, column)
         files[language] = list(dict.fromkeys(found))
+    if unknown := sorted(recipe.per_language.keys() - files.keys()):
+        raise ConfigError(
+            f"per_language: the recipe has no text in {', '.join(unknown)}",
+            f"it has {', '.join(sorted(files)[:8])}, ...",
+        )
     return files
+
+
+def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
+    """The sources of the languages in `language_set`; says on stderr which ones are skipped."""
+    if recipe.language_set is None:
+        return {}
+    wanted, column = recipe.language_set, recipe.language_set.column
+    found = _found_languages(wanted.path, data_dir)
+    chosen = sorted(found) if wanted.of == "found" else language_set(wanted.of)
+    missing = [code for code in chosen if code not in found and code not in recipe.languages]
+    if missing and wanted.missing == "error":
+        raise DataError(
+            f"language_set: {len(missing)} of the {len(chosen)} languages have no file {data_dir / wanted.path}: "
+            f"{', '.join(missing[:8])}{', ...' if len(missing) > 8 else ''}",
+            "'missing: skip' in the recipe goes on without them",
+        )
+    if missing:
+        none = f"no text in {len(missing)} of {len(chosen)} languages"
+        print(f"{recipe.name}: {none}: {', '.join(missing)}", file=sys.stderr)
+    return {code: [Source(path=name, column=column) for name in found[code]] for code in chosen if code in found}
+
+
+def _found_languages(path: str, data_dir: Path) -> dict[str, list[str]]:
+    """The files of each language that a path with `{language}` matches.
+
+    Raises:
+        DataError: there is none, or one of them is not named after a language.
+    """
+    code = re.escape("{language}")
+    pattern = re.compile(fnmatch.translate(path).replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
+    found: dict[str, list[str]] = {}
+    for name in _matches(data_dir, path.replace("{language}", "*"), "language_set"):
+        match = pattern.fullmatch(name)
+        if match is None:  # {language}/{language}.txt does not mean a/b.txt
+            continue
+        try:
+            found.setdefault(check_language(match["code"]), []).append(name)
+        except DataError as error:
+            raise DataError(f"language_set: {data_dir / name}: {error.message}", error.hint) from None
+    return found
 
 
 def excluded_files(recipe: Recipe, data_dir: Path) -> list[str]:

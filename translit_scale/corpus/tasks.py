@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
 from translit_scale.corpus.recipe import Sample
 from translit_scale.corpus.romanize import LcodePolicy, Romanizer
+from translit_scale.corpus.script import SCRIPT_DATA, script_share
 from translit_scale.corpus.select import select
 from translit_scale.corpus.shards import Block
 from translit_scale.corpus.text import read_all_cells, read_clean
@@ -72,6 +73,7 @@ class SelectTask:
     sample: Sample
     seed: int
     max_chars: int
+    script_share: float
     block_rows: int
     work_dir: Path
 
@@ -86,8 +88,8 @@ class SelectTask:
     @property
     def target(self) -> Path:
         """File of the result; the sentences are beside it with the suffix `.txt`."""
-        settings = [self.sample.model_dump(), self.seed, self.max_chars, self.block_rows]
-        versions = [WORK_VERSION, CLEANING_VERSION, unicodedata.unidata_version]
+        settings = [self.sample.model_dump(), self.seed, self.max_chars, self.script_share, self.block_rows]
+        versions = [WORK_VERSION, CLEANING_VERSION, unicodedata.unidata_version, SCRIPT_DATA]
         key = _key([self.language, self.files, self.excluded, settings, versions])
         return self.work_dir / f"select-{self.language}-{key}.json"
 
@@ -105,9 +107,15 @@ def run_select(task: SelectTask, advance: Advance) -> None:
         DataError: an input cannot be read, or no sentence is left.
     """
 
+    script = task.language.partition("_")[2]
+
     def read(counts: Counter[str]) -> Iterator[str]:
         for file in task.files:
-            yield from read_clean(task.data_dir / file.name, file.column, task.max_chars, counts, advance)
+            for sentence in read_clean(task.data_dir / file.name, file.column, task.max_chars, counts, advance):
+                if task.script_share and script_share(sentence, script) < task.script_share:
+                    counts["wrong_script"] += 1
+                else:
+                    yield sentence
 
     held_out = _held_out(task.data_dir, task.excluded)
     sentences, counts = select(read, held_out, task.seed, task.sample.fraction, task.sample.minimum)

@@ -1,0 +1,96 @@
+"""Evaluation sentences in training text are found: all exact ones, and all that are near enough."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.test_prepare import CYRILLIC, POLISH, invent
+from translit_scale.cli import main
+from translit_scale.corpus import contamination as room
+from translit_scale.corpus.clean import fold
+from translit_scale.corpus.contamination import EvaluationText, ngrams
+from translit_scale.corpus.prepare import prepare
+from translit_scale.errors import ConfigError, DataError
+
+
+def evaluation(folder: Path, near: float | None, *lines: str) -> EvaluationText:
+    (folder / "eval.pol").write_text("".join(f"{line}\n" for line in lines))
+    return EvaluationText([folder / "eval.pol"], near)
+
+
+def shares(text: EvaluationText, sentence: str) -> list[tuple[str, float]]:
+    return [(cell, share) for _, cell, share in text.matches(sentence)]
+
+
+def test_the_same_letters_and_digits_are_the_same_sentence(tmp_path: Path) -> None:
+    text = evaluation(tmp_path, None, "Żółw ma 2 koty.", "", "—", "Inne zdanie")
+    assert shares(text, "„ŻÓŁW – ma 2 koty”") == [("Żółw ma 2 koty.", 1.0)]
+    assert shares(text, "Żółw ma 3 koty.") == shares(text, "") == shares(text, "?!") == []
+
+
+def test_near_duplicates_and_longer_sentences_are_found(tmp_path: Path) -> None:
+    verse = "a".join(invent(POLISH, 3))
+    text = evaluation(tmp_path, 0.8, verse, *invent(CYRILLIC, 50))
+    assert shares(text, f"przed {verse} po") == [(verse, 1.0)]
+    [(cell, share)] = shares(text, verse.replace(verse[30], "#", 1))
+    assert cell == verse and 0.8 < share < 1
+    assert shares(text, verse[: len(verse) // 2]) == []
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text("abc", min_size=20, max_size=60), min_size=1, max_size=8),
+    st.text("abc", max_size=80),
+    st.integers(30, 100).map(lambda percent: percent / 100),
+)
+def test_the_index_misses_nothing(tmp_path_factory, cells: list[str], sentence: str, near: float) -> None:
+    text = evaluation(tmp_path_factory.mktemp("x"), near, *cells)
+    expected = {cell for cell in cells if cell == sentence}
+    for cell in cells:
+        grams = ngrams(fold(cell))
+        if len(grams) >= room.MIN_GRAMS and len(grams & ngrams(fold(sentence))) / len(grams) >= near:
+            expected.add(cell)
+    assert {cell for cell, _ in shares(text, sentence)} == expected
+
+
+def test_short_sentences_are_compared_exactly_only(tmp_path: Path) -> None:
+    text = evaluation(tmp_path, 0.5, "Ala ma kota")
+    assert shares(text, "Ala ma kota") == [("Ala ma kota", 1.0)]
+    assert shares(text, "Ala ma kota i psa") == []
+
+
+def test_the_command_lists_what_exclude_would_leave_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentences = invent(POLISH, 30)
+    (tmp_path / "pol.txt").write_text("".join(f"{line}\n" for line in sentences))
+    (tmp_path / "ukr.txt").write_text("".join(f"{line}\n" for line in invent(CYRILLIC, 10)))
+    (tmp_path / "test.tsv").write_text(f"id\ttext\n1\t{sentences[3].upper()}!\n2\t{sentences[7]}\n")
+    recipe = "name: x\nlanguages: {pol_Latn: [pol.txt], ukr_Cyrl: [ukr.txt]}\n"
+    command = ["shards", "contamination", str(tmp_path / "set"), "--files", str(tmp_path / "test.tsv")]
+
+    (tmp_path / "recipe.yaml").write_text(recipe)
+    prepare(tmp_path / "recipe.yaml", tmp_path, tmp_path / "set", workers=1)
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    found = [line.split("\t") for line in out.split("\n")[:-1]]
+    assert {(language, training) for language, _, _, training, _ in found} == {
+        ("pol_Latn", sentences[3]),
+        ("pol_Latn", sentences[7]),
+    }
+    assert "2 matches in 40 pairs: pol_Latn 2" in err
+
+    (tmp_path / "recipe.yaml").write_text(recipe + "exclude: [test.tsv]")
+    manifest = prepare(tmp_path / "recipe.yaml", tmp_path, tmp_path / "set", workers=1, force=True)
+    assert manifest.languages["pol_Latn"].dropped["held_out"] == 2
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert out == "" and "0 matches in 38 pairs" in err
+
+
+def test_wrong_settings_and_files_are_errors(tmp_path: Path) -> None:
+    for near in (0.0, 1.5, -1.0):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            evaluation(tmp_path, near, "a")
+    with pytest.raises(DataError, match="file not found"):
+        EvaluationText([tmp_path / "none.txt"], None)

@@ -1,0 +1,37 @@
+"""`translit-scale languages`: the inventory of language codes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from translit_scale.commands.arguments import add_command
+from translit_scale.errors import DataError
+
+
+def add(commands: Any) -> None:
+    """Declares the command."""
+    parser = add_command(
+        commands,
+        "languages",
+        "look up language codes: what Glot500-c has, and what a language is called there",
+        "Prints code, sentences in Glot500-c, name, and what else text in the same language and script is called "
+        "there (macrolanguage or its members). Takes codes of ISO 639-1, -2 or -3 and English names, with or "
+        "without a script; without any, prints the whole inventory.",
+        "translit-scale languages am pes-Arab zh-Hant Lahu",
+    )
+    parser.add_argument("language", nargs="*", metavar="LANGUAGE", help="code or English name (default: all)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from translit_scale.languages import inventory, language_name, related_languages, resolve_language
+
+    codes = [(name, resolve_language(name)) for name in args.language] or [(code, code) for code in inventory()]
+    for name, code in codes:
+        if code is None:
+            raise DataError(
+                f"unknown language {name!r}", "write a code such as am, amh or amh_Ethi, or an English name"
+            )
+        sentences = f"{inventory()[code]:,}" if code in inventory() else "-"
+        print(code, sentences, language_name(code), " ".join(related_languages(code)), sep="\t")

@@ -1,0 +1,62 @@
+"""Whether a sentence is in the script of its language: the share of its letters that are.
+
+Web corpora have English in the folders of other languages, and romanized text in those of other scripts.
+Only letters count: digits, marks, punctuation, symbols and the few letters that several scripts share (the
+Unicode script `Common`, such as `ー` and the modifier apostrophe) speak neither for nor against a script.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import regex
+
+from translit_scale.errors import DataError
+
+SCRIPT_DATA = f"regex {regex.__version__}"
+"""Where the scripts of characters are from."""
+
+_UNICODE_SCRIPTS = {
+    "Hans": "Hani", "Hant": "Hani", "Jpan": "Hani Hira Kana", "Hrkt": "Hira Kana", "Kore": "Hang Hani",
+    "Aran": "Arab", "Cyrs": "Cyrl", "Latf": "Latn", "Latg": "Latn",
+    "Syre": "Syrc", "Syrj": "Syrc", "Syrn": "Syrc", "Geok": "Geor",
+}  # fmt: skip
+"""Codes of ISO 15924 that stand for several scripts of Unicode, or for a style of one."""
+
+
+class _WithoutLetters(dict[int, int | None]):
+    """Translation table that deletes the letters of a pattern; filled as characters turn up."""
+
+    def __init__(self, pattern: str) -> None:
+        super().__init__()
+        self._is_letter = regex.compile(pattern, regex.VERSION1).fullmatch
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if self._is_letter(chr(code)) else code
+        return self[code]
+
+
+_ALL_LETTERS = _WithoutLetters(r"[\p{L}--[\p{Script=Zyyy}\p{Script=Zinh}]]")
+
+
+def script_share(sentence: str, script: str) -> float:
+    """Share of the letters of `sentence` that are of `script` (ISO 15924); 1 if it has no letters.
+
+    Raises:
+        DataError: Unicode does not have the script.
+    """
+    letters = len(sentence) - len(sentence.translate(_ALL_LETTERS))
+    own = len(sentence) - len(sentence.translate(_letters_of(script)))
+    return own / letters if letters else 1.0
+
+
+@cache
+def _letters_of(script: str) -> _WithoutLetters:
+    scripts = "".join(rf"\p{{Script={name}}}" for name in _UNICODE_SCRIPTS.get(script, script).split())
+    try:
+        return _WithoutLetters(rf"[\p{{L}}&&[{scripts}]]")
+    except regex.error:
+        raise DataError(
+            f"the letters of the script {script!r} are not known",
+            "set script_share to 0 for its languages, under per_language in the recipe",
+        ) from None
