@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -135,3 +136,7 @@ def test_model_that_cannot_be_used_says_why(tmp_path: object) -> None:
     ).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="is a 'bert' model"):
         build_model(ModelConfig(pretrained=str(tmp_path)), 50, 1, 0, 2)
+    small_model().lm.save_pretrained(tmp_path)
+    (Path(str(tmp_path)) / "model.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ConfigError, match="the weights of .* cannot be loaded"):
+        build_model(ModelConfig(pretrained=str(tmp_path), max_length=64), 50, 1, 0, 2)

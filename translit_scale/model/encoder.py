@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, XLMRobertaConfig
 
@@ -76,9 +77,14 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
             f"set model.max_length={positions}",
         )
     architecture.hidden_dropout_prob = architecture.attention_probs_dropout_prob = config.dropout
-    model = AutoModelForMaskedLM.from_pretrained(
-        name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
-    )
+    try:
+        model = AutoModelForMaskedLM.from_pretrained(
+            name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
+        )
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(
+            f"model.pretrained: the weights of {name!r} cannot be loaded: {error}", "copy or download the model again"
+        ) from None
     if vocab_size > model.get_input_embeddings().num_embeddings:
         raise ConfigError(
             f"the tokenizer has {vocab_size} tokens, the model {name!r} only embeds "
