@@ -138,5 +138,5 @@ def test_model_that_cannot_be_used_says_why(tmp_path: object) -> None:
         build_model(ModelConfig(pretrained=str(tmp_path)), 50, 1, 0, 2)
     small_model().lm.save_pretrained(tmp_path)
     (Path(str(tmp_path)) / "model.safetensors").write_bytes(b"half a file")
-    with pytest.raises(ConfigError, match="the weights of .* cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"the weights of .* cannot be loaded"):
         build_model(ModelConfig(pretrained=str(tmp_path), max_length=64), 50, 1, 0, 2)

@@ -106,5 +106,5 @@ shards        {SHARDS}/ (readable with tar and webdataset; `translit-scale shard
 held-out text {TEXT}/heldout/
 runs          runs/demo/mlm, runs/demo/tcm (config.yaml, metrics.jsonl, checkpoints/)
 curves        tensorboard --logdir runs/demo
-results       runs/demo/results/*.json
+results       runs/demo/results/demo/ (*.json; similarity.*.png draws the similarities of both)
 model         AutoModelForMaskedLM.from_pretrained("runs/demo/tcm/export")"""
