@@ -1,0 +1,209 @@
+"""uroman's romanization, remembered by word and by part of a word.
+
+`Uroman.romanize_string` builds a lattice for every text, some hundred lines a second. Here a line is cut into
+words and unknown words into parts, at places where a cut provably changes nothing (`cuts.py`), so that
+uroman sees every part once. The output is the same byte for byte, which `benchmarks/romanize.py` and the
+tests compare on real text and on random text made to break it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+import uroman
+from uroman.uroman import Lattice as UromanLattice
+
+from translit_scale.romanize.characters import Tables
+from translit_scale.romanize.cuts import PLAIN, Cut, Cuts
+
+MEMO_BYTES = 256 * 2**20
+"""What all memos of a `Memory` may hold, about. They are emptied when it is reached."""
+
+_BRAILLE = re.compile("[\u2800-\u28ff]")
+_WORD_AND_SPACES = re.compile("[^ ]* *")
+_MANY_DIGITS = 4000
+"""uroman cannot read a number of more than 4 300 digits."""
+_ENTRY_BYTES = 120
+"""A dictionary's share of one entry, about."""
+
+
+class Lattice(UromanLattice):  # type: ignore[misc]
+    """uroman's lattice of one text, which also finds out whether the text before it could have mattered."""
+
+    needs_left_context = False
+
+    def check_for_scripts(self) -> None:
+        """The same as uroman's, which searches the text for Braille once per character."""
+        for char in set(self.s):
+            self.contains_script[self.uroman.chr_script_name(char)] = True
+        if _BRAILLE.search(self.s):
+            self.contains_script["Braille"] = True
+
+    def find_rom_edge_path_backwards(self, start: int, end: int, *args: Any, **kwargs: Any) -> Any:
+        """Reads back from อ to the last romanized letter, over silent signs and spaces; used only for อ between
+        Thai neighbours. Where the text's start ends the search, what stands before it would count."""
+        latin = super().find_rom_edge_path_backwards(start, end, *args, **kwargs)
+        neighbours = (self.s[end - 1 : end], self.s[end + 1 : end + 2])
+        if not latin and all(self.uroman.chr_script_name(char) == "Thai" for char in neighbours):
+            self.needs_left_context = True
+        return latin
+
+
+class _UromanFailed(Exception):
+    """uroman raised an exception on a part of a text."""
+
+
+class Memory:
+    """Dictionaries that are emptied together when they hold more than `limit` bytes, by a fair estimate.
+
+    Nothing but speed depends on what they hold. uroman's own tables grow by every string that is looked up in
+    them (they are `defaultdict`s), so `clear` also takes what they do not know out of them again.
+    """
+
+    def __init__(self, source: uroman.Uroman, limit: int = MEMO_BYTES) -> None:
+        self.source = source
+        self.limit = limit
+        self.held = 0
+        self.memos: list[dict[Any, Any]] = []
+
+    def count(self, *strings: str | None) -> None:
+        """Adds an entry made of these strings; may clear."""
+        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings))
+        if self.held > self.limit:
+            self.clear()
+
+    def clear(self) -> None:
+        """Empties the memos and trims uroman's tables."""
+        self.held = 0
+        for memo in self.memos:
+            memo.clear()
+        for name in ("dict_bool", "dict_str", "rom_rules", "num_props"):
+            table = getattr(self.source, name)
+            for key in [key for key, value in table.items() if not value]:
+                del table[key]
+
+
+class ExactUroman(dict[str, str | None]):
+    """Romanizes like `Uroman().romanize_string(text, lcode)`, and remembers.
+
+    It is itself the memo of words: word → romanization, or None where that depends on the neighbours.
+
+    Args:
+        memory: uroman's tables, and what may be held in memory.
+        lcode: language code, or None.
+    """
+
+    def __init__(self, memory: Memory, lcode: str | None = None) -> None:
+        super().__init__()
+        self._memory = memory
+        self._lcode = lcode
+        self._cuts = Cuts(Tables(memory.source, lcode), self._plain)
+        self._parts: dict[tuple[str, str, str], str | None] = {}
+        self._pieces: dict[str, str | None] = {}
+        memory.memos += [self, self._cuts, self._parts, self._pieces]
+
+    def romanize(self, text: str) -> str:
+        """The romanization of a text of any length, white space included.
+
+        Raises:
+            Exception: whatever uroman raises on this text (AttributeError on `一分之微`, ValueError on a number
+                of more than 4 300 digits). ASCII comes back as it is, whatever uroman would do.
+        """
+        if text.isascii():
+            return text
+        try:
+            words = list(map(self.__getitem__, text.split(" ")))
+            # A word's own space is the only thing it can see beyond itself, save where it is None.
+            return " ".join(words) if None not in words else self._in_context(text)  # type: ignore[arg-type]
+        except _UromanFailed:  # on a part: uroman decides about the whole, and fails in its own words
+            return self._plain(text)
+
+    def __missing__(self, word: str) -> str | None:
+        if word.isascii() and len(word) < _MANY_DIGITS:
+            latin: str | None = word
+        elif _BRAILLE.search(word) or self._cuts.character(word[-1]).looks_for_space:
+            latin = None
+        else:
+            latin = self._unit(word)
+        self._memory.count(word, latin)
+        self[word] = latin
+        return latin
+
+    def _in_context(self, text: str) -> str:
+        """Words with the spaces after them, joined to what is before them where that matters."""
+        if _BRAILLE.search(text):  # capitals and numbers reach over any distance
+            return self._plain(text)
+        done: list[tuple[str, str]] = []
+        for piece in _WORD_AND_SPACES.findall(text):
+            latin = self._piece(piece)
+            while latin is None and done:
+                piece = done.pop()[0] + piece
+                latin = self._piece(piece)
+            done.append((piece, self._plain(piece) if latin is None else latin))
+        return "".join(latin for _, latin in done)
+
+    def _piece(self, text: str) -> str | None:
+        if text not in self._pieces:
+            latin = self._unit(text)
+            self._memory.count(text, latin)
+            self._pieces[text] = latin
+        return self._pieces[text]
+
+    def _unit(self, text: str) -> str | None:
+        """The romanization of a text between cuts that need no guard; None if it depends on what is before it."""
+        done: list[tuple[int, Cut, str | None]] = []
+        begin, before = 0, PLAIN
+        is_ascii = text[:1].isascii()
+        for end in range(1, len(text) + 1):
+            if end == len(text):
+                cut: Cut | None = PLAIN
+            elif is_ascii and text[end].isascii():
+                continue  # a run of ASCII is its own romanization: no need to look for cuts in it
+            else:
+                cut = self._cuts[text[end - 1 : end + 1]]
+            if cut is None:
+                is_ascii = False
+                continue
+            if is_ascii and end - begin < _MANY_DIGITS:
+                latin: str | None = text[begin:end]
+            else:
+                latin = self._part(before, text[begin:end], cut)
+            while latin is None and done:
+                begin, before, _ = done.pop()
+                latin = self._part(before, text[begin:end], cut)
+            if latin is None:
+                return None
+            done.append((begin, before, latin))
+            begin, before = end, cut
+            is_ascii = text[end:end + 1].isascii()
+        return "".join(latin for _, _, latin in done)
+
+    def _part(self, before: Cut, text: str, after: Cut) -> str | None:
+        """The romanization of a text between two cuts; None if it depends on what is before it."""
+        key = (before.before_right, text, after.after_left)
+        if key not in self._parts:
+            try:
+                lattice, latin = self._run("".join(key))
+            except Exception as error:
+                raise _UromanFailed from error
+            latin = latin[before.before_right_latin : len(latin) - after.after_left_latin]
+            self._memory.count(*key, latin)
+            self._parts[key] = None if lattice.needs_left_context else latin
+        return self._parts[key]
+
+    def _plain(self, text: str) -> str:
+        """uroman itself."""
+        return self._run(text)[1]
+
+    def _run(self, text: str) -> tuple[Lattice, str]:
+        """`Uroman.romanize_string_core` for a string, without its cache."""
+        lattice = Lattice(text, self._memory.source, self._lcode)
+        lattice.pick_tibetan_vowel_edge()
+        lattice.prep_braille()
+        lattice.add_romanization()
+        lattice.add_numbers(self._memory.source)
+        lattice.add_braille_numbers()
+        lattice.add_rom_fall_back_singles()
+        return lattice, str(lattice.edge_path_to_surf(lattice.best_rom_edge_path(0, len(text))))
