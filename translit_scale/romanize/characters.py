@@ -9,6 +9,7 @@ code is a named constant here. Names in back quotes are uroman's.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ _GRAVE = "\u0300"
 _DOUBLERS = "っッ\u0a71"
 _ATTACHING_KANA = "ゃゅょャュョー"
 THAI_CONSONANTS = frozenset(map(chr, range(0x0E01, 0x0E2F))) - {THAI_O_ANG}
+_CONSONANT = re.compile("[bcdfghjklmnpqrstvwxyz]+[ao]*-?")
 _AT_START = ("use-only-at-start-of-word", "dont-use-at-start-of-word", "use-only-for-whole-word")
 _AT_END = ("use-only-at-end-of-word", "dont-use-at-end-of-word", "use-only-for-whole-word")
 
@@ -46,18 +48,36 @@ class Tables:
         signs = [*source.fraction_connectors, *source.minus_signs, *source.plus_signs, "."]
         self.number_signs = frozenset("".join(signs))
         self.pairs_in_keys: set[str] = set()
-        """Every two neighbouring characters within a key."""
+        """Every two neighbouring characters within a key, save for the keys in `never_cut`."""
         self.thai_pattern_ends: set[str] = set()
         """Characters after the consonant (–) in the keys of vowel patterns such as เ–า."""
         self._lcode = lcode
         self._longer_from: dict[str, list[str]] = defaultdict(list)
         self._longer_to: dict[str, list[str]] = defaultdict(list)
-        for key, rules in source.rom_rules.items():
-            if rules and len(key) > 1:
+        keys = [key for key, rules in source.rom_rules.items() if rules and len(key) > 1]
+        begin_in_ascii = [key for key in keys if key[0].isascii() and not key.isascii()]
+        uncut: list[str] = []
+        for key in keys:
+            if self._is_own_romanization(key):
+                uncut += [key + other[1:] for other in begin_in_ascii if key.endswith(other[0])]
+            elif any(rule["use-only-for-whole-word"] for rule in source.rom_rules[key]):
+                uncut.append(key)
+            else:
                 self._longer_from[key[0]].append(key)
                 self._longer_to[key[-1]].append(key)
                 self.pairs_in_keys.update(map("".join, zip(key, key[1:], strict=False)))
                 self.thai_pattern_ends.update(key.partition("–")[2])
+        self.never_cut = re.compile("|".join(map(re.escape, sorted(uncut))))
+        """Texts with a match are left whole. Rules for whole words (μs, են) would otherwise forbid cuts next to
+        common letters."""
+
+    def _is_own_romanization(self, key: str) -> bool:
+        """Whether a key is ASCII and stays as it is (kn, St., ...).
+
+        ASCII is romanized to itself one by one as well, so it makes no difference whether such an edge is there,
+        unless the last letter of the key could also begin an edge that goes on in another script (kn|n̂).
+        """
+        return key.isascii() and all(rule["t"] == key for rule in self.uroman.rom_rules[key])
 
     def keys_from(self, char: str) -> Iterator[str]:
         """Keys that begin with a character."""
@@ -172,8 +192,8 @@ class Character:
 
     @cached_property
     def is_capital(self) -> bool:
-        """As x: romanized in capitals, of which only the first stays one before a lower-case y."""
-        return any(rule["t"].isupper() for rule in self.rules_to)
+        """As x: romanized to several capitals, of which only the first stays one before a lower-case y."""
+        return any(rule["t"].isupper() and rule["t"] != rule["t"].capitalize() for rule in self.rules_to)
 
     @cached_property
     def is_numeric(self) -> bool:
@@ -241,10 +261,10 @@ class Character:
         return any(self._has_inherent_vowel(rule) for rule in self.rules_to)
 
     def _has_inherent_vowel(self, rule: Any) -> bool:
-        """`add_default_abugida_vowel` adds or takes a vowel only where a text begins with a consonant."""
+        """`add_default_abugida_vowel` changes only a text of consonants, perhaps with an inherent vowel."""
         script = self._tables.uroman.chr_script_name(rule["s"][0])
         is_abugida = script in self._tables.abugidas and script != "Tibetan"
-        return is_abugida and rule["t"][:1] in tuple("bcdfghjklmnpqrstvwxyz")
+        return is_abugida and _CONSONANT.fullmatch(rule["t"]) is not None
 
     # ------------------------------------------------------------------------------------------------------ Thai
 

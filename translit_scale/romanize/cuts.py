@@ -13,6 +13,7 @@ The classic cases: Greek initial μπ and final ий (a word edge), きゃ, っ�
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -73,7 +74,7 @@ class Cuts(dict[str, Cut | None]):
             return None
         if "Thai" in (x.script, y.script):
             return self._cut_thai(x, y)
-        if x.is_in_abugida and x.script == y.script:
+        if x.script == y.script and x.is_in_abugida and y.is_alpha:
             return self._cut_abugida(x, y)
         return PLAIN if not x.reaches_right and word_edge_is_the_same(x, y) else None
 
@@ -89,7 +90,7 @@ class Cuts(dict[str, Cut | None]):
         they matter only for whether a word continues, which must not depend on them.
         """
         guard = self._guards.get(x.script)
-        if guard is None or not y.is_alpha or y.asks_word_start or x.asks_word_end:
+        if guard is None or y.asks_word_start or x.asks_word_end:
             return None
         latin = len(self._romanize(guard))
         if not x.is_mark:
@@ -100,7 +101,7 @@ class Cuts(dict[str, Cut | None]):
         return Cut(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
 
     def _find_guard(self, script: str) -> str | None:
-        """A vowel letter that is a, e, i, o, u or several of them in every context."""
+        """A vowel letter without rules of its own, the same Latin letters in every context."""
         letters = (char for kind, char in self._tables.uroman.dict_str if kind == "script")
         for letter in sorted({c for c in letters if self._tables.uroman.chr_script_name(c) == script}):
             character = self.character(letter)
@@ -110,7 +111,8 @@ class Cuts(dict[str, Cut | None]):
                 and not (character.is_mark or character.is_numeric or character.asks_word_start)
                 and self._tables.is_alone(letter)
                 and len(texts) == 1
-                and set(texts.pop()) <= set("aeiou")
+                and re.fullmatch("[a-z]+", texts.pop())
+                and not character.vowel_depends_left
                 and "VOCALIC" not in character.name
             ):
                 return letter
@@ -163,4 +165,6 @@ def word_edge_is_the_same(x: Character, y: Character) -> bool:
     """
     end_is_the_same = y.never_continued or not (x.asks_word_end or x.vowel_depends_right)
     start_is_the_same = x.never_continues_word or not (y.asks_word_start or y.vowel_depends_left)
+    if y.vowel_depends_left and x.script == y.script:
+        return False
     return end_is_the_same and start_is_the_same

@@ -25,6 +25,8 @@ _BRAILLE = re.compile("[\u2800-\u28ff]")
 _WORD_AND_SPACES = re.compile("[^ ]* *")
 _MANY_DIGITS = 4000
 """uroman cannot read a number of more than 4 300 digits."""
+_LONGEST_WORD = 40
+"""Longer ones are mostly sentences in scripts without spaces, which do not come again."""
 _ENTRY_BYTES = 120
 """A dictionary's share of one entry, about."""
 
@@ -99,7 +101,9 @@ class ExactUroman(dict[str, str | None]):
         super().__init__()
         self._memory = memory
         self._lcode = lcode
-        self._cuts = Cuts(Tables(memory.source, lcode), self._plain)
+        tables = Tables(memory.source, lcode)
+        self._never_cut = tables.never_cut
+        self._cuts = Cuts(tables, self._plain)
         self._parts: dict[tuple[str, str, str], str | None] = {}
         self._pieces: dict[str, str | None] = {}
         memory.memos += [self, self._cuts, self._parts, self._pieces]
@@ -127,8 +131,9 @@ class ExactUroman(dict[str, str | None]):
             latin = None
         else:
             latin = self._unit(word)
-        self._memory.count(word, latin)
-        self[word] = latin
+        if len(word) <= _LONGEST_WORD:
+            self._memory.count(word, None if latin is word else latin)
+            self[word] = latin
         return latin
 
     def _in_context(self, text: str) -> str:
@@ -147,12 +152,16 @@ class ExactUroman(dict[str, str | None]):
     def _piece(self, text: str) -> str | None:
         if text not in self._pieces:
             latin = self._unit(text)
+            if len(text) > _LONGEST_WORD:
+                return latin
             self._memory.count(text, latin)
             self._pieces[text] = latin
         return self._pieces[text]
 
     def _unit(self, text: str) -> str | None:
         """The romanization of a text between cuts that need no guard; None if it depends on what is before it."""
+        if self._never_cut.search(text):
+            return self._part(PLAIN, text, PLAIN)
         done: list[tuple[int, Cut, str | None]] = []
         begin, before = 0, PLAIN
         is_ascii = text[:1].isascii()
