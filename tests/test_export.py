@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from translit_scale import export
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.encoder import Encoder
 from translit_scale.export import CardFacts, escape, export_folder, fenced, hub_language
+from translit_scale.quiet import quiet_prints
 
 FACTS = CardFacts(
     name="tiny pol-ukr",
@@ -151,3 +153,14 @@ def test_all_files_can_be_read_by_whom_the_card_can(tmp_path: Path) -> None:
     export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", FACTS)
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
     assert modes == {stat.S_IMODE((tmp_path / "out/README.md").stat().st_mode)}
+
+
+def test_libraries_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", FACTS)
+    with pytest.raises(OSError, match="still raised"), quiet_prints():
+        print("noise")
+        print("a bar", file=sys.stderr)
+        raise OSError("still raised")
+    assert capsys.readouterr() == ("", "")
+    print("ours")
+    assert capsys.readouterr() == ("ours\n", "")

@@ -122,8 +122,8 @@ def test_tables_that_do_not_fit(tmp_path: Path, source: str, target: str, messag
 
 
 def test_damaged_csv(tmp_path: Path) -> None:
-    path = write(tmp_path / "pairs.csv", 'pl,uk\na,"b\n')
-    with pytest.raises(DataError, match=r"pairs\.csv:\d"):
+    path = write(tmp_path / "pairs.csv", 'pl,uk\na,"b\nc"\nd,"e\nf,g\n')
+    with pytest.raises(DataError, match=r"pairs\.csv:4: .*\n.*never closed"):
         read_table(str(path), "pol_Latn:pl", "ukr_Cyrl:uk")
 
 

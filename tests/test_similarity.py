@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--parallel", f"ukr_Cyrl:{tmp_path}/a.txt", f"pol_Latn:{tmp_path}/a.txt", "--name", "sr_x"]
     for model in models:
         arguments += ["--model", model]
+    capsys.readouterr()  # what making the models printed
     assert main(["analyze", "similarity", *arguments, "--out", str(tmp_path / "out")]) == 0
     results = [json.loads((tmp_path / f"out/sr_x/{name}.similarity.json").read_bytes()) for name in ("one", "two")]
     for result, label in zip(results, ("one", "two"), strict=True):
@@ -84,8 +86,30 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert score["translation"]["random"] == pytest.approx(random.mean()) and len(random) == 20
     assert results[0]["scores"]["test"][0]["translation"] != results[1]["scores"]["test"][0]["translation"]
     assert results[0]["settings"]["romanizer"]["lcode"] == "none"
-    printed = capsys.readouterr().out
-    assert "s = ukr_Cyrl, t = pol_Latn, 20 pairs" in printed and "sim(r_s, t)" in printed
+    captured = capsys.readouterr()
+    assert "s = ukr_Cyrl, t = pol_Latn, 20 pairs" in captured.out and "sim(r_s, t)" in captured.out
+    figures = {path.name for path in (tmp_path / "out/sr_x").glob("similarity.*")}
+    assert figures == {"similarity.ukr_Cyrl-pol_Latn.png", "similarity.ukr_Cyrl-pol_Latn.pdf"}
+    progress = [line.split(":")[0] for line in captured.err.rstrip("\n").split("\n")]
+    assert progress == ["romanizing", "embedding with one", "embedding with two"]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_figures_are_optional(
+    installed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (tmp_path / "a.txt").write_text("w1 w2\nw3\nw4 w5\n")
+    files = [f"ukr_Cyrl:{tmp_path}/a.txt", f"pol_Latn:{tmp_path}/a.txt"]
+    arguments = ["--model", save_encoder(tmp_path / "m"), "--parallel", *files, "--out", str(tmp_path / "out")]
+    arguments += ["--no-figure"] if installed else []
+    assert main(["analyze", "similarity", *arguments]) == 0
+    captured = capsys.readouterr()
+    assert "3 pairs" in captured.out
+    assert ("note: no figures" in captured.err and "translit-scale[plots]" in captured.err) != installed
+    names = {path.name for path in (tmp_path / "out/similarity").iterdir()}
+    assert names == {"m.similarity.json", "m.similarity.npz"}
 
 
 def test_one_pair_is_too_few(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

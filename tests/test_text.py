@@ -201,6 +201,8 @@ def test_wrong_column_names_those_that_are_there(tmp_path: Path, name: str) -> N
         ("a.txt", None, "żółw\n".encode("utf-16"), DataError, "UTF-16, expected UTF-8"),
         ("a.csv", "text", b'text\n"' + b"x" * 200_000, DataError, r"a\.csv:2: field larger"),
         ("a.txt", "text", b"x\n", ConfigError, "has no columns"),
+        ("a.csv", "text", b'text\na\n"b\nc\n', DataError, r"a\.csv:3: unexpected end of data\n.*never closed"),
+        ("a.csv", "text", b'text\n"a"b"\n', DataError, r"a\.csv:2: ',' expected after '\"'\n.*not doubled"),
         ("a.csv", None, b"x\n", ConfigError, "which column"),
         ("a.doc", None, b"x\n", ConfigError, "unknown type of file '.doc'"),
         ("a.parquet.gz", "text", b"x\n", ConfigError, "unknown type of file '.gz'"),

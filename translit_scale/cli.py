@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from translit_scale import __version__
 from translit_scale.commands import analyze, demo, embedded, evaluate, export, prepare, shards, tokenizer
 from translit_scale.commands.arguments import subcommands
-from translit_scale.errors import UserError
+from translit_scale.errors import EXIT_DATA, UserError
 
 COMMANDS = (embedded, prepare, shards, tokenizer, export, evaluate, analyze, demo)
 """In the order of the stages."""
@@ -60,8 +60,11 @@ def _reported(run: Callable[[], int | None]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
+    except (PermissionError, FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+        print(f"error: {error.strerror}: {error.filename}\n  → choose another place", file=sys.stderr, flush=True)
+        return EXIT_DATA
     except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept; the same command can be run again", file=sys.stderr)
+        print("\ninterrupted: finished parts are kept; the same command can be run again", file=sys.stderr)
         return 130
 
 

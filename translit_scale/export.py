@@ -22,6 +22,7 @@ from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import sync
 from translit_scale.languages import language_name
 from translit_scale.model.encoder import resolve_layer
+from translit_scale.quiet import quiet_transformers
 from translit_scale.train.checkpoint import checkpoint_name, complete_checkpoints, consolidated_weights, read_info
 
 CARD = "README.md"
@@ -93,9 +94,12 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
     wanted = run / "checkpoints" / checkpoint_name(step or 0)
     if wanted in checkpoints:
         return wanted
-    there = ", ".join(path.name for path in checkpoints) or "none"
+    if not run.is_dir():
+        raise DataError(f"run folder not found: {run}", "training makes runs/NAME, the name is run.name of its config")
+    there = ", ".join(path.name for path in checkpoints)
     raise DataError(
-        f"{run} has no complete checkpoint{'' if step is None else f' of step {step}'}", f"there are: {there}"
+        f"{run} has no complete checkpoint{'' if step is None else f' of step {step}'}",
+        f"there are: {there}" if there else "training writes the first one after run.checkpoint_every steps",
     )
 
 
@@ -136,7 +140,8 @@ def export_folder(
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
-        model.save_pretrained(temporary)
+        with quiet_transformers():
+            model.save_pretrained(temporary)
         save_tokenizer(tokenizer, temporary)
         (temporary / CARD).write_text(model_card(model, card), encoding="utf-8")
         for file in temporary.iterdir():

@@ -237,7 +237,7 @@ def _csv_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, list[s
             first = reader.line_num + 1
     except csv.Error as error:
         raise DataError(
-            f"{path}:{first}: not valid csv: {error}",
+            f"{path}:{first}: {error}",
             "is a quotation mark never closed, or not doubled inside a quoted field?",
         ) from None
 

@@ -29,7 +29,7 @@ from translit_scale.evaluate.loading import (
     special_template,
 )
 from translit_scale.model.encoder import resolve_layer
-from translit_scale.progress import Progress
+from translit_scale.progress import Advance
 
 ALIGNMENT_DEPTH = 2 / 3
 """The papers' layer 8 of 12."""
@@ -105,7 +105,7 @@ class Encoder:
         sentences: Sequence[str],
         include_special: bool = True,
         batch_tokens: int = BATCH_TOKENS,
-        label: str = "encoding",
+        advance: Advance = lambda amount: None,
     ) -> Embeddings:
         """Mean-pooled states of the layer, float32.
 
@@ -117,16 +117,17 @@ class Encoder:
 
         Args:
             batch_tokens: tokens with padding in one forward pass (at least one sentence).
+            advance: called with numbers of sentences, in all as many as there are.
         """
         distinct = list(dict.fromkeys(sentences))
         tokens = encode_batch(self.tokenizer, distinct)
         around = len(self.prefix) + len(self.suffix)
         room = self.max_length - around
         vectors = np.empty((len(distinct), self.model.config.hidden_size), dtype=np.float32)
-        with Progress(label, len(distinct), "sentences") as progress:
-            for rows in batches_by_length([min(len(t), room) + around for t in tokens], batch_tokens):
-                vectors[rows] = self._pool([tokens[row][:room] for row in rows], include_special)
-                progress.advance(len(rows))
+        advance(len(sentences) - len(distinct))
+        for rows in batches_by_length([min(len(t), room) + around for t in tokens], batch_tokens):
+            vectors[rows] = self._pool([tokens[row][:room] for row in rows], include_special)
+            advance(len(rows))
         position = {sentence: row for row, sentence in enumerate(distinct)}
         order = [position[sentence] for sentence in sentences]
         return Embeddings(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +10,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from translit_scale.errors import DataError
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' table of unused weights (the head) and its bars; errors still raise."""
-    verbosity, bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bar:
-            transformers_logging.enable_progress_bar()
+from translit_scale.quiet import quiet_transformers
 
 
 def load_model(path: str) -> PreTrainedModel:
@@ -46,7 +30,7 @@ def load_model(path: str) -> PreTrainedModel:
     if not folder.is_dir() and (folder.is_absolute() or path.startswith(".") or path.count("/") > 1):
         raise DataError(f"model folder not found: {path}", "expected a folder with config.json and model.safetensors")
     try:
-        with _quiet():
+        with quiet_transformers():
             try:
                 model, loaded = AutoModel.from_pretrained(path, add_pooling_layer=False, **options)
             except TypeError:  # this family has no pooling layer to leave out

@@ -17,6 +17,7 @@ from translit_scale.evaluate.encoder import BATCH_TOKENS, Embeddings, Encoder
 from translit_scale.evaluate.parallel import ParallelText
 from translit_scale.evaluate.retrieval import Estimate
 from translit_scale.files import atomic_open
+from translit_scale.progress import Advance
 
 SCHEMA = 1
 
@@ -42,9 +43,9 @@ class EmbeddingSettings:
         """The model with the layer chosen."""
         return Encoder.load(model.path, device=self.device, layer=self.layer)
 
-    def embed(self, encoder: Encoder, sentences: Sequence[str], label: str) -> Embeddings:
-        """The sentences' vectors; `label` is shown with the progress."""
-        return encoder.embed(sentences, self.include_special, self.batch_tokens, label)
+    def embed(self, encoder: Encoder, sentences: Sequence[str], advance: Advance) -> Embeddings:
+        """The sentences' vectors; `advance` is told of every sentence."""
+        return encoder.embed(sentences, self.include_special, self.batch_tokens, advance)
 
     def record(self, encoder: Encoder) -> dict[str, Any]:
         """The settings that change the numbers."""

@@ -33,6 +33,7 @@ from translit_scale.evaluate.retrieval import (
     ranks,
 )
 from translit_scale.files import write_json
+from translit_scale.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def run_retrieval(
     """
     _check_directions(texts)
     folder = out / task
+    folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is found before the models run
     answers = []
     for model in models:
         answers.append(_answer(model, texts, embedding))
@@ -107,16 +109,16 @@ def _check_directions(texts: Sequence[ParallelText]) -> None:
 def _answer(model: ModelName, texts: Sequence[ParallelText], embedding: EmbeddingSettings) -> Answers:
     encoder = embedding.load(model)
     directions = []
-    for text in texts:
-        a = embedding.embed(encoder, text.source, f"{model.label}: {text.source_language}")
-        b = embedding.embed(encoder, text.target, f"{model.label}: {text.target_language}")
-        languages = text.source_language, text.target_language
-        truncated, no_tokens = a.truncated + b.truncated, a.no_tokens + b.no_tokens
-        for (query, candidates), rank in (
-            (languages, ranks(a.vectors, b.vectors, text.target)),
-            (languages[::-1], ranks(b.vectors, a.vectors, text.source)),
-        ):
-            directions.append(Direction(text, query, candidates, rank, truncated, no_tokens))
+    with Progress(f"embedding with {model.label}", sum(2 * len(text) for text in texts), "sentences") as progress:
+        for text in texts:
+            a, b = (embedding.embed(encoder, side, progress.advance) for side in (text.source, text.target))
+            languages = text.source_language, text.target_language
+            truncated, no_tokens = a.truncated + b.truncated, a.no_tokens + b.no_tokens
+            for (query, candidates), rank in (
+                (languages, ranks(a.vectors, b.vectors, text.target)),
+                (languages[::-1], ranks(b.vectors, a.vectors, text.source)),
+            ):
+                directions.append(Direction(text, query, candidates, rank, truncated, no_tokens))
     return Answers(model, describe_model(model, encoder), embedding.record(encoder), directions)
 
 

@@ -1,0 +1,159 @@
+"""Every command explains itself, and every program ends with a message and an exit code that mean something."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from translit_scale import __version__
+from translit_scale.cli import build_parser, main, run_guarded
+from translit_scale.errors import ConfigError, DataError, NumericError, UserError
+
+PROGRAM = [sys.executable, "-m", "translit_scale.cli"]
+
+
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of all its sub-commands."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                yield from parsers(child)
+
+
+EVERY = {parser.prog: parser for parser in parsers(build_parser())}
+LEAVES = {
+    name: parser
+    for name, parser in EVERY.items()
+    if not any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
+}
+
+
+def test_there_are_the_commands_that_the_documentation_names() -> None:
+    assert {name.removeprefix("translit-scale ") for name in LEAVES} == {
+        "embedded", "prepare", "shards verify", "shards stats", "shards cat", "tokenizer", "export",
+        "evaluate retrieval", "analyze similarity", "demo",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", EVERY)
+def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([*command.split()[1:], "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: {command} ")
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_help_is_complete(command: str) -> None:
+    """Every argument says what it is and its default; the example is a valid command line."""
+    parser = LEAVES[command]
+    assert parser.description
+    for action in parser._actions:
+        assert action.help, action
+        if action.option_strings and not action.required and action.nargs != 0 and not isinstance(action.default, list):
+            assert "default" in action.help or action.dest.endswith("_column"), action
+    title, _, example = str(parser.epilog).partition("\n")
+    words = shlex.split(example.replace("\\\n", " "))
+    assert title == "example:" and " ".join(words).startswith(f"{command} ")
+    assert callable(build_parser().parse_args(words[1:]).run)
+
+
+def test_help_does_not_wait_for_large_packages() -> None:
+    code = "import sys, translit_scale.cli as cli; cli.build_parser(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "translit_scale.commands.analyze" in loaded
+    assert not {"torch", "numpy", "transformers", "deepspeed", "matplotlib", "pydantic", "tqdm"} & set(loaded)
+
+
+@pytest.mark.parametrize("command", [[], ["shards"], ["evaluate"], ["analyze"]])
+def test_without_a_command_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(" ".join(["usage: translit-scale", *command, "[-h]"])) and captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["trian"], "invalid choice: 'trian' (choose from"),
+        (["shards", "list"], "invalid choice: 'list'"),
+        (["demo", "--fast"], "unrecognized arguments: --fast"),
+        (["demo", "--rank", "2"], "unrecognized arguments: --rank 2"),  # abbreviations would tie us to today's options
+        (["demo", "--ranks", "0"], "argument --ranks: expected a number from 1, found '0'"),
+        (["export"], "required: --run"),
+    ],
+)
+def test_wrong_command_lines(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0 and capsys.readouterr().out == f"translit-scale {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "printed"),
+    [
+        (ConfigError("a contradicts b", "leave out b"), 2, "error: a contradicts b\n  → leave out b\n"),
+        (DataError("x.txt:3 is empty"), 3, "error: x.txt:3 is empty\n"),
+        (NumericError("loss is nan"), 4, "error: loss is nan\n"),
+        (
+            PermissionError(13, "Permission denied", "out"),
+            3,
+            "error: Permission denied: out\n  → choose another place\n",
+        ),
+        (KeyboardInterrupt(), 130, "\ninterrupted: finished parts are kept; the same command can be run again\n"),
+    ],
+)
+def test_how_a_program_ends(error: BaseException, code: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> int:
+        raise error
+
+    assert run_guarded(fail) == code
+    assert capsys.readouterr() == ("", printed)
+
+
+def test_exit_codes_of_success_and_of_errors_of_ours() -> None:
+    assert run_guarded(lambda: None) == 0 and run_guarded(lambda: 75) == 75
+    with pytest.raises(ZeroDivisionError):  # not the user's: a traceback is wanted
+        run_guarded(lambda: 1 // 0)
+    assert UserError("x").exit_code == 2
+
+
+def test_an_error_as_the_user_sees_it(tmp_path: Path) -> None:
+    done = subprocess.run([*PROGRAM, "shards", "stats", tmp_path / "nothing"], capture_output=True, text=True)
+    assert done.returncode == 3 and done.stdout == ""
+    message, hint = done.stderr.rstrip("\n").split("\n")
+    assert message.startswith("error: ") and str(tmp_path) in message
+    assert hint.startswith("  → ") and "translit-scale prepare" in hint
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("x\ny\n")
+    files = [f"pol_Latn:{tmp_path}/a.txt", f"ukr_Cyrl:{tmp_path}/b.txt"]
+    assert main(["evaluate", "retrieval", "--model", "m", "--parallel", *files, "--out", files[0][9:]]) == 3
+    assert f"error: Not a directory: {tmp_path}/a.txt/retrieval" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["shards", "cat", "SHARDS"]])
+def test_a_closed_pipe_is_no_error(arguments: list[str], tiny_world: Path) -> None:
+    """As with `translit-scale ... | head`: the reader is gone before the first line."""
+    words = [str(tiny_world / "shards") if word == "SHARDS" else word for word in arguments]
+    with subprocess.Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

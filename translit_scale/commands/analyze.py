@@ -1,0 +1,38 @@
+"""`translit-scale analyze`: a look inside an encoder."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from typing import Any
+
+from translit_scale.commands.arguments import add_command, add_kinds
+from translit_scale.commands.measuring import add_models, add_parallel_text, add_results, measure, read_texts
+
+
+def add(commands: Any) -> None:
+    """Declares `analyze similarity`."""
+    kinds = add_kinds(commands, "analyze", "look inside any Hugging Face encoder: similarity")
+    parser = add_command(
+        kinds,
+        "similarity",
+        "the four similarities of paper A, matched against random pairs",
+        "Cosine of a sentence s, its translation t and their romanizations r_s and r_t: sim(s, t), sim(s, r_s), "
+        "sim(r_s, t), sim(r_s, r_t), for matched pairs and for random pairs (one seeded derangement for all models). "
+        "The first language of --parallel is s. Writes DIR/NAME/LABEL.similarity.json and .npz (the values of every "
+        "pair) for each model, and histograms of all models, similarity.S-T.png and .pdf (extra `plots`).",
+        "translit-scale analyze similarity --model runs/tcm/export \\\n"
+        "    --parallel ukr_Cyrl:flores.ukr pol_Latn:flores.pol --name sr_f",
+    )
+    add_models(parser)
+    add_parallel_text(parser)
+    results = add_results(parser, name="similarity", out="analysis")
+    results.add_argument("--no-figure", action="store_true", help="write no histograms")
+    parser.set_defaults(run=_similarity)
+
+
+def _similarity(args: argparse.Namespace) -> None:
+    texts = read_texts(args)
+    from translit_scale.analyze.run import run_similarity
+
+    measure(args, texts, partial(run_similarity, figures=not args.no_figure))

@@ -1,0 +1,59 @@
+"""What the commands' parsers have in common: their layout, and types of arguments."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import textwrap
+from typing import Any
+
+WIDTH = 79
+
+
+def add_command(commands: Any, name: str, summary: str, description: str, example: str) -> argparse.ArgumentParser:
+    """A sub-command.
+
+    Args:
+        commands: what `add_subparsers` returned.
+        summary: its line in the list of commands.
+        example: shown as it stands, ready to be copied.
+    """
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(description, WIDTH),
+        epilog="example:\n" + textwrap.indent(example, "  "),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def add_kinds(commands: Any, name: str, summary: str) -> Any:
+    """A command that has sub-commands of its own (`shards verify`, `shards stats`, ...)."""
+    parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    return subcommands(parser, "kind", "KIND")
+
+
+def subcommands(parser: argparse.ArgumentParser, dest: str, metavar: str) -> Any:
+    """Where sub-commands of `parser` are added; without one it prints its help and ends with exit code 2."""
+
+    def print_help(_: argparse.Namespace) -> int:
+        parser.print_help(sys.stderr)
+        return 2
+
+    parser.set_defaults(run=print_help)
+    return parser.add_subparsers(dest=dest, metavar=metavar)
+
+
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, found {text!r}")
+    return int(text)
+
+
+def file_name(text: str) -> str:
+    """A name for one folder or file, not a path."""
+    if "/" in text or text in ("", ".", ".."):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be the name of a folder")
+    return text

@@ -1,0 +1,54 @@
+"""`translit-scale embedded`: the demo's text."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from translit_scale.commands.arguments import add_command
+
+DEFAULT_PAIRS = ("pol-ukr", "hin-urd")
+
+
+def add(commands: Any) -> None:
+    """Declares the command."""
+    parser = add_command(
+        commands,
+        "embedded",
+        "write the demo's text, which pip packages carry: monolingual files and held-out pairs",
+        "Reads Django's message catalogues and Babel's CLDR names (extra `demo`). Writes OUT/text/LANGUAGE.txt for "
+        "training, OUT/heldout/A-B.tsv for retrieval (no string of it is in any of the texts) and OUT/counts.json.",
+        "translit-scale embedded --out shards/demo-text --pairs pol-ukr deu_Latn-ell_Grek",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; required")
+    parser.add_argument(
+        "--pairs", nargs="+", type=_pair, default=[_pair(name) for name in DEFAULT_PAIRS], metavar="PAIR",
+        help=f"pol-ukr, hin-urd, or two codes such as deu_Latn-ell_Grek (default: {' '.join(DEFAULT_PAIRS)})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--held-out", type=float, default=0.2, metavar="FRACTION",
+        help="of the strings, between 0 and 1 (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the held-out choice (default: %(default)s)"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from translit_scale.languages import PAIRS
+
+    if text in PAIRS:
+        return PAIRS[text]
+    first, _, second = text.partition("-")
+    if not second:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(PAIRS)} or A-B, two lang_Script codes")
+    return first, second
+
+
+def _run(args: argparse.Namespace) -> None:
+    from translit_scale.corpus.embedded import counts_table, write_embedded
+
+    print(counts_table(write_embedded(args.out, args.pairs, args.held_out, args.seed)))
+    print(f"\nwritten to {args.out}")

@@ -1,0 +1,36 @@
+"""`translit-scale evaluate`: numbers about an encoder."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from translit_scale.commands.arguments import add_command, add_kinds
+from translit_scale.commands.measuring import add_models, add_parallel_text, add_results, measure, read_texts
+
+
+def add(commands: Any) -> None:
+    """Declares `evaluate retrieval`."""
+    kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder on parallel text: retrieval")
+    parser = add_command(
+        kinds,
+        "retrieval",
+        "sentence retrieval top-1/5/10 in both directions, several models side by side",
+        "Finds the translation of every sentence among all sentences of the other language by cosine of mean-pooled "
+        "hidden states, in both directions, with 95 % bootstrap intervals. Writes DIR/NAME/LABEL.json and "
+        "LABEL.items.npz (the rank of every item) for each model, and comparison.json with the paired differences to "
+        "the first model.",
+        "translit-scale evaluate retrieval --model mlm=runs/mlm/export --model tcm=runs/tcm/export \\\n"
+        "    --parallel pol_Latn:flores.pol ukr_Cyrl:flores.ukr --name sr_f",
+    )
+    add_models(parser)
+    add_parallel_text(parser)
+    add_results(parser, name="retrieval", out="results")
+    parser.set_defaults(run=_retrieval)
+
+
+def _retrieval(args: argparse.Namespace) -> None:
+    texts = read_texts(args)
+    from translit_scale.evaluate.run import run_retrieval
+
+    measure(args, texts, run_retrieval)

@@ -1,0 +1,35 @@
+"""`translit-scale export`: from a checkpoint to a Hugging Face folder."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from translit_scale.commands.arguments import add_command
+
+
+def add(commands: Any) -> None:
+    """Declares the command."""
+    parser = add_command(
+        commands,
+        "export",
+        "write a trained model as a Hugging Face folder with a model card",
+        "Gathers the weights of a checkpoint from all its ranks. Loading a checkpoint runs pickled code: export only "
+        "runs of your own; the exported folder holds safetensors and text only.",
+        "translit-scale export --run runs/pol-ukr-model5 --licence apache-2.0",
+    )
+    parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="DIR", help="run folder; required")
+    parser.add_argument("--step", type=int, metavar="N", help="checkpoint to export (default: the newest)")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="folder to write (default: export in the run folder)")
+    parser.add_argument("--licence", metavar="ID", help="for the card, such as apache-2.0 (default: unknown)")
+    parser.add_argument("--force", action="store_true", help="replace an earlier export")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from translit_scale.export import export_run
+
+    out = args.to or args.run_dir / "export"
+    step = export_run(args.run_dir, args.step, out, args.licence, args.force)
+    print(f"step {step} of {args.run_dir} written to {out}")

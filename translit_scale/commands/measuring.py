@@ -1,0 +1,105 @@
+"""What `evaluate` and `analyze` have in common: which models, which parallel text, where results go."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from translit_scale.commands.arguments import file_name, positive
+
+if TYPE_CHECKING:
+    from translit_scale.evaluate.parallel import ParallelText
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Which encoders, and how their embeddings are made."""
+    group = parser.add_argument_group("models")
+    group.add_argument(
+        "--model", action="append", required=True, metavar="MODEL",
+        help="DIR or LABEL=DIR, a folder or hub id of an encoder with its tokenizer; required, repeat for several "
+        "(HF_HUB_OFFLINE=1 is honoured)",
+    )  # fmt: skip
+    group.add_argument(
+        "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
+        help="whose states are averaged: 8 is hidden_states[8] (0 the embeddings), 0.667 a fraction of the "
+        "depth (default: 2/3, layer 8 of 12)",
+    )  # fmt: skip
+    group.add_argument(
+        "--exclude-special", action="store_true",
+        help="leave <s> and </s> out of the mean (default: they are in it, as in the papers' evaluation)",
+    )  # fmt: skip
+    group.add_argument(
+        "--batch-tokens", type=positive, default=8192, metavar="N",
+        help="tokens with padding in one forward pass; does not change results (default: %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="auto is a GPU if there is one (default: auto)",
+    )
+
+
+def add_parallel_text(parser: argparse.ArgumentParser) -> None:
+    """Which sentence translates which."""
+    group = parser.add_argument_group("parallel text (.txt, .tsv, .csv; each option can be repeated)")
+    group.add_argument(
+        "--parallel", nargs=2, action="append", default=[], metavar="LANGUAGE:FILE",
+        help="two files with one sentence a line, line i translating line i: pol_Latn:a.txt ukr_Cyrl:b.txt; "
+        "quoted globs are read in name order",
+    )  # fmt: skip
+    group.add_argument(
+        "--id-column", metavar="COLUMN",
+        help="the files of --parallel are tables to be joined on this column: a name of the header line, or a "
+        "number from 1 if there is none",
+    )  # fmt: skip
+    group.add_argument("--text-column", metavar="COLUMN", help="the column with the sentences, with --id-column")
+    group.add_argument(
+        "--table", nargs=3, action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN", "LANGUAGE:COLUMN"),
+        help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk",
+    )  # fmt: skip
+
+
+def add_results(parser: argparse.ArgumentParser, name: str, out: str) -> argparse._ArgumentGroup:
+    """Where results go, and their seed; the group takes further arguments."""
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--name", type=file_name, default=name, help="of the test set, for files and tables (default: %(default)s)"
+    )
+    group.add_argument(
+        "--out", type=Path, default=Path(out), metavar="DIR", help="files go to DIR/NAME (default: %(default)s)"
+    )
+    group.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of resampling and random pairs (default: %(default)s)"
+    )
+    return group
+
+
+def _layer(text: str) -> int | float:
+    if text.isdecimal():
+        return int(text)
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = 0
+    if not 0 < fraction <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an index such as 8 nor a fraction such as 0.667")
+    return fraction
+
+
+def read_texts(args: argparse.Namespace) -> list[ParallelText]:
+    """The parallel texts of the command line; called before torch is imported, so that a wrong path fails at once."""
+    from translit_scale.evaluate.parallel import read_all
+
+    return read_all(args.parallel, args.table, args.id_column, args.text_column)
+
+
+def measure(args: argparse.Namespace, texts: list[ParallelText], run: Callable[..., str]) -> None:
+    """Runs one measurement over all models and prints its table."""
+    from translit_scale.evaluate.results import EmbeddingSettings, name_models
+
+    embedding = EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
+    print(run(name_models(args.model), texts, embedding, args.name, args.out, args.seed))
+    print(f"\nwritten to {args.out / args.name}")
