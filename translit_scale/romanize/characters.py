@@ -14,6 +14,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import uroman
@@ -56,7 +57,7 @@ class Tables:
         self._longer_to: dict[str, list[str]] = defaultdict(list)
         keys = [key for key, rules in source.rom_rules.items() if rules and len(key) > 1]
         begin_in_ascii = [key for key in keys if key[0].isascii() and not key.isascii()]
-        uncut: list[str] = []
+        uncut = [key for key, rules in source.rom_rules.items() if key and self._makes_uroman_fail(key)]
         for key in keys:
             if self._is_own_romanization(key):
                 uncut += [key + other[1:] for other in begin_in_ascii if key.endswith(other[0])]
@@ -65,11 +66,15 @@ class Tables:
             else:
                 self._longer_from[key[0]].append(key)
                 self._longer_to[key[-1]].append(key)
-                self.pairs_in_keys.update(map("".join, zip(key, key[1:], strict=False)))
+                self.pairs_in_keys.update(map("".join, pairwise(key)))
                 self.thai_pattern_ends.update(key.partition("–")[2])
         self.never_cut = re.compile("|".join(map(re.escape, sorted(uncut))))
         """Texts with a match are left whole. Rules for whole words (μs, են) would otherwise forbid cuts next to
-        common letters."""
+        common letters; and uroman should fail where it fails."""
+
+    def _makes_uroman_fail(self, key: str) -> bool:
+        """Whether `is_at_end_of_word` fails when it meets the key: a rule without a text (`፼`, a number only)."""
+        return not key[0].isalpha() and any(rule["t"] is None for rule in self.uroman.rom_rules[key])
 
     def _is_own_romanization(self, key: str) -> bool:
         """Whether a key is ASCII and stays as it is (kn, St., ...).
@@ -233,15 +238,16 @@ class Character:
     def never_continues_word(self) -> bool:
         """As x: `is_at_start_of_word` is True after it: no edge up to here has a text that ends in a letter."""
         is_swallowed = self.is_virama or self.char == _GRAVE or self.char in self._tables.thai_pattern_ends
-        return not (self.is_alpha or is_swallowed or any(map(str.isalpha, self._endings)))
+        may_get_vowel = self.is_tibetan_letter  # even an apostrophe
+        return not (self.is_alpha or is_swallowed or may_get_vowel or any(map(str.isalpha, self._endings)))
 
     @cached_property
     def never_continued(self) -> bool:
         """As y: `is_at_end_of_word` is True before it: not alphabetic, and no rule from here on, of whatever
-        language, has a text with letters (one without a text makes uroman fail)."""
+        language, has a text with letters."""
         keys = self._tables.keys_from(self.char)
         texts = [rule["t"] for key in keys for rule in self._tables.uroman.rom_rules.get(key, ())]
-        return not self.is_alpha and all(text is not None and not any(map(str.isalpha, text)) for text in texts)
+        return not self.is_alpha and not any(map(str.isalpha, "".join(text or "" for text in texts)))
 
     # -------------------------------------------------------------------------------------------------- abugidas
 

@@ -136,7 +136,6 @@ class Cuts(dict[str, Cut | None]):
             return Cut(self._thai_guard, len(self._romanize(self._thai_guard)))
         return None
 
-
     def _find_thai_guard(self) -> str:
         """A Thai vowel sign that joins with no consonant after it."""
         after = [*THAI_CONSONANTS, THAI_O_ANG]

@@ -10,15 +10,19 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import uroman
-from uroman.uroman import Lattice as UromanLattice
+from uroman import uroman as uroman_code
 
+from translit_scale.errors import ConfigError
 from translit_scale.romanize.characters import Tables
 from translit_scale.romanize.cuts import PLAIN, Cut, Cuts
 
-MEMO_BYTES = 256 * 2**20
+VERSION = "1.3.1.1"
+"""The uroman whose code this was compared with, line by line."""
+MEMO_BYTES = 512 * 2**20
 """What all memos of a `Memory` may hold, about. They are emptied when it is reached."""
 
 _BRAILLE = re.compile("[\u2800-\u28ff]")
@@ -31,7 +35,7 @@ _ENTRY_BYTES = 120
 """A dictionary's share of one entry, about."""
 
 
-class Lattice(UromanLattice):  # type: ignore[misc]
+class Lattice(uroman_code.Lattice):
     """uroman's lattice of one text, which also finds out whether the text before it could have mattered."""
 
     needs_left_context = False
@@ -53,7 +57,20 @@ class Lattice(UromanLattice):  # type: ignore[misc]
         return latin
 
 
-class _UromanFailed(Exception):
+def load_uroman() -> uroman.Uroman:
+    """uroman with its tables; takes about 2 s and 70 MB.
+
+    Raises:
+        ConfigError: another version is installed: its output, and where text may be cut, could differ.
+    """
+    if uroman_code.__version__ != VERSION:
+        raise ConfigError(
+            f"uroman {VERSION} is needed, found {uroman_code.__version__}", f"pip install uroman=={VERSION}"
+        )
+    return uroman.Uroman()
+
+
+class _UromanError(Exception):
     """uroman raised an exception on a part of a text."""
 
 
@@ -121,8 +138,29 @@ class ExactUroman(dict[str, str | None]):
             words = list(map(self.__getitem__, text.split(" ")))
             # A word's own space is the only thing it can see beyond itself, save where it is None.
             return " ".join(words) if None not in words else self._in_context(text)  # type: ignore[arg-type]
-        except _UromanFailed:  # on a part: uroman decides about the whole, and fails in its own words
+        except _UromanError:  # on a part: uroman decides about the whole, and fails in its own words
             return self._plain(text)
+
+    def romanize_always(self, text: str) -> tuple[str, bool]:
+        """As `romanize`; where uroman fails, word by word, and the failing words character by character.
+
+        Returns:
+            The romanization, and whether it is such a fallback.
+        """
+        latin = self._attempt(text)
+        if latin is not None:
+            return latin, False
+        words = []
+        for word in text.split(" "):
+            latin = self._attempt(word)
+            words.append("".join(self._attempt(char) or "" for char in word) if latin is None else latin)
+        return " ".join(words), True
+
+    def _attempt(self, text: str) -> str | None:
+        try:
+            return self.romanize(text)
+        except Exception:  # its defects show as AttributeError, ValueError, ...: none may lose a sentence
+            return None
 
     def __missing__(self, word: str) -> str | None:
         if word.isascii() and len(word) < _MANY_DIGITS:
@@ -162,41 +200,42 @@ class ExactUroman(dict[str, str | None]):
         """The romanization of a text between cuts that need no guard; None if it depends on what is before it."""
         if self._never_cut.search(text):
             return self._part(PLAIN, text, PLAIN)
-        done: list[tuple[int, Cut, str | None]] = []
+        done: list[tuple[int, Cut, str]] = []
         begin, before = 0, PLAIN
-        is_ascii = text[:1].isascii()
-        for end in range(1, len(text) + 1):
-            if end == len(text):
-                cut: Cut | None = PLAIN
-            elif is_ascii and text[end].isascii():
-                continue  # a run of ASCII is its own romanization: no need to look for cuts in it
-            else:
-                cut = self._cuts[text[end - 1 : end + 1]]
-            if cut is None:
-                is_ascii = False
-                continue
-            if is_ascii and end - begin < _MANY_DIGITS:
-                latin: str | None = text[begin:end]
-            else:
-                latin = self._part(before, text[begin:end], cut)
-            while latin is None and done:
+        for end, cut in self._ends(text):
+            latin = self._part(before, text[begin:end], cut)
+            while latin is None:
+                if not done:
+                    return None
                 begin, before, _ = done.pop()
                 latin = self._part(before, text[begin:end], cut)
-            if latin is None:
-                return None
             done.append((begin, before, latin))
             begin, before = end, cut
-            is_ascii = text[end:end + 1].isascii()
         return "".join(latin for _, _, latin in done)
+
+    def _ends(self, text: str) -> Iterator[tuple[int, Cut]]:
+        """Where the parts of a text end, and how they are cut there; a run of ASCII is left whole."""
+        is_ascii = text[:1].isascii()
+        for end in range(1, len(text)):
+            if is_ascii and text[end].isascii():
+                continue
+            cut = self._cuts[text[end - 1 : end + 1]]
+            is_ascii = cut is not None and text[end].isascii()
+            if cut is not None:
+                yield end, cut
+        if text:
+            yield len(text), PLAIN
 
     def _part(self, before: Cut, text: str, after: Cut) -> str | None:
         """The romanization of a text between two cuts; None if it depends on what is before it."""
+        if text.isascii() and before is PLAIN and after is PLAIN and len(text) < _MANY_DIGITS:
+            return text
         key = (before.before_right, text, after.after_left)
         if key not in self._parts:
             try:
                 lattice, latin = self._run("".join(key))
             except Exception as error:
-                raise _UromanFailed from error
+                raise _UromanError from error
             latin = latin[before.before_right_latin : len(latin) - after.after_left_latin]
             self._memory.count(*key, latin)
             self._parts[key] = None if lattice.needs_left_context else latin
