@@ -42,10 +42,12 @@ class Cuts(dict[str, Cut | None]):
     Args:
         tables: uroman's rules under one language code.
         romanize: uroman itself, for the lengths of guards.
+        count: told of every new entry.
     """
 
-    def __init__(self, tables: Tables, romanize: Callable[[str], str]) -> None:
+    def __init__(self, tables: Tables, romanize: Callable[[str], str], count: Callable[[str], None]) -> None:
         super().__init__()
+        self._count = count
         self._tables = tables
         self._romanize = romanize
         self._characters: dict[str, Character] = {}
@@ -53,8 +55,9 @@ class Cuts(dict[str, Cut | None]):
         self._thai_guard = self._find_thai_guard()
 
     def __missing__(self, pair: str) -> Cut | None:
-        self[pair] = self._decide(self.character(pair[0]), self.character(pair[1]))
-        return self[pair]
+        self._count(pair)
+        self[pair] = cut = self._decide(self.character(pair[0]), self.character(pair[1]))
+        return cut
 
     def character(self, char: str) -> Character:
         """The facts about a character."""

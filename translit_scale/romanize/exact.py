@@ -29,6 +29,8 @@ _BRAILLE = re.compile("[\u2800-\u28ff]")
 _WORD_AND_SPACES = re.compile("[^ ]* *")
 _MANY_DIGITS = 4000
 """uroman cannot read a number of more than 4 300 digits."""
+_LOOK_UP_BYTES = 300
+"""What uroman's tables grow by for every character it romanizes that is new in its context, about."""
 _LONGEST_WORD = 40
 """Longer ones are mostly sentences in scripts without spaces, which do not come again."""
 _ENTRY_BYTES = 120
@@ -87,9 +89,9 @@ class Memory:
         self.held = 0
         self.memos: list[dict[Any, Any]] = []
 
-    def count(self, *strings: str | None) -> None:
-        """Adds an entry made of these strings; may clear."""
-        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings))
+    def count(self, *strings: str | None, looked_up: int = 0) -> None:
+        """Adds an entry made of these strings, for which uroman looked up so many characters; may clear."""
+        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings)) + _LOOK_UP_BYTES * looked_up
         if self.held > self.limit:
             self.clear()
 
@@ -120,7 +122,7 @@ class ExactUroman(dict[str, str | None]):
         self._lcode = lcode
         tables = Tables(memory.source, lcode)
         self._never_cut = tables.never_cut
-        self._cuts = Cuts(tables, self._plain)
+        self._cuts = Cuts(tables, self._plain, memory.count)
         self._parts: dict[tuple[str, str, str], str | None] = {}
         self._pieces: dict[str, str | None] = {}
         memory.memos += [self, self._cuts, self._parts, self._pieces]
@@ -237,7 +239,7 @@ class ExactUroman(dict[str, str | None]):
             except Exception as error:
                 raise _UromanError from error
             latin = latin[before.before_right_latin : len(latin) - after.after_left_latin]
-            self._memory.count(*key, latin)
+            self._memory.count(*key, latin, looked_up=len(text))
             self._parts[key] = None if lattice.needs_left_context else latin
         return self._parts[key]
 
