@@ -290,11 +290,6 @@ class Character:
         texts = [rule["t"] for rule in self.rules_to]
         return self.script == "Thai" and not is_other and bool(texts) and all(_ends_in_vowel(text) for text in texts)
 
-    @cached_property
-    def ends_thai_pattern(self) -> bool:
-        """As y: can close a vowel pattern such as เ–า around the consonant before it."""
-        return self.char in self._tables.thai_pattern_ends
-
 
 def _is_numeric(char: str) -> bool:
     return unicodedata.numeric(char, None) is not None

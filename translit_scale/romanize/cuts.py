@@ -126,7 +126,7 @@ class Cuts(dict[str, Cut | None]):
     def _cut_thai(self, x: Character, y: Character) -> Cut | None:
         """Thai consonants have another romanization at the end of a syllable, for which `is_at_end_of_syllable`
         looks at one character and the edge before them and up to three characters after them."""
-        if x.reaches_right or (y.ends_thai_pattern and not y.is_thai_consonant and y.char != THAI_O_ANG):
+        if x.reaches_right:
             return None
         if x.script != y.script:  # neither letter nor mark: the end of a syllable, like the end of the text
             other = x if y.script == "Thai" else y
