@@ -8,11 +8,22 @@ import sys
 from collections.abc import Callable, Sequence
 
 from translit_scale import __version__
-from translit_scale.commands import analyze, demo, embedded, evaluate, export, languages, prepare, shards, tokenizer
+from translit_scale.commands import (
+    analyze,
+    demo,
+    embedded,
+    evaluate,
+    export,
+    languages,
+    prepare,
+    romanize,
+    shards,
+    tokenizer,
+)
 from translit_scale.commands.arguments import subcommands
 from translit_scale.errors import EXIT_DATA, UserError
 
-COMMANDS = (languages, embedded, prepare, shards, tokenizer, export, evaluate, analyze, demo)
+COMMANDS = (languages, embedded, romanize, prepare, shards, tokenizer, export, evaluate, analyze, demo)
 """In the order of the stages."""
 
 

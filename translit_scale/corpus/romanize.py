@@ -9,10 +9,10 @@ from __future__ import annotations
 import sys
 import unicodedata
 from functools import cached_property
-from importlib.metadata import version
 from typing import Literal
 
-import uroman
+from translit_scale.romanize.characters import known_lcodes
+from translit_scale.romanize.exact import VERSION, ExactUroman, Memory, load_uroman
 
 LcodePolicy = Literal["none", "by_language"]
 
@@ -21,14 +21,32 @@ UROMAN_LCODES = {"arb": "ara", "lvs": "lav", "pbt": "pus", "pes": "fas", "prs": 
 
 
 class Romanizer:
-    """uroman with a language-code policy. Loading its tables takes about 2 s, at the first sentence."""
+    """uroman with a language-code policy. Loading its tables takes about 2 s, at the first sentence.
+
+    It remembers words and parts of words, at most about `exact.MEMO_BYTES` (512 MiB) for all languages together;
+    then it forgets them all. The output does not depend on what it remembers.
+    """
 
     def __init__(self, lcode: LcodePolicy = "none") -> None:
         self.lcode = lcode
+        self._by_lcode: dict[str | None, ExactUroman] = {}
 
     @cached_property
-    def _uroman(self) -> uroman.Uroman:
-        return uroman.Uroman()
+    def _memory(self) -> Memory:
+        return Memory(load_uroman())
+
+    @cached_property
+    def known_lcodes(self) -> frozenset[str]:
+        """Codes that make a difference; all others give the same as none."""
+        return known_lcodes(self._memory.source)
+
+    def exact(self, iso3: str | None) -> ExactUroman:
+        """uroman for a language; languages without rules of their own share one."""
+        lcode = UROMAN_LCODES.get(iso3, iso3) if iso3 else None
+        lcode = lcode if lcode in self.known_lcodes else None
+        if lcode not in self._by_lcode:
+            self._by_lcode[lcode] = ExactUroman(self._memory, lcode)
+        return self._by_lcode[lcode]
 
     def __call__(self, sentence: str, language: str) -> tuple[str, bool]:
         """The romanization of a cleaned sentence, and whether it is a fallback.
@@ -42,35 +60,16 @@ class Romanizer:
         """
         if sentence.isascii():
             return sentence, False
-        lcode = None
-        if self.lcode == "by_language":
-            iso3 = language.partition("_")[0]
-            lcode = UROMAN_LCODES.get(iso3, iso3)
-        latin = self._try(sentence, lcode)
-        if latin is not None:
-            return _one_line(latin), False
-        words = []
-        for word in sentence.split(" "):
-            latin = self._try(word, lcode)
-            words.append("".join(self._try(c, lcode) or "" for c in word) if latin is None else latin)
-        return _one_line(" ".join(words)), True
-
-    def _try(self, text: str, lcode: str | None) -> str | None:
-        try:
-            return str(self._uroman.romanize_string(text, lcode))
-        except Exception:  # its defects show as AttributeError, ValueError, ...: none may lose a sentence
-            return None
+        exact = self.exact(language.partition("_")[0] if self.lcode == "by_language" else None)
+        latin, is_fallback = exact.romanize_always(sentence)
+        return " ".join(latin.split()), is_fallback
 
     def provenance(self) -> dict[str, str]:
         """What the output depends on besides the text."""
         return {
             "implementation": "uroman.Uroman.romanize_string",
-            "version": version("uroman"),
+            "version": VERSION,
             "python": f"{sys.version_info.major}.{sys.version_info.minor}",
             "unicode": unicodedata.unidata_version,
             "lcode": self.lcode,
         }
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

@@ -1,0 +1,299 @@
+"""What uroman's loaded tables say about a single character, as far as it decides where text may be cut.
+
+uroman builds a lattice of edges (a span of the text with its romanization) from rules (`key` → `t`, some
+for certain languages or places in a word only) and from special code, then reads the longest edges from
+left to right. A neighbour can matter in a handful of ways; each property of `Character` answers the
+question for one of them. What the tables can tell is read from the tables; what stands only in uroman's
+code is a named constant here. Names in back quotes are uroman's.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import uroman
+
+LCODES_IN_CODE = frozenset({"asm", "ben", "guj", "kas", "pan", "san"})
+"""Language codes that `add_default_abugida_vowel` compares with; all others stand in rules."""
+
+THAI_O_ANG = "\u0e2d"
+"""Silent unless between consonants, for which the text before it is read back (`expand_rom_with_special_chars`)."""
+
+_KHMER_YO = "\u1799"
+_GRAVE = "\u0300"
+_DOUBLERS = "っッ\u0a71"
+_ATTACHING_KANA = "ゃゅょャュョー"
+THAI_CONSONANTS = frozenset(map(chr, range(0x0E01, 0x0E2F))) - {THAI_O_ANG}
+_CONSONANT = re.compile("[bcdfghjklmnpqrstvwxyz]+[ao]*-?")
+_AT_START = ("use-only-at-start-of-word", "dont-use-at-start-of-word", "use-only-for-whole-word")
+_AT_END = ("use-only-at-end-of-word", "dont-use-at-end-of-word", "use-only-for-whole-word")
+
+
+class Tables:
+    """uroman's rules under one language code, by the characters of their keys.
+
+    Args:
+        source: uroman with its tables.
+        lcode: a language code that uroman knows (`known_lcodes`), or None.
+    """
+
+    def __init__(self, source: uroman.Uroman, lcode: str | None) -> None:
+        self.uroman = source
+        self.abugidas = {s["script-name"] for s in source.scripts.values() if s["abugida-default-vowels"]}
+        signs = [*source.fraction_connectors, *source.minus_signs, *source.plus_signs, "."]
+        self.number_signs = frozenset("".join(signs))
+        self.pairs_in_keys: set[str] = set()
+        """Every two neighbouring characters within a key, save for the keys in `never_cut`."""
+        self.thai_pattern_ends: set[str] = set()
+        """Characters after the consonant (–) in the keys of vowel patterns such as เ–า."""
+        self._lcode = lcode
+        self._longer_from: dict[str, list[str]] = defaultdict(list)
+        self._longer_to: dict[str, list[str]] = defaultdict(list)
+        keys = [key for key, rules in source.rom_rules.items() if rules and len(key) > 1]
+        begin_in_ascii = [key for key in keys if key[0].isascii() and not key.isascii()]
+        uncut = [key for key, rules in source.rom_rules.items() if key and self._makes_uroman_fail(key)]
+        for key in keys:
+            if self._is_own_romanization(key):
+                uncut += [key + other[1:] for other in begin_in_ascii if key.endswith(other[0])]
+            elif any(rule["use-only-for-whole-word"] for rule in source.rom_rules[key]):
+                uncut.append(key)
+            else:
+                self._longer_from[key[0]].append(key)
+                self._longer_to[key[-1]].append(key)
+                self.pairs_in_keys.update(map("".join, pairwise(key)))
+                self.thai_pattern_ends.update(key.partition("–")[2])
+        self.never_cut = re.compile("|".join(map(re.escape, sorted(uncut))))
+        """Texts with a match are left whole. Rules for whole words (μs, են) would otherwise forbid cuts next to
+        common letters; and uroman should fail where it fails."""
+
+    def _makes_uroman_fail(self, key: str) -> bool:
+        """Whether `is_at_end_of_word` fails when it meets the key: a rule without a text (`፼`, a number only)."""
+        return not key[0].isalpha() and any(rule["t"] is None for rule in self.uroman.rom_rules[key])
+
+    def _is_own_romanization(self, key: str) -> bool:
+        """Whether a key is ASCII and stays as it is (kn, St., ...).
+
+        ASCII is romanized to itself one by one as well, so it makes no difference whether such an edge is there,
+        unless the last letter of the key could also begin an edge that goes on in another script (kn|n̂).
+        """
+        return key.isascii() and all(rule["t"] == key for rule in self.uroman.rom_rules[key])
+
+    def keys_from(self, char: str) -> Iterator[str]:
+        """Keys that begin with a character."""
+        yield char
+        yield from self._longer_from.get(char, ())
+
+    def keys_to(self, char: str) -> Iterator[str]:
+        """Keys that end with a character."""
+        yield char
+        yield from self._longer_to.get(char, ())
+
+    def is_alone(self, char: str) -> bool:
+        """Whether no longer key begins or ends with a character."""
+        return char not in self._longer_from and char not in self._longer_to
+
+    def rules(self, key: str) -> Iterator[Any]:
+        """The rules of a key that have a romanization and apply under the language code."""
+        for rule in self.uroman.rom_rules.get(key, ()):
+            if rule["t"] is not None and (not rule["lcodes"] or self._lcode in rule["lcodes"]):
+                yield rule
+
+
+def known_lcodes(source: uroman.Uroman) -> frozenset[str]:
+    """The language codes that make a difference to uroman."""
+    in_rules = {lcode for rules in source.rom_rules.values() for rule in rules for lcode in rule["lcodes"] or ()}
+    return LCODES_IN_CODE | in_rules
+
+
+class Character:
+    """Facts about one character; as x it stands on the left of a possible cut, as y on its right."""
+
+    def __init__(self, char: str, tables: Tables) -> None:
+        self.char = char
+        self.is_alpha = char.isalpha()
+        self.is_lower = char.islower()
+        self.category = unicodedata.category(char)
+        self.name: str = tables.uroman.chr_name(char)
+        self.script: str = tables.uroman.chr_script_name(char)
+        """uroman's name of the script; "" where it has none."""
+        self._tables = tables
+        self._decomposed = unicodedata.normalize("NFKD", char)
+
+    @cached_property
+    def rules_from(self) -> list[Any]:
+        """Rules of edges that begin here."""
+        return [rule for key in self._tables.keys_from(self.char) for rule in self._tables.rules(key)]
+
+    @cached_property
+    def rules_to(self) -> list[Any]:
+        """Rules of edges that end here."""
+        return [rule for key in self._tables.keys_to(self.char) for rule in self._tables.rules(key)]
+
+    @cached_property
+    def _endings(self) -> str:
+        """The last characters of every text that an edge up to here may have by a rule or decomposition."""
+        parts = (self._tables.rules(part) for part in self._decomposed)
+        texts = [rule["t"] for rules in (self.rules_to, *parts) for rule in rules]
+        return "".join(text[-1:] for text in texts) + self._decomposed[-1:]
+
+    # ------------------------------------------------------------------ what joins with the neighbour itself
+
+    @cached_property
+    def is_virama(self) -> bool:
+        """Silences the vowel of the consonant before it and is part of its edge."""
+        return bool(self._tables.uroman.dict_bool["is-virama", self.char])
+
+    @cached_property
+    def is_mark(self) -> bool:
+        """A combining mark of any kind, or a sign that uroman treats as one."""
+        flags = self._tables.uroman.dict_bool
+        signs = ("is-vowel-sign", "is-medial-consonant-sign", "is-virama")
+        return self.category[0] == "M" or any(flags[sign, self.char] for sign in signs)
+
+    @cached_property
+    def attaches(self) -> bool:
+        """As y: changes or prolongs the edge before it (`add_default_abugida_vowel` asks for the signs, subjoined
+        letters and Khmer yo; `expand_rom_with_special_chars` for small kana, ー, grave accent and virama)."""
+        return self.is_mark or "SUBJOINED LETTER" in self.name or self.char in _ATTACHING_KANA + _KHMER_YO
+
+    @cached_property
+    def reaches_right(self) -> bool:
+        """As x: changes the edge after it: small tsu and addak double it, a virama tells it that it is
+        the end of a cluster, a Thai vowel written before its consonant goes into its edge; or a nukta,
+        which `is_at_end_of_word` skips to look at what follows."""
+        return self.doubles or self.is_virama or self.is_nukta or self.is_thai_prevowel
+
+    @cached_property
+    def doubles(self) -> bool:
+        return self.char in _DOUBLERS
+
+    @cached_property
+    def is_nukta(self) -> bool:
+        return "NUKTA" in self.name
+
+    @cached_property
+    def is_tibetan_letter(self) -> bool:
+        """`pick_tibetan_vowel_edge` looks for one vowel in every run of these."""
+        is_sign = self._tables.uroman.dict_bool["is-vowel-sign", self.char]
+        return self.script == "Tibetan" and ("LETTER" in self.name or bool(is_sign))
+
+    # ------------------------------------------------------------------------------- spaces, capitals, numbers
+
+    @cached_property
+    def begins_with_space(self) -> bool:
+        """As y: its romanization loses a leading space at the start of the text and after a space."""
+        return self.char == " " or any(rule["t"].startswith(" ") for rule in self.rules_from)
+
+    @cached_property
+    def looks_for_space(self) -> bool:
+        """As x: its romanization is another one before a space (`。` gives ". ", and "." before a space)."""
+        return f"{self.char} " in self._tables.pairs_in_keys or " " in self._endings
+
+    @cached_property
+    def is_capital(self) -> bool:
+        """As x: romanized to several capitals, of which only the first stays one before a lower-case y."""
+        return any(rule["t"].isupper() and rule["t"] != rule["t"].capitalize() for rule in self.rules_to)
+
+    @cached_property
+    def is_numeric(self) -> bool:
+        """Takes part in numbers (`add_numbers`, `decomp_rom`)."""
+        return self.is_number or self.char in self._tables.number_signs or _is_numeric(self.char)
+
+    @cached_property
+    def is_number(self) -> bool:
+        """As y: becomes a number, which looks for a digit at the end of the edge before it."""
+        return bool(self._tables.uroman.num_props.get(self.char))
+
+    @cached_property
+    def may_end_in_digit(self) -> bool:
+        """As x: an edge up to here may end in a digit."""
+        return any(map(_is_numeric, self._endings))
+
+    # ------------------------------------------------------------------------------------- start and end of word
+
+    @cached_property
+    def asks_word_start(self) -> bool:
+        """As y: a rule from here on applies only at the start of a word, or only elsewhere."""
+        return any(rule[slot] for rule in self.rules_from for slot in _AT_START)
+
+    @cached_property
+    def asks_word_end(self) -> bool:
+        """As x: a rule up to here applies only at the end of a word, or only elsewhere."""
+        return any(rule[slot] for rule in self.rules_to for slot in _AT_END)
+
+    @cached_property
+    def always_continues_word(self) -> bool:
+        """As x: `is_at_start_of_word` is False after it, as it is alphabetic or is always romanized to letters."""
+        own = list(self._tables.rules(self.char))
+        is_sure = any(not rule["n-restr"] for rule in own)
+        return self.is_alpha or (is_sure and all(rule["t"][-1:].isalpha() for rule in own))
+
+    @cached_property
+    def never_continues_word(self) -> bool:
+        """As x: `is_at_start_of_word` is True after it: no edge up to here has a text that ends in a letter."""
+        is_swallowed = self.is_virama or self.char == _GRAVE or self.char in self._tables.thai_pattern_ends
+        may_get_vowel = self.is_tibetan_letter  # even an apostrophe
+        return not (self.is_alpha or is_swallowed or may_get_vowel or any(map(str.isalpha, self._endings)))
+
+    @cached_property
+    def never_continued(self) -> bool:
+        """As y: `is_at_end_of_word` is True before it: not alphabetic, and no rule from here on, of whatever
+        language, has a text with letters."""
+        keys = self._tables.keys_from(self.char)
+        texts = [rule["t"] for key in keys for rule in self._tables.uroman.rom_rules.get(key, ())]
+        return not self.is_alpha and not any(map(str.isalpha, "".join(text or "" for text in texts)))
+
+    # -------------------------------------------------------------------------------------------------- abugidas
+
+    @property
+    def is_in_abugida(self) -> bool:
+        """In a script with inherent vowels. Tibetan has its own rule, by runs of letters."""
+        return self.script in self._tables.abugidas and self.script != "Tibetan"
+
+    @cached_property
+    def vowel_depends_left(self) -> bool:
+        """As y: an edge from here on may be a consonant whose inherent vowel depends on what is before it."""
+        return any(self._has_inherent_vowel(rule) for rule in self.rules_from)
+
+    @cached_property
+    def vowel_depends_right(self) -> bool:
+        """As x: an edge up to here may be a consonant whose inherent vowel depends on what follows."""
+        return any(self._has_inherent_vowel(rule) for rule in self.rules_to)
+
+    def _has_inherent_vowel(self, rule: Any) -> bool:
+        """`add_default_abugida_vowel` changes only a text of consonants, perhaps with an inherent vowel."""
+        script = self._tables.uroman.chr_script_name(rule["s"][0])
+        is_abugida = script in self._tables.abugidas and script != "Tibetan"
+        return is_abugida and _CONSONANT.fullmatch(rule["t"]) is not None
+
+    # ------------------------------------------------------------------------------------------------------ Thai
+
+    @cached_property
+    def is_thai_prevowel(self) -> bool:
+        """Written before its consonant and spoken after it."""
+        return bool(self._tables.uroman.dict_str["syllable-info", self.char])
+
+    @cached_property
+    def is_thai_consonant(self) -> bool:
+        return self.char in THAI_CONSONANTS
+
+    @cached_property
+    def is_thai_vowel(self) -> bool:
+        """As x: every edge up to here ends in a vowel, so it cannot close a syllable."""
+        is_other = self.is_thai_consonant or self.is_thai_prevowel or self.char == THAI_O_ANG
+        texts = [rule["t"] for rule in self.rules_to]
+        return self.script == "Thai" and not is_other and bool(texts) and all(_ends_in_vowel(text) for text in texts)
+
+
+def _is_numeric(char: str) -> bool:
+    return unicodedata.numeric(char, None) is not None
+
+
+def _ends_in_vowel(text: str) -> bool:
+    return text.endswith(("a", "e", "i", "o", "u"))

@@ -1,0 +1,172 @@
+"""Where a text may be cut so that uroman romanizes the parts as it romanizes the whole.
+
+A cut between two neighbours x and y is exact if no edge of uroman's lattice spans it, and if nothing that
+uroman asks about the other side gets another answer at the end of a text than it gets from the neighbour.
+Where the answers differ but are always the same for a certain kind of neighbour, a *guard* takes the
+neighbour's place: a letter of known romanization, romanized along and taken off again. Everything else is
+not cut. All uroman asks over the border of an edge is about at most two characters on either side, with
+one exception, which is watched at run time (`Lattice.find_rom_edge_path_backwards` in `exact.py`).
+
+The classic cases: Greek initial μπ and final ий (a word edge), きゃ, っか and アー (merged kana), 一百 (numbers),
+क|त (the inherent vowel), "Éa" (capitals), 『 (a leading space) and every rule with a key of several letters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from translit_scale.romanize.characters import THAI_CONSONANTS, THAI_O_ANG, Character, Tables
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An exact cut, and what stands for the neighbours that it takes away."""
+
+    before_right: str = ""
+    """Guard before the part on the right."""
+    before_right_latin: int = 0
+    """Length of its romanization."""
+    after_left: str = ""
+    """Guard after the part on the left."""
+    after_left_latin: int = 0
+
+
+PLAIN = Cut()
+
+
+class Cuts(dict[str, Cut | None]):
+    """Two neighbouring characters → how to cut between them, or None; decided when first looked up.
+
+    Args:
+        tables: uroman's rules under one language code.
+        romanize: uroman itself, for the lengths of guards.
+        count: told of every new entry.
+    """
+
+    def __init__(self, tables: Tables, romanize: Callable[[str], str], count: Callable[[str], None]) -> None:
+        super().__init__()
+        self._count = count
+        self._tables = tables
+        self._romanize = romanize
+        self._characters: dict[str, Character] = {}
+        self._guards = {script: self._find_guard(script) for script in sorted(tables.abugidas)}
+        self._thai_guard = self._find_thai_guard()
+
+    def __missing__(self, pair: str) -> Cut | None:
+        self._count(pair)
+        self[pair] = cut = self._decide(self.character(pair[0]), self.character(pair[1]))
+        return cut
+
+    def character(self, char: str) -> Character:
+        """The facts about a character."""
+        if char not in self._characters:
+            self._characters[char] = Character(char, self._tables)
+        return self._characters[char]
+
+    def _decide(self, x: Character, y: Character) -> Cut | None:
+        if (
+            x.char + y.char in self._tables.pairs_in_keys  # an edge may span them
+            or y.attaches
+            or y.begins_with_space
+            or numbers_meet(x, y)
+            or in_one_tibetan_syllable(x, y)
+            or (x.is_capital and y.is_lower)
+        ):
+            return None
+        if "Thai" in (x.script, y.script):
+            return self._cut_thai(x, y)
+        if x.script == y.script and x.is_in_abugida and y.is_alpha:
+            return self._cut_abugida(x, y)
+        return PLAIN if not x.reaches_right and word_edge_is_the_same(x, y) else None
+
+    # ------------------------------------------------------------------------------------------------- abugidas
+
+    def _cut_abugida(self, x: Character, y: Character) -> Cut | None:
+        """Between letters of one abugida, a guard letter stands for the neighbour.
+
+        `add_default_abugida_vowel` asks about neighbours: which script, is it alphabetic (or does its edge end
+        in a letter), is it a sign or a virama. For y, a letter of the same script, every other letter without
+        rules of its own gives the same answers, so the guard does. The same goes for a letter x. A sign or
+        virama x is put after the guard, and so answers for itself; only the edges before it are others, and
+        they matter only for whether a word continues, which must not depend on them.
+        """
+        guard = self._guards.get(x.script)
+        if guard is None or y.asks_word_start or x.asks_word_end:
+            return None
+        latin = len(self._romanize(guard))
+        if not x.is_mark:
+            return Cut(guard, latin, guard, latin) if x.is_alpha and not x.reaches_right else None
+        answers_for_itself = x.is_virama or x.always_continues_word or x.never_continues_word
+        if not answers_for_itself or x.vowel_depends_right or x.doubles or x.is_nukta:
+            return None
+        return Cut(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
+
+    def _find_guard(self, script: str) -> str | None:
+        """A vowel letter without rules of its own, the same Latin letters in every context."""
+        letters = (char for kind, char in self._tables.uroman.dict_str if kind == "script")
+        for letter in sorted({c for c in letters if self._tables.uroman.chr_script_name(c) == script}):
+            character = self.character(letter)
+            texts = {rule["t"] for rule in character.rules_from}
+            if (
+                character.category == "Lo"
+                and not (character.is_mark or character.is_numeric or character.asks_word_start)
+                and self._tables.is_alone(letter)
+                and len(texts) == 1
+                and re.fullmatch("[a-z]+", texts.pop())
+                and not character.vowel_depends_left
+                and "VOCALIC" not in character.name
+            ):
+                return letter
+        return None
+
+    # ----------------------------------------------------------------------------------------------------- Thai
+
+    def _cut_thai(self, x: Character, y: Character) -> Cut | None:
+        """Thai consonants have another romanization at the end of a syllable, for which `is_at_end_of_syllable`
+        looks at one character and the edge before them and up to three characters after them."""
+        if x.reaches_right:
+            return None
+        if x.script != y.script:  # neither letter nor mark: the end of a syllable, like the end of the text
+            other = x if y.script == "Thai" else y
+            is_outside = other.category[0] not in "LM" and (other is x or y.never_continued)
+            return PLAIN if is_outside and word_edge_is_the_same(x, y) else None
+        if y.is_thai_prevowel:  # begins a syllable; only อ asks for the vowel itself
+            return None if x.char == THAI_O_ANG else PLAIN
+        if x.is_thai_vowel and (y.is_thai_consonant or y.char == THAI_O_ANG):
+            # x asks nothing about y; y asks whether x is a letter or mark of its script that ends in a consonant
+            return Cut(self._thai_guard, len(self._romanize(self._thai_guard)))
+        return None
+
+    def _find_thai_guard(self) -> str:
+        """A Thai vowel sign that joins with no consonant after it."""
+        after = [*THAI_CONSONANTS, THAI_O_ANG]
+        for sign in map(chr, range(0x0E31, 0x0E5C)):
+            joins = any(sign + char in self._tables.pairs_in_keys for char in after)
+            if self.character(sign).is_thai_vowel and self.character(sign).is_mark and not joins:
+                return sign
+        raise ValueError("uroman's tables have no Thai vowel sign without rules of its own")
+
+
+def numbers_meet(x: Character, y: Character) -> bool:
+    """Numbers are joined (`一百`), and what follows a digit is set off from it (`add_numbers`, `decomp_rom`)."""
+    return (x.is_numeric and y.is_numeric) or (y.is_number and x.may_end_in_digit)
+
+
+def in_one_tibetan_syllable(x: Character, y: Character) -> bool:
+    """`pick_tibetan_vowel_edge` decides about all letters between two tshegs at once."""
+    return x.is_tibetan_letter and y.is_tibetan_letter
+
+
+def word_edge_is_the_same(x: Character, y: Character) -> bool:
+    """A text starts and ends with a word edge: either there is one between x and y too, or no one asks.
+
+    `cand_is_valid` asks for rules that apply only at word edges, `add_default_abugida_vowel` for the vowel of
+    a consonant, which at a word edge does not depend on the neighbour's script.
+    """
+    end_is_the_same = y.never_continued or not (x.asks_word_end or x.vowel_depends_right)
+    start_is_the_same = x.never_continues_word or not (y.asks_word_start or y.vowel_depends_left)
+    if y.vowel_depends_left and x.script == y.script:
+        return False
+    return end_is_the_same and start_is_the_same

@@ -1,0 +1,259 @@
+"""uroman's romanization, remembered by word and by part of a word.
+
+`Uroman.romanize_string` builds a lattice for every text, some hundred lines a second. Here a line is cut into
+words and unknown words into parts, at places where a cut provably changes nothing (`cuts.py`), so that
+uroman sees every part once. The output is the same byte for byte, which `benchmarks/romanize.py` and the
+tests compare on real text and on random text made to break it.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import uroman
+from uroman import uroman as uroman_code
+
+from translit_scale.errors import ConfigError
+from translit_scale.romanize.characters import Tables
+from translit_scale.romanize.cuts import PLAIN, Cut, Cuts
+
+VERSION = "1.3.1.1"
+"""The uroman whose code this was compared with, line by line."""
+MEMO_BYTES = 512 * 2**20
+"""What all memos of a `Memory` may hold, about. They are emptied when it is reached."""
+
+_BRAILLE = re.compile("[\u2800-\u28ff]")
+_WORD_AND_SPACES = re.compile("[^ ]* *")
+_MANY_DIGITS = 4000
+"""uroman cannot read a number of more than 4 300 digits."""
+_LOOK_UP_BYTES = 300
+"""What uroman's tables grow by for every character it romanizes that is new in its context, about."""
+_LONGEST_WORD = 40
+"""Longer ones are mostly sentences in scripts without spaces, which do not come again."""
+_ENTRY_BYTES = 120
+"""A dictionary's share of one entry, about."""
+
+
+class Lattice(uroman_code.Lattice):
+    """uroman's lattice of one text, which also finds out whether the text before it could have mattered."""
+
+    needs_left_context = False
+
+    def check_for_scripts(self) -> None:
+        """The same as uroman's, which searches the text for Braille once per character."""
+        for char in set(self.s):
+            self.contains_script[self.uroman.chr_script_name(char)] = True
+        if _BRAILLE.search(self.s):
+            self.contains_script["Braille"] = True
+
+    def find_rom_edge_path_backwards(self, start: int, end: int, *args: Any, **kwargs: Any) -> Any:
+        """Reads back from อ to the last romanized letter, over silent signs and spaces; used only for อ between
+        Thai neighbours. Where the text's start ends the search, what stands before it would count."""
+        latin = super().find_rom_edge_path_backwards(start, end, *args, **kwargs)
+        neighbours = (self.s[end - 1 : end], self.s[end + 1 : end + 2])
+        if not latin and all(self.uroman.chr_script_name(char) == "Thai" for char in neighbours):
+            self.needs_left_context = True
+        return latin
+
+
+def load_uroman() -> uroman.Uroman:
+    """uroman with its tables; takes about 2 s and 70 MB.
+
+    Raises:
+        ConfigError: another version is installed: its output, and where text may be cut, could differ.
+    """
+    if uroman_code.__version__ != VERSION:
+        raise ConfigError(
+            f"uroman {VERSION} is needed, found {uroman_code.__version__}", f"pip install uroman=={VERSION}"
+        )
+    return uroman.Uroman()
+
+
+class _UromanError(Exception):
+    """uroman raised an exception on a part of a text."""
+
+
+class Memory:
+    """Dictionaries that are emptied together when they hold more than `limit` bytes, by a fair estimate.
+
+    Nothing but speed depends on what they hold. uroman's own tables grow by every string that is looked up in
+    them (they are `defaultdict`s), so `clear` also takes what they do not know out of them again.
+    """
+
+    def __init__(self, source: uroman.Uroman, limit: int = MEMO_BYTES) -> None:
+        self.source = source
+        self.limit = limit
+        self.held = 0
+        self.memos: list[dict[Any, Any]] = []
+
+    def count(self, *strings: str | None, looked_up: int = 0) -> None:
+        """Adds an entry made of these strings, for which uroman looked up so many characters; may clear."""
+        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings)) + _LOOK_UP_BYTES * looked_up
+        if self.held > self.limit:
+            self.clear()
+
+    def clear(self) -> None:
+        """Empties the memos and trims uroman's tables."""
+        self.held = 0
+        for memo in self.memos:
+            memo.clear()
+        for name in ("dict_bool", "dict_str", "rom_rules", "num_props"):
+            table = getattr(self.source, name)
+            for key in [key for key, value in table.items() if not value]:
+                del table[key]
+
+
+class ExactUroman(dict[str, str | None]):
+    """Romanizes like `Uroman().romanize_string(text, lcode)`, and remembers.
+
+    It is itself the memo of words: word → romanization, or None where that depends on the neighbours.
+
+    Args:
+        memory: uroman's tables, and what may be held in memory.
+        lcode: language code, or None.
+    """
+
+    def __init__(self, memory: Memory, lcode: str | None = None) -> None:
+        super().__init__()
+        self._memory = memory
+        self._lcode = lcode
+        tables = Tables(memory.source, lcode)
+        self._never_cut = tables.never_cut
+        self._cuts = Cuts(tables, self._plain, memory.count)
+        self._parts: dict[tuple[str, str, str], str | None] = {}
+        self._pieces: dict[str, str | None] = {}
+        memory.memos += [self, self._cuts, self._parts, self._pieces]
+
+    def romanize(self, text: str) -> str:
+        """The romanization of a text of any length, white space included.
+
+        Raises:
+            Exception: whatever uroman raises on this text (AttributeError on `一分之微`, ValueError on a number
+                of more than 4 300 digits). ASCII comes back as it is, whatever uroman would do.
+        """
+        if text.isascii():
+            return text
+        try:
+            words = list(map(self.__getitem__, text.split(" ")))
+            # A word's own space is the only thing it can see beyond itself, save where it is None.
+            return " ".join(words) if None not in words else self._in_context(text)  # type: ignore[arg-type]
+        except _UromanError:  # on a part: uroman decides about the whole, and fails in its own words
+            return self._plain(text)
+
+    def romanize_always(self, text: str) -> tuple[str, bool]:
+        """As `romanize`; where uroman fails, word by word, and the failing words character by character.
+
+        Returns:
+            The romanization, and whether it is such a fallback.
+        """
+        latin = self._attempt(text)
+        if latin is not None:
+            return latin, False
+        words = []
+        for word in text.split(" "):
+            latin = self._attempt(word)
+            words.append("".join(self._attempt(char) or "" for char in word) if latin is None else latin)
+        return " ".join(words), True
+
+    def _attempt(self, text: str) -> str | None:
+        try:
+            return self.romanize(text)
+        except Exception:  # its defects show as AttributeError, ValueError, ...: none may lose a sentence
+            return None
+
+    def __missing__(self, word: str) -> str | None:
+        if word.isascii() and len(word) < _MANY_DIGITS:
+            latin: str | None = word
+        elif _BRAILLE.search(word) or self._cuts.character(word[-1]).looks_for_space:
+            latin = None
+        else:
+            latin = self._unit(word)
+        if len(word) <= _LONGEST_WORD:
+            self._memory.count(word, None if latin is word else latin)
+            self[word] = latin
+        return latin
+
+    def _in_context(self, text: str) -> str:
+        """Words with the spaces after them, joined to what is before them where that matters."""
+        if _BRAILLE.search(text):  # capitals and numbers reach over any distance
+            return self._plain(text)
+        done: list[tuple[str, str]] = []
+        for piece in _WORD_AND_SPACES.findall(text):
+            latin = self._piece(piece)
+            while latin is None and done:
+                piece = done.pop()[0] + piece
+                latin = self._piece(piece)
+            done.append((piece, self._plain(piece) if latin is None else latin))
+        return "".join(latin for _, latin in done)
+
+    def _piece(self, text: str) -> str | None:
+        if text not in self._pieces:
+            latin = self._unit(text)
+            if len(text) > _LONGEST_WORD:
+                return latin
+            self._memory.count(text, latin)
+            self._pieces[text] = latin
+        return self._pieces[text]
+
+    def _unit(self, text: str) -> str | None:
+        """The romanization of a text between cuts that need no guard; None if it depends on what is before it."""
+        if self._never_cut.search(text):
+            return self._part(PLAIN, text, PLAIN)
+        done: list[tuple[int, Cut, str]] = []
+        begin, before = 0, PLAIN
+        for end, cut in self._ends(text):
+            latin = self._part(before, text[begin:end], cut)
+            while latin is None:
+                if not done:
+                    return None
+                begin, before, _ = done.pop()
+                latin = self._part(before, text[begin:end], cut)
+            done.append((begin, before, latin))
+            begin, before = end, cut
+        return "".join(latin for _, _, latin in done)
+
+    def _ends(self, text: str) -> Iterator[tuple[int, Cut]]:
+        """Where the parts of a text end, and how they are cut there; a run of ASCII is left whole."""
+        is_ascii = text[:1].isascii()
+        for end in range(1, len(text)):
+            if is_ascii and text[end].isascii():
+                continue
+            cut = self._cuts[text[end - 1 : end + 1]]
+            is_ascii = cut is not None and text[end].isascii()
+            if cut is not None:
+                yield end, cut
+        if text:
+            yield len(text), PLAIN
+
+    def _part(self, before: Cut, text: str, after: Cut) -> str | None:
+        """The romanization of a text between two cuts; None if it depends on what is before it."""
+        if text.isascii() and before is PLAIN and after is PLAIN and len(text) < _MANY_DIGITS:
+            return text
+        key = (before.before_right, text, after.after_left)
+        if key not in self._parts:
+            try:
+                lattice, latin = self._run("".join(key))
+            except Exception as error:
+                raise _UromanError from error
+            latin = latin[before.before_right_latin : len(latin) - after.after_left_latin]
+            self._memory.count(*key, latin, looked_up=len(text))
+            self._parts[key] = None if lattice.needs_left_context else latin
+        return self._parts[key]
+
+    def _plain(self, text: str) -> str:
+        """uroman itself."""
+        return self._run(text)[1]
+
+    def _run(self, text: str) -> tuple[Lattice, str]:
+        """`Uroman.romanize_string_core` for a string, without its cache."""
+        lattice = Lattice(text, self._memory.source, self._lcode)
+        lattice.pick_tibetan_vowel_edge()
+        lattice.prep_braille()
+        lattice.add_romanization()
+        lattice.add_numbers(self._memory.source)
+        lattice.add_braille_numbers()
+        lattice.add_rom_fall_back_singles()
+        return lattice, str(lattice.edge_path_to_surf(lattice.best_rom_edge_path(0, len(text))))
