@@ -24,7 +24,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; required")
     parser.add_argument(
         "--languages", nargs="+", metavar="CODE",
-        help="text for the wide path instead: these languages, or `all` (more than 800), nothing held out",
+        help="text for the wide path instead: these languages, or `all` (more than 800), nothing held out (default: "
+        "the demo's text)",
     )  # fmt: skip
     parser.add_argument(
         "--pairs", nargs="+", type=_pair, default=[_pair(name) for name in DEFAULT_PAIRS], metavar="PAIR",
