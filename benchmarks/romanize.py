@@ -44,6 +44,7 @@ def romanize(function: Callable[[str], str], lines: Sequence[str]) -> tuple[list
 
 
 def main() -> None:
+    """Prints the table of speeds and differences."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--sample", type=int, default=20, metavar="N", help="plain uroman on every N-th line")
