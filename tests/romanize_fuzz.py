@@ -123,10 +123,14 @@ def outcome(romanize: object, *args: object) -> str:
 def differences(
     plain: uroman.Uroman, exact: ExactUroman, lcode: str | None, texts: Iterable[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """(text, expected, found) wherever `exact` differs from uroman."""
+    """(text, expected, found) wherever `exact` differs from uroman.
+
+    With the code `eng`, uroman's own result for Braille contractions in capitals (⠠⠽) varies from call to call: two
+    edges of the same span, in a set ordered by address. What it gives in any of 200 calls is no difference.
+    """
     for text in texts:
         expected, found = outcome(plain.romanize_string, text, lcode), outcome(exact.romanize, text)
-        if expected != found:
+        if expected != found and not any(found == outcome(plain.romanize_string, text, lcode) for _ in range(200)):
             yield text, expected, found
 
 
