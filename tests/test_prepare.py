@@ -358,7 +358,14 @@ def test_two_workers_and_kills_leave_no_trace(larger: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_ctrl_c_ends_quietly(larger: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    process = subprocess.Popen(command(larger, out), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command(larger, out),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell's background job inherits an ignored Ctrl-C, and tests may run in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_for(lambda: any(out.glob(".work/block-*.json")), process)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=20)
