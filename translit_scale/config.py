@@ -6,8 +6,6 @@ An experiment is one or more YAML files, merged from left to right, then dotted 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -162,13 +160,6 @@ class Config(Strict):
     objectives: ObjectivesConfig = ObjectivesConfig()
     train: TrainConfig = TrainConfig()
     run: RunConfig
-
-    @property
-    def science_sha256(self) -> str:
-        """Fingerprint of all settings that decide the weights (everything but `run`)."""
-        return hashlib.sha256(
-            json.dumps(self.model_dump(mode="json", exclude={"run"}), sort_keys=True).encode()
-        ).hexdigest()
 
     def to_yaml(self) -> str:
         """All settings, defaults included."""

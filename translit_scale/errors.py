@@ -8,8 +8,6 @@ EXIT_DATA = 3
 """Input that is missing, damaged or does not fit."""
 EXIT_NUMERIC = 4
 """The loss or the gradient is no longer a finite number."""
-EXIT_PREEMPTED = 75
-"""Stopped by a signal after writing a checkpoint (EX_TEMPFAIL): start the same command again."""
 
 
 class UserError(Exception):

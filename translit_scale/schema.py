@@ -127,6 +127,14 @@ def _model_types(annotation: Any) -> list[type[BaseModel]]:
     return [model for argument in typing.get_args(annotation) for model in _model_types(argument)]
 
 
+def changed_settings(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+    """Dotted names of what differs between two nested mappings, with both values (None where there is none)."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [d for key in keys for d in changed_settings(old.get(key), new.get(key), f"{name}.{key}".strip("."))]
+    return [(name, old, new)] if old != new else []
+
+
 def reference(schema: type[BaseModel], prefix: str = "") -> str:
     """All settings of a schema as Markdown: one table a section, from the docstrings of class and fields."""
     rows, sections = [], []

@@ -44,6 +44,7 @@ from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
 from translit_scale.files import sha256_file
 from translit_scale.progress import Advance, Progress
+from translit_scale.schema import changed_settings
 
 REASONS = (
     "undecodable", "malformed", "empty", "too_long", "wrong_script",
@@ -164,7 +165,7 @@ def _finished(out_dir: Path, provenance: dict[str, Any], force: bool) -> Manifes
         if force:
             return None
         raise
-    differences = sorted(_differences(manifest.provenance, provenance))
+    differences = sorted(name for name, *_ in changed_settings(manifest.provenance, provenance))
     if not differences:
         try:
             return ShardSet.open(out_dir).manifest
@@ -178,15 +179,6 @@ def _finished(out_dir: Path, provenance: dict[str, Any], force: bool) -> Manifes
         f"{out_dir} holds a finished set made from something else: {', '.join(differences[:3])}{more} differ",
         "--force replaces it; --out DIR keeps both",
     )
-
-
-def _differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Dotted names of what differs between two nested dictionaries."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in old.keys() | new.keys():
-            yield from _differences(old.get(key), new.get(key), f"{name}.{key}" if name else key)
-    elif old != new:
-        yield name
 
 
 def _select_tasks(

@@ -25,6 +25,7 @@ import torch.distributed as dist
 from translit_scale.errors import DataError
 from translit_scale.files import read_json, sync, write_bytes, write_json
 from translit_scale.quiet import quiet_prints
+from translit_scale.schema import changed_settings
 from translit_scale.train.launch import Rank, choose_accelerator
 
 COMPLETE = "COMPLETE.json"
@@ -164,7 +165,7 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
             ("ZeRO stage", info.zero_stage, expected.zero_stage),
             ("shards", info.shards, expected.shards),
             ("tokenizer", info.tokenizer, expected.tokenizer),
-            *_changed_settings(info.science, expected.science),
+            *changed_settings(info.science, expected.science),
         ]
         if old != new
     ]
@@ -174,14 +175,6 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
             "go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME",
         )
     return info.step
-
-
-def _changed_settings(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted names of settings that differ, with both values."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = dict.fromkeys([*old, *new])
-        return [d for key in keys for d in _changed_settings(old.get(key), new.get(key), f"{name}.{key}".strip("."))]
-    return [(name, old, new)] if old != new else []
 
 
 def load_checkpoint(engine: Any, checkpoint: Path) -> None:
