@@ -11,9 +11,11 @@ from transformers import PreTrainedTokenizerFast
 
 from translit_scale.config import Config, load_config
 from translit_scale.corpus.manifest import FORMAT_VERSION, LanguageCounts, Manifest, write_manifest
-from translit_scale.corpus.shards import Block, write_shards
+from translit_scale.corpus.shards import Block, encode_shard
 from translit_scale.corpus.tokenizer import save_tokenizer
+from translit_scale.files import write_bytes
 
+SHARD_BLOCKS = 3
 CYRILLIC = {chr(0x430 + i): chr(0x61 + i) for i in range(20)}
 """An invented romanization: 20 Cyrillic letters, one Latin letter each."""
 
@@ -39,7 +41,10 @@ def make_shards(directory: Path, rows: dict[str, int], block_rows: int = 8) -> P
         blocks = [
             Block(tuple(orig[i : i + block_rows]), tuple(latn[i : i + block_rows])) for i in range(0, n, block_rows)
         ]
-        shards += write_shards(directory, language, blocks, shard_bytes=1 << 20)
+        for number, start in enumerate(range(0, len(blocks), SHARD_BLOCKS)):
+            data, entry = encode_shard(language, number, blocks[start : start + SHARD_BLOCKS])
+            write_bytes(directory / entry.name, data)
+            shards.append(entry)
         size = sum(map(len, orig))
         counts[language] = LanguageCounts(
             read=n, dropped={}, rows=n, identical=0, fallbacks=0, orig_chars=size, latn_chars=size

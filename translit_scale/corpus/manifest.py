@@ -18,21 +18,23 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SHARD_NAME = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})-([0-9]{5})\.tar")
 
 
 class BlockEntry(NamedTuple):
-    """One block inside its shard; an array of four numbers in the file."""
+    """One block inside its shard; an array of five numbers in the file."""
 
     rows: PositiveInt
     offset: NonNegativeInt
     """First byte of the block's first tar header."""
     bytes: PositiveInt
-    """Length of the span: three headers and their padded contents."""
+    """Length of the span: four headers and their padded contents."""
     crc32: NonNegativeInt
     """Of the two text members' contents, `orig` then `latn`."""
+    lengths_crc32: NonNegativeInt
+    """Of the contents of the member `lengths.npy`."""
 
 
 class _Entry(BaseModel):
@@ -58,6 +60,11 @@ class ShardEntry(_Entry):
     def language(self) -> str:
         """The language of all its blocks, which its name begins with."""
         return self.name.partition("-")[0]
+
+    @property
+    def key(self) -> str:
+        """What the names of its members begin with: its own name without the suffix."""
+        return self.name.removesuffix(".tar")
 
 
 class LanguageCounts(_Entry):

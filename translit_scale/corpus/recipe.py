@@ -117,8 +117,8 @@ class Recipe(Strict):
     """Other settings of single languages: `sample`, `max_chars`, `script_share`."""
     block_rows: int = Field(1000, ge=1, le=100_000)
     """Pairs in a block; the last block of a language is smaller."""
-    shard_bytes: int = Field(64 * 2**20, ge=2**16, le=2**30)
-    """A shard is closed before it would grow larger."""
+    shard_blocks: int = Field(100, ge=1, le=10_000)
+    """Blocks in a shard; one shard is one task of the preparation. 100 blocks are about 35 MB."""
 
     @field_validator("languages", "per_language")
     @classmethod
