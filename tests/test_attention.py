@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import RobertaConfig, XLMRobertaConfig
 
-from translit_scale.batch.pack import MicroBatch, Packer, Ragged, Vocabulary
+from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
 from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig, ModelConfig
+from translit_scale.corpus.encode import Ragged
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import segment_attention
 from translit_scale.model.encoder import PairEncoder, build_model, mean_pool, resolve_layer
@@ -63,7 +64,7 @@ PACKER = Packer(MaskingConfig(probability=0.3), VOCABULARY, max_length=64, with_
 
 
 def pack(*texts: tuple[list[int], list[int]], packer: Packer = PACKER) -> MicroBatch:
-    orig, latn = (Ragged.of([text[side] for text in texts], 62) for side in (0, 1))
+    orig, latn = (Ragged.of([text[side] for text in texts]) for side in (0, 1))
     return packer.micro_batch(orig, latn, np.array([key(i) for i in range(len(texts))]))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from translit_scale.batch.stream import Deal
+from translit_scale.batch.deal import Deal
 from translit_scale.config import Config, configuration_page, load_config
 from translit_scale.errors import ConfigError
 from translit_scale.train.engine import learning_rate, resolve_hardware, resolve_precision
@@ -159,17 +159,6 @@ def test_fp16_on_cpu_runs_fp32_and_says_so(tmp_path: Path) -> None:
     assert resolve_precision("bf16", {}, CPU) == ("bf16", [])
     with pytest.raises(ConfigError, match="contradicting"):
         resolve_precision("fp32", {"bf16": {"enabled": True}}, CPU)
-
-
-@pytest.mark.parametrize(("batch", "ranks", "micro"), [(1024, 3, 8), (64, 2, 32), (7, 2, 2), (5, 5, 1)])
-def test_deal_gives_every_pair_to_one_micro_batch(batch: int, ranks: int, micro: int) -> None:
-    deal = Deal(batch, ranks, micro)
-    dealt = [list(range(batch))[deal.pairs_of(r, k)] for r in range(ranks) for k in range(deal.micro_batches)]
-    assert sorted(pair for pairs in dealt for pair in pairs) == list(range(batch))
-    assert all(1 <= len(pairs) <= micro for pairs in dealt)
-    assert deal.pairs_per_rank() == [
-        sum(map(len, dealt[r * deal.micro_batches : (r + 1) * deal.micro_batches])) for r in range(ranks)
-    ]
 
 
 def test_more_ranks_than_pairs() -> None:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from translit_scale.batch.order import LONG_CYCLE, WINDOW_ROWS, PairOrder, apportion, interleave
+from translit_scale.batch.mixture import apportion, interleave
+from translit_scale.batch.order import LONG_CYCLE, WINDOW_ROWS, PairOrder
 from translit_scale.batch.random_bits import derive, key, permute, uniforms
+from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
 
 Visit = tuple[str, int, int]
@@ -72,15 +74,15 @@ def test_batches_cut_differently_are_the_same_stream() -> None:
 
 
 def test_far_positions_need_no_history() -> None:
-    order = PairOrder({"pol_Latn": 50_000, "ukr_Cyrl": 1000}, "temperature", alpha=0.3, seed=1)
-    assert len(order.slot_language) == LONG_CYCLE
+    order = PairOrder({"pol_Latn": 50_000, "ukr_Cyrl": 1000}, MixtureConfig(kind="temperature", alpha=0.3), seed=1)
+    assert len(order.segments[0].slot_language) == LONG_CYCLE
     far = order.batch(10**15, 64)
     assert set(far.language.tolist()) == {0, 1}
     assert (far.row >= 0).all() and (far.row < 50_000).all()
 
 
 def test_temperature_mixture_raises_small_languages() -> None:
-    order = PairOrder({"pol_Latn": 9000, "ukr_Cyrl": 1000}, "temperature", alpha=0.5, seed=0)
+    order = PairOrder({"pol_Latn": 9000, "ukr_Cyrl": 1000}, MixtureConfig(kind="temperature", alpha=0.5), seed=0)
     share = (order.batch(0, 4096).language == 1).mean()
     assert share == pytest.approx(1 / (1 + 9**0.5), abs=1 / 4096 + 1 / LONG_CYCLE)
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from tests.naive import MaskedPair, mask_pair
 from translit_scale.batch.masking import mask_tokens
-from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Ragged, Vocabulary
+from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
 from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig
+from translit_scale.corpus.encode import Ragged
 
 BOS, EOS, MASK = 0, 2, 99
 VOCABULARY = Vocabulary(bos_id=BOS, eos_id=EOS, mask_id=MASK, size=100, first_position=2)
@@ -32,8 +33,8 @@ def keys_of(texts: Texts) -> np.ndarray:
 
 
 def pack(texts: Texts, packer: Packer) -> MicroBatch:
-    limit = packer.max_length - 2
-    orig, latn = (Ragged.of([text[side] for text in texts], limit) for side in (0, 1))
+    limit = np.full(len(texts), packer.max_length - 2)
+    orig, latn = (Ragged.of([text[side] for text in texts]).cut(limit) for side in (0, 1))
     return packer.micro_batch(orig, latn, keys_of(texts))
 
 

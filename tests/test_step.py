@@ -14,6 +14,7 @@ from transformers import AutoModelForMaskedLM
 
 from tests import naive
 from tests.tiny import make_config
+from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.errors import NumericError
 from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.launch import Rank, start_rank
@@ -50,15 +51,15 @@ def gradients_of(training: Training) -> Gradients:
 
 def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
     """Gradient of step STEP's batch by tests/naive.py, from the same weights."""
-    config, stream = training.config, training.stream
+    stream = training.stream
     trained = training.engine.module.lm
     model = AutoModelForMaskedLM.from_config(copy.deepcopy(trained.config))
     model.set_attn_implementation("eager")
     model.load_state_dict(trained.state_dict())
-    batch = stream.order.batch(STEP * config.train.batch_pairs, config.train.batch_pairs)
+    keys = stream.batch(STEP)
     pairs = [
-        naive.mask_pair(orig, latn, key, stream.packer)
-        for orig, latn, key in zip(*stream._tokens(batch), batch.bits, strict=True)
+        naive.mask_pair(*(encode_batch(training.tokenizer, [side.decode()])[0] for side in pair), key, stream.packer)
+        for *pair, key in zip(*stream.reader.texts(keys), keys.bits, strict=True)
     ]
     v = stream.packer.vocabulary
     losses = naive.losses(model, pairs, 2, v.bos_id, v.eos_id, training.tokenizer.pad_token_id)
@@ -112,7 +113,10 @@ def test_cached_gradient_is_exact_with_dropout(training: Callable[..., Training]
         passed.append(encoder(micro))
     counts = torch.tensor([m.masked for m in batch.micro]).sum(0)
     rows = torch.cat([p.rows for p in passed])
-    partner = torch.cat([torch.arange(len(p.rows)).roll(len(p.rows) // 2) + 6 * k for k, p in enumerate(passed)])
+    starts = np.cumsum([0, *(len(p.rows) for p in passed)])
+    partner = torch.cat(
+        [torch.arange(len(p.rows)).roll(len(p.rows) // 2) + n for p, n in zip(passed, starts, strict=False)]
+    )
     logits = (rows @ rows.T).fill_diagonal_(float("-inf"))
     token_losses = sum(p.loss_sums for p in passed) / counts
     total = token_losses @ torch.tensor([1, 1, 1.3]) + 0.7 * torch.nn.functional.cross_entropy(logits, partner)

@@ -20,6 +20,36 @@ Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 """A layer as an index (8 = output of the 8th block) or as a fraction of the depth (0.667 = 8 of 12)."""
 
 
+class MixtureConfig(Strict):
+    """How often each language comes."""
+
+    kind: Literal["concatenate", "temperature", "weights"] = "concatenate"
+    """`concatenate`: every pair once an epoch, as in both papers; `temperature`: share ∝ pairs ** alpha; `weights`."""
+    alpha: float = Field(0.3, ge=0, le=1)
+    """Exponent of `temperature`; 0 = all languages alike, 1 = by size."""
+    weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    """Shares of `weights` by language, in any unit; a language without one is left out."""
+    max_repeats: float | None = Field(None, gt=0)
+    """No language is passed through more often than this in the whole training; what it loses, the others get."""
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> MixtureConfig:
+        if (self.kind == "weights") != (self.weights is not None):
+            raise ValueError("`weights` are for kind: weights, which needs them")
+        if self.weights is not None and not any(self.weights.values()):
+            raise ValueError("weights: at least one must be above 0")
+        return self
+
+
+class MixtureChange(Strict):
+    """Another mixture from an optimizer step on; every language goes on where it stands."""
+
+    from_step: int = Field(ge=1)
+    """First step with the new mixture."""
+    mixture: MixtureConfig
+    """The new mixture."""
+
+
 class DataConfig(Strict):
     """What is trained on and how languages are mixed."""
 
@@ -27,12 +57,24 @@ class DataConfig(Strict):
     """Directory with `manifest.json`, made by `translit-scale prepare`."""
     languages: list[str] | None = None
     """Train on these languages of the shards only; default: all."""
-    mixture: Literal["concatenate", "temperature"] = "concatenate"
-    """`concatenate`: every pair once an epoch, as in both papers; `temperature`: share ∝ pairs ** alpha."""
-    alpha: float = Field(0.3, ge=0, le=1)
-    """Exponent of the `temperature` mixture; 0 = all languages alike, 1 = by size."""
+    mixture: MixtureConfig = MixtureConfig()
+    changes: list[MixtureChange] = Field([])
+    """Later mixtures in ascending order; a running experiment may get one at a step it has not reached yet."""
+    max_damaged_share: float = Field(0.0, ge=0, lt=1)
+    """Pairs in damaged blocks are skipped up to this share of all, after a check of every block; 0: any is an error."""
     max_unknown_share: float = Field(0.05, ge=0, le=1)
     """Refuse to start when the tokenizer maps more of a language's tokens to `<unk>`, in either script."""
+    workers: int = Field(1, ge=0)
+    """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the step does it itself."""
+    prefetch: int = Field(2, ge=1)
+    """Batches each of them may be ahead."""
+
+    @model_validator(mode="after")
+    def _changes_ascend(self) -> DataConfig:
+        steps = [change.from_step for change in self.changes]
+        if steps != sorted(set(steps)):
+            raise ValueError(f"changes: from_step must ascend, found {steps}")
+        return self
 
 
 class ModelConfig(Strict):

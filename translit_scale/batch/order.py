@@ -1,31 +1,33 @@
 """Which pair stands at a position of the training stream: a pure function of (manifest, mixture, seed, position).
 
 The stream is periodic in languages: a cycle gives language l its quota q_l of slots, spread so evenly that at
-every prefix the number of its pairs is within one of its share (Tijdeman 1980, the chairman assignment problem).
-Within a language the pairs of an epoch are visited in a keyed permutation: windows of neighbouring rows in random
-order, rows in random order inside a window, so that reading stays close together. Rows are stored in the order of
-their hashes, so a window is a random sample of the language. The only state is the position.
+every prefix the number of its pairs is within one of its share. Within a language the pairs of an epoch are visited
+in a keyed permutation: windows of neighbouring rows in random order, rows in random order inside a window, so that
+reading stays close together. Rows are stored in the order of their hashes, so a window is a random sample of the
+language. The only state is the position.
+
+A mixture that changes at some position starts a new segment there; every language goes on where it stood.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from translit_scale.batch.mixture import apportion, capped, interleave, shares_of
 from translit_scale.batch.random_bits import Bits, derive, key, permute
+from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
 
 EXACT_CYCLE = 1 << 20
-"""Up to this many pairs a cycle is an epoch, so that concatenation is exact to the pair."""
-LONG_CYCLE = 1 << 16
-"""Slots of a cycle otherwise: shares are exact to 1/65 536."""
-WINDOW_ROWS = 1 << 14
-"""Rows that are shuffled together: about 6 MB of text."""
+"""Up to this many pairs a cycle of `concatenate` is an epoch, so that it is exact to the pair."""
+LONG_CYCLE = 1 << 18
+"""Slots of a cycle otherwise: shares are exact to 1/262 144."""
+WINDOW_ROWS = 1 << 12
+"""Rows that are shuffled together: about 1.5 MB of text."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -46,8 +48,36 @@ class PairKeys:
     def __len__(self) -> int:
         return len(self.row)
 
-    def __getitem__(self, chosen: slice | Indices) -> PairKeys:
+    def __getitem__(self, chosen: slice | Indices | npt.NDArray[np.bool_]) -> PairKeys:
         return PairKeys(self.language[chosen], self.epoch[chosen], self.row[chosen], self.bits[chosen])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the stream with one mixture."""
+
+    start: int
+    """Its first position."""
+    quotas: Indices
+    """[L] slots of each language in a cycle."""
+    slot_language: npt.NDArray[np.int32]
+    """[C] language of each slot."""
+    slot_rank: Indices
+    """[C] how many slots of this language came before in the cycle."""
+    visited: Indices
+    """[L] pairs of each language visited before the segment."""
+
+    def visits(self, position: Indices) -> tuple[Indices, Indices]:
+        """Language, and number of its visits before, at positions of this segment."""
+        cycle, slot = np.divmod(position - self.start, len(self.slot_language))
+        language = self.slot_language[slot].astype(np.int64)
+        visit = self.visited[language] + cycle.astype(np.int64) * self.quotas[language] + self.slot_rank[slot]
+        return language, visit
+
+    def visited_at(self, position: int) -> Indices:
+        """[L] pairs of each language visited before a position of this segment or its end."""
+        cycles, slots = divmod(position - self.start, len(self.slot_language))
+        return self.visited + cycles * self.quotas + np.bincount(self.slot_language[:slots], minlength=len(self.quotas))
 
 
 class PairOrder:
@@ -55,39 +85,55 @@ class PairOrder:
 
     Args:
         pairs: number of pairs of each language.
-        mixture: `concatenate` (share ∝ pairs) or `temperature` (share ∝ pairs ** alpha).
+        mixture: shares of the languages.
+        changes: further mixtures and the positions they start at, in ascending order.
         seed: seed of the permutations and of the visits' keys.
+        length: positions that will be used: what `max_repeats` is measured against.
 
     Raises:
-        ConfigError: there is no pair at all.
+        ConfigError: there is no pair at all, or a mixture does not fit.
     """
 
     def __init__(
         self,
         pairs: Mapping[str, int],
-        mixture: Literal["concatenate", "temperature"] = "concatenate",
-        alpha: float = 0.3,
+        mixture: MixtureConfig | None = None,
+        changes: Sequence[tuple[int, MixtureConfig]] = (),
         seed: int = 0,
+        length: int | None = None,
     ) -> None:
         self.pairs = {language: n for language, n in sorted(pairs.items()) if n}
         if not self.pairs:
             raise ConfigError("no pairs to train on: every language is empty")
         self.languages = tuple(self.pairs)
         self.total = sum(self.pairs.values())
-        exponent = 1.0 if mixture == "concatenate" else alpha
-        cycle = self.total if mixture == "concatenate" and self.total <= EXACT_CYCLE else LONG_CYCLE
-        quotas = apportion([n**exponent for n in self.pairs.values()], max(cycle, len(self.languages)))
-        self.slot_language, self.slot_rank = interleave(quotas)
-        self._quotas = np.array(quotas)
         self._pairs = np.array(list(self.pairs.values()))
         self._keys = np.array([key(seed, "order", language) for language in self.languages])
+        self.segments: list[Segment] = []
+        starts = [0, *(start for start, _ in changes)]
+        mixtures = [mixture or MixtureConfig(), *(changed for _, changed in changes)]
+        for start, wanted in zip(starts, mixtures, strict=True):
+            # Measured to the end of training, not of the segment: a later change must not move earlier pairs.
+            self.segments.append(self._segment(start, wanted, None if length is None else length - start))
+
+    def _segment(self, start: int, mixture: MixtureConfig, left: int | None) -> Segment:
+        share = shares_of(mixture, self.languages, self._pairs)
+        visited = self.segments[-1].visited_at(start) if self.segments else np.zeros(len(self._pairs), np.int64)
+        if mixture.max_repeats is not None and left is not None and left > 0:
+            allowed = np.maximum(mixture.max_repeats * self._pairs - visited, 0)
+            share = capped(share, allowed / left, self.languages)
+        exact = mixture.kind == "concatenate" and mixture.max_repeats is None and self.total <= EXACT_CYCLE
+        quotas = apportion(share.tolist(), self.total if exact else max(LONG_CYCLE, len(share)))
+        return Segment(start, np.array(quotas), *interleave(quotas), visited)
 
     def batch(self, start: int, count: int) -> PairKeys:
         """The pairs at positions start … start + count − 1."""
-        cycle, slot = np.divmod(np.arange(start, start + count), len(self.slot_language))
-        language = self.slot_language[slot].astype(np.int64)
+        position = np.arange(start, start + count)
+        cuts = np.searchsorted(position, [segment.start for segment in self.segments[1:]])
+        parts = [s.visits(p) for s, p in zip(self.segments, np.split(position, cuts), strict=True) if len(p)]
+        language, visit = (np.concatenate(column) for column in zip(*parts, strict=True))
         size = self._pairs[language]
-        epoch, offset = np.divmod(cycle * self._quotas[language] + self.slot_rank[slot], size)
+        epoch, offset = np.divmod(visit, size)
         epoch_key = derive(self._keys[language], epoch)
         row = self._row(offset, size, epoch_key)
         return PairKeys(language, epoch, row, derive(epoch_key, row))
@@ -107,43 +153,3 @@ class PairOrder:
         inside = permute(inside, width, derive(derive(epoch_key, 2), window))
         rotation = (derive(epoch_key, 0) % size.astype(np.uint64)).astype(np.int64)
         return (window * WINDOW_ROWS + inside + rotation) % size
-
-
-def apportion(weights: Sequence[float], slots: int) -> list[int]:
-    """Whole quotas ∝ weights that sum to `slots` (largest remainder), at least one each."""
-    assert slots >= len(weights)
-    total = sum(weights)
-    exact = [weight * slots / total for weight in weights]
-    quotas = [max(1, int(share)) for share in exact]
-    by_remainder = sorted(range(len(weights)), key=lambda i: (quotas[i] - exact[i], i))
-    while (missing := slots - sum(quotas)) > 0:
-        for i in by_remainder[:missing]:
-            quotas[i] += 1
-    while sum(quotas) > slots:  # the minimum of one has been given too often: take from the largest
-        quotas[quotas.index(max(quotas))] -= 1
-    return quotas
-
-
-def interleave(quotas: Sequence[int]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Spreads each language's slots evenly over a cycle of sum(quotas) slots.
-
-    The k-th slot (from 0) of a language with quota q in a cycle of C must lie in [⌊kC/q⌋, ⌈(k+1)C/q⌉ − 1] for its
-    count to stay within one of its share at every prefix; serving the earliest deadline first always meets this.
-
-    Returns:
-        slot → language index [C], slot → how many slots of this language came before in the cycle [C].
-    """
-    cycle = sum(quotas)
-    language, rank = np.empty(cycle, np.int32), np.empty(cycle, np.int64)
-    waiting = [(0, i, 0) for i in range(len(quotas))]  # (release, language, k)
-    heapq.heapify(waiting)
-    ready: list[tuple[int, int, int]] = []  # (deadline, language, k)
-    for slot in range(cycle):
-        while waiting and waiting[0][0] <= slot:
-            _, i, k = heapq.heappop(waiting)
-            heapq.heappush(ready, (-(-(k + 1) * cycle // quotas[i]) - 1, i, k))
-        _, i, k = heapq.heappop(ready)
-        language[slot], rank[slot] = i, k
-        if k + 1 < quotas[i]:
-            heapq.heappush(waiting, ((k + 1) * cycle // quotas[i], i, k + 1))
-    return language, rank

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +21,7 @@ from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.random_bits import Bits, derive, uniforms
 from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig
+from translit_scale.corpus.encode import Ragged
 
 STREAMS = ("mlm_orig", "mlm_latn", "tlm")
 """Names of the token-prediction losses, in the order of `mask_stream`."""
@@ -42,36 +42,6 @@ class Vocabulary(NamedTuple):
     """Number of ids random replacements are drawn from."""
     first_position: int
     """Position id of the first token (RoBERTa family: padding_idx + 1)."""
-
-
-class Ragged(NamedTuple):
-    """Token ids of P sentences, end to end, without special tokens."""
-
-    ids: Indices
-    """[n]."""
-    lengths: Indices
-    """[P]."""
-
-    @classmethod
-    def of(cls, sentences: Sequence[Sequence[int]], limit: int) -> Ragged:
-        """Sentences cut to `limit` tokens."""
-        lengths = np.fromiter((min(len(s), limit) for s in sentences), np.int64, len(sentences))
-        cut = chain.from_iterable(s if len(s) <= limit else s[:limit] for s in sentences)
-        return cls(np.fromiter(cut, np.int64, int(lengths.sum())), lengths)
-
-    @property
-    def sentence(self) -> Indices:
-        """[n] sentence of each token."""
-        return np.repeat(np.arange(len(self.lengths)), self.lengths)
-
-    @property
-    def place(self) -> Indices:
-        """[n] place of each token in its sentence."""
-        return np.arange(len(self.ids)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
-
-    def cut(self, lengths: Indices) -> Ragged:
-        """The first lengths[i] tokens of each sentence i."""
-        return Ragged(self.ids[self.place < np.repeat(lengths, self.lengths)], lengths)
 
 
 @dataclass

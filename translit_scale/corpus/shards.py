@@ -69,6 +69,15 @@ def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
     """The block in a tar span, checked against its manifest entry.
 
     Raises:
+        ValueError: see `decode_columns`.
+    """
+    return Block(*(tuple(column.decode().split("\n")[:-1]) for column in decode_columns(key, entry, span)))
+
+
+def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, bytes]:
+    """The text members `orig` and `latn` in a tar span, each sentence followed by a newline.
+
+    Raises:
         ValueError: the span does not hold exactly the four expected members, or their contents do not
             match; the message says what was expected and what was found.
     """
@@ -84,13 +93,11 @@ def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
     _check_crc32(zlib.crc32(latn, zlib.crc32(orig)), entry.crc32, "the text")
     if description != _block_json(key, entry.rows):
         raise ValueError(f"the json member is not that of {key} with {entry.rows} rows")
-    columns = []
     for name, content in (("orig", orig), ("latn", latn)):
-        lines = content.decode().split("\n")
-        if lines.pop() != "" or len(lines) != entry.rows:
-            raise ValueError(f"expected {entry.rows} lines in {name}, found {len(lines)}")
-        columns.append(tuple(lines))
-    return Block(*columns)
+        found = content.count(b"\n")
+        if not content.endswith(b"\n") or found != entry.rows:
+            raise ValueError(f"expected {entry.rows} lines in {name}, found {found}")
+    return orig, latn
 
 
 def decode_lengths(key: str, entry: BlockEntry, head: bytes) -> Lengths:
@@ -200,14 +207,14 @@ class ShardSet:
             self._blocks[shard.language].extend((shard, index) for index in range(len(shard.blocks)))
 
     @classmethod
-    def open(cls, directory: Path) -> ShardSet:
-        """Reads the manifest and checks that every shard is there with the stated size.
+    def open(cls, directory: Path, check_files: bool = True) -> ShardSet:
+        """Reads the manifest and, if wanted, checks that every shard is there with the stated size.
 
         Raises:
             DataError: no manifest, another format version, a shard missing or of another size.
         """
         manifest, fingerprint = read_manifest(directory)
-        for shard in manifest.shards:
+        for shard in manifest.shards if check_files else ():
             path = directory / shard.name
             found = path.stat().st_size if path.is_file() else None
             if found != shard.bytes:
@@ -246,6 +253,14 @@ class ShardSet:
                 the message names shard and block.
         """
         return self._read(language, block, lambda entry: entry.bytes, decode_block)
+
+    def read_columns(self, language: str, block: int) -> tuple[bytes, bytes]:
+        """Sentences and transliterations of a block as UTF-8, each followed by a newline.
+
+        Raises:
+            DataError: as `read_block`.
+        """
+        return self._read(language, block, lambda entry: entry.bytes, decode_columns)
 
     def read_lengths(self, language: str, block: int) -> Lengths:
         """[rows, 2] bytes of the sentences of a block and of their transliterations, without reading these.

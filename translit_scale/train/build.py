@@ -12,23 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from transformers import PreTrainedTokenizerFast
 
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import Packer, Vocabulary
+from translit_scale.batch.prefetch import Prefetcher
+from translit_scale.batch.reader import PairReader
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config
+from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, tokenizer_fingerprint
-from translit_scale.errors import ConfigError, DataError
+from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
+from translit_scale.errors import ConfigError
 from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
 from translit_scale.train.checkpoint import CheckpointInfo
 from translit_scale.train.engine import Hardware, resolve_hardware, start_engine
 from translit_scale.train.launch import Rank
 from translit_scale.train.step import TrainStep
-
-UNKNOWN_SAMPLE = 500
-"""Sentences of each language the tokenizer is tried on before training."""
+from translit_scale.train.survey import Damage, Fit, find_damage, fit_tokenizer
 
 
 @dataclass
@@ -42,11 +44,16 @@ class Plan:
     order: PairOrder
     tokenizer: PreTrainedTokenizerFast
     tokenizer_fingerprint: str
+    fit: Fit
+    damage: list[Damage]
+    """Blocks that are left out."""
     total_steps: int
 
     def info(self, step: int) -> CheckpointInfo:
         """What a checkpoint after `step` steps belongs to."""
-        science = self.config.model_dump(mode="json", exclude={"run"})
+        science = self.config.model_dump(
+            mode="json", exclude={"run": True, "data": {"workers", "prefetch", "max_damaged_share"}}
+        )
         science["train"]["precision"] = self.hardware.precision
         return CheckpointInfo(
             step=step,
@@ -64,6 +71,7 @@ class Training(Plan):
     """A plan with its model on the engine."""
 
     stream: BatchStream
+    prefetcher: Prefetcher
     engine: Any
     step: TrainStep
 
@@ -74,21 +82,31 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     Raises:
         ConfigError, DataError: settings that contradict each other or do not fit the data.
     """
-    hardware = resolve_hardware(ds_config, config, rank)
-    shards = ShardSet.open(config.data.shards)
-    rows = {language: shards.rows(language) for language in chosen_languages(config, shards)}
-    order = PairOrder(rows, config.data.mixture, config.data.alpha, config.train.seed)
-    if config.train.batch_pairs > order.total:
+    hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
+    shards = ShardSet.open(data.shards, check_files=not data.max_damaged_share)
+    languages = chosen_languages(config, shards)
+    damage = find_damage(shards, languages, data.max_damaged_share, rank) if data.max_damaged_share else []
+    rows = {language: shards.rows(language) for language in languages}
+    pairs = sum(rows.values())
+    if train.batch_pairs > pairs:
         raise ConfigError(
-            f"train.batch_pairs is {config.train.batch_pairs:,}, but {config.data.shards} has {order.total:,} pairs of "
-            f"{', '.join(order.languages)}: a pair would be its own negative",
-            f"set train.batch_pairs to {order.total:,} or less, or train on more pairs",
+            f"train.batch_pairs is {train.batch_pairs:,}, but {data.shards} has {pairs:,} pairs of "
+            f"{', '.join(languages)}: a pair would be its own negative",
+            f"set train.batch_pairs to {pairs:,} or less, or train on more pairs",
         )
+    total = train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
+    changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.changes]
+    order = PairOrder(rows, data.mixture, changes, train.seed, total * train.batch_pairs)
     tokenizer = load_tokenizer(config.model.tokenizer or str(config.model.pretrained))
-    if rank.is_first:
-        check_tokenizer(config, shards, tokenizer, order.languages)
-    total = config.train.max_steps or math.ceil(config.train.epochs * order.total / config.train.batch_pairs)
-    return Plan(config, rank, hardware, shards, order, tokenizer, tokenizer_fingerprint(tokenizer), total)
+    fit = [
+        fit_tokenizer(shards, tokenizer, order.languages, config.objectives.second, data.max_unknown_share)
+        if rank.is_first
+        else None
+    ]
+    dist.broadcast_object_list(fit)
+    assert fit[0] is not None
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    return Plan(config, rank, hardware, shards, order, tokenizer, fingerprint, fit[0], damage, total)
 
 
 def build_training(plan: Plan) -> Training:
@@ -110,10 +128,20 @@ def build_training(plan: Plan) -> Training:
         with_tlm=config.objectives.tlm_weight > 0,
         split_tlm=tcm.weight > 0 and deal.micro_batches > 1,
     )
-    stream = BatchStream(plan.shards, tokenizer, plan.order, deal, plan.rank.rank, packer, config.objectives.second)
+    stream = BatchStream(
+        plan.order,
+        PairReader(plan.shards, plan.order.languages, {(one.language, one.block) for one in plan.damage}),
+        TextEncoder(tokenizer, plan.fit.fast),
+        packer,
+        deal,
+        plan.rank.rank,
+        plan.fit.token_rates,
+        config.objectives.second,
+    )
     engine = start_engine(PairEncoder(model, pool_layer), plan.hardware, config)
-    step = TrainStep(engine, config.objectives, deal, plan.rank, config.train.seed)
-    return Training(**vars(plan), stream=stream, engine=engine, step=step)
+    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed)
+    prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
+    return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
 
 
 def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:
@@ -129,28 +157,3 @@ def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:
             f"data.languages: {', '.join(missing)} not in {config.data.shards}", f"it has {', '.join(shards.languages)}"
         )
     return chosen
-
-
-def check_tokenizer(
-    config: Config, shards: ShardSet, tokenizer: PreTrainedTokenizerFast, languages: Sequence[str]
-) -> None:
-    """Refuses a tokenizer that does not know a language's script, or not the Latin of its transliterations.
-
-    Raises:
-        DataError: with the language and the share of unknown tokens.
-    """
-    for language in languages:
-        block = shards.read_block(language, 0)
-        sides = {"sentences": block.orig}
-        if config.objectives.second == "transliteration":
-            sides["transliterations"] = block.latn
-        for side, column in sides.items():
-            ids = [token for sentence in encode_batch(tokenizer, column[:UNKNOWN_SAMPLE]) for token in sentence]
-            share = ids.count(tokenizer.unk_token_id) / max(1, len(ids))
-            if share > config.data.max_unknown_share:
-                raise DataError(
-                    f"the tokenizer does not fit the shards: {share:.0%} of the tokens of the {side} of {language} in "
-                    f"{config.data.shards} are unknown to it, allowed are {config.data.max_unknown_share:.0%} "
-                    "(data.max_unknown_share)",
-                    f"train one on these shards: translit-scale tokenizer --shards {config.data.shards} --out DIR",
-                )

@@ -165,7 +165,7 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
             ("ZeRO stage", info.zero_stage, expected.zero_stage),
             ("shards", info.shards, expected.shards),
             ("tokenizer", info.tokenizer, expected.tokenizer),
-            *changed_settings(info.science, expected.science),
+            *changed_settings(_until(info.step, info.science), _until(info.step, expected.science)),
         ]
         if old != new
     ]
@@ -175,6 +175,13 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
             "go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME",
         )
     return info.step
+
+
+def _until(step: int, science: dict[str, Any]) -> dict[str, Any]:
+    """The settings without changes of the mixture that lie ahead of a step: these may still be made or dropped."""
+    data = science.get("data", {})
+    past = [change for change in data.get("changes", []) if change["from_step"] < step]
+    return {**science, "data": {**data, "changes": past}}
 
 
 def load_checkpoint(engine: Any, checkpoint: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from translit_scale.batch.stream import Deal
+from translit_scale.batch.deal import Deal
 from translit_scale.config import Config, TrainConfig
 from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launch import Rank
@@ -103,7 +103,7 @@ def _micro_pairs(given: dict[str, Any], path: Path) -> int:
     if not isinstance(micro, int) or micro < 1:
         raise ConfigError(
             f"{path}: {MICRO} must be a number of pairs, found {micro!r}",
-            "it is the most pairs one device can hold at once; the number of micro-batches follows from it",
+            "it is how many pairs one device can hold at once; the number of micro-batches follows from it",
         )
     return micro
 

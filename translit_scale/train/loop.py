@@ -27,8 +27,9 @@ from translit_scale.train.checkpoint import (
 from translit_scale.train.engine import learning_rate, set_learning_rate, take_step, update_metrics
 from translit_scale.train.launch import Rank
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.survey import write_ledger
 
-PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "numpy")
+PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
 """Recorded with their versions in environment.json."""
 
 
@@ -93,12 +94,12 @@ def choose_checkpoint(run: Path, resume: str) -> Path | None:
 def run_steps(training: Training, start: int, logger: MetricLogger | None) -> None:
     """Optimizer steps start … total_steps − 1, with their records and checkpoints."""
     engine, run, total = training.engine, training.config.run, training.total_steps
-    for t in range(start, total):
+    for t, batch in enumerate(training.prefetcher.batches(start, total), start):
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
-        result = training.step.accumulate(t, training.stream.step(t))
+        result = training.step.accumulate(t, batch)
         take_step(engine)
         if logger:
-            logger.step(t + 1, result, update_metrics(engine))
+            logger.step(t + 1, result, update_metrics(engine), training.prefetcher.waited)
         if (t + 1) % run.checkpoint_every == 0 or t + 1 == total:
             began = time.monotonic()
             save_checkpoint(engine, run.path / "checkpoints", training.info(t + 1), run.keep_checkpoints, training.rank)
@@ -120,6 +121,8 @@ def prepare_run_directory(training: Training) -> None:
         write_json(run / "environment.json", environment(training))
         training.engine.module.lm.config.save_pretrained(run / "model")
         save_tokenizer(training.tokenizer, run / "model")
+        if training.config.data.max_damaged_share:
+            write_ledger(run / "damaged.json", training.damage)
     except OSError as error:
         raise DataError(
             f"cannot write to the run directory {run}: {error}", "choose another one: run.dir=DIR"
@@ -136,6 +139,7 @@ def environment(plan: Plan) -> dict[str, object]:
         "world_size": plan.rank.world_size,
         "shards": plan.shards.fingerprint,
         "tokenizer": plan.tokenizer_fingerprint,
+        "encoded_by": "sentencepiece" if plan.fit.fast else "tokenizers",
     }
 
 
@@ -148,15 +152,22 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     lines = [
         f"run {config.run.path}: {parameters:,} parameters, {order.total:,} pairs of {', '.join(order.languages)}",
         f"  batch {deal.batch_pairs} pairs = {counted(deal.world_size, 'rank')} × "
-        f"{counted(deal.micro_batches, 'micro-batch')} of at most {deal.micro_pairs}; {where}, {hardware.precision}, "
+        f"{counted(deal.micro_batches, 'micro-batch')} of about {deal.micro_pairs}; {where}, {hardware.precision}, "
         f"ZeRO-{hardware.zero_stage}",
         f"  loss = {' + '.join(loss_terms(training))}",
         f"  steps {start} → {training.total_steps} ({math.ceil(order.total / deal.batch_pairs)} an epoch), checkpoint "
         f"every {config.run.checkpoint_every}; tensorboard --logdir {config.run.path / 'tb'}",
         *(f"  note: {note}" for note in hardware.notes),
+        *([_left_out(training)] if training.damage else []),
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
     ]
     return "\n".join(lines)
+
+
+def _left_out(training: Training) -> str:
+    rows = sum(damage.rows for damage in training.damage)
+    blocks = counted(len(training.damage), "damaged block")
+    return f"  left out: {rows:,} pairs in {blocks}, see {training.config.run.path / 'damaged.json'}"
 
 
 def loss_terms(training: Training) -> list[str]:

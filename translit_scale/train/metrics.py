@@ -45,10 +45,11 @@ class MetricLogger:
         self.checkpoint_seconds: float | None = None
         self.live = sys.stdout.isatty()
         self.line_is_open = False
-        self._open_window()
+        self._open_window(waited=0.0)
 
-    def _open_window(self) -> None:
-        self.window_started, self.pairs, self.tokens, self.steps = time.monotonic(), 0, 0, 0
+    def _open_window(self, waited: float) -> None:
+        self.window_started, self.waited = time.monotonic(), waited
+        self.pairs, self.tokens, self.steps, self.slowest = 0, 0, 0, 0.0
 
     def _drop_records_after(self, start: int) -> None:
         """A killed process may have logged steps beyond its last checkpoint; they are taken again."""
@@ -56,20 +57,22 @@ class MetricLogger:
             lines = [line for line in self.path.read_bytes().split(b"\n") if line and _step_of(line) <= start]
             write_bytes(self.path, b"".join(line + b"\n" for line in lines))
 
-    def step(self, step: int, result: StepResult, update: dict[str, Any]) -> None:
+    def step(self, step: int, result: StepResult, update: dict[str, Any], waited: float) -> None:
         """Counts one optimizer step and logs every `every`-th one and the last.
 
         Args:
             step: steps taken so far, this one included.
             update: metrics of the update, by name; read only when there is a record, as it may wait for a device.
+            waited: seconds that this rank has waited for batches so far.
         """
         self.pairs += result.pairs
         self.tokens += result.tokens
         self.truncated += result.truncated
+        self.slowest += result.slowest
         self.steps += 1
         if step % self.every and step != self.total_steps:
             if step == self.first:
-                self._open_window()
+                self._open_window(waited)
             return
         seconds = time.monotonic() - self.window_started
         record = {
@@ -80,14 +83,16 @@ class MetricLogger:
             "train/truncated": self.truncated,
             "throughput/pairs_per_sec": self.pairs / seconds,
             "throughput/tokens_per_sec": self.tokens / seconds,
+            "throughput/slowest_over_mean": self.slowest / self.steps,
             "time/step": seconds / self.steps,
+            "time/data_wait": (waited - self.waited) / self.steps,
         }
         if self.checkpoint_seconds is not None:
             record["time/checkpoint"] = self.checkpoint_seconds
         self._write(record)
         self._print(record)
         self.checkpoint_seconds = None
-        self._open_window()
+        self._open_window(waited)
 
     def wrote_checkpoint(self, seconds: float) -> None:
         """Takes the time of a checkpoint out of the rates."""

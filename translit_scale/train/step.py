@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from translit_scale.batch.pack import STREAMS, MicroBatch
-from translit_scale.batch.stream import Deal, RankBatch
+from translit_scale.batch.stream import RankBatch
 from translit_scale.config import ObjectivesConfig
 from translit_scale.errors import NumericError
 from translit_scale.objectives.contrastive import contrastive_terms
@@ -39,6 +39,8 @@ class StepResult:
     """`top1`: share of rows whose positive is the nearest of all; `positive_similarity`; `identical`: share of pairs
     whose two sides are the same tokens; empty where the objective is off."""
     tokens: int
+    slowest: float
+    """Tokens of the rank that has most, over the mean of all ranks."""
     pairs: int
     truncated: int
 
@@ -62,9 +64,8 @@ class TrainStep:
         engine: DeepSpeed engine over a `PairEncoder`, ZeRO stage 1, 2 or 3, its own accumulation set to 1.
     """
 
-    def __init__(self, engine: Any, objectives: ObjectivesConfig, deal: Deal, rank: Rank, seed: int) -> None:
-        self.engine, self.objectives, self.deal, self.rank, self.seed = engine, objectives, deal, rank, seed
-        self.rows_per_rank = [2 * pairs for pairs in deal.pairs_per_rank()]
+    def __init__(self, engine: Any, objectives: ObjectivesConfig, rank: Rank, seed: int) -> None:
+        self.engine, self.objectives, self.rank, self.seed = engine, objectives, rank, seed
         self.stream_weights = torch.tensor([1.0, 1.0, objectives.tlm_weight], device=rank.device)
 
     def accumulate(self, t: int, batch: RankBatch) -> StepResult:
@@ -76,7 +77,10 @@ class TrainStep:
         micro = [m.to(self.rank.device) for m in batch.micro]
         counts = self._global_counts(batch)
         masked = counts[:3].clamp(min=1).float()
-        contrast = self._embedding_pass(t, micro) if self.objectives.tcm.weight and len(micro) > 1 else None
+        rows_per_rank = [2 * pairs for pairs in batch.pairs_per_rank]
+        contrast = None
+        if self.objectives.tcm.weight and len(micro) > 1:
+            contrast = self._embedding_pass(t, micro, rows_per_rank)
         sums = torch.zeros(3, device=self.rank.device)
         drift = torch.zeros((), device=self.rank.device)
         with one_reduction(self.engine):
@@ -85,13 +89,13 @@ class TrainStep:
                 passed = self.engine(part)
                 loss = (passed.loss_sums * self.stream_weights / masked).sum()
                 if self.objectives.tcm.weight:
-                    contrast = contrast or self._contrast([passed.rows.detach()])
+                    contrast = contrast or self._contrast([passed.rows.detach()], rows_per_rank)
                     loss = loss + (passed.rows * contrast.gradients[k]).sum()
                     drift = torch.maximum(drift, _relative_change(passed.rows.detach(), contrast.rows[k]))
                 # The engine averages over ranks; our losses are already divided by counts of the whole batch.
                 self.engine.backward(loss * self.rank.world_size, scale_wrt_gas=False)
                 sums += passed.loss_sums.detach()
-        return self._result(t, sums, counts, contrast, drift)
+        return self._result(t, batch, sums, counts, contrast, drift)
 
     def _global_counts(self, batch: RankBatch) -> torch.Tensor:
         """[6] over all ranks: masked tokens of each stream, tokens, identical pairs, truncated sentences."""
@@ -100,28 +104,29 @@ class TrainStep:
         dist.all_reduce(counts)
         return counts
 
-    def _embedding_pass(self, t: int, micro: list[MicroBatch]) -> _Contrast:
+    def _embedding_pass(self, t: int, micro: list[MicroBatch], rows_per_rank: list[int]) -> _Contrast:
         """Rows of all micro-batches without a graph, then the loss over them (the cached-gradient method)."""
         rows = []
         with torch.no_grad():
             for k, part in enumerate(micro):
                 self._seed_dropout(t, k)
                 rows.append(self.engine(part, embed_only=True))
-        return self._contrast(rows)
+        return self._contrast(rows, rows_per_rank)
 
-    def _contrast(self, rows: list[torch.Tensor]) -> _Contrast:
+    def _contrast(self, rows: list[torch.Tensor], rows_per_rank: list[int]) -> _Contrast:
         """Contrasts this rank's rows with the rows of the whole effective batch.
 
         Args:
             rows: per micro-batch [2P, d], orig rows then latn rows.
+            rows_per_rank: [W] their number on every rank.
         """
         own_rows = torch.cat(rows).requires_grad_()
-        columns = all_gather_rows(own_rows, self.rows_per_rank)
-        own = sum(self.rows_per_rank[: self.rank.rank]) + torch.arange(len(own_rows), device=own_rows.device)
+        columns = all_gather_rows(own_rows, rows_per_rank)
+        own = sum(rows_per_rank[: self.rank.rank]) + torch.arange(len(own_rows), device=own_rows.device)
         positive = own + torch.cat([_to_partner(len(r), own_rows.device) for r in rows])
         tcm = self.objectives.tcm
         terms = contrastive_terms(own_rows, columns, own, positive, tcm.temperature, tcm.similarity)
-        loss = tcm.weight * terms.loss_sum / sum(self.rows_per_rank)
+        loss = tcm.weight * terms.loss_sum / sum(rows_per_rank)
         (gradient,) = torch.autograd.grad(loss, own_rows)
         sums = torch.stack([terms.loss_sum.detach(), terms.hits.float(), terms.positive_sum])
         return _Contrast(list(gradient.split([len(r) for r in rows])), rows, sums)
@@ -132,19 +137,28 @@ class TrainStep:
         torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1)
 
     def _result(
-        self, t: int, sums: torch.Tensor, counts: torch.Tensor, contrast: _Contrast | None, drift: torch.Tensor
+        self,
+        t: int,
+        batch: RankBatch,
+        sums: torch.Tensor,
+        counts: torch.Tensor,
+        contrast: _Contrast | None,
+        drift: torch.Tensor,
     ) -> StepResult:
         """Reduces this rank's sums over all ranks; the step's only wait for the device."""
         local = torch.cat([sums, contrast.sums if contrast else sums.new_zeros(3)]).double()
         dist.all_reduce(local)
-        dist.all_reduce(drift, op=dist.ReduceOp.MAX)
+        own_tokens = torch.full_like(drift, float(sum(m.tokens for m in batch.micro)))
+        largest = torch.stack([drift, own_tokens]).double()
+        dist.all_reduce(largest, op=dist.ReduceOp.MAX)
+        worst_drift, most_tokens = largest.tolist()
         masked = counts[:3].tolist()
         tokens, identical, truncated = counts[3:].tolist()
         loss_sums, (tcm_sum, hits, similarity) = local[:3].tolist(), local[3:].tolist()
         losses = {name: s / max(1, n) for name, s, n in zip(STREAMS, loss_sums, masked, strict=True)}
         if not self.objectives.tlm_weight:
             del losses["tlm"]
-        rows, pairs = sum(self.rows_per_rank), self.deal.batch_pairs
+        rows, pairs = 2 * batch.pairs, batch.pairs
         contrastive = {}
         if contrast:
             losses["tcm"] = tcm_sum / rows
@@ -153,8 +167,9 @@ class TrainStep:
             }  # fmt: skip
         weights = {"tcm": self.objectives.tcm.weight, "tlm": self.objectives.tlm_weight}
         losses["total"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
-        self._check(t, losses, drift.item())
-        return StepResult(losses, contrastive, tokens, pairs, truncated)
+        self._check(t, losses, worst_drift)
+        slowest = most_tokens * self.rank.world_size / tokens
+        return StepResult(losses, contrastive, tokens, slowest, pairs, truncated)
 
     def _check(self, t: int, losses: dict[str, float], drift: float) -> None:
         if not all(map(math.isfinite, losses.values())):

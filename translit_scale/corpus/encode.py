@@ -1,0 +1,113 @@
+"""From text to token ids at the speed of training: SentencePiece where it gives what the tokenizer gives.
+
+A tokenizer folder of the XLM-R family holds the same unigram model twice: as `tokenizer.json`, and as the SentencePiece
+model it was made from, which runs about ten times faster. The ids of the two differ in some sentences of a hundred
+thousand (ties, decomposed marks); which of them a training uses is decided once, and recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import sentencepiece
+from transformers import PreTrainedTokenizerFast
+
+from translit_scale.corpus.tokenizer import encode_batch
+
+Indices = npt.NDArray[np.int64]
+
+
+class Ragged(NamedTuple):
+    """Token ids of P sentences, end to end, without special tokens."""
+
+    ids: Indices
+    """[n]."""
+    lengths: Indices
+    """[P]."""
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sequence[int]]) -> Ragged:
+        """Sentences end to end."""
+        lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
+        return cls(np.fromiter(chain.from_iterable(sentences), np.int64, int(lengths.sum())), lengths)
+
+    @property
+    def sentence(self) -> Indices:
+        """[n] sentence of each token."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+    @property
+    def place(self) -> Indices:
+        """[n] place of each token in its sentence."""
+        return np.arange(len(self.ids)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+
+    def cut(self, lengths: Indices) -> Ragged:
+        """The first lengths[i] tokens of each sentence i, or all where it is shorter."""
+        kept = np.minimum(lengths, self.lengths)
+        if np.array_equal(kept, self.lengths):
+            return self
+        return Ragged(self.ids[self.place < np.repeat(kept, self.lengths)], kept)
+
+    def take(self, chosen: Indices) -> Ragged:
+        """Some of the sentences, in the order of `chosen`."""
+        lengths = self.lengths[chosen]
+        shift = (np.cumsum(self.lengths) - self.lengths)[chosen] - (np.cumsum(lengths) - lengths)
+        return Ragged(self.ids[np.repeat(shift, lengths) + np.arange(int(lengths.sum()))], lengths)
+
+
+class TextEncoder:
+    """Token ids of sentences as text only: `<s>` or `<mask>` in a corpus is not the special token of that name.
+
+    Args:
+        fast: encode with SentencePiece; see `sentencepiece_model`.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, fast: bool) -> None:
+        self.tokenizer, self.fast = tokenizer, fast
+        self._model, self._ids = (None, None)
+        if fast:
+            found = sentencepiece_model(tokenizer)
+            assert found is not None, "no SentencePiece model with the tokenizer's vocabulary"
+            self._model, self._ids = found
+
+    def __call__(self, sentences: Sequence[bytes]) -> Ragged:
+        """Token ids of sentences in UTF-8, without special tokens."""
+        if self._model is None or self._ids is None:
+            return Ragged.of(encode_batch(self.tokenizer, [sentence.decode() for sentence in sentences]))
+        found = Ragged.of(self._model.encode(list(sentences), num_threads=1))
+        return Ragged(self._ids[found.ids], found.lengths)
+
+
+def sentencepiece_model(
+    tokenizer: PreTrainedTokenizerFast,
+) -> tuple[sentencepiece.SentencePieceProcessor, Indices] | None:
+    """The SentencePiece model of a tokenizer and the token id of each of its pieces.
+
+    None where there is no model, or one with pieces that the tokenizer does not have.
+    """
+    path = getattr(tokenizer, "vocab_file", None)
+    if not path or not str(path).endswith(".model") or not Path(path).is_file():
+        return None
+    model = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    vocabulary, ids = tokenizer.get_vocab(), np.full(model.get_piece_size(), -1, np.int64)
+    for number in range(len(ids)):
+        if model.is_unknown(number):
+            ids[number] = tokenizer.unk_token_id
+        elif not model.is_control(number):
+            ids[number] = vocabulary.get(model.id_to_piece(number), -1)
+            if ids[number] < 0:
+                return None
+    return model, ids
+
+
+def differing(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[bytes]) -> int:
+    """In how many sentences the ids of SentencePiece are not those of the tokenizer."""
+    slow, fast = TextEncoder(tokenizer, False)(sentences), TextEncoder(tokenizer, True)(sentences)
+    ends = np.cumsum(slow.lengths)[:-1], np.cumsum(fast.lengths)[:-1]
+    pairs = zip(np.split(slow.ids, ends[0]), np.split(fast.ids, ends[1]), strict=True)
+    return sum(not np.array_equal(a, b) for a, b in pairs)
