@@ -1,0 +1,75 @@
+"""Dealing is a permutation that keeps pairs near their neighbours and gives everybody equally much."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from translit_scale.batch.deal import deal_to_micro_batches, deal_to_ranks
+from translit_scale.batch.order import PairOrder
+
+
+def batch(pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places in 40 languages, and costs with the spread of real sentences."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 40, pairs), rng.integers(0, 4096, pairs), rng.lognormal(4.4, 0.6, pairs).astype(np.int64) + 4
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 4), st.lists(st.integers(1, 10**6), min_size=36, max_size=90), st.integers(0, 9)
+)
+@settings(max_examples=100, deadline=None)
+def test_every_pair_goes_to_one_rank_and_every_rank_has_enough(
+    ranks: int, least: int, costs: list[int], seed: int
+) -> None:
+    language, row, _ = batch(len(costs), seed)
+    shares = deal_to_ranks(language, row, np.array(costs), ranks, least)
+    assert len(shares) == ranks and min(map(len, shares)) >= least
+    assert sorted(np.concatenate(shares).tolist()) == list(range(len(costs)))
+
+
+@given(st.integers(1, 12), st.lists(st.integers(1, 10**6), min_size=12, max_size=60))
+@settings(max_examples=60, deadline=None)
+def test_every_pair_goes_to_one_micro_batch_and_none_is_empty(micro_batches: int, costs: list[int]) -> None:
+    dealt = deal_to_micro_batches(np.array(costs), micro_batches)
+    assert len(dealt) == micro_batches and min(map(len, dealt)) >= 1
+    assert sorted(np.concatenate(dealt).tolist()) == list(range(len(costs)))
+    totals = [sum(costs[i] for i in chosen) for chosen in dealt]
+    assert max(totals) <= sum(costs) / micro_batches + max(costs)  # what greedy dealing promises
+
+
+@pytest.mark.parametrize(("ranks", "of_each"), [(8, 32), (64, 32), (1024, 32), (8, 128)])
+def test_the_slowest_rank_has_at_most_three_percent_more_than_the_mean(ranks: int, of_each: int) -> None:
+    for seed in range(3):
+        language, row, cost = batch(ranks * of_each, seed)
+        totals = np.array([cost[share].sum() for share in deal_to_ranks(language, row, cost, ranks, 1)])
+        assert totals.max() <= 1.03 * totals.mean()
+
+
+def test_micro_batches_are_balanced_too() -> None:
+    cost = batch(8 * 32, 0)[2]
+    totals = np.array([cost[chosen].sum() for chosen in deal_to_micro_batches(cost, 8)])
+    assert totals.max() <= 1.01 * totals.mean()
+
+
+def test_a_rank_reads_near_its_own_share() -> None:
+    """8 ranks through an epoch of 20 languages: the blocks they touch are twice all blocks at most, not eight times."""
+    pairs = {f"a{chr(97 + i)}a_Latn": 3000 + 700 * i for i in range(20)}
+    order = PairOrder(pairs)
+    touched: list[set[tuple[int, int]]] = [set() for _ in range(8)]
+    for start in range(0, order.total, 1024):
+        keys = order.batch(start, min(1024, order.total - start))
+        cost = batch(len(keys), start)[2]
+        for blocks, share in zip(touched, deal_to_ranks(keys.language, keys.row, cost, 8, 1), strict=True):
+            blocks.update(zip(keys.language[share].tolist(), (keys.row[share] // 1000).tolist(), strict=True))
+    everything = sum(-(-n // 1000) for n in pairs.values())
+    assert len(set().union(*touched)) == everything
+    assert sum(map(len, touched)) < 2 * everything
+    assert max(map(len, touched)) < 0.3 * everything
+
+
+def test_too_few_pairs() -> None:
+    with pytest.raises(ValueError, match="3 pairs for 2 ranks with at least 2 each"):
+        deal_to_ranks(*batch(3, 0), ranks=2, least=2)

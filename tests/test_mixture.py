@@ -1,0 +1,110 @@
+"""Shares of languages: by size, by weight, capped; and mixtures that change on the way."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from translit_scale.batch.mixture import capped, shares_of
+from translit_scale.batch.order import LONG_CYCLE, PairOrder
+from translit_scale.config import MixtureConfig
+from translit_scale.errors import ConfigError
+
+EVEN = MixtureConfig(kind="temperature", alpha=0.0)
+
+
+def visits(order: PairOrder, start: int, count: int) -> list[tuple[str, int, int]]:
+    keys = order.batch(start, count)
+    return [(order.languages[i], e, r) for i, e, r in zip(keys.language, keys.epoch, keys.row, strict=True)]
+
+
+def test_shares() -> None:
+    pairs = np.array([900, 100])
+    languages = ("pol_Latn", "ukr_Cyrl")
+    assert shares_of(MixtureConfig(), languages, pairs).tolist() == [0.9, 0.1]
+    assert shares_of(MixtureConfig(kind="temperature", alpha=0.5), languages, pairs).tolist() == [0.75, 0.25]
+    weights = MixtureConfig(kind="weights", weights={"ukr_Cyrl": 3.0})
+    assert shares_of(weights, languages, pairs).tolist() == [0.0, 1.0]
+    with pytest.raises(ConfigError, match="no pairs of xho_Latn"):
+        shares_of(MixtureConfig(kind="weights", weights={"xho_Latn": 1}), languages, pairs)
+
+
+@pytest.mark.parametrize("settings", [{"kind": "weights"}, {"weights": {"pol_Latn": 1}}])
+def test_weights_belong_to_their_kind(settings: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="weights"):
+        MixtureConfig.model_validate(settings)
+
+
+def test_a_language_without_weight_never_comes() -> None:
+    order = PairOrder(
+        {"pol_Latn": 50, "ukr_Cyrl": 50, "bul_Cyrl": 50},
+        MixtureConfig(kind="weights", weights={"pol_Latn": 1, "bul_Cyrl": 2}),
+    )
+    counts = Counter(language for language, _, _ in visits(order, 0, 3000))
+    assert set(counts) == {"pol_Latn", "bul_Cyrl"}
+    assert counts["bul_Cyrl"] == pytest.approx(2000, abs=1 + 3000 / LONG_CYCLE)
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=8))
+@example([(1.0, 1.0 - 1e-16)])
+@settings(max_examples=100, deadline=None)
+def test_capped_shares_sum_to_one_and_keep_proportions_below_the_cap(values: list[tuple[float, float]]) -> None:
+    share, most = (np.array(column) for column in zip(*values, strict=True))
+    share, most = share / share.sum(), most * len(values)
+    names = [str(i) for i in range(len(values))]
+    if most.sum() < 1 - 1e-6:
+        with pytest.raises(ConfigError):
+            capped(share, most, names)
+        return
+    found = capped(share, most, names)
+    assert found.sum() == pytest.approx(1)
+    assert (found <= most + 1e-9).all()
+    free = found < most - 1e-9
+    assert np.ptp(found[free] / share[free]) < 1e-9 if free.any() else True
+
+
+def test_no_language_is_repeated_more_often_than_allowed() -> None:
+    pairs = {"pol_Latn": 5000, "ukr_Cyrl": 100, "bul_Cyrl": 40}
+    length = 6000
+    order = PairOrder(pairs, EVEN.model_copy(update={"max_repeats": 3.0}), length=length)
+    counts = Counter(language for language, _, _ in visits(order, 0, length))
+    assert counts["ukr_Cyrl"] <= 301 and counts["bul_Cyrl"] <= 121 and counts["pol_Latn"] >= 5578
+    with pytest.raises(ConfigError, match=r"repeated so often are 85\.\d% of what training asks"):
+        PairOrder(pairs, EVEN.model_copy(update={"max_repeats": 1.0}), length=length)
+
+
+def test_a_change_of_mixture_loses_and_repeats_nothing() -> None:
+    pairs = {"pol_Latn": 300, "ukr_Cyrl": 200}
+    plain, change = PairOrder(pairs, seed=4), 130
+    changed = PairOrder(pairs, changes=[(change, EVEN)], seed=4)
+    assert visits(changed, 0, change) == visits(plain, 0, change)
+    after = visits(changed, change, 300)
+    assert Counter(language for language, _, _ in after) == {"pol_Latn": 150, "ukr_Cyrl": 150}
+    seen = visits(changed, 0, change + 300)
+    assert len(set(seen)) == len(seen)
+    for language, n in pairs.items():  # each language goes through its first epoch in the order it always has
+        own = [v for v in seen if v[0] == language and v[1] == 0]
+        expected = [v for v in visits(plain, 0, 500) if v[0] == language]
+        assert own == expected[: len(own)] and len(own) <= n
+
+
+def test_a_batch_across_a_change_and_a_far_one_need_no_history() -> None:
+    order = PairOrder({"pol_Latn": 30, "ukr_Cyrl": 20}, changes=[(75, EVEN), (10**9, MixtureConfig())], seed=1)
+    whole = visits(order, 0, 200)
+    assert [v for start in range(0, 200, 9) for v in visits(order, start, min(9, 200 - start))] == whole
+    far = visits(order, 10**9 - 50, 100)
+    assert Counter(language for language, _, _ in far[:50]) == {"pol_Latn": 25, "ukr_Cyrl": 25}
+    assert Counter(language for language, _, _ in far[50:]) == {"pol_Latn": 30, "ukr_Cyrl": 20}
+
+
+def test_a_later_change_does_not_move_earlier_pairs() -> None:
+    """Also with a cap, which looks ahead: what was trained on stays what it was when a change is added."""
+    capped_mixture = EVEN.model_copy(update={"max_repeats": 4.0})
+    pairs = {"pol_Latn": 900, "ukr_Cyrl": 50}
+    before = PairOrder(pairs, capped_mixture, length=2000)
+    after = PairOrder(pairs, capped_mixture, changes=[(1000, MixtureConfig())], length=2000)
+    assert visits(before, 0, 1000) == visits(after, 0, 1000)
