@@ -27,6 +27,9 @@ FULL_DISK = RuntimeError("[enforce fail at inline_container.cc:672] . unexpected
 """What torch.save raises on a full disk."""
 
 
+SCIENCE = {"train": {"lr": 1.0, "seed": 0}, "data": {"changes": []}}
+
+
 class Engine:
     """Writes what DeepSpeed writes, as far as checkpoint.py is concerned: files under a tag."""
 
@@ -43,7 +46,7 @@ class Engine:
 
 
 def info(step: int, **changes: Any) -> CheckpointInfo:
-    same = {"world_size": 1, "zero_stage": 2, "science": {"train": {"lr": 1.0, "seed": 0}}, "shards": "a"}
+    same = {"world_size": 1, "zero_stage": 2, "science": SCIENCE, "shards": "a"}
     return CheckpointInfo(step=step, **(same | {"tokenizer": "b", "pairs": {"ukr_Cyrl": 7}} | changes))
 
 
@@ -176,12 +179,26 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
     save(2)
     checkpoint = tmp_path / "step_000002"
     assert check_same_experiment(checkpoint, info(0)) == 2
-    other = info(0, world_size=4, shards="c", science={"train": {"lr": 2.0, "seed": 0}, "data": {"alpha": 0.3}})
+    other = info(
+        0, world_size=4, shards="c", science={"train": {"lr": 2.0, "seed": 0}, "data": {"changes": [], "alpha": 0.3}}
+    )
     with pytest.raises(DataError) as found:
         check_same_experiment(checkpoint, other)
     assert found.value.message.split("\n    ")[1:] == [
         "number of ranks: 1 in the checkpoint, 4 now",
         "shards: 'a' in the checkpoint, 'c' now",
         "train.lr: 1.0 in the checkpoint, 2.0 now",
-        "data: None in the checkpoint, {'alpha': 0.3} now",
+        "data.alpha: None in the checkpoint, 0.3 now",
     ]
+
+
+def test_changes_of_the_mixture_ahead_of_the_checkpoint_may_be_made(save: Callable[..., None], tmp_path: Path) -> None:
+    def planned(*steps: int) -> CheckpointInfo:
+        changes = [{"from_step": step, "mixture": {"alpha": 0.5}} for step in steps]
+        return info(4, science={**SCIENCE, "data": {"changes": changes}})
+
+    save(4)
+    checkpoint = tmp_path / "step_000004"
+    assert check_same_experiment(checkpoint, planned(4, 9)) == 4  # step 4 has not been taken yet
+    with pytest.raises(DataError, match=r"data\.changes: \[\] in the checkpoint, \[\{'from_step': 3"):
+        check_same_experiment(checkpoint, planned(3))

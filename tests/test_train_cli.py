@@ -24,7 +24,7 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny import make_config, make_shards, make_tokenizer
+from tests.tiny import SHARD_BLOCKS, make_config, make_shards, make_tokenizer
 from translit_scale.batch.order import PairOrder
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
@@ -242,7 +242,10 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
         for step in range(1, 6):
             clock[0] += 9 if step == 1 else 1
             logger.step(
-                step, StepResult({"total": 1.0}, {}, 100, 10, truncated=1), {"train/lr": 0, "train/grad_norm": step}
+                step,
+                StepResult({"total": 1.0}, {}, 100, 1.0 + step / 8, 10, truncated=1),
+                {"train/lr": 0, "train/grad_norm": step},
+                waited=step / 4,
             )
             if step == 3:
                 clock[0] += 5
@@ -253,6 +256,8 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
     ]  # fmt: skip
     for record in (second, fourth, fifth):
         assert record["throughput/pairs_per_sec"] == 10 and record["time/step"] == 1
+        assert record["time/data_wait"] == 0.25
+    assert [r["throughput/slowest_over_mean"] for r in (second, fourth, fifth)] == [1.25, 1.4375, 1.625]
     assert fourth["time/checkpoint"] == 5 and "time/checkpoint" not in second | fifth
 
 
@@ -271,8 +276,8 @@ def other_format(shards: Path) -> None:
 
 
 def flip_bit_of_last_block(shards: Path) -> None:
-    path = shards / "ukr_Cyrl-00000.tar"
-    entry = ShardSet.open(shards)._of("ukr_Cyrl")[-1][1]
+    shard = ShardSet.open(shards).manifest.shards[-1]
+    path, entry = shards / shard.name, shard.blocks[-1]
     damaged = bytearray(path.read_bytes())
     damaged[entry.offset + 512] ^= 1
     path.write_bytes(damaged)
@@ -282,10 +287,12 @@ def test_shards_that_are_missing_of_another_format_or_damaged(train: Train, tiny
     with pytest.raises(DataError, match=r"not a shard set: .*none/manifest.json does not exist\n  → make the set"):
         train(f"data.shards={tmp_path / 'none'}")
     newer = change_shards(tiny_world, tmp_path / "newer", other_format)
-    with pytest.raises(DataError, match=r"manifest.json has format version 9, expected 1"):
+    with pytest.raises(DataError, match=r"manifest.json has format version 9, expected 2"):
         train(f"data.shards={newer}")
     damaged = change_shards(tiny_world, tmp_path / "damaged", flip_bit_of_last_block)
-    with pytest.raises(DataError, match=r"ukr_Cyrl-00000.tar:ukr_Cyrl-000004: .*crc32.*\n  → translit-scale shards"):
+    with pytest.raises(
+        DataError, match=r"ukr_Cyrl-00001.tar:ukr_Cyrl-00001-0001: .*crc32.*\n  → translit-scale shards"
+    ):
         train(f"data.shards={damaged}")
 
 
@@ -438,15 +445,14 @@ def test_error_of_all_ranks_is_said_once(
 def test_damaged_block_that_one_rank_meets(launcher: str, code: int, experiment: Path, tmp_path: Path) -> None:
     """Blocks of one pair: the one with the flipped bit is read by rank 1 alone, in step 2."""
     shards = make_shards(tmp_path / "shards", {"ukr_Cyrl": 40}, block_rows=1)
-    rows = PairOrder({"ukr_Cyrl": 40}).batch(2 * 12, 12).row
-    victim = next(int(row) for row in rows[1::2] if row)
-    entry = ShardSet.open(shards)._of("ukr_Cyrl")[victim][1]
-    tar = shards / "ukr_Cyrl-00000.tar"
+    victim = int(PairOrder({"ukr_Cyrl": 40}).batch(2 * 12, 12).row.max())  # the last rank has the last rows
+    number, block = divmod(victim, SHARD_BLOCKS)
+    tar = shards / f"ukr_Cyrl-{number:05d}.tar"
     damaged = bytearray(tar.read_bytes())
-    damaged[entry.offset + 512] ^= 1
+    damaged[ShardSet.open(shards).manifest.shards[number].blocks[block].offset + 1024 + 512] ^= 1
     tar.write_bytes(damaged)
     output = finish(launch(launcher, "--config", experiment, f"data.shards={shards}"), code)
-    assert_said_once(output, rf"error on rank 1: .*ukr_Cyrl-00000.tar:ukr_Cyrl-{victim:06d}: .*crc32")
+    assert_said_once(output, rf"error on rank 1: .*ukr_Cyrl-{number:05d}-{block:04d}: .*crc32")
     assert [record["step"] for record in records(tmp_path / "runs" / "tiny")] == [1, 2]
 
 

@@ -35,13 +35,12 @@ class Segments:
             lengths: [S] ≥ 1.
         """
         order = np.argsort(-lengths, kind="stable")
-        groups: list[list[int]] = []  # [number of segments, length of the longest]
-        for length in lengths[order].tolist():
-            if groups and groups[-1][1] - length <= max(8, groups[-1][1] // 8):
-                groups[-1][0] += 1
-            else:
-                groups.append([1, length])
-        counts, longest = np.array(groups).T
+        descending, firsts = lengths[order], [0]
+        while firsts[-1] < len(lengths):
+            longest_here = descending[firsts[-1]]
+            shortest = longest_here - max(8, longest_here // 8)
+            firsts.append(int(np.searchsorted(-descending, -shortest, side="right")))
+        counts, longest = np.diff(firsts), descending[firsts[:-1]]
         padded = np.repeat(longest, counts)  # [S], in `order`
         first_slot = np.empty_like(padded)
         first_slot[order] = np.cumsum(padded) - padded
@@ -56,7 +55,7 @@ class Segments:
             key_masks.append(None if real.all() else torch.from_numpy(real)[:, None, None, :])
         return cls(
             torch.from_numpy(np.concatenate([[0], ends])),
-            [(count, length) for count, length in groups],
+            list(zip(counts.tolist(), longest.tolist(), strict=True)),
             torch.from_numpy(slot_token),
             torch.from_numpy(token_slot),
             key_masks,

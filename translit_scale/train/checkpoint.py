@@ -179,9 +179,8 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
 
 def _until(step: int, science: dict[str, Any]) -> dict[str, Any]:
     """The settings without changes of the mixture that lie ahead of a step: these may still be made or dropped."""
-    data = science.get("data", {})
-    past = [change for change in data.get("changes", []) if change["from_step"] < step]
-    return {**science, "data": {**data, "changes": past}}
+    data = science["data"]
+    return {**science, "data": {**data, "changes": [c for c in data["changes"] if c["from_step"] < step]}}
 
 
 def load_checkpoint(engine: Any, checkpoint: Path) -> None:

@@ -7,6 +7,7 @@ fails says why and leaves; those that find the same error, or lose contact with 
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -52,6 +53,8 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
         print(message, file=sys.stderr)
     elif several:
         time.sleep(2 * LAUNCHER_SECONDS)
+    for child in multiprocessing.active_children():
+        child.kill()  # those that read ahead would find out within seconds, and hold our output open until then
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
