@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import pickle
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -67,6 +69,10 @@ class Prefetcher:
             yield result
 
 
+_PR_SET_PDEATHSIG = 1
+"""See prctl(2)."""
+
+
 class _Steps(Dataset[bytes]):
     """Step number → pickled batch, or the error that made it impossible."""
 
@@ -92,5 +98,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _start_worker(_: int) -> None:
-    """Ctrl-C and SLURM's signals are for the step to handle, which ends its workers."""
+    """Ctrl-C is for the step to handle; and a worker ends with the step's process, whatever ends that."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":  # elsewhere the loader's own watch takes some seconds
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
