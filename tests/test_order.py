@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from translit_scale.batch.mixture import apportion, interleave
-from translit_scale.batch.order import LONG_CYCLE, WINDOW_ROWS, PairOrder
+from translit_scale.batch.order import LONG_CYCLE, MAX_WINDOW, PairOrder
 from translit_scale.batch.random_bits import derive, key, permute, uniforms
 from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
@@ -35,15 +35,15 @@ def test_concatenation_visits_every_pair_once_an_epoch(pairs: dict[str, int], se
     assert set(found) == {(code, epoch, row) for code, n in pairs.items() for row in range(n)}
 
 
-@pytest.mark.parametrize("size", [1, WINDOW_ROWS - 1, WINDOW_ROWS, WINDOW_ROWS + 1, 3 * WINDOW_ROWS + 777])
+@pytest.mark.parametrize("size", [1, MAX_WINDOW - 1, MAX_WINDOW, MAX_WINDOW + 1, 3 * MAX_WINDOW + 777])
 def test_epochs_of_windows_cover_and_stay_close(size: int) -> None:
     """Every row once an epoch; a window's worth of visits touches three windows of rows at most (rotation)."""
     order = PairOrder({"pol_Latn": size}, seed=5)
     for epoch in range(2):
         rows = order.batch(epoch * size, size).row
         assert np.array_equal(np.sort(rows), np.arange(size))
-        for start in range(0, size, WINDOW_ROWS):
-            assert len(np.unique(rows[start : start + WINDOW_ROWS] // WINDOW_ROWS)) <= 3
+        for start in range(0, size, MAX_WINDOW):
+            assert len(np.unique(rows[start : start + MAX_WINDOW] // MAX_WINDOW)) <= 3
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12))

@@ -26,8 +26,8 @@ EXACT_CYCLE = 1 << 20
 """Up to this many pairs a cycle of `concatenate` is an epoch, so that it is exact to the pair."""
 LONG_CYCLE = 1 << 18
 """Slots of a cycle otherwise: shares are exact to 1/262 144."""
-WINDOW_ROWS = 1 << 12
-"""Rows that are shuffled together: about 1.5 MB of text."""
+MIN_WINDOW, MAX_WINDOW, ALL_WINDOWS = 1 << 12, 1 << 16, 1 << 20
+"""Rows of a language that are shuffled together, and of all languages: a million rows are some 400 MB of text."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -107,6 +107,8 @@ class PairOrder:
             raise ConfigError("no pairs to train on: every language is empty")
         self.languages = tuple(self.pairs)
         self.total = sum(self.pairs.values())
+        # Few languages have wide windows: then each of many ranks finds whole blocks of its own in them.
+        self.window_rows = max(MIN_WINDOW, min(MAX_WINDOW, ALL_WINDOWS // len(self.languages)))
         self._pairs = np.array(list(self.pairs.values()))
         self._keys = np.array([key(seed, "order", language) for language in self.languages])
         self.segments: list[Segment] = []
@@ -143,13 +145,13 @@ class PairOrder:
 
         Full windows come in random order, the shorter rest last; a random rotation makes every epoch cut other windows.
         """
-        windows = size // WINDOW_ROWS
-        window, inside = np.divmod(offset, WINDOW_ROWS)
+        windows = size // self.window_rows
+        window, inside = np.divmod(offset, self.window_rows)
         is_full = window < windows
         window = permute(np.where(is_full, window, 0), np.maximum(windows, 1), derive(epoch_key, 1)) * is_full + (
             windows * ~is_full
         )
-        width = np.where(is_full, WINDOW_ROWS, np.maximum(size - windows * WINDOW_ROWS, 1))
+        width = np.where(is_full, self.window_rows, np.maximum(size - windows * self.window_rows, 1))
         inside = permute(inside, width, derive(derive(epoch_key, 2), window))
         rotation = (derive(epoch_key, 0) % size.astype(np.uint64)).astype(np.int64)
-        return (window * WINDOW_ROWS + inside + rotation) % size
+        return (window * self.window_rows + inside + rotation) % size

@@ -1,0 +1,113 @@
+"""What many ranks would read and compute: coverage, mixture, balance and reading over a real manifest, without a model.
+
+    python benchmarks/many_ranks.py --shards DIR [--ranks 1024 --batch 65536 --steps N]
+
+Every rank computes the whole plan of a step by itself in training; here one process computes it once and looks at all
+ranks' shares. All pairs are tokenized, to compare what was planned by bytes. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+from report import heading
+
+from translit_scale.batch.deal import deal_to_ranks
+from translit_scale.batch.order import PairOrder
+from translit_scale.batch.reader import PairReader
+from translit_scale.batch.stream import SPECIAL
+from translit_scale.config import MixtureConfig
+from translit_scale.corpus.encode import TextEncoder
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.tokenizer import load_tokenizer
+from translit_scale.train.survey import fit_tokenizer
+
+
+class Simulation:
+    """All ranks' shares of the steps so far."""
+
+    def __init__(self, order: PairOrder, reader: PairReader, encoder: TextEncoder, rates: np.ndarray) -> None:
+        self.order, self.reader, self.encoder, self.rates = order, reader, encoder, rates
+        self.share = order.segments[0].quotas / order.segments[0].quotas.sum()
+        self.visits = [np.zeros(n, np.int64) for n in order.pairs.values()]
+        self.counts = np.zeros(len(order.languages), np.int64)
+        self.mixture_error = 0.0
+        self.slowest: dict[str, list[float]] = {"as planned, by bytes": [], "in tokens": []}
+        self.touched: dict[int, set[int]] = {}
+        self.plan_seconds: list[float] = []
+
+    def step(self, start: int, count: int, batch: int, ranks: int) -> None:
+        """Deals the pairs at `count` positions to the ranks and looks at what each gets."""
+        began = time.perf_counter()
+        keys = self.order.batch(start, count)
+        cost = (16 * ((self.reader.lengths(keys) * self.rates[keys.language]).sum(1) + SPECIAL)).astype(np.int64)
+        shares = deal_to_ranks(keys.language, keys.row, cost, min(ranks, count), 1)
+        self.plan_seconds.append(time.perf_counter() - began)
+        assert np.array_equal(np.sort(np.concatenate(shares)), np.arange(count)), "dealing is not a permutation"
+        self._compare_prefixes(keys.language, start)
+        for language, visits in enumerate(self.visits):
+            np.add.at(visits, keys.row[keys.language == language], 1)
+        orig, latn = self.reader.texts(keys)
+        tokens = self.encoder(orig).lengths + self.encoder(latn).lengths + SPECIAL
+        block, _ = self.reader._place(keys)
+        for rank, share in enumerate(shares):
+            self.touched.setdefault(rank, set()).update(block[share].tolist())
+        if count == batch:
+            for series, values in zip(self.slowest.values(), (cost, tokens), strict=True):
+                totals = np.array([values[share].sum() for share in shares])
+                series.append(float(totals.max() / totals.mean()))
+
+    def _compare_prefixes(self, language: np.ndarray, done: int) -> None:
+        """The largest difference of a language's count to its share, at every prefix of the stream."""
+        length = np.arange(done + 1, done + len(language) + 1)
+        for index, share in enumerate(self.share):
+            count = self.counts[index] + np.cumsum(language == index)
+            self.mixture_error = max(self.mixture_error, float(np.abs(count - share * length).max()))
+        self.counts += np.bincount(language, minlength=len(self.counts))
+
+    def report(self, ranks: int, batch: int) -> None:
+        """Prints what was found."""
+        visits, blocks, order = np.concatenate(self.visits), len(self.reader._names), self.order
+        print(f"{len(order.languages)} languages, {order.total:,} pairs in {blocks:,} blocks; ", end="")
+        print(f"{len(self.plan_seconds)} steps of {batch:,} pairs, {batch / ranks:g} a rank.\n\n| | |\n|---|---|")
+        most = max(int(of_language.max() - of_language.min()) for of_language in self.visits)
+        print(f"| pairs visited: never, once, more often | {(visits == 0).sum():,}, {(visits == 1).sum():,}, ", end="")
+        print(f"{(visits > 1).sum():,} |\n| most visits of a pair less fewest, in the same language | {most} |")
+        print(f"| most that a language is off its share, at any prefix | {self.mixture_error:.5f} pairs |")
+        for name, values in self.slowest.items():
+            print(f"| slowest rank over mean, {name}: mean, largest | {np.mean(values):.4f}, {max(values):.4f} |")
+        touched = [len(found) for found in self.touched.values()]
+        print(f"| blocks of text a rank reads: mean, most | {np.mean(touched):.1f}, {max(touched)} |")
+        print(f"| all ranks together, as times all blocks | {sum(touched) / blocks:.2f} |")
+        print(f"| plan of a step, which every rank makes | {1e3 * np.median(self.plan_seconds):.0f} ms |")
+
+
+def main() -> None:
+    """Simulates and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--tokenizer", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--ranks", type=int, default=1024, metavar="W")
+    parser.add_argument("--batch", type=int, default=65536, metavar="B", help="pairs of an effective batch")
+    parser.add_argument("--alpha", type=float, help="temperature mixture with this exponent (default: concatenation)")
+    parser.add_argument("--steps", type=int, metavar="N", help="default: an epoch")
+    args = parser.parse_args()
+    shards, tokenizer = ShardSet.open(args.shards), load_tokenizer(str(args.tokenizer))
+    mixture = MixtureConfig() if args.alpha is None else MixtureConfig(kind="temperature", alpha=args.alpha)
+    order = PairOrder({language: shards.rows(language) for language in shards.languages}, mixture)
+    fit = fit_tokenizer(shards, tokenizer, order.languages, "copy", 1.0)
+    simulation = Simulation(
+        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fit.fast), fit.token_rates
+    )
+    positions = args.steps * args.batch if args.steps else order.total
+    for start in range(0, positions, args.batch):
+        simulation.step(start, min(args.batch, positions - start), args.batch, args.ranks)
+    print(heading(f"{args.ranks:,} ranks", ("numpy", "sentencepiece")))
+    simulation.report(args.ranks, args.batch)
+
+
+if __name__ == "__main__":
+    main()
