@@ -3,8 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from translit_scale.corpus.manifest import LanguageCounts, Manifest
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one task of a job array did."""
+
+    languages: int
+    shards: int
+    rows: int
+    """Pairs in its shards."""
+    found: int
+    """Shards that were there before."""
+
+
+def share_line(share: Share | None, task_id: int, num_tasks: int) -> str:
+    """What one task of a job array did; `share` is None if the set was finished before."""
+    task = f"task {task_id} of {num_tasks}"
+    if share is None:
+        return f"{task}: nothing to do, the set is finished"
+    if not share.shards:
+        return f"{task}: nothing to do, there are fewer shards than tasks"
+    there = f" ({share.found:,} of them were there before)" if share.found else ""
+    return f"{task}: {share.shards:,} shards{there} of {share.languages:,} languages, {share.rows:,} pairs"
 
 
 def preparation_table(manifest: Manifest) -> str:
