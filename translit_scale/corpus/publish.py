@@ -90,8 +90,7 @@ def _selections(job: Job) -> list[tuple[Selection, list[ShardTask]]]:
     Raises:
         DataError: one is missing; names how many of which languages.
     """
-    done, missing = [], Counter[str]()
-    unselected = []
+    done, unselected, missing = [], [], Counter[str]()
     for select_task in job.select_tasks():
         if not select_task.target.exists():
             unselected.append(select_task.language)
@@ -100,14 +99,11 @@ def _selections(job: Job) -> list[tuple[Selection, list[ShardTask]]]:
         tasks = job.shard_tasks(selection)
         missing[selection.language] = sum(not task.is_done(job.out_dir) for task in tasks)
         done.append((selection, tasks))
-    missing = +missing
-    if unselected or missing:
-        what = []
-        if unselected:
-            what.append(f"nothing is done of {listed(unselected)}")
-        if missing:
-            of_each = listed([f"{language} ({number})" for language, number in missing.items()])
-            what.append(f"{missing.total():,} shards are missing of {of_each}")
+    what = [f"nothing is done of {listed(unselected)}"] if unselected else []
+    if total := missing.total():
+        of_each = listed([f"{language} {number}" for language, number in missing.items() if number])
+        what.append(f"{total:,} shards are missing: {of_each}")
+    if what:
         raise DataError(
             f"{job.out_dir} is not finished: {'; '.join(what)}",
             "submit the same array again, or let one run do the rest: the same command without --finalize",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from translit_scale.corpus.clean import fold
 
-_BUCKET_BYTES = 64 * 2**20
+_BUCKET_BYTES = 32 * 2**20
 """Text in a bucket, about; one bucket at a time is sorted in memory."""
 _PENDING_BYTES = 64 * 2**20
 """What a `Spool` keeps in memory before it writes to its files, about."""
@@ -44,8 +44,8 @@ class Spool:
 
     A sentence is kept as a line that begins with its hash in hexadecimal: the order of the lines is that of the
     hashes, and of two sentences with the same hash the alphabetically first is first. What is more than
-    64 MB waits in files, which the caller removes with their folder. A bucket of 64 MB takes up to 300 MB when it
-    is sorted (short lines; 200 MB where a sentence has 130 bytes), whatever the number of sentences.
+    64 MB waits in files, which the caller removes with their folder. A bucket of 32 MB takes 70 MB when it is sorted,
+    or up to 300 MB where a sentence has 20 bytes: that is the memory, whatever the number of sentences.
 
     Args:
         folder: for the files; made when the first one is written.
