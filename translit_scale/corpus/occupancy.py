@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -83,16 +83,17 @@ def _lock_folder(lock: IO[bytes], out_dir: Path, alone: bool) -> bool:
 
 def _at_work(work_dir: Path) -> Iterator[str]:
     """Labels of the runs that are alive."""
-    for path in work_dir.glob(".run.*/lock"):
-        if not _is_dead(path):
-            yield path.read_text() or path.parent.name
+    for path in work_dir.glob(".run.*"):
+        with suppress(FileNotFoundError):  # ends meanwhile
+            if not _is_dead(path):
+                yield (path / "lock").read_text()
 
 
-def _is_dead(lock: Path) -> bool:
-    """Whether nobody holds a lock."""
+def _is_dead(run_dir: Path) -> bool:
+    """Whether nobody holds the lock of a run folder."""
     try:
-        with lock.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (run_dir / "lock").open("r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return True
     except BlockingIOError:
@@ -104,7 +105,7 @@ def _remove_left_behind(out_dir: Path, has_locks: bool, alone: bool) -> None:
     """Removes what runs that were killed left behind."""
     work_dir = out_dir / ".work"
     for path in work_dir.glob(".run.*") if has_locks else ():
-        if alone or (_was_here(path.name) and _is_dead(path / "lock")):
+        if alone or (_was_here(path.name) and _is_dead(path)):
             shutil.rmtree(path, ignore_errors=True)
     for path in (*out_dir.glob(".*.tmp"), *work_dir.glob(".*.tmp")) if has_locks and alone else ():
         if _TEMPORARY.fullmatch(path.name):
