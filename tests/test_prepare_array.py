@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from hypothesis import strategies as st
 
 from tests.small_corpus import (
     CYRILLIC,
-    POLISH,
     ROOT,
     contents,
     edit_recipe,
@@ -28,7 +28,7 @@ from tests.small_corpus import (
     write_corpus,
 )
 from translit_scale.cli import main
-from translit_scale.corpus import occupancy, publish, tasks
+from translit_scale.corpus import inputs, occupancy, publish, tasks
 from translit_scale.corpus.prepare import finalize, prepare_share
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.shares import Piece, shares, task_of
@@ -293,6 +293,20 @@ def test_a_file_system_without_locks(
     assert publish_set(data, tmp_path / "out") == contents(tmp_path / "one")
 
 
+def test_two_tasks_do_not_do_the_same_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "text"
+    path.write_bytes(b"x")
+    task = inputs.ChecksumTask(path, inputs.Stamp.of(path), tmp_path / ".work")
+    with occupancy.one_at_a_time(task.target):
+        other = threading.Thread(target=inputs.run_checksum, args=(task, lambda done: None))
+        other.start()
+        other.join(0.3)
+        assert other.is_alive() and f"waiting for another task that makes {task.target.name}" in capsys.readouterr().err
+        task.target.write_text('"what the first one found"')
+    other.join()
+    assert inputs.run_checksum(task, lambda done: None) == "what the first one found"
+
+
 def test_temporary_names_differ_between_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from translit_scale.files import atomic_open
 
@@ -368,7 +382,6 @@ def test_the_batch_scripts_with_the_variables_of_slurm(data: Path, tmp_path: Pat
     assert process.returncode == 0 and "bul_Cyrl" in table
     run(data, tmp_path / "one")
     assert contents(out) == contents(tmp_path / "one")
-    assert POLISH  # the languages of the corpus
 
 
 def test_the_batch_scripts_ask_for_a_whole_array() -> None:
