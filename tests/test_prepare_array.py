@@ -112,6 +112,8 @@ def test_tasks_do_what_is_theirs_and_only_once(
     assert "written to" in capsys.readouterr().out
     assert main([*command, "--task-id", "2", "--num-tasks", "3"]) == 0
     assert capsys.readouterr().out == "task 2 of 3: nothing to do, the set is finished\n"
+    assert main([*command, "--num-tasks", "3"]) == 2
+    assert "--num-tasks needs --task-id" in capsys.readouterr().err
 
 
 def test_more_tasks_than_work(data: Path, tmp_path: Path) -> None:

@@ -19,10 +19,8 @@ def add(commands: Any) -> None:
         "make a shard set: read, clean, leave out held-out text, sample, romanize, pack",
         "Makes the shard set of a recipe. Can be interrupted or killed at any time: the same command goes on. Prints "
         "how many sentences of each language were read, left out (and why) and kept. With --task-id it does one part "
-        "of the work, on as many hosts as you like, and --finalize makes a set of the parts.",
-        "translit-scale prepare shards/pol-ukr.yaml --data GLOT500C_DIR --workers 8\n"
-        "translit-scale prepare shards/glot500.yaml --data DIR --task-id 3 --num-tasks 64\n"
-        "translit-scale prepare shards/glot500.yaml --data DIR --finalize",
+        "of the work, on as many hosts as you like, and --finalize makes a set of the parts (docs/preparing.md).",
+        "translit-scale prepare shards/pol-ukr.yaml --data GLOT500C_DIR --workers 8",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, see shards/*.yaml")
     parser.add_argument(

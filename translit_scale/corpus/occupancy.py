@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from translit_scale.errors import DataError
+from translit_scale.files import full_disk_as_error
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _RUN_DIR = re.compile(r"\.run\.(?P<host>.+)\.(?P<pid>[0-9]+)")
@@ -47,6 +48,7 @@ def at_work(out_dir: Path, label: str, alone: bool) -> Iterator[Path]:
             lock = held.enter_context((out_dir / ".lock").open("a+b"))
         except OSError as error:
             raise DataError(f"cannot write into {out_dir}: {error.strerror}") from None
+        held.enter_context(full_disk_as_error(out_dir))
         has_locks = _lock_folder(lock, out_dir, alone)
         _remove_left_behind(out_dir, has_locks, alone)
         shutil.rmtree(run_dir, ignore_errors=True)  # of a killed run with this number, as in containers
@@ -71,7 +73,7 @@ def _lock_folder(lock: IO[bytes], out_dir: Path, alone: bool) -> bool:
         else:
             more = ", ..." if len(others) > 8 else ""
             what = f"{len(others)} tasks are still at work in {out_dir}: {', '.join(others[:8])}{more}"
-        raise DataError(what, "wait until it ends, or choose another --out") from None
+        raise DataError(what, "wait for the end, or choose another --out") from None
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
@@ -133,8 +135,10 @@ def _was_here(name: str) -> bool:
 @contextmanager
 def one_at_a_time(target: Path) -> Iterator[None]:
     """Waits, where the file system has locks, until no other process makes the same file."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.with_suffix(".lock").open("a+b") as lock:
+    with full_disk_as_error(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock = target.with_suffix(".lock").open("a+b")
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
