@@ -1,9 +1,6 @@
 """Sampling depends on the sentences and the seed alone; smaller samples are the beginning of larger ones."""
 
-import os
 import random
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -16,7 +13,6 @@ from translit_scale.corpus import select as room
 from translit_scale.corpus.clean import clean, fold
 from translit_scale.corpus.select import Spool, sample_size, select, sentence_hash
 
-ROOT = Path(__file__).resolve().parents[1]
 sentences = st.lists(st.text("abcdeż", min_size=1, max_size=4).map(clean), max_size=60)
 
 
@@ -109,35 +105,3 @@ def test_equal_hashes_of_different_sentences_are_settled_by_the_alphabet(
     for items in (["b", "a", "cc"], ["cc", "a", "b"]):
         taken, counts = taken_of(items)
         assert taken == ["a", "cc"] and counts["duplicate"] == 1
-
-
-_MEASURE = """
-import resource, sys, tempfile
-from collections import Counter
-from pathlib import Path
-from translit_scale.corpus.select import Spool, select
-
-lines, length, repeated = map(int, sys.argv[1:])
-sentences = (f"{0 if n < repeated else n:0{length}}" for n in range(lines))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with tempfile.TemporaryDirectory() as folder:
-    chosen = select(sentences, Counter(), set(), 0, 1.0, 0, Spool(Path(folder), lines * (length + 1)))
-    found = sum(1 for _ in chosen)
-print(found, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("lines", "length", "repeated"), [(2_000_000, 130, 0), (2_000_000, 130, 1_500_000)])
-def test_memory_does_not_grow_with_the_text(lines: int, length: int, repeated: int) -> None:
-    """260 MB of text, and the same with a sentence that makes up three quarters of it: all in one bucket."""
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, *map(str, (lines, length, repeated))],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    found, mebibytes = map(int, done.stdout.split())
-    assert found == lines - max(repeated - 1, 0)
-    assert mebibytes < 200

@@ -229,7 +229,7 @@ class ShardResult(NamedTuple):
 def run_shard(task: ShardTask, advance: Advance) -> None:
     """Makes a shard; `advance` is called with numbers of sentences.
 
-    Memory: the romanizer's, and about five times the text of the shard.
+    Memory: the romanizer's, and about seven times the text of the shard.
 
     Raises:
         DataError: the selected text is not what it was, or the disk is full.
