@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.test_prepare import CYRILLIC, POLISH, invent
+from tests.small_corpus import CYRILLIC, POLISH, invent
 from translit_scale.cli import main
 from translit_scale.corpus import contamination as room
 from translit_scale.corpus.clean import fold

@@ -1,5 +1,6 @@
 """Recipes: ten lines do, mistakes are named, files are found or missed loudly."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -121,9 +122,11 @@ def test_languages_are_found_by_their_files(tmp_path: Path) -> None:
         "pol_Latn": [("pol_Latn.a.txt", None), ("pol_Latn.b.c.txt", None)],
         "ukr_Cyrl": [("ukr_Cyrl.a.txt", None)],
     }
-    touch(tmp_path, "pol.a.txt")
-    with pytest.raises(DataError, match=r"language_set: .*pol\.a\.txt: unknown language code 'pol'.*\n.*'pol_Latn'"):
+    touch(tmp_path, "pol.a.txt", "xx_Latn.b.txt")
+    with pytest.raises(DataError, match=r"language_set: 2 of the files are not named after a language") as error:
         input_files(recipe, tmp_path)
+    assert re.search(r"/pol\.a\.txt: unknown language code 'pol'.*\n.*'pol_Latn'", error.value.message)
+    assert re.search(r"/xx_Latn\.b\.txt: unknown language code 'xx_Latn': 'xx' is not a language", error.value.message)
 
 
 def test_explicit_sources_come_before_those_of_the_set(tmp_path: Path) -> None:

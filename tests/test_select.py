@@ -1,8 +1,9 @@
 """Sampling depends on the sentences and the seed alone; smaller samples are the beginning of larger ones."""
 
 import random
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,30 +11,50 @@ from hypothesis import strategies as st
 
 from translit_scale.corpus import select as room
 from translit_scale.corpus.clean import clean, fold
-from translit_scale.corpus.select import sample_size, select, sentence_hash
-from translit_scale.errors import DataError
+from translit_scale.corpus.select import Spool, sample_size, select, sentence_hash
 
 sentences = st.lists(st.text("abcdeż", min_size=1, max_size=4).map(clean), max_size=60)
 
 
-def reader(items: list[str]) -> Callable[[Counter[str]], Iterator[str]]:
-    def read(counts: Counter[str]) -> Iterator[str]:
-        for item in items:
-            counts["read"] += 1
-            yield item
-
-    return read
+def taken_of(
+    items: list[str],
+    held_out: set[str] = frozenset(),
+    seed: int = 0,
+    fraction: float = 1.0,
+    minimum: int = 0,
+    text_bytes: int = 1,
+) -> tuple[list[str], Counter[str]]:
+    """What is selected, and the counts."""
+    counts: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        spool = Spool(Path(folder) / "spool", text_bytes)
+        lines = list(select(items, counts, held_out, seed, fraction, minimum, spool))
+    assert all(line.endswith(b"\n") for line in lines)
+    return [line.decode()[:-1] for line in lines], counts
 
 
 @given(sentences, st.sets(st.text("abż", min_size=1, max_size=3)), st.floats(0.01, 1), st.integers(0, 20))
 def test_select_against_its_definition(items: list[str], held_out: set[str], fraction: float, minimum: int) -> None:
-    taken, counts = select(reader(items), held_out, 5, fraction, minimum)
+    taken, counts = taken_of(items, held_out, 5, fraction, minimum)
     candidates = {item for item in items if fold(item) not in held_out}
     ranked = sorted(candidates, key=lambda item: sentence_hash(item, 5))
     assert taken == ranked[: sample_size(len(candidates), fraction, minimum)]
-    assert counts["read"] == len(items)
     assert counts["held_out"] == sum(fold(item) in held_out for item in items)
-    assert sum(counts.values()) - counts["read"] + len(taken) == len(items)
+    assert counts.total() + len(taken) == len(items)
+
+
+@given(sentences, st.integers(0, 7), st.integers(0, 2000), st.floats(0.01, 1))
+def test_neither_buckets_nor_files_change_anything(items: list[str], bits: int, pending: int, fraction: float) -> None:
+    expected = taken_of(items, seed=3, fraction=fraction)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room, "_BUCKET_BYTES", 1)
+        patch.setattr(room, "_PENDING_BYTES", pending)
+        assert taken_of(items, seed=3, fraction=fraction, text_bytes=2**bits) == expected
+
+
+@pytest.mark.parametrize(("mebibytes", "buckets"), [(0, 1), (32, 1), (33, 2), (64, 2), (65, 4), (25_000, 1024)])
+def test_a_bucket_has_at_most_32_mebibytes(tmp_path: Path, mebibytes: int, buckets: int) -> None:
+    assert len(Spool(tmp_path, mebibytes * 2**20)._pending) == buckets
 
 
 @given(sentences, st.randoms(use_true_random=False), st.floats(0.01, 1), st.floats(0.01, 1))
@@ -42,14 +63,14 @@ def test_order_of_the_input_does_not_matter_and_samples_are_nested(
 ) -> None:
     shuffled = generator.sample(items, len(items))
     small, large = sorted((one, other))
-    smaller, _ = select(reader(items), set(), 0, small, 0)
-    larger, _ = select(reader(shuffled), set(), 0, large, 0)
+    smaller, _ = taken_of(items, fraction=small)
+    larger, _ = taken_of(shuffled, fraction=large)
     assert smaller == larger[: len(smaller)]
 
 
 def test_another_seed_is_another_sample_in_another_order() -> None:
     items = [f"s{number}" for number in range(400)]
-    first, second = (select(reader(items), set(), seed, 0.5, 0)[0] for seed in (0, 1))
+    first, second = (taken_of(items, seed=seed, fraction=0.5)[0] for seed in (0, 1))
     assert len(first) == len(second) == 200
     assert 70 < len(set(first) & set(second)) < 130  # two independent halves share a quarter: 100 ± 5
     assert first != sorted(first)
@@ -82,11 +103,5 @@ def test_equal_hashes_of_different_sentences_are_settled_by_the_alphabet(
 ) -> None:
     monkeypatch.setattr(room, "sentence_hash", lambda sentence, seed: len(sentence))
     for items in (["b", "a", "cc"], ["cc", "a", "b"]):
-        taken, counts = select(reader(items), set(), 0, 1.0, 0)
+        taken, counts = taken_of(items)
         assert taken == ["a", "cc"] and counts["duplicate"] == 1
-
-
-def test_text_that_changes_between_the_passes_is_noticed() -> None:
-    passes = iter((["a", "b"], ["a"]))
-    with pytest.raises(DataError, match="changed while they were read"):
-        select(lambda counts: iter(next(passes)), set(), 0, 1.0, 0)

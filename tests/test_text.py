@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import sys
 import tempfile
 import unicodedata
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translit_scale.corpus.clean import clean, fold
+from translit_scale.corpus.clean import _INVISIBLE, _SPACES, clean, fold
 from translit_scale.corpus.text import read_all_cells, read_clean, read_sentences
 from translit_scale.errors import ConfigError, DataError
 
@@ -40,6 +41,12 @@ def test_clean_is_idempotent_and_gives_one_line(value: str) -> None:
     assert unicodedata.normalize("NFKC", once) == once
     assert " ".join(once.split()) == once
     assert not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in once)
+
+
+def test_printable_text_needs_no_search() -> None:
+    """NFKC takes characters apart one by one, and puts letters together: what no character becomes, no text does."""
+    for char in filter(str.isprintable, map(chr, range(sys.maxunicode + 1))):
+        assert not _INVISIBLE.search(char) and not _SPACES.search(unicodedata.normalize("NFKC", char))
 
 
 @pytest.mark.parametrize(

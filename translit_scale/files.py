@@ -15,23 +15,41 @@ from translit_scale.errors import DataError
 
 
 @contextmanager
-def atomic_open(path: Path) -> Iterator[IO[bytes]]:
+def atomic_open(path: Path, temporary_dir: Path | None = None) -> Iterator[IO[bytes]]:
     """A binary file that appears under `path` only when the block ends without an exception.
 
-    Written under a temporary name in the same directory, synced to disk, then renamed.
+    Written under a temporary name, which no process on any host shares, synced to disk, then renamed.
+
+    Args:
+        temporary_dir: a folder on the same file system (default: that of `path`) for the temporary file, which
+            a killed process leaves there.
 
     Raises:
         DataError: the disk is full; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = (temporary_dir or path.parent) / f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp"
     try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync(path.parent)
+        with full_disk_as_error(path):
+            with temporary.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_disk_as_error(path: Path) -> Iterator[None]:
+    """Says so if the disk is full while `path` is written.
+
+    Raises:
+        DataError: the disk, the quota or the limit of the size of files is exhausted.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(
@@ -39,8 +57,6 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
                 "free some space and run the same command again: finished parts are kept",
             ) from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
@@ -52,9 +68,9 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` to `path` atomically."""
-    with atomic_open(path) as file:
+def write_bytes(path: Path, data: bytes, temporary_dir: Path | None = None) -> None:
+    """Writes `data` to `path` atomically, see `atomic_open`."""
+    with atomic_open(path, temporary_dir) as file:
         file.write(data)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command, positive
+from translit_scale.errors import ConfigError
 
 
 def add(commands: Any) -> None:
@@ -17,7 +18,8 @@ def add(commands: Any) -> None:
         "prepare",
         "make a shard set: read, clean, leave out held-out text, sample, romanize, pack",
         "Makes the shard set of a recipe. Can be interrupted or killed at any time: the same command goes on. Prints "
-        "how many sentences of each language were read, left out (and why) and kept.",
+        "how many sentences of each language were read, left out (and why) and kept. With --task-id it does one part "
+        "of the work, on as many hosts as you like, and --finalize makes a set of the parts (docs/preparing.md).",
         "translit-scale prepare shards/pol-ukr.yaml --data GLOT500C_DIR --workers 8",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, see shards/*.yaml")
@@ -33,6 +35,16 @@ def add(commands: Any) -> None:
         help="processes; does not change the result (default: all cores, here %(default)s)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a set made from another recipe or input")
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
+        "--task-id", metavar="I",
+        help="do part I of the work, from 0; 'slurm': the number of this task of a job array (default: all of it)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--num-tasks", type=positive, metavar="N",
+        help="parts with --task-id; does not change the result (default with 'slurm': of an array 0-(N-1), N)",
+    )  # fmt: skip
+    part.add_argument("--finalize", action="store_true", help="only make the set of the finished parts")
     parser.set_defaults(run=_run)
 
 
@@ -42,11 +54,20 @@ def _cores() -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.corpus.prepare import prepare
+    from translit_scale.corpus.prepare import finalize, prepare, prepare_share
     from translit_scale.corpus.recipe import load_recipe
-    from translit_scale.corpus.summary import preparation_table
+    from translit_scale.corpus.shares import task_of
+    from translit_scale.corpus.summary import preparation_table, share_line
 
     folder = args.recipe.parent
+    if args.num_tasks and not args.task_id:
+        raise ConfigError("--num-tasks needs --task-id", "which of the tasks is it?")
+    task = task_of(args.task_id, args.num_tasks, os.environ) if args.task_id else None
     out = args.out or folder / load_recipe(args.recipe).name
-    print(preparation_table(prepare(args.recipe, args.data or folder, out, args.workers, args.force)))
+    data = args.data or folder
+    if task:
+        print(share_line(prepare_share(args.recipe, data, out, args.workers, *task, args.force), *task))
+        return
+    make = finalize if args.finalize else prepare
+    print(preparation_table(make(args.recipe, data, out, args.workers, args.force)))
     print(f"\nwritten to {out}")

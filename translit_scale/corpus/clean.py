@@ -27,9 +27,10 @@ def clean(text: str) -> str:
     space become one space, none at the ends. Everything else stays, `<s>` and `<mask>` included: special
     tokens are the tokenizer's business.
     """
-    if not text.isascii():
-        # NFKC last: what it joins may only become neighbours when an invisible character between them goes.
-        text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    if text.isprintable():  # nearly always, and then there is nothing to be found, after NFKC neither
+        return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).split())
+    # NFKC last: what it joins may only become neighbours when an invisible character between them goes.
+    text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
     return " ".join(_SPACES.sub(" ", text).split())
 
 

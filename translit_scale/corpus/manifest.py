@@ -137,6 +137,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}", again) from None
     version = value.get("format_version") if isinstance(value, dict) else None
+    del value  # as large as the manifest that follows: 700 MB for 1.5 million blocks
     if version != FORMAT_VERSION:
         raise DataError(
             f"{path} has format version {version!r}, expected {FORMAT_VERSION}",

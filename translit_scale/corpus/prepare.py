@@ -1,56 +1,29 @@
 """`prepare`: from a recipe and text files to a finished shard set.
 
 The tasks of `translit_scale.corpus.tasks` run in worker processes and leave files under `.work`; a run
-that was killed goes on with the tasks whose files are missing. Then the shards are packed in a fixed
-order and the manifest is written last. The number of workers and of interruptions leaves no trace.
+that was killed goes on with the tasks whose files are missing. `prepare` does all of them and publishes the set;
+`prepare_share` does those of one task of a job array, and `finalize` publishes what all of them have done. The
+number of tasks, workers and interruptions leaves no trace.
 """
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import sys
-import unicodedata
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from translit_scale.corpus.clean import CLEANING_VERSION
-from translit_scale.corpus.manifest import (
-    FORMAT_VERSION,
-    MANIFEST_NAME,
-    SHARD_NAME,
-    LanguageCounts,
-    Manifest,
-    ShardEntry,
-    read_manifest,
-    write_manifest,
-)
-from translit_scale.corpus.recipe import Recipe, excluded_files, input_files, load_recipe
-from translit_scale.corpus.script import SCRIPT_DATA
-from translit_scale.corpus.shards import Block, ShardSet, write_shards
-from translit_scale.corpus.tasks import (
-    InputFile,
-    RomanizeTask,
-    Selection,
-    SelectTask,
-    romanizer,
-    run_romanize,
-    run_select,
-)
+from translit_scale.corpus.job import Job
+from translit_scale.corpus.manifest import Manifest
+from translit_scale.corpus.occupancy import at_work
+from translit_scale.corpus.publish import check_not_empty, listed, publish
+from translit_scale.corpus.recipe import input_files, load_recipe
+from translit_scale.corpus.shares import shares
+from translit_scale.corpus.summary import Share
+from translit_scale.corpus.tasks import Selection, ShardTask, run_select, run_shard
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
-from translit_scale.files import sha256_file
-from translit_scale.progress import Advance, Progress
-from translit_scale.schema import changed_settings
-
-REASONS = (
-    "undecodable", "malformed", "empty", "too_long", "wrong_script",
-    "held_out", "duplicate", "not_sampled", "empty_transliteration",
-)  # fmt: skip
-"""Why a line or record of the input is not a pair of the shards."""
+from translit_scale.progress import Progress
 
 
 def prepare(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, force: bool = False) -> Manifest:
@@ -69,218 +42,109 @@ def prepare(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, forc
             another run is at work in `out_dir`, or it holds another finished set and `force` is not given.
     """
     recipe = load_recipe(recipe_path)
-    work_dir = out_dir / ".work"
-    with _locked(out_dir):
-        files, excluded = _inputs(recipe, data_dir, workers)
-        provenance = _provenance(recipe, files, excluded)
-        manifest = _finished(out_dir, provenance, force)
-        if manifest is not None:
-            print(f"up to date: {out_dir}", file=sys.stderr)
-        else:
-            selections = _select(_select_tasks(recipe, data_dir, files, excluded, work_dir), workers)
-            tasks = {
-                selection.language: [
-                    RomanizeTask(selection.language, number, recipe.romanize.lcode, selection.text, block, work_dir)
-                    for number, block in enumerate(selection.blocks)
-                ]
-                for selection in selections
-            }
-            _romanize([task for of_language in tasks.values() for task in of_language], out_dir, workers)
-            manifest = _pack(recipe, provenance, selections, tasks, out_dir)
-        shutil.rmtree(work_dir, ignore_errors=True)
+    with at_work(out_dir, "prepare", alone=True) as run_dir:
+        job = Job.load(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
+        manifest = job.finished(force)
+        if manifest is None:
+            tasks = [task for selection in _select(job) for task in job.shard_tasks(selection)]
+            _make_shards(job, tasks)
+            manifest = publish(job)
+        shutil.rmtree(job.work_dir)
     return manifest
 
 
-@contextmanager
-def _locked(directory: Path) -> Iterator[None]:
-    """Exclusive use of a directory; the lock goes with the process, however it ends."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        lock = (directory / ".lock").open("ab")
-    except OSError as error:
-        raise DataError(f"cannot write into {directory}: {error.strerror}") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"another prepare is at work in {directory}", "wait for it, or choose another --out"
-            ) from None
-        yield
+def finalize(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, force: bool = False) -> Manifest:
+    """Publishes the set of which all tasks are done; if it is published already it is left alone.
 
-
-def _inputs(
-    recipe: Recipe, data_dir: Path, workers: int
-) -> tuple[dict[str, tuple[InputFile, ...]], tuple[InputFile, ...]]:
-    """The files of each language and the held-out files, with their checksums."""
-    files = input_files(recipe, data_dir)
-    excluded = excluded_files(recipe, data_dir)
-    names = sorted({name for of_language in files.values() for name, _ in of_language} | set(excluded))
-    sizes = [(data_dir / name).stat().st_size for name in names]
-    with Progress("checksums of the input", sum(sizes), "bytes") as progress:
-        digests = run_tasks(_checksum, [data_dir / name for name in names], workers, progress.advance)
-    checksums = dict(zip(names, digests, strict=True))
-    return (
-        {
-            language: tuple(InputFile(name, column, checksums[name]) for name, column in of_language)
-            for language, of_language in files.items()
-        },
-        tuple(InputFile(name, None, checksums[name]) for name in excluded),
-    )
-
-
-def _checksum(path: Path, advance: Advance) -> str:
-    digest = sha256_file(path)
-    advance(path.stat().st_size)
-    return digest
-
-
-def _provenance(
-    recipe: Recipe, files: dict[str, tuple[InputFile, ...]], excluded: tuple[InputFile, ...]
-) -> dict[str, Any]:
-    """Everything the bytes of the set depend on; nothing about the machine, the time or the paths."""
-    return {
-        "recipe": recipe.model_dump(mode="json"),
-        "inputs": {
-            language: {file.name: file.sha256 for file in of_language}
-            for language, of_language in sorted(files.items())
-        },
-        "held_out": {file.name: file.sha256 for file in excluded},
-        "cleaning": {"version": CLEANING_VERSION, "unicode": unicodedata.unidata_version, "scripts": SCRIPT_DATA},
-        "romanizer": romanizer(recipe.romanize.lcode).provenance(),
-    }
-
-
-def _finished(out_dir: Path, provenance: dict[str, Any], force: bool) -> Manifest | None:
-    """The manifest of the set in `out_dir`, if it is complete and what would be made.
+    Args and errors are those of `prepare`; besides,
 
     Raises:
-        DataError: it is a set that was made from something else, and `force` is not given.
+        DataError: tasks are not done; the message says how many of which languages.
     """
-    if not (out_dir / MANIFEST_NAME).exists():
-        return None
-    try:
-        manifest, _ = read_manifest(out_dir)
-    except DataError:
-        if force:
-            return None
-        raise
-    differences = sorted(name for name, *_ in changed_settings(manifest.provenance, provenance))
-    if not differences:
-        try:
-            return ShardSet.open(out_dir).manifest
-        except DataError as error:
-            print(f"{error.message}: made again", file=sys.stderr)
-            return None
-    if force:
-        return None
-    more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
-    raise DataError(
-        f"{out_dir} holds a finished set made from something else: {', '.join(differences[:3])}{more} differ",
-        "--force replaces it; --out DIR keeps both",
-    )
+    recipe = load_recipe(recipe_path)
+    with at_work(out_dir, "finalize", alone=True) as run_dir:
+        job = Job.load(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
+        manifest = job.finished(force) or publish(job)
+        shutil.rmtree(job.work_dir)
+    return manifest
 
 
-def _select_tasks(
-    recipe: Recipe,
+def prepare_share(
+    recipe_path: Path,
     data_dir: Path,
-    files: dict[str, tuple[InputFile, ...]],
-    excluded: tuple[InputFile, ...],
-    work_dir: Path,
-) -> list[SelectTask]:
-    """One selection per language, in the order of their codes."""
-    return [
-        SelectTask(
-            language=language,
-            data_dir=data_dir,
-            files=files[language],
-            excluded=excluded,
-            seed=recipe.seed,
-            **recipe.settings(language),
-            block_rows=recipe.block_rows,
-            work_dir=work_dir,
-        )
-        for language in sorted(files)
-    ]
+    out_dir: Path,
+    workers: int,
+    task_id: int,
+    num_tasks: int,
+    force: bool = False,
+) -> Share | None:
+    """Does the part of task `task_id` (0 <= `task_id` < `num_tasks`) of a shard set, without publishing anything.
+
+    Other tasks may be at work on the same set, on other hosts and with another `num_tasks`.
+
+    Args and errors are those of `prepare`.
+
+    Returns:
+        None if the set is finished and up to date.
+    """
+    recipe = load_recipe(recipe_path)
+    with at_work(out_dir, f"task {task_id} of {num_tasks}", alone=False) as run_dir:
+        names = input_files(recipe, data_dir)
+        sizes = {
+            language: sum((data_dir / name).stat().st_size for name, _ in files) for language, files in names.items()
+        }
+        pieces = shares(sizes, num_tasks)[task_id]
+        own = {language: names[language] for language in sorted({piece.language for piece in pieces})}
+        print(f"task {task_id} of {num_tasks}: {listed(list(own)) or 'no languages'}", file=sys.stderr)
+        job = Job.load(recipe, data_dir, out_dir, run_dir, workers, own)
+        if job.finished(force, whole=False) is not None:
+            return None
+        tasks = [
+            task
+            for selection in _select(job)
+            for task in job.shard_tasks(selection)
+            if any(task.language == code and task.number % parts == part for code, part, parts in pieces)
+        ]
+        found = _make_shards(job, tasks)
+        rows = sum(task.result().counts.get("rows", 0) for task in tasks)
+    return Share(len(own), len(tasks), rows, found)
 
 
-def _select(tasks: Sequence[SelectTask], workers: int) -> list[Selection]:
-    """Runs the selections whose files are missing, the largest first."""
+def _select(job: Job) -> list[Selection]:
+    """Runs the selections that are missing, the largest first.
+
+    Raises:
+        DataError: nothing is left of a language.
+    """
+    tasks = job.select_tasks()
     missing = [task for task in tasks if not task.target.exists()]
     if missing:
         missing.sort(key=lambda task: -task.input_bytes)
-        with Progress("select", sum(2 * task.input_bytes for task in missing), "bytes") as progress:
-            run_tasks(run_select, missing, workers, progress.advance)
-    return [task.result() for task in tasks]
+        with Progress("select", sum(task.input_bytes for task in missing), "bytes") as progress:
+            run_tasks(run_select, missing, job.workers, progress.advance)
+    selections = [task.result() for task in tasks]
+    check_not_empty(job, selections)
+    return selections
 
 
-def _romanize(tasks: Sequence[RomanizeTask], out_dir: Path, workers: int) -> None:
-    """Runs the romanizations whose files are missing."""
-    missing = [task for task in tasks if not task.target.exists()]
-    _check_space(tasks, missing, out_dir)
-    total = sum(task.block.rows for task in tasks)
-    done = total - sum(task.block.rows for task in missing)
+def _make_shards(job: Job, tasks: Sequence[ShardTask]) -> int:
+    """Makes the shards that are missing; says how many were not."""
+    missing = [task for task in tasks if not task.is_done(job.out_dir)]
     if missing:
+        _check_space(job, missing)
+        total = sum(task.part.rows for task in tasks)
+        done = total - sum(task.part.rows for task in missing)
         with Progress("romanize", total, "sentences", done=done) as progress:
-            run_tasks(run_romanize, missing, workers, progress.advance)
+            run_tasks(run_shard, missing, job.workers, progress.advance)
+    return len(tasks) - len(missing)
 
 
-def _check_space(tasks: Sequence[RomanizeTask], missing: Sequence[RomanizeTask], out_dir: Path) -> None:
+def _check_space(job: Job, missing: Sequence[ShardTask]) -> None:
     """Stops early when the disk will be too small, taking a transliteration to be as long as its original."""
-    shards = sum(path.stat().st_size for path in out_dir.iterdir() if SHARD_NAME.fullmatch(path.name))
-    needed = 2 * sum(task.block.bytes for task in (*tasks, *missing)) - shards
-    free = shutil.disk_usage(out_dir).free
+    needed = 2 * sum(task.part.bytes for task in missing)
+    free = shutil.disk_usage(job.out_dir).free
     if needed > free:
         raise DataError(
-            f"{out_dir} needs about {needed / 1e9:.1f} GB more, the disk has {free / 1e9:.1f} GB free",
+            f"{job.out_dir} needs about {needed / 1e9:.1f} GB more, the disk has {free / 1e9:.1f} GB free",
             "free some space, or use --out on another disk; finished parts are kept",
         )
-
-
-def _pack(
-    recipe: Recipe,
-    provenance: dict[str, Any],
-    selections: Sequence[Selection],
-    tasks: dict[str, list[RomanizeTask]],
-    out_dir: Path,
-) -> Manifest:
-    """Writes the shards of all languages, removes those of an older set, and writes the manifest."""
-    (out_dir / MANIFEST_NAME).unlink(missing_ok=True)
-    shards: list[ShardEntry] = []
-    counts: dict[str, LanguageCounts] = {}
-    with Progress("pack", sum(len(selection.blocks) for selection in selections), "blocks") as progress:
-        for selection in selections:
-            language, found = selection.language, Counter(selection.counts)
-            blocks = _tallied(tasks[language], found, progress.advance)
-            shards += write_shards(out_dir, language, blocks, recipe.shard_bytes)
-            if not found["rows"]:
-                raise DataError(f"{language}: uroman has no Latin form of any of its sentences")
-            counts[language] = LanguageCounts(dropped={reason: found.pop(reason, 0) for reason in REASONS}, **found)
-    for path in out_dir.iterdir():
-        if SHARD_NAME.fullmatch(path.name) and path.name not in {shard.name for shard in shards}:
-            path.unlink()
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        name=recipe.name,
-        languages=counts,
-        provenance=provenance,
-        shards=shards,
-    )
-    write_manifest(out_dir, manifest)
-    return manifest
-
-
-def _tallied(tasks: Sequence[RomanizeTask], counts: Counter[str], advance: Advance) -> Iterator[Block]:
-    """The romanized blocks in order, adding to the counts; a block of which nothing is left is skipped."""
-    for task in tasks:
-        result = task.result()
-        orig, latn = result.pairs.orig, result.pairs.latn
-        counts["empty_transliteration"] += result.empty
-        counts["rows"] += len(orig)
-        counts["fallbacks"] += result.fallbacks
-        counts["identical"] += sum(map(str.__eq__, orig, latn))
-        counts["orig_chars"] += sum(map(len, orig))
-        counts["latn_chars"] += sum(map(len, latn))
-        if orig:
-            yield result.pairs
-        advance(1)

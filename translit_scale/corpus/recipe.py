@@ -16,6 +16,8 @@ from translit_scale.languages import check_language, language_set
 from translit_scale.schema import Strict, read_yaml, validate
 
 MAX_CHARS = 2000
+_NAMED = 12
+"""Files named in an error; the others are counted."""
 
 
 def _relative(path: str) -> str:
@@ -118,7 +120,7 @@ class Recipe(Strict):
     block_rows: int = Field(1000, ge=1, le=100_000)
     """Pairs in a block; the last block of a language is smaller."""
     shard_blocks: int = Field(100, ge=1, le=10_000)
-    """Blocks in a shard; one shard is one task of the preparation. 100 blocks are about 35 MB."""
+    """Blocks in a shard; one shard is one task of the preparation. 100 blocks are about 30 MB."""
 
     @field_validator("languages", "per_language")
     @classmethod
@@ -200,11 +202,12 @@ def _found_languages(path: str, data_dir: Path) -> dict[str, list[str]]:
     """The files of each language that a path with `{language}` matches.
 
     Raises:
-        DataError: there is none, or one of them is not named after a language.
+        DataError: there is none, or some are not named after a language; names them all.
     """
     code = re.escape("{language}")
     pattern = re.compile(fnmatch.translate(path).replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
     found: dict[str, list[str]] = {}
+    wrong = []
     for name in _matches(data_dir, path.replace("{language}", "*"), "language_set"):
         match = pattern.fullmatch(name)
         if match is None:  # {language}/{language}.txt does not mean a/b.txt
@@ -212,7 +215,14 @@ def _found_languages(path: str, data_dir: Path) -> dict[str, list[str]]:
         try:
             found.setdefault(check_language(match["code"]), []).append(name)
         except DataError as error:
-            raise DataError(f"language_set: {data_dir / name}: {error.message}", error.hint) from None
+            wrong.append(f"{data_dir / name}: {error}")
+    if wrong:
+        number = f"{len(wrong)} of the files are" if len(wrong) > 1 else "a file is"
+        named = "\n".join(wrong[:_NAMED]) + (f"\nand {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else "")
+        raise DataError(
+            f"language_set: {number} not named after a language\n{named}",
+            "rename them, move them away, or write a path that they do not match",
+        )
     return found
 
 

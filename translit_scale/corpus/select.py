@@ -9,15 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import math
-from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from fractions import Fraction
-
-import numpy as np
+from itertools import islice
+from pathlib import Path
 
 from translit_scale.corpus.clean import fold
-from translit_scale.errors import DataError
+
+_BUCKET_BYTES = 32 * 2**20
+"""Text in a bucket, about; one bucket at a time is sorted in memory."""
+_PENDING_BYTES = 64 * 2**20
+"""What a `Spool` keeps in memory before it writes to its files, about."""
+_HASH_DIGITS = 16
+_HASH_BITS = 64
+_LINE_BYTES = 41
+"""What Python adds to the text of a line in memory: an object's head and its place in a list."""
 
 
 def sentence_hash(sentence: str, seed: int) -> int:
@@ -32,49 +39,100 @@ def sample_size(n: int, fraction: float, minimum: int) -> int:
     return max(math.ceil(decimal * n), min(n, minimum))
 
 
+class Spool:
+    """Sentences by their hashes: a bucket for each beginning of a hash, sorted one at a time.
+
+    A sentence is kept as a line that begins with its hash in hexadecimal: the order of the lines is that of the
+    hashes, and of two sentences with the same hash the alphabetically first is first. What is more than
+    64 MB waits in files, which the caller removes with their folder. A bucket of 32 MB takes 70 MB when it is sorted,
+    or up to 300 MB where a sentence has 20 bytes: that is the memory, whatever the number of sentences.
+
+    Args:
+        folder: for the files; made when the first one is written.
+        text_bytes: of all sentences, about: decides the number of buckets, and so the memory, but not the result.
+    """
+
+    def __init__(self, folder: Path, text_bytes: int) -> None:
+        self._folder = folder
+        self._bits = (max(text_bytes - 1, 0) // _BUCKET_BYTES).bit_length()
+        self._pending: list[list[bytes]] = [[] for _ in range(1 << self._bits)]
+        self._pending_bytes = 0
+        self._on_disk = False
+
+    def add(self, sentence: str, key: int) -> None:
+        """Keeps a sentence under its hash."""
+        line = b"%016x%s\n" % (key, sentence.encode())
+        self._pending[key >> (_HASH_BITS - self._bits)].append(line)
+        self._pending_bytes += len(line) + _LINE_BYTES
+        if self._pending_bytes > _PENDING_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        """Appends what is in memory to the files. They are not kept open: there may be more than a process may have."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for bucket, lines in enumerate(self._pending):
+            with self._file(bucket).open("ab") as file:
+                file.writelines(lines)
+            lines.clear()
+        self._pending_bytes = 0
+        self._on_disk = True
+
+    def _file(self, bucket: int) -> Path:
+        return self._folder / f"{bucket:04x}"
+
+    def _lines(self, bucket: int) -> Iterator[bytes]:
+        if not self._on_disk:
+            yield from self._pending[bucket]
+            return
+        if self._pending_bytes:
+            self._write()
+        with self._file(bucket).open("rb") as file:
+            yield from file
+
+    def distinct(self) -> int:
+        """Number of different hashes."""
+        return sum(len({line[:_HASH_DIGITS] for line in self._lines(b)}) for b in range(len(self._pending)))
+
+    def ascending(self) -> Iterator[bytes]:
+        """Sentences in ascending order of their hashes, one for each, as lines of UTF-8."""
+        for bucket in range(len(self._pending)):
+            last = b""
+            for line in sorted(set(self._lines(bucket))):
+                if line[:_HASH_DIGITS] != last:
+                    last = line[:_HASH_DIGITS]
+                    yield line[_HASH_DIGITS:]
+            self._file(bucket).unlink(missing_ok=True)
+
+
 def select(
-    read: Callable[[Counter[str]], Iterator[str]],
+    sentences: Iterable[str],
+    counts: Counter[str],
     held_out: Set[str],
     seed: int,
     fraction: float,
     minimum: int,
-) -> tuple[list[str], Counter[str]]:
-    """Sampled sentences of a language in ascending order of their hashes, and the counts.
+    spool: Spool,
+) -> Iterator[bytes]:
+    """Sampled sentences of a language in ascending order of their hashes, as lines of UTF-8.
 
-    Reads twice: hashes first, then the text of the sampled ones. Memory is at most 24 bytes per sentence
-    read and about 200 bytes besides its text per sentence taken. Of two different sentences with the same
-    hash (probability 1e-5 among 20 million) the second in alphabetical order counts as a duplicate.
+    Reads once. Of two different sentences with the same hash (probability 1e-4 among 63 million) the second
+    in alphabetical order counts as a duplicate.
 
     Args:
-        read: starts a pass over the cleaned sentences, counting what it drops.
+        sentences: cleaned ones.
+        counts: `held_out`, `duplicate` and `not_sampled` are added before this returns.
         held_out: `fold`ed sentences that must not be taken.
-
-    Returns:
-        The sentences, and `read`, all reasons of `read`, `held_out`, `duplicate` and `not_sampled`; what
-        is not counted under a reason is taken.
-
-    Raises:
-        DataError: the second pass does not find what the first one saw.
+        spool: an empty one.
     """
-    counts: Counter[str] = Counter()
-    hashes = array("Q")
-    for sentence in read(counts):
+    added = 0
+    for sentence in sentences:
         if held_out and fold(sentence) in held_out:
             counts["held_out"] += 1
         else:
-            hashes.append(sentence_hash(sentence, seed))
-    distinct = np.unique(np.frombuffer(hashes, dtype=np.uint64)) if hashes else np.empty(0, np.uint64)
-    size = sample_size(len(distinct), fraction, minimum)
-    counts["duplicate"] = len(hashes) - len(distinct)
-    counts["not_sampled"] = len(distinct) - size
-    wanted = distinct[:size].tolist()
-    del hashes, distinct
-
-    text: dict[int, str] = {}
-    for sentence in read(Counter()) if wanted else ():
-        key = sentence_hash(sentence, seed)
-        if key <= wanted[-1] and not (held_out and fold(sentence) in held_out):
-            text[key] = min(sentence, text.get(key, sentence))
-    if text.keys() != set(wanted):
-        raise DataError("the text files changed while they were read", "run the same command again")
-    return [text[key] for key in wanted], counts
+            spool.add(sentence, sentence_hash(sentence, seed))
+            added += 1
+    distinct = spool.distinct()
+    size = sample_size(distinct, fraction, minimum)
+    counts["duplicate"] = added - distinct
+    counts["not_sampled"] = distinct - size
+    return islice(spool.ascending(), size)

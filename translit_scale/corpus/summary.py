@@ -2,29 +2,53 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
-from translit_scale.corpus.manifest import LanguageCounts, Manifest
+from translit_scale.corpus.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one task of a job array did."""
+
+    languages: int
+    shards: int
+    rows: int
+    """Pairs in its shards."""
+    found: int
+    """Shards that were there before."""
+
+
+def share_line(share: Share | None, task_id: int, num_tasks: int) -> str:
+    """What one task of a job array did; `share` is None if the set was finished before."""
+    task = f"task {task_id} of {num_tasks}"
+    if share is None:
+        return f"{task}: nothing to do, the set is finished"
+    if not share.shards:
+        return f"{task}: nothing to do, there are fewer shards than tasks"
+    there = f" ({share.found:,} of them were there before)" if share.found else ""
+    return f"{task}: {share.shards:,} shards{there} of {share.languages:,} languages, {share.rows:,} pairs"
 
 
 def preparation_table(manifest: Manifest) -> str:
-    """A line per language: what was read, where it went, and the share of pairs with two equal halves."""
+    """A line per language and one for all: what was read, where it went, and the share of pairs with equal halves."""
     dropped = [
         reason
         for reason in next(iter(manifest.languages.values())).dropped
         if any(counts.dropped[reason] for counts in manifest.languages.values())
     ]
     header = ["language", "read", *(reason.replace("_", " ") for reason in dropped), "pairs", "identical", "bytes"]
+    numbers = {
+        language: [counts.read, *(counts.dropped[reason] for reason in dropped), counts.rows, counts.identical, size]
+        for (language, counts), size in zip(manifest.languages.items(), _bytes(manifest), strict=True)
+    }
+    if len(numbers) > 1:
+        numbers["all"] = [sum(column) for column in zip(*numbers.values(), strict=True)]
     rows = [
-        [
-            language,
-            f"{counts.read:,}",
-            *(f"{counts.dropped[reason]:,}" for reason in dropped),
-            f"{counts.rows:,}",
-            _share(counts),
-            f"{_bytes(manifest, language):,}",
-        ]
-        for language, counts in manifest.languages.items()
+        [name, *(f"{number:,}" for number in (*before, pairs)), _share(identical, pairs), f"{size:,}"]
+        for name, (*before, pairs, identical, size) in numbers.items()
     ]
     return "\n".join([_table(header, rows), *_remarks(manifest)])
 
@@ -42,28 +66,35 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
 def statistics_table(manifest: Manifest) -> str:
     """A line per language: blocks, pairs, bytes and lengths in characters."""
     header = ["language", "blocks", "pairs", "bytes", "bytes/pair", "identical", "chars orig", "chars latn"]
+    blocks = Counter[str]()
+    for shard in manifest.shards:
+        blocks[shard.language] += len(shard.blocks)
     rows = [
         [
             language,
-            f"{sum(len(shard.blocks) for shard in manifest.shards if shard.language == language):,}",
+            f"{blocks[language]:,}",
             f"{counts.rows:,}",
-            f"{_bytes(manifest, language):,}",
-            f"{_bytes(manifest, language) / counts.rows:.0f}",
-            _share(counts),
+            f"{size:,}",
+            f"{size / counts.rows:.0f}",
+            _share(counts.identical, counts.rows),
             f"{counts.orig_chars / counts.rows:.1f}",
             f"{counts.latn_chars / counts.rows:.1f}",
         ]
-        for language, counts in manifest.languages.items()
+        for (language, counts), size in zip(manifest.languages.items(), _bytes(manifest), strict=True)
     ]
     return _table(header, rows)
 
 
-def _share(counts: LanguageCounts) -> str:
-    return f"{100 * counts.identical / counts.rows:.1f} %"
+def _share(identical: int, rows: int) -> str:
+    return f"{100 * identical / rows:.1f} %"
 
 
-def _bytes(manifest: Manifest, language: str) -> int:
-    return sum(shard.bytes for shard in manifest.shards if shard.language == language)
+def _bytes(manifest: Manifest) -> list[int]:
+    """Bytes of the shards of each language."""
+    sizes = Counter[str]()
+    for shard in manifest.shards:
+        sizes[shard.language] += shard.bytes
+    return [sizes[language] for language in manifest.languages]
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

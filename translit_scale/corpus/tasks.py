@@ -1,49 +1,47 @@
-"""The two kinds of task of `prepare`: the selection of one language and the romanization of one block.
+"""The two kinds of task of `prepare`: the selection of one language, and one shard: its romanization and packing.
 
 The result of a task is a file whose name is a hash of everything the result depends on. So a task whose
-file exists is done, also after a kill, and one whose input or settings have changed has another name.
+file exists is done, also after a kill, whoever did it, and one whose input or settings have changed has another name.
+What a task writes before it is done is in the folder of its run and goes with it.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
+from translit_scale.corpus.inputs import InputFile, content_key
+from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
+from translit_scale.corpus.occupancy import one_at_a_time
 from translit_scale.corpus.recipe import Sample
 from translit_scale.corpus.romanize import LcodePolicy, Romanizer
 from translit_scale.corpus.script import SCRIPT_DATA, script_share
-from translit_scale.corpus.select import select
-from translit_scale.corpus.shards import Block
+from translit_scale.corpus.select import Spool, select
+from translit_scale.corpus.shards import Block, encode_shard
 from translit_scale.corpus.text import read_all_cells, read_clean
 from translit_scale.errors import DataError
-from translit_scale.files import read_json, write_bytes, write_json
+from translit_scale.files import atomic_open, full_disk_as_error, read_json, sha256_file, write_bytes, write_json
 from translit_scale.progress import Advance
 
-WORK_VERSION = 1
+WORK_VERSION = 2
 """Raised when a task comes to do something else or its file to look different."""
 
-_REPORT_EVERY = 100
+_COMPRESSED = (".gz", ".xz", ".zst", ".parquet")
+_EXPANSION = 8
+"""What compressed text grows by, rather more than less: it decides how much of it is sorted at a time."""
 
 
-class InputFile(NamedTuple):
-    """A text file of a recipe."""
-
-    name: str
-    """Below the data directory, with `/`."""
-    column: str | None
-    sha256: str
-
-
-class TextBlock(NamedTuple):
-    """Where the originals of one block lie in a selection's text."""
+class TextPart(NamedTuple):
+    """Where the originals of one shard lie in a selection's text."""
 
     rows: int
     offset: int
@@ -59,7 +57,8 @@ class Selection:
     text: Path
     """One sentence per line."""
     counts: dict[str, int]
-    blocks: tuple[TextBlock, ...]
+    parts: tuple[TextPart, ...]
+    """One for each shard; none if nothing is left of the language."""
 
 
 @dataclass(frozen=True)
@@ -74,66 +73,92 @@ class SelectTask:
     seed: int
     max_chars: int
     script_share: float
-    block_rows: int
+    shard_rows: int
     work_dir: Path
+    run_dir: Path
+    """For temporary files; on the same file system."""
 
     def __str__(self) -> str:
         return f"the selection of {self.language}"
 
     @property
     def input_bytes(self) -> int:
-        """Size of the input, which is read twice."""
-        return sum((self.data_dir / file.name).stat().st_size for file in self.files)
+        """Size of the input files."""
+        return sum(file.stamp.bytes for file in self.files)
 
     @property
     def target(self) -> Path:
         """File of the result; the sentences are beside it with the suffix `.txt`."""
-        settings = [self.sample.model_dump(), self.seed, self.max_chars, self.script_share, self.block_rows]
+        contents = [[(file.name, file.column, file.sha256) for file in files] for files in (self.files, self.excluded)]
+        settings = [self.sample.model_dump(), self.seed, self.max_chars, self.script_share, self.shard_rows]
         versions = [WORK_VERSION, CLEANING_VERSION, unicodedata.unidata_version, SCRIPT_DATA]
-        key = _key([self.language, self.files, self.excluded, settings, versions])
+        key = content_key([self.language, contents, settings, versions])
         return self.work_dir / f"select-{self.language}-{key}.json"
 
     def result(self) -> Selection:
         """Reads the result of the finished task."""
         value = read_json(self.target, "selection")
-        blocks = tuple(TextBlock(*block) for block in value["blocks"])
-        return Selection(self.language, self.target.with_suffix(".txt"), value["counts"], blocks)
+        parts = tuple(TextPart(*part) for part in value["parts"])
+        return Selection(self.language, self.target.with_suffix(".txt"), value["counts"], parts)
 
 
 def run_select(task: SelectTask, advance: Advance) -> None:
-    """Does a selection; `advance` is called with bytes of input, each counted twice.
+    """Does a selection, or waits for another task that does; `advance` is called with bytes of input.
+
+    Memory: that of a `Spool`, the held-out text, and the text of one shard.
 
     Raises:
-        DataError: an input cannot be read, or no sentence is left.
+        DataError: an input cannot be read or changes meanwhile, or the disk is full.
     """
+    with one_at_a_time(task.target):
+        if task.target.exists():
+            advance(task.input_bytes)
+            return
+        folder = task.run_dir / task.target.stem
+        counts: Counter[str] = Counter()
+        lines = _selected(task, Spool(folder, _text_bytes(task.files)), counts, advance)
+        try:
+            with full_disk_as_error(task.target):
+                parts = _write_parts(lines, task)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        write_json(task.target, {"counts": counts, "parts": parts})
 
+
+def _selected(task: SelectTask, spool: Spool, counts: Counter[str], advance: Advance) -> Iterator[bytes]:
+    """The lines of the selection. Nothing is read before the first one is asked for."""
+    sample, held_out = task.sample, _held_out(task.data_dir, task.excluded)
+    yield from select(_read(task, counts, advance), counts, held_out, task.seed, sample.fraction, sample.minimum, spool)
+
+
+def _read(task: SelectTask, counts: Counter[str], advance: Advance) -> Iterator[str]:
+    """Cleaned sentences of the right script."""
     script = task.language.partition("_")[2]
+    for file in task.files:
+        path = task.data_dir / file.name
+        for sentence in read_clean(path, file.column, task.max_chars, counts, advance):
+            if task.script_share and script_share(sentence, script) < task.script_share:
+                counts["wrong_script"] += 1
+            else:
+                yield sentence
+        file.stamp.check(path)
 
-    def read(counts: Counter[str]) -> Iterator[str]:
-        for file in task.files:
-            for sentence in read_clean(task.data_dir / file.name, file.column, task.max_chars, counts, advance):
-                if task.script_share and script_share(sentence, script) < task.script_share:
-                    counts["wrong_script"] += 1
-                else:
-                    yield sentence
 
-    held_out = _held_out(task.data_dir, task.excluded)
-    sentences, counts = select(read, held_out, task.seed, task.sample.fraction, task.sample.minimum)
-    if not sentences:
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n and reason != "read")
-        raise DataError(
-            f"{task.language}: no sentence is left of {counts['read']:,} in "
-            f"{', '.join(file.name for file in task.files)} ({reasons or 'no lines'})"
-        )
-    parts, blocks, offset = [], [], 0
-    for start in range(0, len(sentences), task.block_rows):
-        rows = sentences[start : start + task.block_rows]
-        part = "".join(f"{sentence}\n" for sentence in rows).encode()
-        blocks.append(TextBlock(len(rows), offset, len(part), hashlib.sha256(part).hexdigest()))
-        parts.append(part)
-        offset += len(part)
-    write_bytes(task.target.with_suffix(".txt"), b"".join(parts))
-    write_json(task.target, {"counts": dict(counts), "blocks": blocks})
+def _write_parts(lines: Iterator[bytes], task: SelectTask) -> list[TextPart]:
+    """Writes the sentences of a selection, and says where those of each shard are."""
+    parts, offset = [], 0
+    with atomic_open(task.target.with_suffix(".txt"), task.run_dir) as file:
+        while of_shard := list(islice(lines, task.shard_rows)):
+            text = b"".join(of_shard)
+            file.write(text)
+            parts.append(TextPart(len(of_shard), offset, len(text), hashlib.sha256(text).hexdigest()))
+            offset += len(text)
+    return parts
+
+
+def _text_bytes(files: Sequence[InputFile]) -> int:
+    """Bytes of text in input files, about."""
+    return sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in files)
 
 
 @lru_cache(maxsize=1)
@@ -144,69 +169,111 @@ def _held_out(data_dir: Path, excluded: tuple[InputFile, ...]) -> frozenset[str]
 
 
 @dataclass(frozen=True)
-class RomanizeTask:
-    """Romanize one block."""
+class ShardTask:
+    """Romanize the sentences of one shard and pack the pairs."""
 
     language: str
     number: int
     lcode: LcodePolicy
     text: Path
-    block: TextBlock
+    part: TextPart
+    block_rows: int
     work_dir: Path
+    run_dir: Path
+    """For temporary files; on the same file system."""
 
     def __str__(self) -> str:
-        return f"the romanization of {self.language} block {self.number}"
+        return f"shard {self.number} of {self.language}"
 
     @property
     def target(self) -> Path:
-        """File of the result."""
-        key = _key([self.language, romanizer(self.lcode).provenance(), self.block.sha256, WORK_VERSION])
-        return self.work_dir / f"block-{self.language}-{key}.json"
+        """File of the result; the shard is beside it with the suffix `.tar`, unless nothing is left of it."""
+        of_text = [self.language, self.number, self.part.sha256, self.block_rows]
+        key = content_key([of_text, romanizer(self.lcode).provenance(), FORMAT_VERSION, WORK_VERSION])
+        return self.work_dir / f"shard-{self.language}-{self.number:05d}-{key}.json"
 
-    def result(self) -> RomanizedBlock:
+    @property
+    def shard(self) -> Path:
+        """The tar file, before the set is finished."""
+        return self.target.with_suffix(".tar")
+
+    def result(self) -> ShardResult:
         """Reads the result of the finished task."""
-        value = read_json(self.target, "romanized block")
-        return RomanizedBlock(Block(tuple(value["orig"]), tuple(value["latn"])), value["fallbacks"], value["empty"])
+        value = read_json(self.target, "shard result")
+        # JSON has no tuples: pydantic's JSON parser turns arrays into them
+        entry = ShardEntry.model_validate_json(value["entry"]) if value["entry"] else None
+        return ShardResult(entry, value["counts"])
+
+    def is_done(self, out_dir: Path) -> bool:
+        """Whether the result is there and the shard too: among the finished tasks, or already in its final place."""
+        if not self.target.exists():
+            return False
+        if self.shard.exists():
+            return True
+        entry = self.result().entry
+        if entry is None:
+            return True
+        final = out_dir / entry.name  # moved there by a finalize that was killed, or of an older set
+        return final.exists() and final.stat().st_size == entry.bytes and sha256_file(final) == entry.sha256
 
 
-@dataclass(frozen=True)
-class RomanizedBlock:
-    """The result of a `RomanizeTask`."""
+class ShardResult(NamedTuple):
+    """The result of a `ShardTask`."""
 
-    pairs: Block
-    fallbacks: int
-    """Pairs whose transliteration is a fallback."""
-    empty: int
-    """Sentences left out because nothing of them has a Latin form."""
+    entry: ShardEntry | None
+    """None if no pair is left."""
+    counts: dict[str, int]
+    """`empty_transliteration`, `rows`, `fallbacks`, `identical`, `orig_chars`, `latn_chars`."""
 
 
-def run_romanize(task: RomanizeTask, advance: Advance) -> None:
-    """Romanizes a block; `advance` is called with numbers of sentences."""
+def run_shard(task: ShardTask, advance: Advance) -> None:
+    """Makes a shard; `advance` is called with numbers of sentences.
+
+    Memory: the romanizer's, and about seven times the text of the shard.
+
+    Raises:
+        DataError: the selected text is not what it was, or the disk is full.
+    """
     with task.text.open("rb") as file:
-        file.seek(task.block.offset)
-        text = file.read(task.block.bytes)
-    romanize = romanizer(task.lcode)
-    orig, latn, fallbacks, empty = [], [], 0, 0
+        file.seek(task.part.offset)
+        text = file.read(task.part.bytes)
+    if hashlib.sha256(text).hexdigest() != task.part.sha256:
+        raise DataError(f"{task.text} is damaged", f"remove {task.work_dir} and run the same command again")
     sentences = text.decode().split("\n")[:-1]
-    for start in range(0, len(sentences), _REPORT_EVERY):
-        part = sentences[start : start + _REPORT_EVERY]
-        for sentence in part:
-            latin, is_fallback = romanize(sentence, task.language)
-            if not latin:
-                empty += 1
-                continue
+    counts: Counter[str] = Counter()
+    blocks = []
+    for start in range(0, len(sentences), task.block_rows):
+        of_block = sentences[start : start + task.block_rows]
+        block = _romanized(task, of_block, counts)
+        if block.orig:
+            blocks.append(block)
+        advance(len(of_block))
+    entry = None
+    if blocks:
+        data, entry = encode_shard(task.language, task.number, blocks)
+        write_bytes(task.shard, data, task.run_dir)
+    write_json(task.target, {"counts": counts, "entry": entry.model_dump_json() if entry else None})
+
+
+def _romanized(task: ShardTask, sentences: Sequence[str], counts: Counter[str]) -> Block:
+    """The pairs of one block; those without a transliteration are left out."""
+    romanize = romanizer(task.lcode)
+    orig, latn = [], []
+    for sentence in sentences:
+        latin, is_fallback = romanize(sentence, task.language)
+        if latin:
             orig.append(sentence)
             latn.append(latin)
-            fallbacks += is_fallback
-        advance(len(part))
-    write_json(task.target, {"fallbacks": fallbacks, "empty": empty, "orig": orig, "latn": latn})
+            counts["fallbacks"] += is_fallback
+    counts["empty_transliteration"] += len(sentences) - len(orig)
+    counts["rows"] += len(orig)
+    counts["identical"] += sum(map(str.__eq__, orig, latn))
+    counts["orig_chars"] += sum(map(len, orig))
+    counts["latn_chars"] += sum(map(len, latn))
+    return Block(tuple(orig), tuple(latn))
 
 
 @lru_cache(maxsize=2)
 def romanizer(lcode: LcodePolicy) -> Romanizer:
     """One romanizer per process and policy: its tables take 2 s to load."""
     return Romanizer(lcode)
-
-
-def _key(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]

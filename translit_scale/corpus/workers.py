@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import threading
 import traceback
@@ -25,8 +26,8 @@ def run_tasks(
     """`[function(task, advance) for task in tasks]`, by up to `workers` processes.
 
     With one worker or one task no process is started. Processes are spawned, not forked: a fork would
-    inherit locks and threads of the caller. They die with an exception here (Ctrl-C included), and after
-    their current task when this process is killed.
+    inherit locks and threads of the caller. They die with an exception here (Ctrl-C included), and when this
+    process is killed.
 
     Args:
         function: a function of a module; it and the tasks are pickled.
@@ -85,6 +86,7 @@ def _receive(connection: Connection, task: object) -> tuple[str, Any]:
 
 def _serve(function: Callable[[Any, Advance], Any], connection: Connection) -> None:
     """A worker's life: tasks in, progress and results out, until the other end closes."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         while True:
             task = connection.recv()
@@ -97,6 +99,14 @@ def _serve(function: Callable[[Any, Advance], Any], connection: Connection) -> N
             connection.send(message)
     except (EOFError, ConnectionError):
         return
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent does: what it holds and writes is the next run's from then on."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 @contextmanager

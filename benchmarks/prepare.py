@@ -1,0 +1,177 @@
+"""Speed and memory of preparation: every stage of `prepare`'s own tasks in one process, on cold and on warm vocabulary.
+
+    python benchmarks/prepare.py FILE... [--lines 40000]
+
+FILE: a text file, a sentence a line, named after its language (hin_Deva.txt). Of each the first `--lines` different
+lines are taken. Every second one is prepared as one shard set with nothing in the romanizer's memory (its tables are
+loaded before), then the others as another: *warm* means that the romanizer has seen as many lines of the same languages
+and kind before, but none of these. Times are CPU time of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import os
+import platform
+import resource
+import shlex
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from translit_scale.corpus import tasks
+from translit_scale.corpus.inputs import InputFile, Stamp
+from translit_scale.corpus.recipe import Recipe
+from translit_scale.corpus.tasks import SelectTask, ShardTask, run_select, run_shard
+from translit_scale.corpus.text import read_clean
+from translit_scale.files import sha256_file
+
+STAGES = ("checksum", "read and clean", "hash, sort, write", "romanize", "pack", "write shard")
+DEFAULTS = Recipe(name="benchmark", languages={"eng_Latn": ["text.txt"]})
+
+
+class Stages(Counter[str]):
+    """CPU seconds of each stage, sentences (`pairs`), bytes of text (`text`) and of shards (`shards`)."""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Adds the time of its body to a stage."""
+        begin = time.process_time()
+        yield
+        self[stage] += time.process_time() - begin  # type: ignore[assignment]
+
+    def watching(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The same function, timed."""
+
+        def watched(*arguments: Any) -> Any:
+            with self.timed(stage):
+                return function(*arguments)
+
+        return watched
+
+    @property
+    def seconds(self) -> float:
+        """CPU time of all stages."""
+        return sum(self[stage] for stage in STAGES)
+
+
+def halves(path: Path, lines: int, folder: Path) -> tuple[Path, Path]:
+    """Every second of the first `lines` different lines, and the others, as files of their own."""
+    with path.open("rb") as file:
+        chosen = list(islice(dict.fromkeys(file), lines))
+    for start, name in enumerate(("cold", "warm")):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name / path.name).write_bytes(b"".join(chosen[start::2]))
+    return folder / "cold" / path.name, folder / "warm" / path.name
+
+
+def prepare(path: Path, work_dir: Path, stages: Stages) -> None:
+    """All tasks of one language, with the settings a recipe has by default."""
+    language = path.stem
+    stages["text"] += path.stat().st_size
+    with stages.timed("checksum"):
+        digest = sha256_file(path)
+    with stages.timed("read and clean"):  # once more than `prepare` does, to know its share of the selection
+        for _ in read_clean(path, None, DEFAULTS.max_chars, Counter(), lambda done: None):
+            pass
+    select_task = SelectTask(
+        language=language, data_dir=path.parent, files=(InputFile(path.name, None, digest, Stamp.of(path)),),
+        excluded=(), seed=0, **DEFAULTS.settings(language), shard_rows=DEFAULTS.block_rows * DEFAULTS.shard_blocks,
+        work_dir=work_dir, run_dir=work_dir,
+    )  # fmt: skip
+    with stages.timed("select"):
+        run_select(select_task, lambda done: None)
+    stages["hash, sort, write"] = stages["select"] - stages["read and clean"]  # type: ignore[assignment]
+    for number, part in enumerate(select_task.result().parts):
+        task = ShardTask(
+            language=language, number=number, lcode="none", text=select_task.result().text, part=part,
+            block_rows=DEFAULTS.block_rows, work_dir=work_dir, run_dir=work_dir,
+        )  # fmt: skip
+        with stages.timed("shard"):
+            run_shard(task, lambda done: None)
+        stages["pairs"] += task.result().counts["rows"]
+        stages["shards"] += task.shard.stat().st_size
+    stages["romanize"] = stages["shard"] - stages["pack"] - stages["write shard"]  # type: ignore[assignment]
+
+
+def measure(paths: Sequence[Path], work_dir: Path) -> dict[str, Stages]:
+    """The stages of every language, one after the other."""
+    work_dir.mkdir()
+    results = {}
+    genuine = tasks.encode_shard, tasks.write_bytes
+    for path in paths:
+        stages = results[path.stem] = Stages()
+        tasks.encode_shard, tasks.write_bytes = (
+            stages.watching(stage, function) for stage, function in zip(STAGES[-2:], genuine, strict=True)
+        )
+        prepare(path, work_dir, stages)
+    tasks.encode_shard, tasks.write_bytes = genuine
+    return results
+
+
+def total(of_each: Iterable[Stages]) -> Stages:
+    """The sum of the stages of all languages."""
+    whole = Stages()
+    for stages in of_each:
+        whole.update(stages)
+    return whole
+
+
+def report(by_language: dict[str, dict[str, Stages]]) -> str:
+    """The table: microseconds a pair for each stage, what follows for the whole, and pairs/s/core by language."""
+    results = {name: total(of_each.values()) for name, of_each in by_language.items()}
+    lines = [f"| | {' | '.join(results)} |", "|---|" + "---:|" * len(results)]
+
+    def row(name: str, value: Callable[[Stages], str]) -> None:
+        lines.append(f"| {name} | {' | '.join(map(value, results.values()))} |")
+
+    row("pairs", lambda stages: f"{stages['pairs']:,}")
+    for stage in STAGES:
+        row(f"{stage}, µs a pair", lambda stages, stage=stage: f"{1e6 * stages[stage] / stages['pairs']:.1f}")
+    row("all stages, µs a pair", lambda stages: f"{1e6 * stages.seconds / stages['pairs']:.1f}")
+    row("**pairs/s/core**", lambda stages: f"**{stages['pairs'] / stages.seconds:,.0f}**")
+    row("MB/s of text", lambda stages: f"{stages['text'] / stages.seconds / 1e6:.1f}")
+    row("selection, lines/s", lambda stages: f"{stages['pairs'] / stages['select']:,.0f}")
+    row("bytes of shards a pair", lambda stages: f"{stages['shards'] / stages['pairs']:.0f}")
+    for language in next(iter(by_language.values())):
+        speeds = (of_each[language]["pairs"] / of_each[language].seconds for of_each in by_language.values())
+        lines.append(f"| {language}, pairs/s/core | {' | '.join(f'{speed:,.0f}' for speed in speeds)} |")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """Date, processor, cores and Python."""
+    lines = Path("/proc/cpuinfo").read_text().split("\n")
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    model = names[0] if names else platform.processor()
+    today = datetime.date.today().isoformat()
+    return f"{today}; {model}, {os.cpu_count()} cores, one process; Python {platform.python_version()}"
+
+
+def main() -> None:
+    """Prints Markdown: command, machine, table, memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    parser.add_argument("--lines", type=int, default=40_000, metavar="N", help="of each file (default: %(default)s)")
+    args = parser.parse_args()
+    command = shlex.join(["python", "benchmarks/prepare.py", *map(os.path.basename, sys.argv[1:])])
+    tasks.romanizer("none")("ж", "ukr_Cyrl")  # loads the tables
+    loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cold, warm = zip(*(halves(path, args.lines, folder) for path in args.files), strict=True)
+        by_language = {"cold": measure(cold, folder / "cold-set"), "warm": measure(warm, folder / "warm-set")}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(f"{machine()}.\n\n```bash\n{command}\n```\n\n{report(by_language)}\n")
+    print(f"Peak memory: {peak / 1024:,.0f} MB; {loaded / 1024:,.0f} MB of it are Python and uroman's tables.")
+
+
+if __name__ == "__main__":
+    main()

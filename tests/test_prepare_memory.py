@@ -1,0 +1,83 @@
+"""Memory of the two kinds of task: bounded for a selection, a multiple of its text for a shard. In fresh processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.small_corpus import environment
+
+pytestmark = pytest.mark.slow
+
+_PEAK = """
+from pathlib import Path
+
+def peak():  # not of getrusage, which begins with the peak of the process that this one was started by
+    return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) // 1024
+"""
+
+_SELECT = """
+import sys, tempfile
+from collections import Counter
+from pathlib import Path
+from translit_scale.corpus.select import Spool, select
+
+lines, length, repeated = map(int, sys.argv[1:])
+sentences = (f"{0 if n < repeated else n:0{length}}" for n in range(lines))
+before = peak()
+with tempfile.TemporaryDirectory() as folder:
+    chosen = select(sentences, Counter(), set(), 0, 1.0, 0, Spool(Path(folder), lines * (length + 1)))
+    found = sum(1 for _ in chosen)
+print(found, peak() - before)
+"""
+
+_SHARD = """
+import hashlib, random, sys, tempfile
+from pathlib import Path
+from translit_scale.corpus.tasks import ShardTask, TextPart, romanizer, run_shard
+
+letters, rows = int(sys.argv[1]), 100_000
+romanizer("none")("ж", "ukr_Cyrl")  # loads the tables
+generator = random.Random(0)
+words = ["".join(generator.choices("абвгдежз", k=6)) for _ in range(2000)]
+with tempfile.TemporaryDirectory() as folder:
+    path = Path(folder) / "text"
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        for _ in range(rows):
+            line = (" ".join(generator.choices(words, k=letters // 7)) + "\\n").encode()
+            digest.update(line), file.write(line)
+    size = path.stat().st_size
+    before = peak()
+    part = TextPart(rows, 0, size, digest.hexdigest())
+    run_shard(ShardTask("ukr_Cyrl", 0, "none", path, part, 1000, Path(folder), Path(folder)), lambda done: None)
+print(size // 2**20, peak() - before)
+"""
+
+
+def measured(program: str, *arguments: int) -> tuple[int, int]:
+    words = [sys.executable, "-c", _PEAK + program, *map(str, arguments)]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=True)
+    first, mebibytes = map(int, done.stdout.split())
+    print(*arguments, first, mebibytes)
+    return first, mebibytes
+
+
+@pytest.mark.parametrize(
+    ("lines", "length", "repeated", "limit"),
+    [
+        (2_000_000, 130, 0, 200),
+        (2_000_000, 130, 1_500_000, 200),  # three quarters are one sentence: all in one bucket
+        (3_000_000, 20, 0, 300),
+    ],
+)
+def test_selecting_does_not_need_more_for_more_text(lines: int, length: int, repeated: int, limit: int) -> None:
+    found, mebibytes = measured(_SELECT, lines, length, repeated)
+    assert found == lines - max(repeated - 1, 0)
+    assert mebibytes < limit
+
+
+@pytest.mark.parametrize("letters", [130, 400])
+def test_a_shard_needs_a_multiple_of_its_text(letters: int) -> None:
+    text, mebibytes = measured(_SHARD, letters)
+    assert 2 * text < mebibytes < 8 * text

@@ -1,0 +1,120 @@
+"""Checksums of input files, remembered: a corpus of 600 GB is read for them once, not by every task of every run.
+
+A checksum is taken to hold as long as path, size and time of modification of the file are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from translit_scale.corpus.occupancy import one_at_a_time
+from translit_scale.corpus.workers import run_tasks
+from translit_scale.errors import DataError
+from translit_scale.files import read_json, sha256_file, write_json
+from translit_scale.progress import Advance, Progress
+
+REMEMBERED_NAME = ".inputs.json"
+"""In the folder of a finished set; no part of the set."""
+
+
+class Stamp(NamedTuple):
+    """What tells that a file has not changed."""
+
+    bytes: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> Stamp:
+        """The stamp a file has now."""
+        status = path.stat()
+        return cls(status.st_size, status.st_mtime_ns)
+
+    def check(self, path: Path) -> None:
+        """Raises a DataError if the file has another stamp now."""
+        if Stamp.of(path) != self:
+            raise DataError(f"{path} changed while it was read", "run the same command again")
+
+
+class InputFile(NamedTuple):
+    """A text file of a recipe."""
+
+    name: str
+    """Below the data directory, with `/`."""
+    column: str | None
+    sha256: str
+    stamp: Stamp
+
+
+@dataclass(frozen=True)
+class ChecksumTask:
+    """The sha256 of one file."""
+
+    path: Path
+    stamp: Stamp
+    work_dir: Path
+
+    def __str__(self) -> str:
+        return f"the checksum of {self.path}"
+
+    @property
+    def key(self) -> str:
+        """Stands for path, size and time: one host may see a file under another path than another."""
+        return content_key([str(self.path.resolve()), self.stamp])
+
+    @property
+    def target(self) -> Path:
+        """File of the result."""
+        return self.work_dir / f"input-{self.key}.json"
+
+
+def run_checksum(task: ChecksumTask, advance: Advance) -> str:
+    """Does a checksum; `advance` is called with the bytes of the file.
+
+    Raises:
+        DataError: the file changed.
+    """
+    with one_at_a_time(task.target):
+        if not task.target.exists():
+            digest = sha256_file(task.path)
+            task.stamp.check(task.path)
+            write_json(task.target, digest)
+    advance(task.stamp.bytes)
+    return read_json(task.target, "checksum")
+
+
+def checksums(paths: Sequence[Path], out_dir: Path, workers: int) -> dict[Path, tuple[str, Stamp]]:
+    """The sha256 and the stamp of every file, from a former run in `out_dir` where there was one."""
+    tasks = [ChecksumTask(path, Stamp.of(path), out_dir / ".work") for path in paths]
+    known = _remembered(out_dir)
+    found = {task.path: known[task.key] for task in tasks if task.key in known}
+    for task in tasks:
+        if task.path not in found and task.target.exists():
+            found[task.path] = read_json(task.target, "checksum")
+    missing = [task for task in tasks if task.path not in found]
+    if missing:
+        with Progress("checksums of the input", sum(task.stamp.bytes for task in missing), "bytes") as progress:
+            digests = run_tasks(run_checksum, missing, workers, progress.advance)
+        found |= {task.path: digest for task, digest in zip(missing, digests, strict=True)}
+    return {task.path: (found[task.path], task.stamp) for task in tasks}
+
+
+def remember(files: dict[Path, tuple[str, Stamp]], out_dir: Path) -> None:
+    """Keeps checksums beyond the end of the preparation, for the next one's question whether anything has changed."""
+    work_dir = out_dir / ".work"
+    known = {ChecksumTask(path, stamp, work_dir).key: digest for path, (digest, stamp) in files.items()}
+    write_json(out_dir / REMEMBERED_NAME, known)
+
+
+def _remembered(out_dir: Path) -> dict[str, str]:
+    path = out_dir / REMEMBERED_NAME
+    return read_json(path, "checksums", f"remove {path}") if path.exists() else {}
+
+
+def content_key(value: Any) -> str:
+    """A name for everything that a result depends on."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]

@@ -1,0 +1,157 @@
+"""A recipe and its files as a list of tasks, and the question whether their result is already there."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from translit_scale.corpus.clean import CLEANING_VERSION
+from translit_scale.corpus.inputs import InputFile, Stamp, checksums
+from translit_scale.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
+from translit_scale.corpus.recipe import Recipe, excluded_files
+from translit_scale.corpus.script import SCRIPT_DATA
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.tasks import Selection, SelectTask, ShardTask, romanizer
+from translit_scale.errors import DataError
+from translit_scale.schema import changed_settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """Some or all languages of a recipe, their files and where they are prepared."""
+
+    recipe: Recipe
+    data_dir: Path
+    out_dir: Path
+    run_dir: Path
+    """For temporary files."""
+    workers: int
+    files: Mapping[str, tuple[InputFile, ...]]
+    """Of each language of this job, in the order of their codes."""
+    excluded: tuple[InputFile, ...]
+
+    @classmethod
+    def load(
+        cls,
+        recipe: Recipe,
+        data_dir: Path,
+        out_dir: Path,
+        run_dir: Path,
+        workers: int,
+        names: Mapping[str, Iterable[tuple[str, str | None]]],
+    ) -> Job:
+        """A job for these files (see `recipe.input_files`). Reads them for their checksums, if no run has done so.
+
+        Raises:
+            DataError: a held-out file is missing.
+        """
+        excluded = excluded_files(recipe, data_dir)
+        paths = sorted({data_dir / name for of_language in names.values() for name, _ in of_language})
+        found = checksums([*paths, *(data_dir / name for name in excluded)], out_dir, workers)
+        files = {
+            language: tuple(InputFile(name, column, *found[data_dir / name]) for name, column in of_language)
+            for language, of_language in sorted(names.items())
+        }
+        held_out = tuple(InputFile(name, None, *found[data_dir / name]) for name in excluded)
+        return cls(recipe, data_dir, out_dir, run_dir, workers, files, held_out)
+
+    @property
+    def work_dir(self) -> Path:
+        """Where finished tasks are."""
+        return self.out_dir / ".work"
+
+    def checksums(self) -> dict[Path, tuple[str, Stamp]]:
+        """Those of all files."""
+        files = [*(file for of_language in self.files.values() for file in of_language), *self.excluded]
+        return {self.data_dir / file.name: (file.sha256, file.stamp) for file in files}
+
+    def provenance(self) -> dict[str, Any]:
+        """Everything the bytes of the set depend on; nothing about the machine, the time or the paths."""
+        return {
+            "recipe": self.recipe.model_dump(mode="json"),
+            "inputs": {
+                language: {file.name: file.sha256 for file in of_language}
+                for language, of_language in self.files.items()
+            },
+            "held_out": {file.name: file.sha256 for file in self.excluded},
+            "cleaning": {"version": CLEANING_VERSION, "unicode": unicodedata.unidata_version, "scripts": SCRIPT_DATA},
+            "romanizer": romanizer(self.recipe.romanize.lcode).provenance(),
+        }
+
+    def select_tasks(self) -> list[SelectTask]:
+        """One selection per language."""
+        return [
+            SelectTask(
+                language=language,
+                data_dir=self.data_dir,
+                files=files,
+                excluded=self.excluded,
+                seed=self.recipe.seed,
+                **self.recipe.settings(language),
+                shard_rows=self.recipe.block_rows * self.recipe.shard_blocks,
+                work_dir=self.work_dir,
+                run_dir=self.run_dir,
+            )
+            for language, files in self.files.items()
+        ]
+
+    def shard_tasks(self, selection: Selection) -> list[ShardTask]:
+        """The shards of one language, in order."""
+        return [
+            ShardTask(
+                language=selection.language,
+                number=number,
+                lcode=self.recipe.romanize.lcode,
+                text=selection.text,
+                part=part,
+                block_rows=self.recipe.block_rows,
+                work_dir=self.work_dir,
+                run_dir=self.run_dir,
+            )
+            for number, part in enumerate(selection.parts)
+        ]
+
+    def finished(self, force: bool, whole: bool = True) -> Manifest | None:
+        """The manifest of the set in `out_dir`, if it is complete and what would be made.
+
+        Args:
+            force: a set that was made from something else is no error, and not finished either.
+            whole: whether this job is all of the set; otherwise other languages in it may be anything.
+
+        Raises:
+            DataError: it is a set that was made from something else, and `force` is not given.
+        """
+        if not (self.out_dir / MANIFEST_NAME).exists():
+            return None
+        try:
+            manifest, _ = read_manifest(self.out_dir)
+        except DataError:
+            if force:
+                return None
+            raise
+        found = dict(manifest.provenance)
+        if not whole:
+            found["inputs"] = {code: files for code, files in found["inputs"].items() if code in self.files}
+        differences = sorted(name for name, *_ in changed_settings(found, self.provenance()))
+        if not differences:
+            return self._unless_damaged()
+        if force:
+            return None
+        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
+        raise DataError(
+            f"{self.out_dir} holds a finished set made from something else: {', '.join(differences[:3])}{more} differ",
+            "--force replaces it; --out DIR keeps both",
+        )
+
+    def _unless_damaged(self) -> Manifest | None:
+        try:
+            manifest = ShardSet.open(self.out_dir).manifest
+        except DataError as error:
+            print(f"{error.message}: made again", file=sys.stderr)
+            return None
+        print(f"up to date: {self.out_dir}", file=sys.stderr)
+        return manifest
