@@ -18,11 +18,12 @@ def add(commands: Any) -> None:
         kinds,
         "verify",
         "compare all shards with the manifest (exit code 3 if they differ)",
-        "Compares size and sha256 of every shard with the manifest and prints each difference. Exit code 3 if there "
-        "is one.",
+        "Compares size and sha256 of every shard with the manifest and prints each difference. With --deep it also "
+        "decodes every block and romanizes some of its rows again, to see that transliterations stand beside their "
+        "originals. Exit code 3 if something is wrong.",
         "translit-scale shards verify shards/pol-ukr --deep",
     )
-    verify.add_argument("--deep", action="store_true", help="decode every block too, and name the damaged ones")
+    verify.add_argument("--deep", action="store_true", help="look into every block too, and name the bad ones")
     stats = add_command(
         kinds,
         "stats",
@@ -65,7 +66,9 @@ def _verify(args: argparse.Namespace) -> None:
 
     manifest, _ = read_manifest(args.directory)
     with Progress("verify", sum(shard.bytes for shard in manifest.shards), "bytes") as progress:
-        problems = verify(args.directory, args.deep, progress.advance)
+        problems, not_checked = verify(args.directory, manifest, args.deep, progress.advance)
+    if not_checked:
+        print(not_checked, file=sys.stderr)
     if problems:
         print(*problems, sep="\n")
         raise DataError(
