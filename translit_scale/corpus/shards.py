@@ -195,7 +195,8 @@ def _tar_member(span: bytes, position: int, name: str) -> tuple[bytes, int]:
     if not intact:
         found, kind, said = header[:100].rstrip(b"\0"), header[156:157], header[124:136]
         raise ValueError(
-            f"expected the tar header of the plain file {name}, found {found!r} of type {kind!r}, size {said!r}"
+            f"expected the tar header of the plain file {name}, found {found!r} of type {kind!r} with size {said!r}: "
+            "one of these or another field is wrong"
         )
     start = position + TAR_BLOCK
     end = start + size
