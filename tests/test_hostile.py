@@ -361,3 +361,13 @@ def test_as_a_user_would(tmp_path: Path) -> None:
             fits = name in ("pickle", "rows") and command in (("verify",), ("stats",))  # which look at checksums only
             assert done.returncode == (0 if fits else 3)
     assert not (tmp_path / "mark").exists()
+
+
+@pytest.mark.slow
+def test_pairs_are_printed_in_utf8_whatever_the_terminal_says(tmp_path: Path) -> None:
+    write_set(tmp_path, headers(members()))
+    done = subprocess.run(
+        [sys.executable, "-m", "translit_scale.cli", "shards", "cat", str(tmp_path)],
+        cwd=ROOT, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"}, timeout=30, check=True,
+    )  # fmt: skip
+    assert done.stdout.decode().startswith("pol_Latn\tżółw\tzolw\n")

@@ -94,7 +94,7 @@ def _cat(args: argparse.Namespace) -> None:
     shard_set = ShardSet.open(args.directory)
     for language in [args.language] if args.language else shard_set.languages:
         for orig, latn in islice(shard_set.pairs(language), args.limit):
-            print(language, orig, latn, sep="\t")
+            _print_row(language, orig, latn)
 
 
 def _contamination(args: argparse.Namespace) -> None:
@@ -110,7 +110,12 @@ def _contamination(args: argparse.Namespace) -> None:
     found: Counter[str] = Counter()
     with Progress("contamination", rows, "pairs") as progress:
         for match in find_matches(shard_set, evaluation, progress.advance):
-            print(match.language, match.file, f"{match.share:.2f}", match.training, match.evaluation, sep="\t")
+            _print_row(match.language, str(match.file), f"{match.share:.2f}", match.training, match.evaluation)
             found[match.language] += 1
     of_each = ", ".join(f"{language} {number:,}" for language, number in found.items())
     print(f"{found.total():,} matches in {rows:,} pairs{': ' if of_each else ''}{of_each}", file=sys.stderr)
+
+
+def _print_row(*cells: str) -> None:
+    """One line of tab-separated data, in UTF-8 whatever the terminal's encoding is."""
+    sys.stdout.buffer.write("\t".join(cells).encode(errors="backslashreplace") + b"\n")

@@ -236,7 +236,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
         return Manifest.model_validate(value), fingerprint
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])[:200]
+        where = ".".join(str(step) for step in first["loc"])[:200].encode("unicode_escape").decode()
         raise DataError(f"{path} is damaged: {where or 'contents'}: {first['msg']}", again) from None
 
 
