@@ -34,8 +34,8 @@ MAX_LINE_BYTES = 2**24
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _HEAD_BYTES = 1024
-_MOST_ZEROS = 1 / 32
-"""Share of zero bytes at the beginning of a file: more have only UTF-16, UTF-32 and what is not text."""
+_ZEROS, _ZERO_SHARE = 4, 1 / 32
+"""Stray zero bytes at the beginning of a file: only UTF-16, UTF-32 and what is not text have more."""
 _PIECE = 1024
 """Bytes of compressed input decompressed at once: zstd can make 32 MiB of them, gzip 1 MiB."""
 _XZ_MEMORY = 2**29
@@ -141,7 +141,7 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
     head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     if not head.removeprefix(_BOM):
         raise DataError(f"{path} is empty")
-    if head.startswith(_UTF16) or head.count(0) > _MOST_ZEROS * len(head):
+    if head.startswith(_UTF16) or head.count(0) > _ZEROS + _ZERO_SHARE * len(head):
         raise DataError(
             f"{path} is UTF-16 or no text, expected UTF-8", f"of UTF-16: iconv -f UTF-16 -t UTF-8 {path} > FILE"
         )
@@ -361,8 +361,8 @@ def _arrow_cells(path: Path, kind: str, column: str, advance: Advance) -> Iterat
             advance(path.stat().st_size)
     except FileNotFoundError:
         raise DataError(f"file not found: {path}") from None
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        raise DataError(f"cannot read {path}: {error}", "is the file complete?") from None
+    except (OSError, MemoryError, UnicodeDecodeError, pyarrow.ArrowException) as error:
+        raise DataError(f"cannot read {path}: {str(error) or 'out of memory'}", "is the file complete?") from None
 
 
 def _arrow_strings(cells: Any) -> Iterator[object]:
