@@ -44,19 +44,6 @@ def atomic_open(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
 
 
-def open_regular(path: Path) -> IO[bytes]:
-    """Opens a regular file for reading: a named pipe could wait for ever, and a device never end.
-
-    Raises:
-        OSError: it cannot be opened, or it is a directory, a pipe, a device or a socket.
-    """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return os.fdopen(descriptor, "rb")
-
-
 def sync(path: Path) -> None:
     """Makes a file's bytes, or the names in a directory, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -95,3 +82,16 @@ def sha256_file(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_regular(path: Path) -> IO[bytes]:
+    """Opens a regular file for reading: a named pipe could wait for ever, and a device never end.
+
+    Raises:
+        OSError: it cannot be opened, or it is a directory, a pipe, a device or a socket.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(descriptor, "rb")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from translit_scale.corpus.manifest import LanguageCounts, Manifest
@@ -16,7 +15,6 @@ def preparation_table(manifest: Manifest) -> str:
         if any(counts.dropped[reason] for counts in manifest.languages.values())
     ]
     header = ["language", "read", *(reason.replace("_", " ") for reason in dropped), "pairs", "identical", "bytes"]
-    sizes = _bytes(manifest)
     rows = [
         [
             language,
@@ -24,7 +22,7 @@ def preparation_table(manifest: Manifest) -> str:
             *(f"{counts.dropped[reason]:,}" for reason in dropped),
             f"{counts.rows:,}",
             _share(counts),
-            f"{sizes[language]:,}",
+            f"{_bytes(manifest, language):,}",
         ]
         for language, counts in manifest.languages.items()
     ]
@@ -44,17 +42,13 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
 def statistics_table(manifest: Manifest) -> str:
     """A line per language: blocks, pairs, bytes and lengths in characters."""
     header = ["language", "blocks", "pairs", "bytes", "bytes/pair", "identical", "chars orig", "chars latn"]
-    sizes = _bytes(manifest)
-    blocks: Counter[str] = Counter()
-    for shard in manifest.shards:
-        blocks[shard.language] += len(shard.blocks)
     rows = [
         [
             language,
-            f"{blocks[language]:,}",
+            f"{sum(len(shard.blocks) for shard in manifest.shards if shard.language == language):,}",
             f"{counts.rows:,}",
-            f"{sizes[language]:,}",
-            f"{sizes[language] / counts.rows:.0f}",
+            f"{_bytes(manifest, language):,}",
+            f"{_bytes(manifest, language) / counts.rows:.0f}",
             _share(counts),
             f"{counts.orig_chars / counts.rows:.1f}",
             f"{counts.latn_chars / counts.rows:.1f}",
@@ -68,12 +62,8 @@ def _share(counts: LanguageCounts) -> str:
     return f"{100 * counts.identical / counts.rows:.1f} %"
 
 
-def _bytes(manifest: Manifest) -> Counter[str]:
-    """Bytes of the shards of each language."""
-    sizes: Counter[str] = Counter()
-    for shard in manifest.shards:
-        sizes[shard.language] += shard.bytes
-    return sizes
+def _bytes(manifest: Manifest, language: str) -> int:
+    return sum(shard.bytes for shard in manifest.shards if shard.language == language)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
