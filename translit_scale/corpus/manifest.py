@@ -220,27 +220,27 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
     """
     path = directory / MANIFEST_NAME
     again = "make the set again: translit-scale prepare RECIPE --force"
-    data = _contents(path)
+    data = _read(path)
     fingerprint = hashlib.sha256(data).hexdigest()
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_number)
+        contents = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}", again) from None
-    version = value.get("format_version") if isinstance(value, dict) else None
+    version = contents.get("format_version") if isinstance(contents, dict) else None
     if version != FORMAT_VERSION:
         raise DataError(
             f"{path} has format version {reprlib.repr(version)}, expected {FORMAT_VERSION}",
             f"it was made by another version of translit-scale; {again}",
         )
     try:
-        return Manifest.model_validate(value), fingerprint
+        return Manifest.model_validate(contents), fingerprint
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(step) for step in first["loc"])[:200].encode("unicode_escape").decode()
         raise DataError(f"{path} is damaged: {where or 'contents'}: {first['msg']}", again) from None
 
 
-def _contents(path: Path) -> bytes:
+def _read(path: Path) -> bytes:
     try:
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
