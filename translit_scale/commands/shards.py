@@ -70,9 +70,7 @@ def _verify(args: argparse.Namespace) -> None:
 
     manifest, _ = read_manifest(args.directory)
     with Progress("verify", sum(shard.bytes for shard in manifest.shards), "bytes") as progress:
-        problems, not_checked = verify(args.directory, manifest, args.deep, progress.advance)
-    if not_checked:
-        print(not_checked, file=sys.stderr)
+        problems = verify(args.directory, args.deep, progress.advance)
     if problems:
         print(*problems, sep="\n")
         raise DataError(

@@ -135,6 +135,7 @@ def find_matches(
         for blocks in [len(shard_set.block_rows(language))]
         for start in range(0, blocks, TASK_BLOCKS)
     ]
+    _opened.cache_clear()  # set and files may have changed since the last search
     return [match for matches in run_tasks(search, tasks, workers, advance) for match in matches]
 
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from translit_scale.corpus.manifest import Manifest, ShardEntry
+from translit_scale.corpus.manifest import ShardEntry, read_manifest
 from translit_scale.corpus.romanize import Romanizer
 from translit_scale.corpus.shards import Block, block_key, decode_block, read_span, size_problem
 from translit_scale.files import open_regular, sha256_file
@@ -28,35 +29,31 @@ _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-class Verdict(NamedTuple):
-    """What `verify` found."""
-
-    problems: list[str]
-    """One line each, with shard and block; none if the set is what the manifest says."""
-    not_checked: str
-    """Why rows were not romanized again though that was asked for; empty if they were."""
-
-
-def verify(directory: Path, manifest: Manifest, deep: bool, advance: Advance) -> Verdict:
-    """Looks for everything that is wrong with the shards of a manifest.
+def verify(directory: Path, deep: bool, advance: Advance) -> list[str]:
+    """Everything that is wrong with a shard set, one line each; an empty list means it is what its manifest says.
 
     Compares sizes and sha256 of all shards and looks for tar files the manifest does not know. `deep` also
     decodes every block (members, rows, lengths, crc32), which tells what exactly is damaged, and romanizes
-    some of its rows again. `advance` is called with the number of bytes of each shard that is done.
+    some of its rows again, or says on standard error why that cannot be done. `advance` is called with the
+    number of bytes of each shard that is done.
+
+    Raises:
+        DataError: there is no readable manifest.
     """
+    manifest, _ = read_manifest(directory)
     known = {shard.name for shard in manifest.shards}
     problems = [
         f"{str(path)!r}: not in the manifest"  # repr: it may be called anything
         for path in sorted(directory.glob("*.tar"))
         if path.name not in known
     ]
-    romanizer, not_checked = _romanizer(manifest.provenance.get("romanizer")) if deep else (None, "")
+    romanizer = _romanizer(manifest.provenance.get("romanizer")) if deep else None
     for shard in manifest.shards:
         problems.extend(_file_problems(directory, shard))
         if deep:
             problems.extend(_block_problems(directory / shard.name, shard, romanizer))
         advance(shard.bytes)
-    return Verdict(problems, not_checked)
+    return problems
 
 
 def _file_problems(directory: Path, shard: ShardEntry) -> Iterator[str]:
@@ -111,17 +108,19 @@ def _rows_to_romanize(key: str, block: Block) -> list[int]:
     return sorted({0, rows - 1} | chosen | {row for row, sentence in enumerate(block.orig) if sentence.isascii()})
 
 
-def _romanizer(said: Any) -> tuple[Romanizer | None, str]:
-    """The romanizer that a manifest names; None and a sentence for the user if it is not the one installed."""
+def _romanizer(said: Any) -> Romanizer | None:
+    """The romanizer that a manifest names; None, and a line for the user, if it is not the one installed."""
     if not isinstance(said, dict):
-        return None, "alignment was not checked: the manifest names no romanizer"
-    lcode = said.get("lcode")
-    romanizer = Romanizer("by_language" if lcode == "by_language" else "none")
+        print("alignment is not checked: the manifest names no romanizer", file=sys.stderr)
+        return None
+    romanizer = Romanizer("by_language" if said.get("lcode") == "by_language" else "none")
     differences = changed_settings(said, romanizer.provenance())
     if not differences:
-        return romanizer, ""
+        return romanizer
     name, there, here = differences[0]
-    return None, (
-        f"alignment was not checked: the set was made with another romanizer ({name} {_SHORT.repr(there)}, "
-        f"here {_SHORT.repr(here)})"
+    print(
+        f"alignment is not checked: the set was made with another romanizer ({_SHORT.repr(name)[1:-1]} "
+        f"{_SHORT.repr(there)}, here {_SHORT.repr(here)})",
+        file=sys.stderr,
     )
+    return None
