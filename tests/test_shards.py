@@ -4,6 +4,7 @@ import hashlib
 import json
 import pickle
 import subprocess
+import tracemalloc
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -283,3 +284,33 @@ def test_blocks_are_kept_as_numbers_of_64_bits() -> None:
     ):
         with pytest.raises(ValueError, match=r"the integers rows|64 bits"):
             BlockTable.of(bad)
+
+
+def test_a_manifest_of_many_blocks_is_small_in_memory(tmp_path: Path) -> None:
+    """Glot500-c has 1.5 million blocks, and every rank reads its manifest."""
+    shards, blocks = 1000, 100
+    entries = [
+        {
+            "name": f"pol_Latn-{number:05d}.tar",
+            "bytes": SPAN * blocks + 1024,
+            "sha256": f"{number:064x}",
+            "blocks": [[5, SPAN * block, SPAN, 2**31 + number, 2**31 + block] for block in range(blocks)],
+        }
+        for number in range(shards)
+    ]
+    rows = 5 * shards * blocks
+    counts = LanguageCounts(read=rows, dropped={}, rows=rows, identical=0, fallbacks=0, orig_chars=1, latn_chars=1)
+    head = {"format_version": 2, "name": "x", "languages": {"pol_Latn": counts.model_dump()}, "provenance": {}}
+    (tmp_path / "manifest.json").write_text(json.dumps(head | {"shards": entries}), encoding="utf-8")
+    del entries
+    tracemalloc.start()
+    try:
+        shard_set = ShardSet(tmp_path, *read_manifest(tmp_path))
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 80 * shards * blocks
+    assert peak < held + 4 * (tmp_path / "manifest.json").stat().st_size
+    assert shard_set.block_rows("pol_Latn") == (5,) * shards * blocks and shard_set.rows("pol_Latn") == rows
+    with pytest.raises(DataError, match="pol_Latn-00999-0099: No such file"):
+        shard_set.read_block("pol_Latn", shards * blocks - 1)
