@@ -108,7 +108,7 @@ def test_members_of_other_kinds(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     "name",
     [
-        f"../../{KEY}.orig.txt", f"/tmp/{KEY}.orig.txt", f"./{KEY}.orig.txt", f"{KEY}.pyd", f"{KEY}.pickle",
+        f"../../{KEY}.orig.txt", f"/etc/{KEY}.orig.txt", f"./{KEY}.orig.txt", f"{KEY}.pyd", f"{KEY}.pickle",
         f"{KEY}.orig.txt\n", f"{KEY}.orig.txt.gz", f"{KEY}.latn.txt", f"{KEY}.orig.ṭxt", f"{KEY}.ORIG.txt",
         "pol_Latn-00000-0001.orig.txt", "",
     ],
