@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.small_corpus import CYRILLIC, POLISH, invent
+from tests.tiny import make_shards
 from translit_scale.cli import main
 from translit_scale.corpus import contamination as room
 from translit_scale.corpus.clean import fold
-from translit_scale.corpus.contamination import EvaluationText, ngrams
+from translit_scale.corpus.contamination import EvaluationText, find_matches, ngrams
 from translit_scale.corpus.prepare import prepare
+from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError
 
 
@@ -86,6 +88,50 @@ def test_the_command_lists_what_exclude_would_leave_out(tmp_path: Path, capsys: 
     assert main(command) == 0
     out, err = capsys.readouterr()
     assert out == "" and "0 matches in 38 pairs" in err
+
+
+def test_what_is_near_can_be_left_out_with_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sentences = invent(POLISH, 30, words=9)
+    (tmp_path / "pol.txt").write_text("".join(f"{line}\n" for line in sentences))
+    (tmp_path / "test.txt").write_text(f"{sentences[3].replace(' ', ' q ', 1)}\n")
+    (tmp_path / "recipe.yaml").write_text("name: x\nlanguages: {pol_Latn: [pol.txt]}\n")
+    command = ["shards", "contamination", str(tmp_path / "set"), "--files", str(tmp_path / "test.txt"), "--near", "0.7"]
+
+    prepare(tmp_path / "recipe.yaml", tmp_path, tmp_path / "set", workers=1)
+    assert main(command) == 0
+    [match] = capsys.readouterr().out.split("\n")[:-1]
+    assert match.split("\t")[3] == sentences[3] and match.split("\t")[2] != "1.00"
+
+    (tmp_path / "near.txt").write_text(match.split("\t")[3])
+    (tmp_path / "recipe.yaml").write_text("name: x\nlanguages: {pol_Latn: [pol.txt]}\nexclude: [near.txt]\n")
+    prepare(tmp_path / "recipe.yaml", tmp_path, tmp_path / "set", workers=1, force=True)
+    assert main(command) == 0
+    assert "0 matches in 29 pairs" in capsys.readouterr().err
+
+
+def test_points_and_accents_do_not_hide_a_near_duplicate(tmp_path: Path) -> None:
+    pointed, plain = "أَجْنِيْ مِئْةَ يُوْرَو فِيْ اليَوْم وَأُخْرَى غَدًا", "أجني مئة يورو في اليوم وأخرى غدا"
+    assert fold(pointed) != fold(plain)
+    assert shares(evaluation(tmp_path, 0.8, plain), pointed) == [(plain, 1.0)]
+    assert shares(evaluation(tmp_path, 0.8, pointed), plain) == [(pointed, 1.0)]
+    hindi = "कमला के किले की काली कोठी में कितने केले के पेड़ हैं"
+    text = evaluation(tmp_path, 0.8, hindi)
+    assert shares(text, hindi.replace("ड़", "ड़")) == [(hindi, 1.0)]
+    assert shares(text, hindi.translate(dict.fromkeys(map(ord, "ािीुूेै")))) == []  # vowel signs tell words apart
+
+
+@pytest.mark.slow
+def test_the_number_of_workers_does_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard_set = ShardSet.open(make_shards(tmp_path / "set", {"ukr_Cyrl": 90, "bul_Cyrl": 40}))
+    monkeypatch.setattr(room, "TASK_BLOCKS", 3)
+    lines = [orig for language in shard_set.languages for orig, _ in shard_set.pairs(language)][::7]
+    (tmp_path / "eval.txt").write_text("".join(f"{line}\n" for line in lines))
+    results = []
+    for workers in (1, 3):
+        done: list[int] = []
+        results.append(find_matches(shard_set, [tmp_path / "eval.txt"], 0.7, workers, done.append))
+        assert sum(done) == 130
+    assert results[0] == results[1] and len(results[0]) >= len(lines)
 
 
 def test_wrong_settings_and_files_are_errors(tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,19 +28,60 @@ class Strict(BaseModel):
 Settings = TypeVar("Settings", bound=Strict)
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """Refuses a key that stands twice in a mapping: YAML would silently keep the last one."""
+_MAX_NODES = 100_000
+"""Keys and values of a file with all aliases written out."""
+
+_FOUND = reprlib.Repr()
+_FOUND.maxlevel, _FOUND.maxstring, _FOUND.maxother = 3, 200, 200
+
+
+class _CarefulLoader(yaml.SafeLoader):
+    """Plain values only, and what `SafeLoader` lets through refused with its place.
+
+    A key that stands twice (YAML would silently keep the last one), values that are not what their tag says, and
+    aliases that repeat aliases until nothing could hold the result.
+    """
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None and _expanded_size(node, {}) > _MAX_NODES:
+            raise yaml.composer.ComposerError(
+                problem=f"more than {_MAX_NODES:,} values when its aliases are written out (is one inside itself?)",
+                problem_mark=node.start_mark,
+            )
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError) as error:
+            problem = f"a value that cannot be: {error}"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.constructor.ConstructorError(
+                    problem="a list or mapping cannot be a key", problem_mark=key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     problem=f"{key!r} is there twice", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
+    """Nodes of a tree in which every alias is the tree it stands for; more than `_MAX_NODES` if it contains itself."""
+    if id(node) not in sizes:
+        sizes[id(node)] = _MAX_NODES  # met again before it is known: it contains itself
+        children = () if isinstance(node, yaml.ScalarNode) else node.value
+        pairs = ((child,) if isinstance(child, yaml.Node) else child for child in children)
+        sizes[id(node)] = 1 + sum(_expanded_size(child, sizes) for pair in pairs for child in pair)
+    return sizes[id(node)]
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -58,11 +100,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (IsADirectoryError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from None
     try:
-        value = yaml.load(text, Loader=_UniqueKeys)
+        value = yaml.load(text, Loader=_CarefulLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
         raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML: nested too deeply") from None
     except yaml.YAMLError as error:  # characters that YAML does not allow
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(value, dict):
@@ -99,7 +143,7 @@ def _explain(schema: type[BaseModel], problem: Any, origin: Mapping[str, str] | 
     if problem["type"] == "missing":
         return f"{prefix}: this setting is required"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{prefix}: {message} (found {problem['input']!r})"
+    return f"{prefix}: {message} (found {_FOUND.repr(problem['input'])})"
 
 
 def _nearest_origin(location: list[str], origin: Mapping[str, str]) -> str:

@@ -18,11 +18,12 @@ def add(commands: Any) -> None:
         kinds,
         "verify",
         "compare all shards with the manifest (exit code 3 if they differ)",
-        "Compares size and sha256 of every shard with the manifest and prints each difference. Exit code 3 if there "
-        "is one.",
+        "Compares size and sha256 of every shard with the manifest and prints each difference. With --deep it also "
+        "decodes every block and romanizes some of its rows again, to see that transliterations stand beside their "
+        "originals. Exit code 3 if something is wrong.",
         "translit-scale shards verify shards/pol-ukr --deep",
     )
-    verify.add_argument("--deep", action="store_true", help="decode every block too, and name the damaged ones")
+    verify.add_argument("--deep", action="store_true", help="look into every block too, and name the bad ones")
     stats = add_command(
         kinds,
         "stats",
@@ -44,7 +45,8 @@ def add(commands: Any) -> None:
         "contamination",
         "list training sentences that occur in evaluation files",
         "Prints every training sentence that occurs in one of the files: language, file, share, the sentence and what "
-        "it repeats, tab-separated. Compared are letters, marks and digits, casefolded. Of .csv and .tsv files every "
+        "it repeats, tab-separated. Compared are letters, marks and digits, casefolded; for --near without points and "
+        "accents. Of .csv and .tsv files every "
         "field is read, of others the lines. What is found exactly, `exclude` in the recipe leaves out.",
         "translit-scale shards contamination shards/pol-ukr --files srb/*.tsv --near 0.8",
     )
@@ -53,6 +55,9 @@ def add(commands: Any) -> None:
         "--near", type=float, metavar="SHARE",
         help="also sentences that have so much of an evaluation sentence's character 5-grams (default: exact only)",
     )  # fmt: skip
+    contamination.add_argument(
+        "--workers", type=positive, default=1, metavar="N", help="processes, each with its own index (default: 1)"
+    )
     for parser, run in ((verify, _verify), (stats, _stats), (cat, _cat), (contamination, _contamination)):
         parser.add_argument("directory", type=Path, metavar="DIR", help="shard set made by prepare")
         parser.set_defaults(run=run)
@@ -91,23 +96,28 @@ def _cat(args: argparse.Namespace) -> None:
     shard_set = ShardSet.open(args.directory)
     for language in [args.language] if args.language else shard_set.languages:
         for orig, latn in islice(shard_set.pairs(language), args.limit):
-            print(language, orig, latn, sep="\t")
+            _print_row(language, orig, latn)
 
 
 def _contamination(args: argparse.Namespace) -> None:
     from collections import Counter
 
-    from translit_scale.corpus.contamination import EvaluationText, find_matches
+    from translit_scale.corpus.contamination import find_matches
     from translit_scale.corpus.shards import ShardSet
     from translit_scale.progress import Progress
 
-    evaluation = EvaluationText(args.files, args.near)
     shard_set = ShardSet.open(args.directory)
     rows = sum(shard_set.rows(language) for language in shard_set.languages)
     found: Counter[str] = Counter()
     with Progress("contamination", rows, "pairs") as progress:
-        for match in find_matches(shard_set, evaluation, progress.advance):
-            print(match.language, match.file, f"{match.share:.2f}", match.training, match.evaluation, sep="\t")
-            found[match.language] += 1
+        matches = find_matches(shard_set, args.files, args.near, args.workers, progress.advance)
+    for match in matches:
+        _print_row(match.language, str(match.file), f"{match.share:.2f}", match.training, match.evaluation)
+        found[match.language] += 1
     of_each = ", ".join(f"{language} {number:,}" for language, number in found.items())
     print(f"{found.total():,} matches in {rows:,} pairs{': ' if of_each else ''}{of_each}", file=sys.stderr)
+
+
+def _print_row(*cells: str) -> None:
+    """One line of tab-separated data, in UTF-8 whatever the terminal's encoding is."""
+    sys.stdout.buffer.write("\t".join(cells).encode(errors="backslashreplace") + b"\n")

@@ -1,28 +1,41 @@
 """Training sentences that occur in evaluation files: what `exclude` in a recipe would have left out, and more.
 
 Two sentences are the same if their `fold`s are. A near-duplicate is a training sentence that contains most
-of the character n-grams of an evaluation sentence: another edition of a verse, or a sentence inside a longer one.
+of the character n-grams of an evaluation sentence: another edition of a verse, a sentence inside a longer one, or
+one with vowel points and the same one without.
 """
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from translit_scale.corpus.clean import fold
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.text import decode, read_all_cells, read_lines
+from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError
 from translit_scale.progress import Advance
 
 N = 5
 """Length of the n-grams, in letters, marks and digits; they run across words, which `fold` joins."""
 
+EXTRA_GRAMS = 4
+"""Of an evaluation sentence so many n-grams more are indexed than would do; then a near-duplicate has as many more
+of them, and few other sentences do."""
+
 MIN_GRAMS = 15
 """Evaluation sentences with fewer distinct n-grams are compared exactly only: chance would make them near."""
+
+
+TASK_BLOCKS = 100
+"""Blocks that a process searches before it is given others."""
 
 
 class Match(NamedTuple):
@@ -40,7 +53,7 @@ class EvaluationText:
     """The lines and cells of evaluation files, indexed for look-ups.
 
     Only the rarest n-grams of a sentence are indexed, so many that a training sentence with a share of at least
-    `near` must have one of them: nothing is missed, and frequent n-grams cost nothing.
+    `near` must have some of them: nothing is missed, and frequent n-grams cost nothing.
     """
 
     def __init__(self, files: Sequence[Path], near: float | None) -> None:
@@ -59,6 +72,8 @@ class EvaluationText:
                 self._cells[folded].append((file, cell))
         self._cells.pop("", None)
         self._index: dict[str, list[str]] = defaultdict(list)
+        self._wanted: dict[str, int] = {}
+        """How many of the indexed n-grams of a cell a near-duplicate has at least."""
         if near is not None:
             self._index_rarest(near)
 
@@ -70,41 +85,97 @@ class EvaluationText:
         if self._near is None:
             return
         found = ngrams(folded)
-        candidates = {candidate for gram in found if gram in self._index for candidate in self._index[gram]}
-        for candidate in sorted(candidates - {folded}):
+        hits = Counter(chain.from_iterable(self._index[gram] for gram in self._index.keys() & found))
+        for candidate in sorted(candidate for candidate, count in hits.items() if count >= self._wanted[candidate]):
             wanted = ngrams(candidate)
             share = len(wanted & found) / len(wanted)
-            if share >= self._near:
+            if share >= self._near and candidate != folded:
                 yield from ((file, cell, share) for file, cell in self._cells[candidate])
 
     def _index_rarest(self, near: float) -> None:
-        frequency = Counter(gram for folded in self._cells for gram in ngrams(folded))
+        frequency = Counter(chain.from_iterable(map(ngrams, self._cells)))
         for folded in self._cells:
-            grams = sorted(ngrams(folded), key=lambda gram: (frequency[gram], gram))
+            grams = sorted(ngrams(folded), key=frequency.__getitem__)
             if len(grams) >= MIN_GRAMS:
-                # One more than a near-duplicate may lack; the subtrahend is for products such as 0.7 * 10.
-                needed = math.ceil(near * len(grams) - 1e-9)
-                for gram in grams[: len(grams) - needed + 1]:
+                # What a near-duplicate may lack; the subtrahend is for products such as 0.7 * 10.
+                lacking = len(grams) - math.ceil(near * len(grams) - 1e-9)
+                indexed = grams[: lacking + 1 + EXTRA_GRAMS]
+                self._wanted[folded] = len(indexed) - lacking
+                for gram in indexed:
                     self._index[gram].append(folded)
 
 
-def find_matches(shard_set: ShardSet, evaluation: EvaluationText, advance: Advance) -> Iterator[Match]:
-    """Every match of a shard set's original sentences; `advance` is called with numbers of pairs.
+class SearchTask(NamedTuple):
+    """Some blocks of one language of a shard set, to be searched for what evaluation files hold."""
+
+    directory: Path
+    language: str
+    blocks: range
+    files: tuple[Path, ...]
+    near: float | None
+
+    def __str__(self) -> str:
+        return f"the search in {self.language} blocks {self.blocks.start} to {self.blocks.stop - 1}"
+
+
+def find_matches(
+    shard_set: ShardSet, files: Sequence[Path], near: float | None, workers: int, advance: Advance
+) -> list[Match]:
+    """Every match of a shard set's original sentences, in stored order; `advance` is called with numbers of pairs.
+
+    Args:
+        workers: processes, each with its own index of the files.
 
     Raises:
-        DataError: a shard is damaged.
+        ConfigError, DataError: as `EvaluationText`, or a shard is damaged.
     """
-    for language in shard_set.languages:
-        for number, rows in enumerate(shard_set.block_rows(language)):
-            for sentence in shard_set.read_block(language, number).orig:
-                for file, cell, share in evaluation.matches(sentence):
-                    yield Match(language, file, share, sentence, cell)
-            advance(rows)
+    tasks = [
+        SearchTask(shard_set.directory, language, range(start, min(start + TASK_BLOCKS, blocks)), tuple(files), near)
+        for language in shard_set.languages
+        for blocks in [len(shard_set.block_rows(language))]
+        for start in range(0, blocks, TASK_BLOCKS)
+    ]
+    _opened.cache_clear()  # set and files may have changed since the last search
+    return [match for matches in run_tasks(search, tasks, workers, advance) for match in matches]
+
+
+def search(task: SearchTask, advance: Advance) -> list[Match]:
+    """The matches of one task."""
+    shard_set, evaluation = _opened(task.directory, task.files, task.near)
+    matches = []
+    for number in task.blocks:
+        block = shard_set.read_block(task.language, number)
+        for sentence in block.orig:
+            for file, cell, share in evaluation.matches(sentence):
+                matches.append(Match(task.language, file, share, sentence, cell))
+        advance(len(block.orig))
+    return matches
+
+
+@lru_cache(maxsize=1)
+def _opened(directory: Path, files: tuple[Path, ...], near: float | None) -> tuple[ShardSet, EvaluationText]:
+    """What all tasks of a process share."""
+    return ShardSet.open(directory), EvaluationText(files, near)
 
 
 def ngrams(folded: str) -> set[str]:
-    """The distinct n-grams of a folded sentence; none if it is shorter."""
-    return {folded[start : start + N] for start in range(len(folded) - N + 1)}
+    """The distinct n-grams of a folded sentence without its points and accents; none if it is shorter."""
+    letters = folded if folded.isascii() else folded.translate(_WITHOUT_POINTS)
+    return {letters[start : start + N] for start in range(len(letters) - N + 1)}
+
+
+class _WithoutPoints(dict[int, int | None]):
+    """Translation table that drops marks one can do without: Arabic and Hebrew vowel points, accents that stand alone.
+
+    Those are the marks with a combining class; vowel signs of Indic scripts have none.
+    """
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = None if unicodedata.combining(chr(code)) else code
+        return self[code]
+
+
+_WITHOUT_POINTS = _WithoutPoints()
 
 
 def _cells(path: Path) -> Iterator[str]:

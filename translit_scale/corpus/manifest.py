@@ -1,59 +1,148 @@
 """The manifest of a shard set: what is in it, where each block lies, and what it was made from.
 
 It is written last, so a directory with a manifest is a finished set. Everything a reader needs to find a
-block and to notice damage is here; `docs/data-formats.md` describes the file.
+block and to notice damage is here; `docs/data-formats.md` describes the file. It is read as something that
+anybody may have written: every number is checked before it is used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from itertools import pairwise
+import reprlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+import numpy as np
+import numpy.typing as npt
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from translit_scale.errors import DataError
-from translit_scale.files import write_bytes
+from translit_scale.files import open_regular, write_bytes
+from translit_scale.languages import check_language
 
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SHARD_NAME = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})-([0-9]{5})\.tar")
+TAR_BLOCK = 512
+END_OF_TAR = bytes(2 * TAR_BLOCK)
+MAX_BLOCK_BYTES = 2**30
+"""A reader holds a block in memory; 1000 pairs have about 350 KB."""
+MAX_SHARD_BLOCKS = 10_000
+"""Blocks are numbered with four digits."""
+_MAX_MANIFEST_BYTES = 2**30
+"""15 times what 1.5 billion pairs need."""
+_ROW_BYTES = 6
+"""Two lengths of two bytes and two line ends: no pair takes less."""
 
 
 class BlockEntry(NamedTuple):
     """One block inside its shard; an array of five numbers in the file."""
 
-    rows: PositiveInt
-    offset: NonNegativeInt
+    rows: int
+    offset: int
     """First byte of the block's first tar header."""
-    bytes: PositiveInt
+    bytes: int
     """Length of the span: four headers and their padded contents."""
-    crc32: NonNegativeInt
+    crc32: int
     """Of the two text members' contents, `orig` then `latn`."""
-    lengths_crc32: NonNegativeInt
+    lengths_crc32: int
     """Of the contents of the member `lengths.npy`."""
 
 
+class BlockTable:
+    """The blocks of a shard, a sequence of `BlockEntry` held as one array: 40 bytes a block instead of 400."""
+
+    def __init__(self, numbers: npt.NDArray[np.int64]) -> None:
+        self.numbers = numbers
+        """[blocks, 5], with the columns of `BlockEntry`."""
+
+    @classmethod
+    def of(cls, entries: object) -> BlockTable:
+        """From a list of `BlockEntry`, or of lists of five integers as JSON has them.
+
+        Raises:
+            ValueError: it is anything else.
+        """
+        if isinstance(entries, BlockTable):
+            return entries
+        fields = BlockEntry._fields
+        numbers: list[Any] = []
+        if isinstance(entries, list) and all(isinstance(e, list | tuple) and len(e) == len(fields) for e in entries):
+            numbers = list(chain.from_iterable(entries))
+        if set(map(type, numbers)) != {int}:  # bool is not int here
+            raise ValueError(f"expected at least one block, each a list of the integers {', '.join(fields)}")
+        try:
+            return cls(np.array(numbers, np.int64).reshape(-1, len(fields)))
+        except OverflowError:
+            raise ValueError("a number of a block has more than 64 bits") from None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, index: int) -> BlockEntry:
+        return BlockEntry(*self.numbers[index].tolist())
+
+    def __iter__(self) -> Iterator[BlockEntry]:
+        return (BlockEntry(*entry) for entry in self.numbers.tolist())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BlockTable) and np.array_equal(self.numbers, other.numbers)
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """[blocks] pairs of each."""
+        return self.numbers[:, 0]
+
+
 class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True, arbitrary_types_allowed=True
+    )
 
 
 class ShardEntry(_Entry):
-    """One tar file: blocks of one language, in order and without gaps."""
+    """One tar file: blocks of one language, in order and without gaps, and the end of the archive."""
 
     name: str = Field(pattern=f"^{SHARD_NAME.pattern}$")
     bytes: PositiveInt
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    blocks: list[BlockEntry] = Field(min_length=1)
+    blocks: Annotated[BlockTable, BeforeValidator(BlockTable.of), PlainSerializer(lambda table: table.numbers.tolist())]
 
     @model_validator(mode="after")
-    def _blocks_follow_each_other(self) -> ShardEntry:
-        ends = [0, *(block.offset + block.bytes for block in self.blocks)]
-        if [block.offset for block in self.blocks] != ends[:-1] or ends[-1] > self.bytes:
-            raise ValueError("the blocks do not follow each other from byte 0 to the end of the shard")
+    def _blocks_are_possible(self) -> ShardEntry:
+        rows, offsets, sizes, *checksums = self.blocks.numbers.T
+        sizes_wrong = (sizes < 1) | (sizes > MAX_BLOCK_BYTES) | (sizes % TAR_BLOCK != 0)
+        ends = np.cumsum(np.where(sizes_wrong, 0, sizes))
+        for what, wrong in {
+            f"has a size that is not a multiple of {TAR_BLOCK} up to {MAX_BLOCK_BYTES}": sizes_wrong,
+            "has no rows, or more than fit into its bytes": (rows < 1) | (rows > sizes // _ROW_BYTES),
+            "does not begin where the one before it ends": offsets != ends - sizes,
+            "has a checksum of more than 32 bits": np.any([(c < 0) | (c >= 2**32) for c in checksums], axis=0),
+        }.items():
+            if wrong.any():
+                index = int(wrong.argmax())
+                raise ValueError(f"block {index} {what}: {list(self.blocks[index])}")
+        if len(self.blocks) > MAX_SHARD_BLOCKS:
+            raise ValueError(f"more than {MAX_SHARD_BLOCKS:,} blocks")
+        if int(ends[-1]) + len(END_OF_TAR) != self.bytes:
+            raise ValueError(f"the last block ends at byte {ends[-1]:,}, which does not fit {self.bytes:,} bytes")
         return self
 
     @property
@@ -99,11 +188,16 @@ class Manifest(_Entry):
         names = [shard.name for shard in self.shards]
         if any(first >= second for first, second in pairwise(names)):
             raise ValueError("the shards are not in ascending order of their names")
+        for language in self.languages:
+            try:
+                check_language(language)
+            except DataError as error:
+                raise ValueError(error.message) from None
         rows = dict.fromkeys(self.languages, 0)
         for shard in self.shards:
             if shard.language not in rows:
                 raise ValueError(f"{shard.name} is of a language that is not listed")
-            rows[shard.language] += sum(block.rows for block in shard.blocks)
+            rows[shard.language] += int(shard.blocks.rows.sum())
         for language, counts in self.languages.items():
             if rows[language] != counts.rows:
                 raise ValueError(f"{language} has {counts.rows} rows but its blocks {rows[language]}")
@@ -126,28 +220,53 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
     """
     path = directory / MANIFEST_NAME
     again = "make the set again: translit-scale prepare RECIPE --force"
+    data = _read(path)
+    fingerprint = hashlib.sha256(data).hexdigest()
     try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        unfinished = (directory / ".work").is_dir()
-        what = "the shard set is not finished" if unfinished else "not a shard set"
-        raise DataError(f"{what}: {path} does not exist", "make the set: translit-scale prepare RECIPE") from None
-    try:
-        value = json.loads(data)
+        contents = json.loads(data.decode(), object_pairs_hook=_object, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}", again) from None
-    version = value.get("format_version") if isinstance(value, dict) else None
-    del value  # as large as the manifest that follows: 700 MB for 1.5 million blocks
+    version = contents.get("format_version") if isinstance(contents, dict) else None
     if version != FORMAT_VERSION:
         raise DataError(
-            f"{path} has format version {version!r}, expected {FORMAT_VERSION}",
+            f"{path} has format version {reprlib.repr(version)}, expected {FORMAT_VERSION}",
             f"it was made by another version of translit-scale; {again}",
         )
     try:
-        # JSON has no tuples: the lax mode of pydantic's JSON parser turns arrays into them.
-        manifest = Manifest.model_validate_json(data)
+        return Manifest.model_validate(contents), fingerprint
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"])
+        where = ".".join(str(step) for step in first["loc"])[:200].encode("unicode_escape").decode()
         raise DataError(f"{path} is damaged: {where or 'contents'}: {first['msg']}", again) from None
-    return manifest, hashlib.sha256(data).hexdigest()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= _MAX_MANIFEST_BYTES:
+                return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        unfinished = (path.parent / ".work").is_dir()
+        what = "the shard set is not finished" if unfinished else "not a shard set in a local directory"
+        raise DataError(f"{what}: {path} does not exist", "make the set: translit-scale prepare RECIPE") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"cannot read {str(path)!r}: {reason}", "expected the manifest of a shard set") from None
+    raise DataError(f"{path} has {size:,} bytes, expected at most {_MAX_MANIFEST_BYTES:,}", "is it a manifest?")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; the blocks of a shard become a table at once, before the next shard is read."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        [(key, count)] = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {reprlib.repr(key)} stands {count} times in one object")
+    if value.keys() == ShardEntry.model_fields.keys():
+        with suppress(ValueError):  # the validation of the manifest says what is wrong and where
+            value["blocks"] = BlockTable.of(value["blocks"])
+    return value
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a number")

@@ -2,30 +2,42 @@
 
 A sample of the tar is one block of about 1000 pairs: `<lang>-<shard>-<block>.lengths.npy`, `.orig.txt`, `.latn.txt`
 (one sentence per line) and `.json`. Plain `webdataset` and `tar` read it. This reader goes straight to a block's
-span, which the manifest knows, and accepts nothing but the four members it expects there: it follows no
-links, interprets no extended headers and never unpickles.
+span, which the manifest knows, and accepts nothing there but the four members as they are written here, header for
+header: it follows no links, interprets no extended headers, allocates no more than the span has and never unpickles.
 """
 
 from __future__ import annotations
 
 import json
+import stat
 import tarfile
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from io import BytesIO
+from itertools import accumulate
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.corpus.manifest import BlockEntry, Manifest, ShardEntry, read_manifest
+from translit_scale.corpus.manifest import (
+    END_OF_TAR,
+    MAX_BLOCK_BYTES,
+    TAR_BLOCK,
+    BlockEntry,
+    BlockTable,
+    Manifest,
+    ShardEntry,
+    read_manifest,
+)
 from translit_scale.errors import DataError
+from translit_scale.files import open_regular
 
-_TAR_BLOCK = 512
-_END_OF_TAR = bytes(2 * _TAR_BLOCK)
 _LONGEST = 2**16 - 1
 
 Lengths = npt.NDArray[np.uint16]
@@ -47,21 +59,25 @@ def encode_block(key: str, block: Block) -> tuple[bytes, BlockEntry]:
         key: what the names of its members begin with.
 
     Raises:
-        ValueError: the columns differ in length, the block is empty or a sentence contains a newline.
+        ValueError: the columns differ in length, the block is empty or too large, or a sentence contains a newline.
     """
     rows = len(block.orig)
     if rows == 0 or len(block.latn) != rows:
         raise ValueError(f"{key}: {rows} originals, {len(block.latn)} transliterations")
-    lines = [[f"{line}\n".encode() for line in column] for column in (block.orig, block.latn)]
-    orig, latn = map(b"".join, lines)
-    if orig.count(b"\n") != rows or latn.count(b"\n") != rows:
+    orig, latn = ("\n".join([*column, ""]).encode() for column in (block.orig, block.latn))
+    of_lines = _line_lengths(orig), _line_lengths(latn)
+    if any(len(column) != rows for column in of_lines):
         raise ValueError(f"{key}: a sentence contains a newline")
-    lengths = _encode_lengths(np.array([[len(line) - 1 for line in column] for column in lines]).T)
+    lengths = _npy_header(rows) + np.stack(of_lines, axis=1).tobytes()
     contents = (lengths, orig, latn, _block_json(key, rows))
     span = b"".join(
-        _tar_header(name, len(content)) + content + bytes(-len(content) % _TAR_BLOCK)
+        _tar_header(name, len(content)) + content + bytes(-len(content) % TAR_BLOCK)
         for name, content in zip(_member_names(key), contents, strict=True)
     )
+    if len(span) > MAX_BLOCK_BYTES:
+        raise ValueError(
+            f"{key}: {len(span):,} bytes, at most {MAX_BLOCK_BYTES:,} are read; take fewer rows to a block"
+        )
     return span, BlockEntry(rows, 0, len(span), zlib.crc32(latn, zlib.crc32(orig)), zlib.crc32(lengths))
 
 
@@ -69,17 +85,18 @@ def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
     """The block in a tar span, checked against its manifest entry.
 
     Raises:
-        ValueError: see `decode_columns`.
+        ValueError: the span does not hold exactly the four expected members, or their contents do not
+            match; the message says what was expected and what was found.
     """
-    return Block(*(tuple(column.decode().split("\n")[:-1]) for column in decode_columns(key, entry, span)))
+    columns = decode_columns(key, entry, span)
+    return Block(*(_lines(name, text) for name, text in zip(("orig.txt", "latn.txt"), columns, strict=True)))
 
 
 def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, bytes]:
-    """The text members `orig` and `latn` in a tar span, each sentence followed by a newline.
+    """The text members `orig` and `latn` in a tar span, each sentence followed by a newline, checked but for UTF-8.
 
     Raises:
-        ValueError: the span does not hold exactly the four expected members, or their contents do not
-            match; the message says what was expected and what was found.
+        ValueError: see `decode_block`.
     """
     contents = []
     position = 0
@@ -88,16 +105,31 @@ def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, byt
         contents.append(content)
     if position != len(span):
         raise ValueError(f"expected {len(span)} bytes of members, found {position}")
-    lengths, orig, latn, description = contents
-    _check_crc32(zlib.crc32(lengths), entry.lengths_crc32, "lengths.npy")
+    _, orig, latn, description = contents
     _check_crc32(zlib.crc32(latn, zlib.crc32(orig)), entry.crc32, "the text")
     if description != _block_json(key, entry.rows):
         raise ValueError(f"the json member is not that of {key} with {entry.rows} rows")
-    for name, content in (("orig", orig), ("latn", latn)):
-        found = content.count(b"\n")
-        if not content.endswith(b"\n") or found != entry.rows:
-            raise ValueError(f"expected {entry.rows} lines in {name}, found {found}")
+    lengths = decode_lengths(key, entry, span)
+    _check_lines("orig.txt", orig, lengths[:, 0])
+    _check_lines("latn.txt", latn, lengths[:, 1])
     return orig, latn
+
+
+def _check_lines(name: str, text: bytes, lengths: Lengths) -> None:
+    """The lines of a text member must be as long as `lengths` says."""
+    found = _line_lengths(text)
+    if len(found) != len(lengths) or not text.endswith(b"\n"):
+        raise ValueError(f"expected {len(lengths)} lines in {name}, found {len(found)} and their ends")
+    if not np.array_equal(found, lengths):
+        line = int((found != lengths).argmax())
+        raise ValueError(f"lengths.npy has {lengths[line]} bytes for line {line + 1} of {name}, found {found[line]}")
+
+
+def _lines(name: str, text: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(text[:-1].decode().split("\n"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def decode_lengths(key: str, entry: BlockEntry, head: bytes) -> Lengths:
@@ -114,7 +146,7 @@ def decode_lengths(key: str, entry: BlockEntry, head: bytes) -> Lengths:
     """
     content, _ = _tar_member(head, 0, _member_names(key)[0])
     _check_crc32(zlib.crc32(content), entry.lengths_crc32, "lengths.npy")
-    header = _encode_lengths(np.empty((entry.rows, 2), np.uint16))[: -4 * entry.rows]
+    header = _npy_header(entry.rows)
     if len(content) != len(header) + 4 * entry.rows or not content.startswith(header):
         raise ValueError(f"lengths.npy is not an array of {entry.rows} × 2 numbers of 16 bits")
     return np.frombuffer(content, "<u2", offset=len(header)).reshape(-1, 2)
@@ -122,15 +154,22 @@ def decode_lengths(key: str, entry: BlockEntry, head: bytes) -> Lengths:
 
 def lengths_bytes(entry: BlockEntry) -> int:
     """Bytes of the member `lengths.npy` at the beginning of a block's span."""
-    size = len(_encode_lengths(np.empty((0, 2)))) + 4 * entry.rows
-    return _TAR_BLOCK + size + -size % _TAR_BLOCK
+    size = len(_npy_header(entry.rows)) + 4 * entry.rows
+    return TAR_BLOCK + size + -size % TAR_BLOCK
 
 
-def _encode_lengths(lengths: npt.ArrayLike) -> bytes:
-    """[rows, 2] as a `.npy` file; its header has 128 bytes for up to 10¹³ rows."""
+@lru_cache(maxsize=64)
+def _npy_header(rows: int) -> bytes:
+    """What a `.npy` file of [rows, 2] little-endian numbers of 16 bits begins with."""
     buffer = BytesIO()
-    np.lib.format.write_array(buffer, np.minimum(lengths, _LONGEST).astype("<u2", order="C"), version=(1, 0))
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<u2", "fortran_order": False, "shape": (rows, 2)})
     return buffer.getvalue()
+
+
+def _line_lengths(text: bytes) -> Lengths:
+    """Bytes of each line without its end, at most 65 535; what follows the last line end does not count."""
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    return np.minimum(np.diff(ends, prepend=-1) - 1, _LONGEST).astype("<u2")
 
 
 def _check_crc32(found: int, expected: int, what: str) -> None:
@@ -161,19 +200,27 @@ def _tar_header(name: str, size: int) -> bytes:
 
 
 def _tar_member(span: bytes, position: int, name: str) -> tuple[bytes, int]:
-    """Contents of the member at `position`, which must be a plain file called `name`; and where it ends."""
-    header = span[position : position + _TAR_BLOCK]
+    """Contents of the member at `position`, which must be the plain file `name` as written here; and where it ends."""
+    header = span[position : position + TAR_BLOCK]
     try:
-        info = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
-    except (tarfile.TarError, UnicodeError) as error:
-        raise ValueError(f"expected the tar header of {name}: {error}") from None
-    if info.name != name or info.type != tarfile.REGTYPE:
-        raise ValueError(f"expected the plain file {name}, found {info.name!r} of type {info.type!r}")
-    start = position + _TAR_BLOCK
-    end = start + info.size + -info.size % _TAR_BLOCK
-    if info.size < 0 or end > len(span):
-        raise ValueError(f"{name} is said to have {info.size} bytes, which is more than the block has")
-    return span[start : start + info.size], end
+        size = int(header[124:135], 8)
+        intact = size >= 0 and header == _tar_header(name, size)
+    except ValueError:
+        intact = False
+    if not intact:
+        found, kind, said = header[:100].rstrip(b"\0"), header[156:157], header[124:136]
+        raise ValueError(
+            f"expected the tar header of the plain file {name}, found {found!r} of type {kind!r} with size {said!r}: "
+            "one of these or another field is wrong"
+        )
+    start = position + TAR_BLOCK
+    end = start + size
+    if end > len(span):
+        raise ValueError(f"{name} is said to have {size} bytes, which is more than the block has")
+    padding = span[end : end + -size % TAR_BLOCK]
+    if len(padding) != -size % TAR_BLOCK or any(padding):
+        raise ValueError(f"expected zeros between the end of {name} and the next tar header")
+    return span[start:end], end + len(padding)
 
 
 def encode_shard(language: str, number: int, blocks: Sequence[Block]) -> tuple[bytes, ShardEntry]:
@@ -189,8 +236,10 @@ def encode_shard(language: str, number: int, blocks: Sequence[Block]) -> tuple[b
         spans.append(span)
         entries.append(entry._replace(offset=offset))
         offset += len(span)
-    data = b"".join([*spans, _END_OF_TAR])
-    return data, ShardEntry(name=f"{key}.tar", bytes=len(data), sha256=sha256(data).hexdigest(), blocks=entries)
+    data = b"".join([*spans, END_OF_TAR])
+    return data, ShardEntry(
+        name=f"{key}.tar", bytes=len(data), sha256=sha256(data).hexdigest(), blocks=BlockTable.of(entries)
+    )
 
 
 class ShardSet:
@@ -202,9 +251,13 @@ class ShardSet:
         self.fingerprint = fingerprint
         """sha256 of the manifest's bytes: two sets with the same fingerprint are the same."""
         self.languages: tuple[str, ...] = tuple(sorted(manifest.languages))
-        self._blocks: dict[str, list[tuple[ShardEntry, int]]] = {code: [] for code in self.languages}
+        self._shards: dict[str, list[ShardEntry]] = {code: [] for code in self.languages}
         for shard in manifest.shards:
-            self._blocks[shard.language].extend((shard, index) for index in range(len(shard.blocks)))
+            self._shards[shard.language].append(shard)
+        self._ends = {
+            code: list(accumulate(len(shard.blocks) for shard in shards)) for code, shards in self._shards.items()
+        }
+        """Of each language: the number of blocks up to the end of each shard."""
 
     @classmethod
     def open(cls, directory: Path, check_files: bool = True) -> ShardSet:
@@ -215,24 +268,25 @@ class ShardSet:
         """
         manifest, fingerprint = read_manifest(directory)
         for shard in manifest.shards if check_files else ():
-            path = directory / shard.name
-            found = path.stat().st_size if path.is_file() else None
-            if found != shard.bytes:
-                what = "is missing" if found is None else f"has {found:,} bytes"
-                raise DataError(f"{path} {what}, expected {shard.bytes:,} bytes", _verify_hint(directory))
+            if problem := size_problem(directory, shard):
+                raise DataError(problem, _verify_hint(directory))
         return cls(directory, manifest, fingerprint)
 
-    def _of(self, language: str) -> list[tuple[ShardEntry, int]]:
-        if language not in self._blocks:
+    def _of(self, language: str) -> list[ShardEntry]:
+        if language not in self._shards:
             raise DataError(
                 f"no language {language!r} in the shard set {self.directory}",
                 f"it has {', '.join(self.languages)}",
             )
-        return self._blocks[language]
+        return self._shards[language]
 
     def rows(self, language: str) -> int:
-        """Number of pairs of a language."""
-        return sum(self.block_rows(language))
+        """Number of pairs of a language.
+
+        Raises:
+            DataError: the language is not in the set.
+        """
+        return sum(int(shard.blocks.rows.sum()) for shard in self._of(language))
 
     def block_rows(self, language: str) -> tuple[int, ...]:
         """Rows of each block of a language, in order.
@@ -240,7 +294,7 @@ class ShardSet:
         Raises:
             DataError: the language is not in the set.
         """
-        return tuple(shard.blocks[index].rows for shard, index in self._of(language))
+        return tuple(rows for shard in self._of(language) for rows in shard.blocks.rows.tolist())
 
     def read_block(self, language: str, block: int) -> Block:
         """Reads one block: one seek, one read of its span, all checks.
@@ -255,7 +309,7 @@ class ShardSet:
         return self._read(language, block, lambda entry: entry.bytes, decode_block)
 
     def read_columns(self, language: str, block: int) -> tuple[bytes, bytes]:
-        """Sentences and transliterations of a block as UTF-8, each followed by a newline.
+        """Sentences and transliterations of a block in UTF-8, each followed by a newline.
 
         Raises:
             DataError: as `read_block`.
@@ -277,19 +331,19 @@ class ShardSet:
         size: Callable[[BlockEntry], int],
         decode: Callable[[str, BlockEntry, bytes], Decoded],
     ) -> Decoded:
-        blocks = self._of(language)
-        if not 0 <= block < len(blocks):
-            raise DataError(f"{language} has blocks 0 to {len(blocks) - 1}, not {block}")
-        shard, index = blocks[block]
+        shards, ends = self._of(language), self._ends[language]
+        if not 0 <= block < ends[-1]:
+            raise DataError(f"{language} has blocks 0 to {ends[-1] - 1}, not {block}")
+        number = bisect_right(ends, block)
+        shard = shards[number]
+        index = block - ends[number] + len(shard.blocks)
         entry, key, path = shard.blocks[index], block_key(shard, index), self.directory / shard.name
         try:
-            with path.open("rb") as file:
-                file.seek(entry.offset)
-                data = file.read(size(entry))
-            if len(data) != size(entry):
-                raise ValueError(f"expected {size(entry)} bytes from {entry.offset}, found {len(data)}")
-            return decode(key, entry, data)
-        except (ValueError, OSError) as error:
+            with open_regular(path) as file:
+                return decode(key, entry, read_span(file, entry.offset, size(entry)))
+        except OSError as error:
+            raise DataError(f"{path}:{key}: {error.strerror}", _verify_hint(self.directory)) from None
+        except ValueError as error:
             raise DataError(f"{path}:{key}: {error}", _verify_hint(self.directory)) from None
 
     def pairs(self, language: str) -> Iterator[tuple[str, str]]:
@@ -298,9 +352,36 @@ class ShardSet:
         Raises:
             DataError: as `read_block`.
         """
-        for number in range(len(self._of(language))):
+        for number in range(len(self.block_rows(language))):
             block = self.read_block(language, number)
             yield from zip(block.orig, block.latn, strict=True)
+
+
+def read_span(file: IO[bytes], offset: int, size: int) -> bytes:
+    """`size` bytes from `offset`.
+
+    Raises:
+        ValueError: the file ends before.
+    """
+    file.seek(offset)
+    data = file.read(size)
+    if len(data) != size:
+        raise ValueError(f"expected {size} bytes from byte {offset}, found {len(data)}")
+    return data
+
+
+def size_problem(directory: Path, shard: ShardEntry) -> str:
+    """What can be said against a shard without opening it; nothing if it is a file of the right size."""
+    path = directory / shard.name
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return f"{path} is missing"
+    except OSError as error:
+        return f"cannot read {path}: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return f"{path} is not a regular file"
+    return "" if status.st_size == shard.bytes else f"{path}: expected {shard.bytes:,} bytes, found {status.st_size:,}"
 
 
 def _verify_hint(directory: Path) -> str:

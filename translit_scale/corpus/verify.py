@@ -1,61 +1,126 @@
-"""`shards verify`: every difference between a shard set and its manifest, not only the first."""
+"""`shards verify`: every difference between a shard set and its manifest, not only the first.
+
+Checksums tell whether a set is the one that was made. Whether it was made well, `deep` asks the romanizer: it
+romanizes some rows of every block again and compares, so that a block in which line i of `latn` does not belong to
+line i of `orig` is found although all checksums fit.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import reprlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from translit_scale.corpus.manifest import SHARD_NAME, ShardEntry, read_manifest
-from translit_scale.corpus.shards import ShardSet
-from translit_scale.errors import DataError
-from translit_scale.files import sha256_file
+from translit_scale.corpus.manifest import ShardEntry, read_manifest
+from translit_scale.corpus.romanize import Romanizer
+from translit_scale.corpus.shards import Block, block_key, decode_block, read_span, size_problem
+from translit_scale.files import open_regular, sha256_file
 from translit_scale.progress import Advance
+from translit_scale.schema import changed_settings
+
+ROMANIZED_ROWS = 10
+"""Rows of a block that are romanized again: the first, the last and others chosen by a hash; besides these, every
+row whose original is ASCII, because its transliteration is the original itself."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
 
 
 def verify(directory: Path, deep: bool, advance: Advance) -> list[str]:
-    """All problems of a shard set, one line each; an empty list means it is what the manifest says.
+    """Everything that is wrong with a shard set, one line each; an empty list means it is what its manifest says.
 
-    Compares sizes and sha256 of all shards and looks for shards the manifest does not know. `deep` also
-    decodes every block (members, rows, crc32), which tells what exactly is damaged. `advance` is called
-    with the number of bytes of each shard that is done.
+    Compares sizes and sha256 of all shards and looks for tar files the manifest does not know. `deep` also
+    decodes every block (members, rows, lengths, crc32), which tells what exactly is damaged, and romanizes
+    some of its rows again, or says on standard error why that cannot be done. `advance` is called with the
+    number of bytes of each shard that is done.
 
     Raises:
         DataError: there is no readable manifest.
     """
-    manifest, fingerprint = read_manifest(directory)
-    shard_set = ShardSet(directory, manifest, fingerprint)
+    manifest, _ = read_manifest(directory)
     known = {shard.name for shard in manifest.shards}
     problems = [
-        f"{path}: not in the manifest"
-        for path in sorted(directory.iterdir())
-        if SHARD_NAME.fullmatch(path.name) and path.name not in known
+        f"{str(path)!r}: not in the manifest"  # repr: it may be called anything
+        for path in sorted(directory.glob("*.tar"))
+        if path.name not in known
     ]
-    first_block = dict.fromkeys(manifest.languages, 0)
+    romanizer = _romanizer(manifest.provenance.get("romanizer")) if deep else None
     for shard in manifest.shards:
-        first = first_block[shard.language]
-        first_block[shard.language] += len(shard.blocks)
-        try:
-            problems.extend(_shard_problems(directory / shard.name, shard))
-            if deep:
-                problems.extend(_block_problems(shard_set, shard.language, first, len(shard.blocks)))
-        except OSError as error:
-            problems.append(f"{directory / shard.name}: {error.strerror}")
+        problems.extend(_file_problems(directory, shard))
+        if deep:
+            problems.extend(_block_problems(directory / shard.name, shard, romanizer))
         advance(shard.bytes)
     return problems
 
 
-def _shard_problems(path: Path, shard: ShardEntry) -> list[str]:
-    size = path.stat().st_size
-    if size != shard.bytes:
-        return [f"{path}: expected {shard.bytes:,} bytes, found {size:,}"]
-    digest = sha256_file(path)
-    return [] if digest == shard.sha256 else [f"{path}: expected sha256 {shard.sha256}, found {digest}"]
+def _file_problems(directory: Path, shard: ShardEntry) -> Iterator[str]:
+    if problem := size_problem(directory, shard):
+        yield problem
+        return
+    path = directory / shard.name
+    try:
+        digest = sha256_file(path)
+    except OSError as error:
+        yield f"cannot read {path}: {error.strerror}"
+        return
+    if digest != shard.sha256:
+        yield f"{path}: expected sha256 {shard.sha256}, found {digest}"
 
 
-def _block_problems(shard_set: ShardSet, language: str, first: int, count: int) -> list[str]:
-    problems = []
-    for block in range(first, first + count):
-        try:
-            shard_set.read_block(language, block)
-        except DataError as error:
-            problems.append(error.message)
-    return problems
+def _block_problems(path: Path, shard: ShardEntry, romanizer: Romanizer | None) -> Iterator[str]:
+    try:
+        file = open_regular(path)
+    except OSError:
+        return  # which `_file_problems` has reported
+    with file:
+        for index, entry in enumerate(shard.blocks):
+            key = block_key(shard, index)
+            try:
+                block = decode_block(key, entry, read_span(file, entry.offset, entry.bytes))
+                problem = _misalignment(romanizer, shard.language, key, block) if romanizer else ""
+            except (OSError, ValueError) as error:
+                problem = str(error)
+            if problem:
+                yield f"{path}:{key}: {problem}"
+
+
+def _misalignment(romanizer: Romanizer, language: str, key: str, block: Block) -> str:
+    """What is wrong with the rows that are romanized again; nothing if they agree."""
+    rows = _rows_to_romanize(key, block)
+    wrong = [row for row in rows if romanizer(block.orig[row], language)[0] != block.latn[row]]
+    if not wrong:
+        return ""
+    row = wrong[0]
+    return (
+        f"{len(wrong)} of {len(rows)} rows looked at are not transliterations of their originals: row {row + 1} has "
+        f"{_SHORT.repr(block.latn[row])} for {_SHORT.repr(block.orig[row])}"
+    )
+
+
+def _rows_to_romanize(key: str, block: Block) -> list[int]:
+    """The same rows for the same block in every run, in ascending order."""
+    rows = len(block.orig)
+    digests = (hashlib.sha256(f"{key} {number}".encode()).digest() for number in range(ROMANIZED_ROWS - 2))
+    chosen = {int.from_bytes(digest[:8]) % rows for digest in digests}
+    return sorted({0, rows - 1} | chosen | {row for row, sentence in enumerate(block.orig) if sentence.isascii()})
+
+
+def _romanizer(said: Any) -> Romanizer | None:
+    """The romanizer that a manifest names; None, and a line for the user, if it is not the one installed."""
+    if not isinstance(said, dict):
+        print("alignment is not checked: the manifest names no romanizer", file=sys.stderr)
+        return None
+    romanizer = Romanizer("by_language" if said.get("lcode") == "by_language" else "none")
+    differences = changed_settings(said, romanizer.provenance())
+    if not differences:
+        return romanizer
+    name, there, here = differences[0]
+    print(
+        f"alignment is not checked: the set was made with another romanizer ({_SHORT.repr(name)[1:-1]} "
+        f"{_SHORT.repr(there)}, here {_SHORT.repr(here)})",
+        file=sys.stderr,
+    )
+    return None
