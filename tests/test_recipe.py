@@ -68,6 +68,9 @@ def test_what_is_not_found_is_named(tmp_path: Path) -> None:
         input_files(recipe, tmp_path)
     with pytest.raises(DataError, match=r"exclude: no file matches .*heldout/\*\.tsv"):
         excluded_files(recipe, tmp_path)
+    too_long = load(tmp_path, TEN_LINES.replace("amh.txt", "a" * 300))
+    with pytest.raises(DataError, match=r"languages\.amh_Ethi: cannot look for .*: File name too long"):
+        input_files(too_long, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +86,7 @@ def test_what_is_not_found_is_named(tmp_path: Path) -> None:
         ("[amh.txt]", "amh.txt", "languages.amh_Ethi: .*list"),
         ("amh.txt", "/data/amh.txt", "relative to the data directory"),
         ("amh.txt", "../amh.txt", "relative to the data directory"),
+        ("amh.txt", ".", "relative to the data directory"),
         ("sample:", "romanize: {lcode: auto}\nsample:", "romanize.lcode: .*'none' or 'by_language'"),
     ],
 )

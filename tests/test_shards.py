@@ -259,7 +259,7 @@ def test_manifest_survives_and_stays_readable(tmp_path: Path) -> None:
 
 
 def test_no_manifest_no_json(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not a shard set"):
+    with pytest.raises(DataError, match="no local directory with a shard set"):
         ShardSet.open(tmp_path / "nowhere")
     (tmp_path / ".work").mkdir()
     with pytest.raises(DataError, match="not finished"):

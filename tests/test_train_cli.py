@@ -284,7 +284,9 @@ def flip_bit_of_last_block(shards: Path) -> None:
 
 
 def test_shards_that_are_missing_of_another_format_or_damaged(train: Train, tiny_world: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"not a shard set: .*none/manifest.json does not exist\n  → make the set"):
+    with pytest.raises(
+        DataError, match=r"no local directory with a shard set: .*none/manifest.json does not exist\n  → make the set"
+    ):
         train(f"data.shards={tmp_path / 'none'}")
     newer = change_shards(tiny_world, tmp_path / "newer", other_format)
     with pytest.raises(DataError, match=r"manifest.json has format version 9, expected 2"):

@@ -248,7 +248,7 @@ def _read(path: Path) -> bytes:
                 return file.read()
     except (FileNotFoundError, NotADirectoryError):
         unfinished = (path.parent / ".work").is_dir()
-        what = "the shard set is not finished" if unfinished else "not a shard set in a local directory"
+        what = "the shard set is not finished" if unfinished else "no local directory with a shard set"
         raise DataError(f"{what}: {path} does not exist", "make the set: translit-scale prepare RECIPE") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         reason = error.strerror if isinstance(error, OSError) else error

@@ -21,7 +21,8 @@ _NAMED = 12
 
 
 def _relative(path: str) -> str:
-    if not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
+    parts = PurePosixPath(path).parts
+    if not parts or PurePosixPath(path).is_absolute() or ".." in parts:
         raise ValueError("paths are relative to the data directory (--data) and stay inside it")
     return path
 
@@ -238,8 +239,11 @@ def excluded_files(recipe: Recipe, data_dir: Path) -> list[str]:
 def _matches(data_dir: Path, pattern: str, where: str) -> list[str]:
     """Files that a path or glob pattern of a recipe names, relative to `data_dir`."""
     exact = data_dir / pattern  # a file may be called a[1].txt
-    paths = [exact] if exact.is_file() else data_dir.glob(pattern)
-    names = sorted(path.relative_to(data_dir).as_posix() for path in paths if path.is_file())
+    try:
+        paths = [exact] if exact.is_file() else data_dir.glob(pattern)
+        names = sorted(path.relative_to(data_dir).as_posix() for path in paths if path.is_file())
+    except OSError as error:  # a name that is too long, a folder that must not be read
+        raise DataError(f"{where}: cannot look for {data_dir / pattern}: {error.strerror}") from None
     if not names:
         what = "no file matches" if any(c in pattern for c in "*?[") else "file not found:"
         raise DataError(
