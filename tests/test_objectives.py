@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from translit_scale.objectives.contrastive import contrastive_terms
-from translit_scale.objectives.masked_lm import masked_lm_sums
+from translit_scale.objectives.masked_lm import masked_lm_losses, stream_sums
 
 
 def by_definition(z: torch.Tensor, partner: torch.Tensor, temperature: float, cosine: bool) -> float:
@@ -68,16 +68,41 @@ def test_bf16_rows_are_contrasted_in_fp32() -> None:
     assert torch.equal(terms.loss_sum, exact.loss_sum)
 
 
-def test_masked_lm_sums_by_stream() -> None:
+@pytest.mark.parametrize("chunk_rows", [1, 4, 9, 2048])
+def test_chunked_cross_entropy_equals_the_plain_one(chunk_rows: int) -> None:
+    """Losses and all gradients, a last chunk of another size among them."""
     torch.manual_seed(2)
-    logits, labels, stream = torch.randn(9, 11), torch.randint(11, (9,)), torch.tensor([0, 0, 1, 2, 2, 2, 0, 1, 0])
-    sums = masked_lm_sums(logits, labels, stream, 3)
-    for s in range(3):
-        mine = stream == s
-        expected = torch.nn.functional.cross_entropy(logits[mine], labels[mine], reduction="sum")
-        torch.testing.assert_close(sums[s], expected)
+    features, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((9, 5), (11, 5), (11,)))
+    labels, row_weight = torch.randint(11, (9,)), torch.rand(9)
+    plain = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="none")
+    total, losses = masked_lm_losses(features, weight, bias, labels, row_weight, chunk_rows)
+    torch.testing.assert_close(losses, plain)
+    torch.testing.assert_close(total, (plain * row_weight).sum())
+    expected = torch.autograd.grad(3 * (plain * row_weight).sum(), (features, weight, bias))
+    for found, wanted in zip(torch.autograd.grad(3 * total, (features, weight, bias)), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
-def test_streams_without_masked_tokens_are_zero() -> None:
-    empty = torch.zeros(0, dtype=torch.long)
-    assert masked_lm_sums(torch.zeros(0, 11, requires_grad=True), empty, empty, 3).tolist() == [0, 0, 0]
+def test_chunked_cross_entropy_in_autocast_is_bf16_outside_and_fp32_inside() -> None:
+    torch.manual_seed(3)
+    features, weight, bias = torch.randn(6, 8, requires_grad=True), torch.randn(20, 8), torch.randn(20)
+    labels = torch.randint(20, (6,))
+    with torch.autocast("cpu", torch.bfloat16):
+        total, losses = masked_lm_losses(features, weight, bias, labels, torch.ones(6), chunk_rows=4)
+        logits = torch.nn.functional.linear(features, weight).float() + bias
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
+    assert torch.autograd.grad(total, features)[0].dtype == torch.float32
+
+
+def test_sums_by_stream() -> None:
+    losses, stream = torch.arange(9.0), torch.tensor([0, 0, 1, 2, 2, 2, 0, 1, 0])
+    assert stream_sums(losses, stream, 4).tolist() == [15, 9, 12, 0]
+
+
+def test_no_masked_tokens_are_no_loss_and_no_gradient() -> None:
+    empty, weight = torch.zeros(0, dtype=torch.long), torch.randn(11, 5, requires_grad=True)
+    features = torch.zeros(0, 5, requires_grad=True)
+    total, losses = masked_lm_losses(features, weight, torch.zeros(11), empty, torch.zeros(0))
+    assert total.item() == 0 and stream_sums(losses, empty, 3).tolist() == [0, 0, 0]
+    assert not torch.autograd.grad(total, weight)[0].any()

@@ -25,7 +25,7 @@ from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
-from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
+from translit_scale.model.encoder import PairEncoder, build_model, first_position, resolve_layer
 from translit_scale.train.checkpoint import CheckpointInfo
 from translit_scale.train.engine import Hardware, resolve_hardware, start_engine
 from translit_scale.train.launch import Rank
@@ -123,7 +123,7 @@ def build_training(plan: Plan) -> Training:
     pool_layer = resolve_layer(tcm.layer, model.config.num_hidden_layers) if tcm.weight else None
     packer = Packer(
         config.objectives.masking,
-        Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position=pad + 1),
+        Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position(model.config)),
         config.model.max_length,
         with_tlm=config.objectives.tlm_weight > 0,
         split_tlm=tcm.weight > 0 and deal.micro_batches > 1,

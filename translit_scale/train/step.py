@@ -86,15 +86,15 @@ class TrainStep:
         with one_reduction(self.engine):
             for k, part in enumerate(micro):
                 self._seed_dropout(t, k)
-                passed = self.engine(part)
-                loss = (passed.loss_sums * self.stream_weights / masked).sum()
+                passed = self.engine(part, self.stream_weights / masked)
+                loss = passed.loss
                 if self.objectives.tcm.weight:
                     contrast = contrast or self._contrast([passed.rows.detach()], rows_per_rank)
                     loss = loss + (passed.rows * contrast.gradients[k]).sum()
                     drift = torch.maximum(drift, _relative_change(passed.rows.detach(), contrast.rows[k]))
                 # The engine averages over ranks; our losses are already divided by counts of the whole batch.
                 self.engine.backward(loss * self.rank.world_size, scale_wrt_gas=False)
-                sums += passed.loss_sums.detach()
+                sums += passed.loss_sums
         return self._result(t, batch, sums, counts, contrast, drift)
 
     def _global_counts(self, batch: RankBatch) -> torch.Tensor:
