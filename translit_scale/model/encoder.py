@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -30,6 +31,8 @@ class Passed(NamedTuple):
     """[3] fp32: Σ cross-entropy of the masked tokens of each stream, without gradient."""
     rows: torch.Tensor | None
     """[2P, d] fp32: pooled rows (orig, then latn), or none where no pooling layer is set."""
+    log_inverse_temperature: torch.Tensor
+    """log 1/τ of the contrastive loss (scalar; differentiable if it is learned)."""
 
 
 def build_model(config: ModelConfig, vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> PreTrainedModel:
@@ -128,34 +131,45 @@ class PairEncoder(nn.Module):
         lm: the Hugging Face model; its modules are called as they are.
         pool_layer: hidden_states index whose output is pooled into sentence rows; none: no pooling.
         recompute: keep the inputs of layers only, and compute the rest again during backward.
+        temperature: τ of the contrastive loss, or its first value if it is learned.
     """
 
-    def __init__(self, lm: PreTrainedModel, pool_layer: int | None, recompute: bool = False) -> None:
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        pool_layer: int | None,
+        recompute: bool = False,
+        temperature: float = 1.0,
+        learn_temperature: bool = False,
+    ) -> None:
         super().__init__()
         self.lm: Any = lm
         self.pool_layer = pool_layer
         self.recompute = recompute
+        log_inverse = torch.tensor(-math.log(temperature))
+        if learn_temperature:
+            self.log_inverse_temperature = nn.Parameter(log_inverse)
+        else:
+            self.register_buffer("log_inverse_temperature", log_inverse, persistent=False)
 
-    def forward(
-        self, batch: MicroBatch, stream_weights: torch.Tensor | None = None, embed_only: bool = False
-    ) -> Passed | torch.Tensor:
+    def forward(self, batch: MicroBatch, stream_weights: torch.Tensor | None = None) -> Passed:
         """One packed pass.
 
         Args:
-            stream_weights: [3] what the cross-entropy of each stream is multiplied by.
-            embed_only: run the first part up to the pooling layer and return its rows [2P, d] only.
+            stream_weights: [3] what the cross-entropy of each stream is multiplied by; none: run the first part up to
+                the pooling layer only, for its rows.
         """
-        if embed_only:
+        log_inverse = self.log_inverse_temperature.clamp(max=math.log(100))
+        if stream_weights is None:
             _, rows = self._layers(batch.parts[0], self.pool_layer)
-            assert rows is not None
-            return rows
-        assert stream_weights is not None
+            nothing = log_inverse.new_zeros(())
+            return Passed(nothing, nothing, rows, log_inverse)
         passes = [self._masked_states(part) for part in batch.parts]
         stream = torch.cat([part.mask_stream for part in batch.parts])
         features, decoder = self._head(torch.cat([masked for masked, _ in passes]))
         labels = torch.cat([part.mask_labels for part in batch.parts])
         loss, losses = masked_lm_losses(features, decoder.weight, decoder.bias, labels, stream_weights[stream])
-        return Passed(loss, stream_sums(losses, stream, len(STREAMS)), passes[0][1])
+        return Passed(loss, stream_sums(losses, stream, len(STREAMS)), passes[0][1], log_inverse)
 
     def _masked_states(self, part: PackedPart) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Output of the last layer at the masked tokens [M, d], and the pooled rows [2P, d] where there are any."""

@@ -126,7 +126,7 @@ def build_training(plan: Plan) -> Training:
         Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position(model.config)),
         config.model.max_length,
         with_tlm=config.objectives.tlm_weight > 0,
-        split_tlm=tcm.weight > 0 and deal.micro_batches > 1,
+        split_tlm=tcm.weight > 0 and deal.micro_batches > 1 and not config.objectives.in_micro_batches,
     )
     stream = BatchStream(
         plan.order,
@@ -137,8 +137,10 @@ def build_training(plan: Plan) -> Training:
         plan.rank.rank,
         plan.fit.token_rates,
         config.objectives.second,
+        in_order=config.objectives.in_micro_batches,
     )
-    engine = start_engine(PairEncoder(model, pool_layer), plan.hardware, config)
+    encoder = PairEncoder(model, pool_layer, config.train.recompute, tcm.temperature, tcm.learn_temperature)
+    engine = start_engine(encoder, plan.hardware, config)
     step = TrainStep(engine, config.objectives, plan.rank, config.train.seed)
     prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
     return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)

@@ -211,4 +211,4 @@ def consolidated_weights(checkpoint: Path, prefix: str = "lm.") -> dict[str, tor
     read_info(checkpoint)
     with quiet_prints(), _file_errors(f"{checkpoint} is damaged", _without(checkpoint)):
         state = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), tag=checkpoint.name)
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
