@@ -1,6 +1,6 @@
 """Run by torchrun: gradients of effective batches at this world size, for several micro-batch sizes.
 
-usage: gradient_worker.py WORLD_DIR OUT.pt ZERO_STAGE DROPOUT STEP MICRO [MICRO ...]
+usage: gradient_worker.py WORLD_DIR OUT.pt ZERO_STAGE STEP MICRO,MICRO,… [section__setting=value ...]
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from translit_scale.train.launch import start_rank
 
 
 def main() -> None:
-    world, out, stage, dropout, t, *micros = sys.argv[1:]
+    world, out, stage, t, micros, *changes = sys.argv[1:]
     rank = start_rank()
     from deepspeed.utils import safe_get_full_grad
 
     from translit_scale.train.build import build_training, make_plan
 
-    config = make_config(Path(world), model__dropout=float(dropout))
+    config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
     results = {}
-    for micro in micros:
+    for micro in micros.split(","):
         ds_config = Path(f"{out}.{micro}.json")
         ds_config.write_text(
             json.dumps({"train_micro_batch_size_per_gpu": int(micro), "zero_optimization": {"stage": int(stage)}})

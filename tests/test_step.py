@@ -93,7 +93,7 @@ def test_gradient_does_not_depend_on_ranks_and_micro_batches(
     seen = {}
     for world_size in (1, 2):
         out = tmp_path / f"{world_size}.pt"
-        torchrun(world_size, "tests/gradient_worker.py", tiny_world, out, stage, 0.0, STEP, 12, 3)
+        torchrun(world_size, "tests/gradient_worker.py", tiny_world, out, stage, STEP, "12,3")
         for micro_batches, (gradients, losses, contrastive) in torch.load(out).items():
             assert relative_difference(gradients, expected) < 1e-5, (world_size, micro_batches)
             seen[world_size, micro_batches] = losses | contrastive
