@@ -187,6 +187,8 @@ class TrainConfig(Strict):
     """AdamW weight decay, not applied to biases and LayerNorm."""
     clip_norm: float = Field(1.0, ge=0)
     """Global gradient norm limit; 0 switches clipping off."""
+    max_skipped_steps: int = Field(5, ge=0)
+    """Updates in a row that may be skipped because loss or gradient is not finite (apart from fp16's loss scaling)."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, data order, masks and dropout."""
     recompute: bool = False

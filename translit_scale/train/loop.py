@@ -24,9 +24,10 @@ from translit_scale.train.checkpoint import (
     remove_unfinished,
     save_checkpoint,
 )
-from translit_scale.train.engine import learning_rate, set_learning_rate, take_step, update_metrics
+from translit_scale.train.engine import learning_rate, set_learning_rate, take_step
 from translit_scale.train.launch import Rank
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.numerics import SkippedSteps
 from translit_scale.train.survey import write_ledger
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
@@ -93,13 +94,23 @@ def choose_checkpoint(run: Path, resume: str) -> Path | None:
 
 def run_steps(training: Training, start: int, logger: MetricLogger | None) -> None:
     """Optimizer steps start … total_steps − 1, with their records and checkpoints."""
-    engine, run, total = training.engine, training.config.run, training.total_steps
+    engine, run, total, rank = training.engine, training.config.run, training.total_steps, training.rank
+    fp16 = engine.fp16_enabled()
+    skipped = SkippedSteps(training.config.train.max_skipped_steps, fp16, run.path if rank.is_first else None)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
         result = training.step.accumulate(t, batch)
-        take_step(engine)
+        update = take_step(engine)
+        skipped.count(t, result, update, training.stream)
         if logger:
-            logger.step(t + 1, result, update_metrics(engine), training.prefetcher.waited)
+            made_with = {
+                "train/lr": update.lr,
+                "train/grad_norm": update.grad_norm,
+                "train/skipped_steps": skipped.total,
+            }
+            if fp16:
+                made_with["train/loss_scale"] = engine.optimizer.loss_scale
+            logger.step(t + 1, result, made_with, training.prefetcher.waited)
         if (t + 1) % run.checkpoint_every == 0 or t + 1 == total:
             began = time.monotonic()
             save_checkpoint(engine, run.path / "checkpoints", training.info(t + 1), run.keep_checkpoints, training.rank)
