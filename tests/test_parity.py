@@ -83,9 +83,9 @@ def test_gradient_equals_the_formulae(parity: str, ranks: int, tiny_world: Path,
     torchrun(ranks, "tests/gradient_worker.py", tiny_world, out, 2, STEP, "3,2", f"objectives__parity={parity}")
     training = build(tiny_world, tmp_path, objectives__parity=parity)
     found = torch.load(out)
-    assert set(found) == {Deal(12, ranks, micro).micro_batches for micro in (3, 2)}
+    assert set(found) == {(2, Deal(12, ranks, micro).micro_batches) for micro in (3, 2)}
     for micro in (3, 2):
-        gradients, _, _ = found[Deal(12, ranks, micro).micro_batches]
+        gradients, _, _ = found[2, Deal(12, ranks, micro).micro_batches]
         assert relative_difference(gradients, by_formula(training, parity, ranks, micro)) < 1e-5
 
 
