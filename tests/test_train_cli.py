@@ -28,7 +28,7 @@ from translit_scale.batch.order import PairOrder
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError, NumericError
-from translit_scale.train.checkpoint import complete_checkpoints, consolidated_weights
+from translit_scale.train.checkpoint import complete_checkpoints, consolidated_weights, read_info
 from translit_scale.train.engine import take_step
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.step import StepResult
@@ -351,7 +351,7 @@ def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, t
         train("--resume", "none")
     with pytest.raises(DataError, match=r"checkpoint record not found: nowhere/COMPLETE.json"):
         train("--resume", "nowhere")
-    weights = run / "checkpoints" / "step_000004" / "mp_rank_00_model_states.pt"
+    weights = run / "checkpoints" / "step_000004" / "state-00000.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-100])
     with pytest.raises(DataError, match=r"expected [\d,]+ bytes, found [\d,]+\n  → remove .*step_000004 to go on"):
@@ -471,3 +471,29 @@ def test_interrupt_ends_quickly_and_quietly(launcher: str, experiment: Path) -> 
     assert job.returncode != 0
     assert output.count("interrupted: the same command goes on") <= 1  # the launcher may be faster than rank 0
     assert_no_traceback(output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("launcher", "number"), [("deepspeed", signal.SIGUSR1), ("torchrun", signal.SIGTERM)])
+def test_a_job_that_is_asked_to_stop_writes_a_checkpoint(
+    launcher: str, number: signal.Signals, experiment: Path, tmp_path: Path
+) -> None:
+    """One rank gets SIGUSR1, or the launcher SIGTERM; the same command goes on."""
+    job = launch(launcher, "--config", experiment, "train.max_steps=100000", "run.checkpoint_every=100000")
+    assert job.stdout
+    line = ""
+    while not line.startswith("step 3/"):
+        line = job.stdout.readline()
+        assert line, "ended before step 3"
+    if number == signal.SIGUSR1:
+        found = subprocess.run(["pgrep", "-g", str(job.pid), "-f", "local_rank=1"], capture_output=True, text=True)
+        os.kill(int(found.stdout.split()[0]), number)
+    else:
+        os.kill(job.pid, number)
+    output, _ = job.communicate(timeout=SECONDS_TO_END)
+    assert_no_traceback(output)
+    (left,) = complete_checkpoints(tmp_path / "runs" / "tiny" / "checkpoints")
+    assert output.count(f"asked to stop: checkpoint {left} is written") == 1
+    if launcher == "deepspeed":  # torchrun has exit codes of its own
+        assert job.returncode == 75
+    assert read_info(left).step > 3

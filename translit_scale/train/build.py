@@ -26,9 +26,11 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
 from translit_scale.model.encoder import PairEncoder, build_model, first_position, resolve_layer
-from translit_scale.train.checkpoint import CheckpointInfo
+from translit_scale.train.checkpoint import CheckpointInfo, CheckpointState, load_checkpoint
 from translit_scale.train.engine import Hardware, resolve_hardware, start_engine
 from translit_scale.train.launch import Rank
+from translit_scale.train.preemption import StopRequest
+from translit_scale.train.state import load_weights
 from translit_scale.train.step import TrainStep
 from translit_scale.train.survey import Damage, Fit, find_damage, fit_tokenizer
 
@@ -109,11 +111,15 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     return Plan(config, rank, hardware, shards, order, tokenizer, fingerprint, fit[0], damage, total)
 
 
-def build_training(plan: Plan) -> Training:
+def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training:
     """Builds or loads the model and wraps it for training. Every rank must call it.
+
+    Args:
+        saved: the checkpoint to go on from.
 
     Raises:
         ConfigError: the model cannot be loaded or does not fit tokenizer and settings.
+        DataError: the checkpoint is damaged.
     """
     config, tokenizer, deal = plan.config, plan.tokenizer, plan.hardware.deal
     torch.manual_seed(config.train.seed)
@@ -140,8 +146,13 @@ def build_training(plan: Plan) -> Training:
         in_order=config.objectives.in_micro_batches,
     )
     encoder = PairEncoder(model, pool_layer, config.train.recompute, tcm.temperature, tcm.learn_temperature)
+    if saved:
+        saved.verify(plan.rank.rank, plan.rank.world_size)
+        load_weights(encoder, saved.read)
     engine = start_engine(encoder, plan.hardware, config)
-    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed)
+    if saved:
+        load_checkpoint(engine, saved)
+    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, StopRequest())
     prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
     return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
 

@@ -22,6 +22,7 @@ from translit_scale.model.encoder import Passed
 from translit_scale.train.contrast import RowGradients, contrast_over_ranks
 from translit_scale.train.engine import one_reduction
 from translit_scale.train.launch import Rank
+from translit_scale.train.preemption import StopRequest
 
 ROW_DRIFT = 1e-2
 """Largest difference of a row between embedding pass and training pass, relative to the largest row entry.
@@ -43,6 +44,8 @@ class StepResult:
     """Tokens of the rank that has most, over the mean of all ranks."""
     pairs: int
     truncated: int
+    stop: bool = False
+    """Whether some rank has been asked to stop."""
 
     @property
     def is_finite(self) -> bool:
@@ -54,11 +57,14 @@ class TrainStep:
     """Computes the gradient of an effective batch on the engine (the caller then takes the optimizer's step).
 
     Args:
-        engine: DeepSpeed engine over a `PairEncoder`, ZeRO stage 1, 2 or 3, its own accumulation set to 1.
+        engine: DeepSpeed engine over a `PairEncoder`, its own accumulation set to 1.
+        stop: true once this rank is asked to stop; told to all ranks with each step.
     """
 
-    def __init__(self, engine: Any, objectives: ObjectivesConfig, rank: Rank, seed: int) -> None:
-        self.engine, self.objectives, self.rank, self.seed = engine, objectives, rank, seed
+    def __init__(
+        self, engine: Any, objectives: ObjectivesConfig, rank: Rank, seed: int, stop: StopRequest | None = None
+    ) -> None:
+        self.engine, self.objectives, self.rank, self.seed, self.stop = engine, objectives, rank, seed, stop
         self.stream_weights = torch.tensor([1.0, 1.0, objectives.tlm_weight], device=rank.device)
 
     def accumulate(self, t: int, batch: RankBatch) -> StepResult:
@@ -158,9 +164,9 @@ class TrainStep:
         local = sums.double()
         dist.all_reduce(local)
         own_tokens = torch.full_like(drift, float(sum(m.tokens for m in batch.micro)))
-        largest = torch.stack([drift, own_tokens]).double()
+        largest = torch.stack([drift, own_tokens, torch.full_like(drift, float(bool(self.stop)))]).double()
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
-        worst_drift, most_tokens = largest.tolist()
+        worst_drift, most_tokens, stop = largest.tolist()
         masked = counts[:3].tolist()
         tokens, identical, truncated = counts[3:].tolist()
         loss_sums, (tcm_sum, hits, similarity) = local[:3].tolist(), local[3:].tolist()
@@ -178,7 +184,7 @@ class TrainStep:
         losses["total"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
         _check_replay(t, worst_drift)
         slowest = most_tokens * self.rank.world_size / tokens
-        return StepResult(losses, contrastive, tokens, slowest, batch.pairs, truncated)
+        return StepResult(losses, contrastive, tokens, slowest, batch.pairs, truncated, bool(stop))
 
 
 def _check_replay(t: int, drift: float) -> None:
