@@ -1,12 +1,13 @@
-"""Run by torchrun: gradients of effective batches at this world size, for several micro-batch sizes.
+"""Run by torchrun: gradients of effective batches at this world size, for several ZeRO stages and micro-batch sizes.
 
-usage: gradient_worker.py WORLD_DIR OUT.pt ZERO_STAGE DROPOUT STEP MICRO [MICRO ...]
+usage: gradient_worker.py WORLD_DIR OUT.pt STAGE,STAGE,… STEP MICRO,MICRO,… [section__setting=value ...]
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -16,26 +17,27 @@ from translit_scale.train.launch import start_rank
 
 
 def main() -> None:
-    world, out, stage, dropout, t, *micros = sys.argv[1:]
+    world, out, stages, t, micros, *changes = sys.argv[1:]
     rank = start_rank()
     from deepspeed.utils import safe_get_full_grad
 
     from translit_scale.train.build import build_training, make_plan
 
-    config = make_config(Path(world), model__dropout=float(dropout))
+    config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
     results = {}
-    for micro in micros:
-        ds_config = Path(f"{out}.{micro}.json")
+    for stage, micro in product(stages.split(","), micros.split(",")):
+        ds_config = Path(f"{out}.{rank.rank}.{stage}.{micro}.json")
         ds_config.write_text(
             json.dumps({"train_micro_batch_size_per_gpu": int(micro), "zero_optimization": {"stage": int(stage)}})
         )
         training = build_training(make_plan(config, ds_config, rank))
         result = training.step.accumulate(int(t), training.stream.step(int(t)))
         gradients = {
-            name.removeprefix("lm."): safe_get_full_grad(p) for name, p in training.engine.module.named_parameters()
+            name.removeprefix("lm."): safe_get_full_grad(p).clone()
+            for name, p in training.engine.module.named_parameters()
         }
         micro_batches = training.hardware.deal.micro_batches
-        results[micro_batches] = (gradients, result.losses, result.contrastive)
+        results[int(stage), micro_batches] = (gradients, result.losses, result.contrastive)
     if rank.is_first:
         torch.save(results, out)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import RobertaConfig, XLMRobertaConfig
+from transformers import (
+    AutoModelForMaskedLM,
+    BertConfig,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
 
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
@@ -19,7 +27,7 @@ from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import segment_attention
-from translit_scale.model.encoder import PairEncoder, build_model, mean_pool, resolve_layer
+from translit_scale.model.encoder import PairEncoder, build_model, first_position, mean_pool, resolve_layer
 
 VOCABULARY = Vocabulary(bos_id=0, eos_id=2, mask_id=49, size=50, first_position=2)
 SMALL = ModelConfig(
@@ -73,20 +81,22 @@ def test_rows_of_a_sentence_do_not_depend_on_its_neighbours() -> None:
     mine = ([5, 6, 7, 8, 9, 10], [11, 12, 13])
     alone, crowd = pack(mine), pack(mine, ([20] * 30, [21] * 40), ([22], [23] * 7))
     with torch.no_grad():
-        a, b = encoder(alone, embed_only=True), encoder(crowd, embed_only=True)
+        a, b = encoder(alone).rows, encoder(crowd).rows
     torch.testing.assert_close(a, b[[0, 3]], rtol=1e-5, atol=1e-6)
 
 
 def test_split_tlm_changes_nothing_but_the_layout() -> None:
     encoder = small_model()
     texts = ([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25)
-    flat, split = (encoder(pack(*texts, packer=PACKER._replace(split_tlm=flag))) for flag in (False, True))
+    packed = (pack(*texts, packer=PACKER._replace(split_tlm=flag)) for flag in (False, True))
+    flat, split = (encoder(batch, torch.ones(3)) for batch in packed)
+    torch.testing.assert_close(flat.loss, split.loss)
     torch.testing.assert_close(flat.loss_sums, split.loss_sums)
     torch.testing.assert_close(flat.rows, split.rows)
 
 
 def test_sentence_without_tokens_has_a_zero_row() -> None:
-    rows = small_model()(pack(([], [5, 6])), embed_only=True)
+    rows = small_model()(pack(([], [5, 6]))).rows
     assert torch.equal(rows[0], torch.zeros(32))
     assert rows[1].abs().sum() > 0
 
@@ -98,25 +108,65 @@ def test_mean_pool_is_fp32() -> None:
     assert rows.tolist() == [[1, 1], [0, 0]]
 
 
-@pytest.mark.parametrize("family", [XLMRobertaConfig, RobertaConfig])
-def test_pretrained_equals_padded_hugging_face(family: type, tmp_path: object) -> None:
-    """A model saved by Hugging Face and loaded for packing gives the hidden states it gives there."""
-    from transformers import AutoModelForMaskedLM
-
+@pytest.mark.parametrize("family", [XLMRobertaConfig, RobertaConfig, BertConfig])
+@pytest.mark.parametrize("pool_layer", [2, 3])
+def test_packed_equals_padded_hugging_face(family: type, pool_layer: int, tmp_path: Path) -> None:
+    """A model saved by Hugging Face and loaded for packing has the rows, losses and gradients it has there."""
     config = family(
         vocab_size=50, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
         max_position_embeddings=66, type_vocab_size=1, pad_token_id=1,
     )  # fmt: skip
     AutoModelForMaskedLM.from_config(config).save_pretrained(tmp_path)
-    reference = AutoModelForMaskedLM.from_pretrained(tmp_path).eval()
+    reference = AutoModelForMaskedLM.from_pretrained(tmp_path, attn_implementation="eager")
     settings = ModelConfig(pretrained=str(tmp_path), max_length=64, dropout=0.0)
-    encoder = PairEncoder(build_model(settings, 50, 1, 0, 2), pool_layer=2)
-    sentences = [[5, 6, 7, 8], [9, 10], [11] * 9]
-    plain = PACKER._replace(masking=MaskingConfig(probability=1e-300))
-    rows = encoder(pack(*((s, s) for s in sentences), packer=plain), embed_only=True)[: len(sentences)]
-    for row, sentence in zip(rows, sentences, strict=True):
-        out = reference(torch.tensor([[0, *sentence, 2]]), output_hidden_states=True)
-        torch.testing.assert_close(row, out.hidden_states[2][0, 1:-1].mean(0), rtol=1e-5, atol=1e-6)
+    encoder = PairEncoder(build_model(settings, 50, 1, 0, 2), pool_layer)
+    packer = PACKER._replace(vocabulary=VOCABULARY._replace(first_position=first_position(config)))
+    texts = [([5, 6, 7, 8], [20, 21]), ([9, 10], [22] * 12), ([11] * 9, [23, 24, 25])]
+    batch = pack(*texts, packer=packer)
+    passed = encoder(batch, torch.tensor([1.0, 0.5, 2.0]))
+
+    (part,) = batch.parts
+    losses, rows = torch.zeros(len(part.mask_index)), []
+    bounds = part.segments.cu_seqlens.tolist()
+    longest = max(b - a for a, b in pairwise(bounds))
+    ids, attended = torch.ones(len(bounds) - 1, longest, dtype=torch.long), torch.zeros(len(bounds) - 1, longest)
+    for s, (begin, end) in enumerate(pairwise(bounds)):
+        ids[s, : end - begin], attended[s, : end - begin] = part.input_ids[begin:end], 1
+    positions = (attended.cumsum(1) - 1).clamp(min=0).long() + first_position(config)
+    reference.eval()
+    out = reference(ids, attention_mask=attended, position_ids=positions, output_hidden_states=True)
+    for s, (begin, end) in enumerate(pairwise(bounds)):
+        for m in ((part.mask_index >= begin) & (part.mask_index < end)).nonzero().flatten().tolist():
+            at = int(part.mask_index[m]) - begin
+            losses[m] = torch.nn.functional.cross_entropy(out.logits[s, at], part.mask_labels[m])
+        if s < 2 * len(texts):
+            rows.append(out.hidden_states[pool_layer][s, 1 : end - begin - 1].mean(0))
+    expected = (losses * torch.tensor([1.0, 0.5, 2.0])[part.mask_stream]).sum()
+    torch.testing.assert_close(passed.rows, torch.stack(rows), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(passed.loss, expected, rtol=1e-5, atol=1e-5)
+    (passed.loss + passed.rows.square().sum()).backward()
+    (expected + torch.stack(rows).square().sum()).backward()
+    theirs = dict(reference.named_parameters())
+    for name, parameter in encoder.lm.named_parameters():
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, theirs[name].grad, rtol=1e-4, atol=1e-5)
+
+
+def test_recomputed_layers_change_nothing_even_with_dropout() -> None:
+    encoder = small_model()
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+    encoder.train()
+    batch = pack(([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25))
+    gradients = []
+    for encoder.recompute in (False, True):
+        torch.manual_seed(0)
+        encoder.zero_grad()
+        passed = encoder(batch, torch.ones(3))
+        (passed.loss + passed.rows.sum()).backward()
+        gradients.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_layers_by_index_and_fraction() -> None:
@@ -128,14 +178,12 @@ def test_layers_by_index_and_fraction() -> None:
 
 
 def test_model_that_cannot_be_used_says_why(tmp_path: object) -> None:
-    from transformers import BertConfig, BertForMaskedLM
-
     with pytest.raises(ConfigError, match="cannot load '/nowhere'"):
         build_model(ModelConfig(pretrained="/nowhere"), 50, 1, 0, 2)
-    BertForMaskedLM(
-        BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48)
+    ElectraForMaskedLM(
+        ElectraConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48)
     ).save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="is a 'bert' model"):
+    with pytest.raises(ConfigError, match="is a 'electra' model"):
         build_model(ModelConfig(pretrained=str(tmp_path)), 50, 1, 0, 2)
     small_model().lm.save_pretrained(tmp_path)
     (Path(str(tmp_path)) / "model.safetensors").write_bytes(b"half a file")

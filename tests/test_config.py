@@ -128,7 +128,7 @@ def test_shipped_jsons_state_nothing_the_experiment_owns(name: str) -> None:
         ({"gradient_clipping": 0.5}, r"gradient_clipping = 0.5, the experiment says 1.0"),
         ({"optimizer": {"type": "AdamW"}}, "block 'optimizer'"),
         ({"train_micro_batch_size_per_gpu": "auto"}, "must be a number of pairs, found 'auto'"),
-        ({"zero_optimization": {"stage": 0}}, "stage is 0; stages 1, 2 and 3"),
+        ({"zero_optimization": {"stage": 4}}, "stage is 4; there are 0, 1, 2 and 3"),
         ({"fp16": {"enabled": True}, "bf16": {"enabled": True}}, "contradicting precisions"),
     ],
 )

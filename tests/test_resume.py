@@ -1,4 +1,4 @@
-"""A killed run that goes on equals one that was never interrupted, bit for bit (CPU, same number of ranks)."""
+"""A killed run that goes on equals one never interrupted: bit for bit on as many ranks, else up to rounding."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k.startswith("train/") or k == "step"} for line in lines]
 
 
-@pytest.mark.parametrize(("stage", "kill"), [(2, "step:1:5"), (1, "save:1:4"), (3, "step:0:3")])
+@pytest.mark.parametrize(("stage", "kill"), [(2, "step:1:5"), (1, "save:1:4"), (3, "step:0:3"), (0, "save:0:4")])
 def test_kill_and_resume_equals_uninterrupted(
     stage: int, kill: str, tiny_world: Path, tmp_path: Path, torchrun: Any
 ) -> None:
@@ -50,3 +50,23 @@ def test_kill_and_resume_equals_uninterrupted(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert records(tmp_path / "broken") == records(tmp_path / "whole")
     assert [record["step"] for record in records(tmp_path / "whole")] == list(range(1, STEPS + 1))
+
+
+def test_ranks_and_zero_stage_may_change_on_the_way(tiny_world: Path, tmp_path: Path, torchrun: Any) -> None:
+    """2 ranks at stage 2, then 1 at stage 3, then 4 at stage 1: the curve and the weights of 2 undisturbed ranks."""
+    changes = [
+        f"run__dir={tmp_path}", f"train__max_steps={STEPS}", "run__checkpoint_every=2", "run__log_every=1",
+    ]  # fmt: skip
+    worker = "tests/train_worker.py", tiny_world
+    files = {stage: ds_json(tmp_path / f"ds{stage}.json", stage, 3) for stage in (1, 2, 3)}
+    torchrun(2, *worker, files[2], "auto", "never", *changes, "run__name=whole")
+    for ranks, stage, kill in ((2, 2, "step:0:2"), (1, 3, "step:0:4"), (4, 1, "never")):
+        torchrun(ranks, *worker, files[stage], "auto", kill, *changes, "run__name=moved", check=kill == "never")
+    whole, moved = records(tmp_path / "whole"), records(tmp_path / "moved")
+    assert len(whole) == len(moved) == STEPS
+    for a, b in zip(whole, moved, strict=True):
+        assert a == pytest.approx(b, rel=1e-5, abs=1e-6)
+    final = f"checkpoints/step_{STEPS:06d}"
+    weights, others = (consolidated_weights(tmp_path / name / final) for name in ("whole", "moved"))
+    for name, tensor in weights.items():
+        torch.testing.assert_close(others[name], tensor, rtol=1e-4, atol=1e-6)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -85,21 +87,20 @@ def test_gradient_of_one_rank_equals_naive_padded_reference(training: Callable[.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_gradient_does_not_depend_on_ranks_and_micro_batches(
-    stage: int, tiny_world: Path, tmp_path: Path, torchrun: Any, training: Callable[..., Training]
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_gradient_does_not_depend_on_ranks_micro_batches_and_zero_stage(
+    ranks: int, tiny_world: Path, tmp_path: Path, torchrun: Any, training: Callable[..., Training]
 ) -> None:
-    expected, _ = naive_gradients(training(12))
-    seen = {}
-    for world_size in (1, 2):
-        out = tmp_path / f"{world_size}.pt"
-        torchrun(world_size, "tests/gradient_worker.py", tiny_world, out, stage, 0.0, STEP, 12, 3)
-        for micro_batches, (gradients, losses, contrastive) in torch.load(out).items():
-            assert relative_difference(gradients, expected) < 1e-5, (world_size, micro_batches)
-            seen[world_size, micro_batches] = losses | contrastive
-    assert seen.keys() == {(1, 1), (1, 4), (2, 1), (2, 2)}
-    for values in seen.values():
-        assert values == pytest.approx(seen[1, 1], rel=1e-5)
+    """One effective batch of 16 pairs on 1, 2 and 4 ranks in 1, 2 and 4 micro-batches at every ZeRO stage."""
+    expected, losses = naive_gradients(training(16, train__batch_pairs=16))
+    out = tmp_path / "gradients.pt"
+    micros = ",".join(str(16 // (ranks * k)) for k in (1, 2, 4))
+    torchrun(ranks, "tests/gradient_worker.py", tiny_world, out, "0,1,2,3", STEP, micros, "train__batch_pairs=16")
+    found = torch.load(out)
+    assert found.keys() == set(product((0, 1, 2, 3), (1, 2, 4)))
+    for case, (gradients, values, _) in found.items():
+        assert relative_difference(gradients, expected) < 1e-5, case
+        assert values == pytest.approx(losses, rel=1e-5), case
 
 
 def test_cached_gradient_is_exact_with_dropout(training: Callable[..., Training]) -> None:
@@ -107,17 +108,16 @@ def test_cached_gradient_is_exact_with_dropout(training: Callable[..., Training]
     run = training(3, model__dropout=0.2)
     batch = run.stream.step(STEP)
     encoder, step = run.engine.module, run.step
+    counts = torch.tensor([m.masked for m in batch.micro]).sum(0)
     passed = []
     for k, micro in enumerate(batch.micro):
         step._seed_dropout(STEP, k)
-        passed.append(encoder(micro))
-    counts = torch.tensor([m.masked for m in batch.micro]).sum(0)
+        passed.append(encoder(micro, torch.tensor([1, 1, 1.3]) / counts))
     rows = torch.cat([p.rows for p in passed])
     sizes = [len(p.rows) for p in passed]
     partner = torch.cat([torch.arange(n).roll(n // 2) + sum(sizes[:k]) for k, n in enumerate(sizes)])
     logits = (rows @ rows.T).fill_diagonal_(float("-inf"))
-    token_losses = sum(p.loss_sums for p in passed) / counts
-    total = token_losses @ torch.tensor([1, 1, 1.3]) + 0.7 * torch.nn.functional.cross_entropy(logits, partner)
+    total = sum(p.loss for p in passed) + 0.7 * torch.nn.functional.cross_entropy(logits, partner)
     parameters = {n.removeprefix("lm."): p for n, p in encoder.named_parameters()}
     expected = dict(zip(parameters, torch.autograd.grad(total, list(parameters.values())), strict=True))
     result = step.accumulate(STEP, batch)
@@ -132,12 +132,12 @@ def test_dropout_that_is_not_replayed_is_noticed(training: Callable[..., Trainin
         run.step.accumulate(STEP, run.stream.step(STEP))
 
 
-def test_loss_that_is_not_finite_stops(training: Callable[..., Training]) -> None:
+def test_loss_that_is_not_finite_is_reported_as_it_is(training: Callable[..., Training]) -> None:
     run = training(12)
     with torch.no_grad():
         run.engine.module.lm.lm_head.dense.weight.fill_(float("nan"))
-    with pytest.raises(NumericError, match=r"step 3: the loss is not finite \(mlm_orig nan"):
-        run.step.accumulate(STEP, run.stream.step(STEP))
+    result = run.step.accumulate(STEP, run.stream.step(STEP))
+    assert not result.is_finite and math.isnan(result.losses["mlm_orig"])
 
 
 @pytest.mark.parametrize(

@@ -29,24 +29,24 @@ def arm(kill: str, rank: Rank) -> None:
 
         take_step = loop.take_step
 
-        def die_before(engine: Any) -> None:
+        def die_before(engine: Any) -> Any:
             if engine.global_steps == int(when):
                 os.kill(os.getpid(), signal.SIGKILL)
-            take_step(engine)
+            return take_step(engine)
 
         loop.take_step = die_before
     else:
-        import torch
+        from translit_scale.train import checkpoint
 
-        save = torch.save
+        save_file = checkpoint.save_file
 
-        def die_inside(obj: Any, path: Any, *args: Any, **kwargs: Any) -> None:
+        def die_inside(tensors: Any, path: Path) -> None:
             if f"step_{int(when):06d}.tmp" in str(path):
-                Path(path).write_bytes(b"half a shard")
+                Path(path).write_bytes(b"half a file")
                 os.kill(os.getpid(), signal.SIGKILL)
-            save(obj, path, *args, **kwargs)
+            save_file(tensors, path)
 
-        torch.save = die_inside
+        checkpoint.save_file = die_inside
 
 
 def main() -> int:

@@ -132,8 +132,14 @@ class ContrastiveConfig(Strict):
     """Rows are means over the tokens of this layer's output."""
     temperature: float = Field(1.0, gt=0)
     """τ: similarities are divided by it."""
+    learn_temperature: bool = False
+    """Train log 1/τ like a weight, beginning at `temperature`; τ stays above 0.01."""
     similarity: Literal["dot", "cosine"] = "dot"
     """Similarity of two rows."""
+    exclude_duplicates: bool = False
+    """A row that shares its original or its transliteration with another row is no negative of it."""
+    scope: Literal["effective_batch", "micro_batch"] = "effective_batch"
+    """Where negatives come from: all ranks and micro-batches, or all ranks' micro-batches of the same number."""
 
 
 class ObjectivesConfig(Strict):
@@ -145,6 +151,19 @@ class ObjectivesConfig(Strict):
     tcm: ContrastiveConfig = ContrastiveConfig()
     tlm_weight: float = Field(0.0, ge=0)
     """Coefficient of transliteration language modelling; 0 switches it off."""
+    parity: Literal["ppa", "translico"] | None = None
+    """Compute what the code of paper B (`ppa`) or of its predecessor (`translico`) computes, see docs/concepts.md."""
+
+    @model_validator(mode="after")
+    def _parity_decides(self) -> ObjectivesConfig:
+        if self.parity and self.tcm.scope != "effective_batch":
+            raise ValueError("parity decides the scope of the negatives: leave tcm.scope out")
+        return self
+
+    @property
+    def in_micro_batches(self) -> bool:
+        """Whether it matters for the losses which pairs share a micro-batch."""
+        return self.parity is not None or self.tcm.scope == "micro_batch"
 
 
 class TrainConfig(Strict):
@@ -168,8 +187,12 @@ class TrainConfig(Strict):
     """AdamW weight decay, not applied to biases and LayerNorm."""
     clip_norm: float = Field(1.0, ge=0)
     """Global gradient norm limit; 0 switches clipping off."""
+    max_skipped_steps: int = Field(5, ge=0)
+    """Updates in a row that may be skipped because loss or gradient is not finite (apart from fp16's loss scaling)."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, data order, masks and dropout."""
+    recompute: bool = False
+    """Keep only the inputs of layers and compute the rest again in backward: a third more work, far less memory."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """`auto`: fp32 on CPU, bf16 on GPUs that have it, else fp16 with loss scaling."""
 

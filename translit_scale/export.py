@@ -24,6 +24,7 @@ from translit_scale.languages import language_name
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.quiet import quiet_transformers
 from translit_scale.train.checkpoint import checkpoint_name, complete_checkpoints, consolidated_weights, read_info
+from translit_scale.train.state import load_weights
 
 CARD = "README.md"
 
@@ -62,7 +63,8 @@ def export_run(run: Path, step: int | None, out: Path, licence: str | None = Non
     checkpoint = find_checkpoint(run, step)
     config = load_config([run / "config.yaml"])
     model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(run / "model"))
-    model.load_state_dict(consolidated_weights(checkpoint))
+    weights = consolidated_weights(checkpoint)
+    load_weights(model, lambda _, name: weights[name])
     info = read_info(checkpoint)
     card = CardFacts(
         name=config.run.name,

@@ -53,6 +53,17 @@ class Deal:
         """K, the number of micro-batches of each rank."""
         return math.ceil(self.batch_pairs / (self.world_size * self.micro_pairs))
 
+    def in_order(self, pairs: int) -> list[list[Indices]]:
+        """[W][K] indices of the pairs of each micro-batch, as equally many as can be, without regard to their length.
+
+        For objectives that are defined on micro-batches: each is a random sample of the batch.
+        """
+        step = self.world_size * self.micro_batches
+        return [
+            [np.arange(micro * self.world_size + rank, pairs, step) for micro in range(self.micro_batches)]
+            for rank in range(self.world_size)
+        ]
+
 
 def deal_to_ranks(language: Indices, row: Indices, cost: Indices, ranks: int, least: int) -> list[Indices]:
     """Cuts the pairs, laid out as in the shards, into stretches of equal cost.

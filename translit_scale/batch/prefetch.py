@@ -98,7 +98,8 @@ class _Pickler(pickle.Pickler):
 
 
 def _start_worker(_: int) -> None:
-    """Ctrl-C is for the step to handle; and a worker ends with the step's process, whatever ends that."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Signals to the whole job are for the step to handle; a worker ends with its process, whatever ends that."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":  # elsewhere the loader's own watch takes some seconds
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

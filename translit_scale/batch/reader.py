@@ -89,6 +89,10 @@ class PairReader:
                     side[index] = line
         return orig, latn
 
+    def blocks(self, keys: PairKeys) -> set[tuple[str, int]]:
+        """The blocks (language, number) that pairs stand in."""
+        return {self._names[number] for number in np.unique(self._place(keys)[0])}
+
     def _place(self, keys: PairKeys) -> tuple[Indices, Indices]:
         """[n] block of each pair, and its row there."""
         row = self._first_row[keys.language] + keys.row

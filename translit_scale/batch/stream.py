@@ -30,6 +30,8 @@ class RankBatch:
     micro: list[MicroBatch]
     pairs_per_rank: list[int]
     """[W] pairs of every rank."""
+    pairs_per_micro_batch: list[list[int]] | None
+    """[K][W] pairs of every micro-batch of every rank; none where a rank deals to its micro-batches on its own."""
     truncated: int
     """Sentences cut to the maximum length."""
 
@@ -46,6 +48,7 @@ class BatchStream:
         token_rates: [L, 2] tokens per byte of each language's sentences and transliterations, by which the pairs of
             the ranks are estimated; equal on all ranks.
         second: whether the second half of a pair is its transliteration or the sentence once more.
+        in_order: deal by number, not by length: for objectives that are defined on micro-batches.
     """
 
     def __init__(
@@ -58,9 +61,11 @@ class BatchStream:
         rank: int,
         token_rates: npt.NDArray[np.float64],
         second: Literal["transliteration", "copy"],
+        in_order: bool = False,
     ) -> None:
         self.order, self.reader, self.encoder, self.packer = order, reader, encoder, packer
         self.deal, self.rank, self.token_rates, self.second = deal, rank, token_rates, second
+        self.in_order = in_order
 
     def batch(self, t: int) -> PairKeys:
         """The pairs of step t (from 0), the same on every rank: those in damaged blocks are left out.
@@ -95,15 +100,20 @@ class BatchStream:
             DataError: a shard is damaged.
         """
         keys = self.batch(t)
-        shares = self.shares(keys)
-        own = keys[np.sort(shares[self.rank])]
+        fixed = self.deal.in_order(len(keys)) if self.in_order else None
+        shares = [np.concatenate(of_rank) for of_rank in fixed] if fixed else self.shares(keys)
+        own = keys[shares[self.rank] if fixed else np.sort(shares[self.rank])]
         orig, latn = self.tokens(own)
         limit = np.full(len(own), self.packer.max_length - 2)
         truncated = int((orig.lengths > limit).sum() + (latn.lengths > limit).sum())
         orig, latn = orig.cut(limit), latn.cut(limit)
-        dealt = deal_to_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.deal.micro_batches)
+        if fixed:
+            dealt = np.split(np.arange(len(own)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
+        else:
+            dealt = deal_to_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.deal.micro_batches)
         micro = [self.packer.micro_batch(orig.take(chosen), latn.take(chosen), own.bits[chosen]) for chosen in dealt]
-        return RankBatch(micro, [len(share) for share in shares], truncated)
+        of_each = [[len(part) for part in parts] for parts in zip(*fixed, strict=True)] if fixed else None
+        return RankBatch(micro, [len(share) for share in shares], of_each, truncated)
 
     def tokens(self, keys: PairKeys) -> tuple[Ragged, Ragged]:
         """Token ids of both sides of pairs."""

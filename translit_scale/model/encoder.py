@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, XLMRobertaConfig
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel, XLMRobertaConfig
 
 from translit_scale.batch.pack import STREAMS, MicroBatch, PackedPart
 from translit_scale.config import ModelConfig
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import ATTENTION
-from translit_scale.objectives.masked_lm import masked_lm_sums
+from translit_scale.objectives.masked_lm import masked_lm_losses, stream_sums
 
-FAMILIES = ("xlm-roberta", "roberta")
+FAMILIES = ("xlm-roberta", "roberta", "bert")
 """Model types whose modules `PairEncoder` knows how to call."""
 
 
 class Passed(NamedTuple):
     """What one training forward yields."""
 
+    loss: torch.Tensor
+    """Σ over masked tokens of cross-entropy · the weight of its stream (scalar fp32, differentiable)."""
     loss_sums: torch.Tensor
-    """[3] fp32: Σ cross-entropy of the masked tokens of each stream."""
+    """[3] fp32: Σ cross-entropy of the masked tokens of each stream, without gradient."""
     rows: torch.Tensor | None
     """[2P, d] fp32: pooled rows (orig, then latn), or none where no pooling layer is set."""
+    log_inverse_temperature: torch.Tensor
+    """log 1/τ of the contrastive loss (scalar; differentiable if it is learned)."""
 
 
 def build_model(config: ModelConfig, vocab_size: int, pad_id: int, bos_id: int, eos_id: int) -> PreTrainedModel:
@@ -70,7 +77,7 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
             f"model.pretrained: {name!r} is a {architecture.model_type!r} model",
             f"supported families: {', '.join(FAMILIES)}",
         )
-    positions = architecture.max_position_embeddings - architecture.pad_token_id - 1
+    positions = architecture.max_position_embeddings - first_position(architecture)
     if config.max_length > positions:
         raise ConfigError(
             f"model.max_length is {config.max_length}, but {name!r} has positions for {positions} tokens",
@@ -94,6 +101,11 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
     return model
 
 
+def first_position(architecture: PretrainedConfig) -> int:
+    """Position id of a sentence's first token: the RoBERTa family counts from padding_idx + 1, BERT from 0."""
+    return 0 if architecture.model_type == "bert" else int(architecture.pad_token_id) + 1
+
+
 def resolve_layer(layer: int | float, num_layers: int) -> int:
     """A layer given as index or fraction of the depth → index into hidden_states (1 … num_layers).
 
@@ -110,50 +122,94 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
 
 
 class PairEncoder(nn.Module):
-    """A masked language model of the XLM-R family, run over packed micro-batches.
+    """A masked language model of the BERT family, run over packed micro-batches.
+
+    Only what counts is computed: no padding; of the last layer what follows its attention, and the head, on masked
+    tokens only; and no hidden states are kept but those that are pooled.
 
     Args:
         lm: the Hugging Face model; its modules are called as they are.
         pool_layer: hidden_states index whose output is pooled into sentence rows; none: no pooling.
+        recompute: keep the inputs of layers only, and compute the rest again during backward.
+        temperature: τ of the contrastive loss, or its first value if it is learned.
     """
 
-    def __init__(self, lm: PreTrainedModel, pool_layer: int | None) -> None:
+    def __init__(
+        self,
+        lm: PreTrainedModel,
+        pool_layer: int | None,
+        recompute: bool = False,
+        temperature: float = 1.0,
+        learn_temperature: bool = False,
+    ) -> None:
         super().__init__()
         self.lm: Any = lm
         self.pool_layer = pool_layer
+        self.recompute = recompute
+        log_inverse = torch.tensor(-math.log(temperature))
+        if learn_temperature:
+            self.log_inverse_temperature = nn.Parameter(log_inverse)
+        else:
+            self.register_buffer("log_inverse_temperature", log_inverse, persistent=False)
 
-    def forward(self, batch: MicroBatch, embed_only: bool = False) -> Passed | torch.Tensor:
+    def forward(self, batch: MicroBatch, stream_weights: torch.Tensor | None = None) -> Passed:
         """One packed pass.
 
         Args:
-            embed_only: run the first part up to the pooling layer and return its rows [2P, d] only.
+            stream_weights: [3] what the cross-entropy of each stream is multiplied by; none: run the first part up to
+                the pooling layer only, for its rows.
         """
-        if embed_only:
-            _, rows = self._run(batch.parts[0], self.pool_layer)
-            assert rows is not None
-            return rows
-        passes = [self._run(part) for part in batch.parts]
-        masked = torch.cat(
-            [hidden.index_select(0, part.mask_index) for (hidden, _), part in zip(passes, batch.parts, strict=True)]
-        )
-        sums = masked_lm_sums(
-            self.lm.lm_head(masked),
-            torch.cat([part.mask_labels for part in batch.parts]),
-            torch.cat([part.mask_stream for part in batch.parts]),
-            len(STREAMS),
-        )
-        return Passed(sums, passes[0][1])
+        log_inverse = self.log_inverse_temperature.clamp(max=math.log(100))
+        if stream_weights is None:
+            _, rows = self._layers(batch.parts[0], self.pool_layer)
+            nothing = log_inverse.new_zeros(())
+            return Passed(nothing, nothing, rows, log_inverse)
+        passes = [self._masked_states(part) for part in batch.parts]
+        stream = torch.cat([part.mask_stream for part in batch.parts])
+        features, decoder = self._head(torch.cat([masked for masked, _ in passes]))
+        labels = torch.cat([part.mask_labels for part in batch.parts])
+        loss, losses = masked_lm_losses(features, decoder.weight, decoder.bias, labels, stream_weights[stream])
+        return Passed(loss, stream_sums(losses, stream, len(STREAMS)), passes[0][1], log_inverse)
 
-    def _run(self, part: PackedPart, depth: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Hidden states [T, d] after `depth` (default: all) layers, and the pooled rows [2P, d] where there are any."""
+    def _masked_states(self, part: PackedPart) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Output of the last layer at the masked tokens [M, d], and the pooled rows [2P, d] where there are any."""
+        depth = self.lm.config.num_hidden_layers
+        if self.pool_layer == depth and part.rows:
+            hidden, rows = self._layers(part, depth)
+            return hidden[0].index_select(0, part.mask_index), rows
+        hidden, rows = self._layers(part, depth - 1)
+        layer = self.lm.base_model.encoder.layer[-1]
+        context, _ = layer.attention.self(hidden, attention_mask=None, segments=part.segments)
+        context, hidden = (x[0].index_select(0, part.mask_index) for x in (context, hidden))
+        attended = layer.attention.output(context, hidden)
+        return layer.output(layer.intermediate(attended), attended), rows
+
+    def _layers(self, part: PackedPart, depth: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Hidden states [1, T, d] after `depth` layers, and the pooled rows [2P, d] where there are any."""
         rows = None
         body = self.lm.base_model
         hidden = body.embeddings(input_ids=part.input_ids[None], position_ids=part.position_ids[None])
         for index, layer in enumerate(body.encoder.layer[:depth], start=1):
-            hidden = layer(hidden, attention_mask=None, segments=part.segments)
+            hidden = self._layer(layer, hidden, part)
             if index == self.pool_layer and part.rows:
                 rows = mean_pool(hidden[0], part.pool_index, part.pool_row, part.rows)
-        return hidden[0], rows
+        return hidden, rows
+
+    def _layer(self, layer: nn.Module, hidden: torch.Tensor, part: PackedPart) -> torch.Tensor:
+        if not (self.recompute and torch.is_grad_enabled()):
+            return layer(hidden, attention_mask=None, segments=part.segments)
+        again: torch.Tensor = checkpoint(
+            layer, hidden, attention_mask=None, segments=part.segments, use_reentrant=False
+        )
+        return again
+
+    def _head(self, masked: torch.Tensor) -> tuple[torch.Tensor, nn.Linear]:
+        """What the output embedding is applied to [M, d], and the output embedding."""
+        if hasattr(self.lm, "lm_head"):  # RoBERTa
+            head = self.lm.lm_head
+            return head.layer_norm(F.gelu(head.dense(masked))), head.decoder
+        head = self.lm.cls.predictions  # BERT
+        return head.transform(masked), head.decoder
 
 
 def mean_pool(hidden: torch.Tensor, pool_index: torch.Tensor, pool_row: torch.Tensor, rows: int) -> torch.Tensor:

@@ -1,22 +1,96 @@
-"""Masked language modelling as sums, so that the mean can be taken over a whole effective batch."""
+"""Masked language modelling as sums, so that the mean can be taken over a whole effective batch; without the logits.
+
+The logits of M masked tokens over V = 401 145 pieces are the largest tensor of the step. Here they exist for
+`CHUNK_ROWS` tokens at a time: the forward pass already computes the gradient of each chunk and drops its logits.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-import torch.nn.functional as F
+
+CHUNK_ROWS = 2048
+"""Masked tokens of a chunk. Every chunk reads the whole output embedding, 616 MB in bf16 at that V, so small ones read
+it again and again: heuristics that make the logits of a chunk as small as its input choose 16 rows there."""
 
 
-def masked_lm_sums(logits: torch.Tensor, labels: torch.Tensor, stream: torch.Tensor, num_streams: int) -> torch.Tensor:
-    """Σ cross-entropy of masked tokens, for each stream, in fp32.
+def masked_lm_losses(
+    features: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    labels: torch.Tensor,
+    row_weight: torch.Tensor,
+    chunk_rows: int = CHUNK_ROWS,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Σ row_weight · cross-entropy, and the cross-entropy of each token.
+
+    The softmax is computed in fp32; matrix products in the type of autocast, where it is on.
+
+    Args:
+        features: [M, d] what the output embedding is applied to.
+        weight, bias: [V, d] and [V] output embedding.
+        labels: [M]; row_weight: [M] fp32, without gradient.
+
+    Returns:
+        The sum (scalar fp32, differentiable in features, weight and bias), and [M] fp32 losses (without gradient).
+    """
+    total, losses = _ChunkedCrossEntropy.apply(features, weight, bias, labels, row_weight, chunk_rows)
+    return total, losses
+
+
+def stream_sums(losses: torch.Tensor, stream: torch.Tensor, num_streams: int) -> torch.Tensor:
+    """Σ losses of each stream.
 
     Sums, not means: ranks and micro-batches hold different numbers of masked tokens, and the mean of their means
     is not the mean over the batch.
 
     Args:
-        logits: [M, V]; labels: [M]; stream: [M] with values 0 … num_streams − 1.
+        losses, stream: [M], streams 0 … num_streams − 1.
 
     Returns:
         [num_streams]; zero for a stream without masked tokens.
     """
-    losses = F.cross_entropy(logits.float(), labels, reduction="none")
     return losses.new_zeros(num_streams).index_add(0, stream, losses)
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        features: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        labels: torch.Tensor,
+        row_weight: torch.Tensor,
+        chunk_rows: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        device = features.device.type
+        compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        needed = any(ctx.needs_input_grad[:3])
+        x, w, b = features.to(compute), weight.to(compute), bias.float()
+        losses = torch.empty(len(x), dtype=torch.float32, device=x.device)
+        gradients = [torch.zeros_like(t, dtype=torch.float32) for t in (features, weight, bias)] if needed else []
+        with torch.autocast(device, enabled=False):
+            for start in range(0, len(x), chunk_rows):
+                part = slice(start, start + chunk_rows)
+                logits = (x[part] @ w.T).float() + b  # [R, V]
+                normaliser = logits.logsumexp(dim=1)
+                losses[part] = normaliser - logits.gather(1, labels[part, None]).squeeze(1)
+                if not needed:
+                    continue
+                error = logits.sub_(normaliser[:, None]).exp_()  # softmax, in the logits' memory
+                error.scatter_add_(1, labels[part, None], -torch.ones_like(normaliser)[:, None])
+                error.mul_(row_weight[part, None])
+                gradients[2] += error.sum(dim=0)
+                error = error.to(compute)
+                gradients[0][part] = (error @ w).float()
+                gradients[1] += error.T @ x[part]
+        ctx.save_for_backward(*(g.to(t.dtype) for g, t in zip(gradients, (features, weight, bias), strict=False)))
+        ctx.mark_non_differentiable(losses)
+        return (losses * row_weight).sum(), losses
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        scale = gradients[0]
+        return (*(g * scale.to(g.dtype) for g in ctx.saved_tensors), None, None, None)

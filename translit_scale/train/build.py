@@ -25,10 +25,12 @@ from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
-from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
-from translit_scale.train.checkpoint import CheckpointInfo
+from translit_scale.model.encoder import PairEncoder, build_model, first_position, resolve_layer
+from translit_scale.train.checkpoint import CheckpointInfo, CheckpointState, load_checkpoint
 from translit_scale.train.engine import Hardware, resolve_hardware, start_engine
 from translit_scale.train.launch import Rank
+from translit_scale.train.preemption import StopRequest
+from translit_scale.train.state import load_weights
 from translit_scale.train.step import TrainStep
 from translit_scale.train.survey import Damage, Fit, find_damage, fit_tokenizer
 
@@ -109,11 +111,15 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     return Plan(config, rank, hardware, shards, order, tokenizer, fingerprint, fit[0], damage, total)
 
 
-def build_training(plan: Plan) -> Training:
+def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training:
     """Builds or loads the model and wraps it for training. Every rank must call it.
+
+    Args:
+        saved: the checkpoint to go on from.
 
     Raises:
         ConfigError: the model cannot be loaded or does not fit tokenizer and settings.
+        DataError: the checkpoint is damaged.
     """
     config, tokenizer, deal = plan.config, plan.tokenizer, plan.hardware.deal
     torch.manual_seed(config.train.seed)
@@ -123,10 +129,10 @@ def build_training(plan: Plan) -> Training:
     pool_layer = resolve_layer(tcm.layer, model.config.num_hidden_layers) if tcm.weight else None
     packer = Packer(
         config.objectives.masking,
-        Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position=pad + 1),
+        Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position(model.config)),
         config.model.max_length,
         with_tlm=config.objectives.tlm_weight > 0,
-        split_tlm=tcm.weight > 0 and deal.micro_batches > 1,
+        split_tlm=tcm.weight > 0 and deal.micro_batches > 1 and not config.objectives.in_micro_batches,
     )
     stream = BatchStream(
         plan.order,
@@ -137,9 +143,16 @@ def build_training(plan: Plan) -> Training:
         plan.rank.rank,
         plan.fit.token_rates,
         config.objectives.second,
+        in_order=config.objectives.in_micro_batches,
     )
-    engine = start_engine(PairEncoder(model, pool_layer), plan.hardware, config)
-    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed)
+    encoder = PairEncoder(model, pool_layer, config.train.recompute, tcm.temperature, tcm.learn_temperature)
+    if saved:
+        saved.verify(plan.rank.rank, plan.rank.world_size)
+        load_weights(encoder, saved.read)
+    engine = start_engine(encoder, plan.hardware, config)
+    if saved:
+        load_checkpoint(engine, saved)
+    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, StopRequest())
     prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
     return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
 

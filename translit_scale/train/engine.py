@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,12 +52,14 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     deal = Deal(config.train.batch_pairs, rank.world_size, _micro_pairs(given, path))
     _check_agreement(given, path, config.train, deal)
     stage = given.get("zero_optimization", {}).get("stage", 0)
-    if stage not in (1, 2, 3):
+    if stage not in (0, 1, 2, 3):
+        raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}; there are 0, 1, 2 and 3")
+    precision, notes = resolve_precision(config.train.precision, given, rank.device)
+    if stage == 0 and precision == "fp16":  # DeepSpeed's wrapper takes a step of its own before the first one
         raise ConfigError(
-            f"{path}: zero_optimization.stage is {stage}; stages 1, 2 and 3 are supported",
+            f"{path}: ZeRO stage 0 with fp16 begins with a wrong Adam step in DeepSpeed",
             "stage 1 on a single GPU costs nothing over stage 0: use ds_configs/zero1.json",
         )
-    precision, notes = resolve_precision(config.train.precision, given, rank.device)
     ds_config = {key: value for key, value in given.items() if key not in ("fp16", "bf16", "torch_autocast")}
     ds_config |= {
         "train_batch_size": deal.micro_pairs * rank.world_size,
@@ -194,21 +197,48 @@ def set_learning_rate(engine: Any, lr: float) -> None:
         group["lr"] = lr
 
 
-def one_reduction(engine: Any) -> AbstractContextManager[None]:
+@contextmanager
+def one_reduction(engine: Any) -> Iterator[None]:
     """Several backward passes, one reduction of gradients over ranks at the end of the block."""
-    return engine.coalesce_grad_reduction()
+    if engine.zero_optimization_stage() > 0:
+        with engine.coalesce_grad_reduction():
+            yield
+        return
+    engine.set_gradient_accumulation_boundary(False)
+    yield
+    engine.set_gradient_accumulation_boundary(True)
+    engine.allreduce_gradients()
 
 
-def take_step(engine: Any) -> None:
+@dataclass(frozen=True)
+class Update:
+    """What the optimizer's step was made with."""
+
+    applied: bool
+    """False: the gradient was not finite, and weights and moments are as before."""
+    lr: float
+    grad_norm: float | torch.Tensor
+    """Global norm before clipping."""
+
+
+def take_step(engine: Any) -> Update:
     """The optimizer's update from the gradients in the engine, which must count exactly one step.
 
-    DeepSpeed skips an update whose gradient is not finite. With fp16 that is part of loss scaling; otherwise it
-    would go unnoticed.
+    An update whose gradient is not finite is skipped, on all ranks alike. With fp16 that is part of loss scaling.
 
     Raises:
-        NumericError: the gradient is not finite (on all ranks alike).
+        NumericError: fp16 overflows at any loss scale.
     """
-    t = engine.global_steps
+    t, lr = engine.global_steps, engine.optimizer.param_groups[0]["lr"]
+    norm = None
+    if engine.zero_optimization_stage() == 0:  # where DeepSpeed neither measures nor checks it
+        gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            for gradient in gradients:
+                gradient.zero_()
+            engine.global_steps, engine.skipped_steps = t + 1, engine.skipped_steps + 1
+            return Update(False, lr, norm)
     try:
         engine.step()
     except Exception as error:
@@ -216,13 +246,4 @@ def take_step(engine: Any) -> None:
             raise
         raise NumericError(f"step {t}: the gradient overflows fp16 at any loss scale ({error})", CALMER) from error
     assert engine.global_steps == t + 1, "DeepSpeed took no optimizer step: its accumulation must be 1"
-    if not engine.was_step_applied() and not engine.fp16_enabled():
-        raise NumericError(f"step {t}: the gradient is not finite although the loss is", CALMER)
-
-
-def update_metrics(engine: Any) -> dict[str, Any]:
-    """What the last update was made with: learning rate, gradient norm before clipping, skipped updates (fp16)."""
-    metrics = {"train/lr": engine.optimizer.param_groups[0]["lr"], "train/grad_norm": engine.get_global_grad_norm()}
-    if engine.fp16_enabled():
-        metrics["train/skipped_steps"] = engine.skipped_steps
-    return metrics
+    return Update(engine.was_step_applied(), lr, engine.get_global_grad_norm() if norm is None else norm)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from translit_scale.errors import UserError
+from translit_scale.train.preemption import EXIT_PREEMPTED
 
 LAUNCHER_SECONDS = 5.0
 """By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second)."""
@@ -24,7 +25,8 @@ EXIT_DEFECT, EXIT_INTERRUPTED = 1, 130
 
 
 def run_rank(body: Callable[[], object]) -> None:
-    """Calls `body()`; on failure ends the process with an exit code of `errors.py`, 130 (Ctrl-C) or 1 (a defect).
+    """Calls `body()`; on failure ends the process with an exit code of `errors.py`, 75 (preempted), 130 (Ctrl-C)
+    or 1 (a defect).
 
     What the user can mend is printed as one message, anything else as a traceback.
     """
@@ -36,7 +38,8 @@ def run_rank(body: Callable[[], object]) -> None:
     try:
         body()
     except UserError as error:
-        _leave(f"error on rank {rank}: {error}" if rank else f"error: {error}", error.exit_code, rank)
+        prefix = "" if error.exit_code == EXIT_PREEMPTED else f"error on rank {rank}: " if rank else "error: "
+        _leave(f"{prefix}{error}", error.exit_code, rank)
     except KeyboardInterrupt:
         _leave("\ninterrupted: the same command goes on from the last checkpoint", EXIT_INTERRUPTED, rank)
     except Exception:

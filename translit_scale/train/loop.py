@@ -18,15 +18,18 @@ from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import write_bytes, write_json
 from translit_scale.train.build import Plan, Training, build_training, make_plan
 from translit_scale.train.checkpoint import (
+    CheckpointState,
     check_same_experiment,
+    checkpoint_name,
     complete_checkpoints,
-    load_checkpoint,
     remove_unfinished,
     save_checkpoint,
 )
-from translit_scale.train.engine import learning_rate, set_learning_rate, take_step, update_metrics
+from translit_scale.train.engine import learning_rate, set_learning_rate, take_step
 from translit_scale.train.launch import Rank
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.numerics import SkippedSteps
+from translit_scale.train.preemption import Preempted
 from translit_scale.train.survey import write_ledger
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
@@ -53,9 +56,7 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
                 f"  → translit-scale export --run {run}, or train anew: run.name={config.run.name}-2"
             )
         return
-    training = build_training(plan)
-    if checkpoint:
-        load_checkpoint(training.engine, checkpoint)
+    training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
     if rank.is_first:
         prepare_run_directory(training)
         print(banner(training, checkpoint, start), flush=True)
@@ -92,19 +93,38 @@ def choose_checkpoint(run: Path, resume: str) -> Path | None:
 
 
 def run_steps(training: Training, start: int, logger: MetricLogger | None) -> None:
-    """Optimizer steps start … total_steps − 1, with their records and checkpoints."""
-    engine, run, total = training.engine, training.config.run, training.total_steps
+    """Optimizer steps start … total_steps − 1, with their records and checkpoints.
+
+    Raises:
+        Preempted: some rank was asked to stop; a checkpoint is written.
+    """
+    engine, run, total, rank = training.engine, training.config.run, training.total_steps, training.rank
+    fp16 = engine.fp16_enabled()
+    skipped = SkippedSteps(training.config.train.max_skipped_steps, fp16, run.path if rank.is_first else None)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
         result = training.step.accumulate(t, batch)
-        take_step(engine)
+        update = take_step(engine)
+        skipped.count(t, result, update, training.stream)
         if logger:
-            logger.step(t + 1, result, update_metrics(engine), training.prefetcher.waited)
-        if (t + 1) % run.checkpoint_every == 0 or t + 1 == total:
+            made_with = {
+                "train/lr": update.lr,
+                "train/grad_norm": update.grad_norm,
+                "train/skipped_steps": skipped.total,
+            }
+            if fp16:
+                made_with["train/loss_scale"] = engine.optimizer.loss_scale
+            logger.step(t + 1, result, made_with, training.prefetcher.waited)
+        if (t + 1) % run.checkpoint_every == 0 or t + 1 == total or result.stop:
             began = time.monotonic()
-            save_checkpoint(engine, run.path / "checkpoints", training.info(t + 1), run.keep_checkpoints, training.rank)
+            save_checkpoint(engine, run.path / "checkpoints", training.info(t + 1), run.keep_checkpoints, rank)
             if logger:
                 logger.wrote_checkpoint(time.monotonic() - began)
+        if result.stop and t + 1 < total:
+            raise Preempted(
+                f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(t + 1)} is written",
+                "the same command goes on from it",
+            )
 
 
 def prepare_run_directory(training: Training) -> None:

@@ -1,0 +1,62 @@
+"""Steps whose loss or gradient is not a finite number: skipped, counted, and after too many in a row the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from translit_scale.batch.stream import BatchStream
+from translit_scale.errors import NumericError
+from translit_scale.files import write_json
+from translit_scale.train.engine import CALMER, Update
+from translit_scale.train.step import StepResult
+
+
+class SkippedSteps:
+    """Counts updates that were not made. All ranks see the same numbers, so all stop at the same step.
+
+    Args:
+        most_in_a_row: so many are forgiven.
+        overflow_is_normal: fp16 with loss scaling, which finds its scale by overflowing; DeepSpeed ends it at scale 1.
+        run: where the last bad batch is described; none: not on this rank.
+    """
+
+    def __init__(self, most_in_a_row: int, overflow_is_normal: bool, run: Path | None) -> None:
+        self.most_in_a_row, self.overflow_is_normal, self.run = most_in_a_row, overflow_is_normal, run
+        self.total = self.in_a_row = 0
+
+    def count(self, t: int, result: StepResult, update: Update, stream: BatchStream) -> None:
+        """Takes note of step t.
+
+        Raises:
+            NumericError: too many in a row; the batch of the last is in `nonfinite_step_….json`. Or the update was made
+                although the loss is not finite, so that the weights may be spoilt.
+        """
+        if update.applied and result.is_finite:
+            self.in_a_row = 0
+            return
+        self.total += not update.applied
+        self.in_a_row += 1
+        if not update.applied and (self.overflow_is_normal or self.in_a_row <= self.most_in_a_row):
+            return
+        what = "gradient" if result.is_finite else "loss"
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
+        often = f", {self.in_a_row} times in a row" if self.in_a_row > 1 else ""
+        where = ""
+        if self.run:
+            path = self.run / f"nonfinite_step_{t:06d}.json"
+            write_json(path, self._description(t, result, update, stream))
+            where = f"; the batch is described in {path}"
+        raise NumericError(f"step {t}: the {what} is not finite ({shown}){often}{where}", CALMER)
+
+    def _description(self, t: int, result: StepResult, update: Update, stream: BatchStream) -> dict[str, object]:
+        keys = stream.batch(t)
+        pairs: dict[str, list[int]] = {}
+        for language, row in zip(keys.language.tolist(), keys.row.tolist(), strict=True):
+            pairs.setdefault(stream.order.languages[language], []).append(row)
+        return {
+            "step": t,
+            "losses": {name: str(value) for name, value in result.losses.items()},
+            "grad_norm": str(float(update.grad_norm)),
+            "rows": {language: sorted(rows) for language, rows in sorted(pairs.items())},
+            "blocks": sorted({f"{language} block {block}" for language, block in stream.reader.blocks(keys)}),
+        }

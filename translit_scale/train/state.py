@@ -1,0 +1,132 @@
+"""The whole state of a training, gathered from the ranks' partitions and dealt to them again, whatever the ZeRO stage.
+
+Weights and both Adam moments of each parameter in fp32, under the parameter's name. As they are whole, a checkpoint can
+be taken up by any number of ranks at any stage; as they are the very numbers the optimizer works with, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+
+WEIGHTS, MOMENTS = "weights", ("exp_avg", "exp_avg_sq")
+"""What is kept of each parameter; the moments are called as AdamW calls them."""
+
+
+def parameter_names(engine: Any) -> list[str]:
+    """Names of the trained parameters, the same on all ranks and in all worlds; of a tied one, the first."""
+    return [name for name, parameter in engine.module.named_parameters() if parameter.requires_grad]
+
+
+def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
+    """(kind, parameter's name, whole fp32 tensor) one after the other. Every rank must go through all of them."""
+    from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
+
+    _link_moments(engine)
+    for name, parameter in engine.module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if engine.zero_optimization_stage() == 0:
+            moments = engine.optimizer.state[parameter]
+            yield WEIGHTS, name, parameter.detach()
+            yield from ((kind, name, moments[kind]) for kind in MOMENTS)
+            continue
+        yield WEIGHTS, name, safe_get_full_fp32_param(parameter)
+        yield from ((kind, name, safe_get_full_optimizer_state(parameter, kind)) for kind in MOMENTS)
+
+
+def load_weights(module: nn.Module, read: Callable[[str, str], torch.Tensor], prefix: str = "") -> None:
+    """Puts whole weights into a module that no engine has taken apart yet.
+
+    Args:
+        read: kind and name → whole tensor; prefix: what names in the state have in front of the module's own.
+    """
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            parameter.copy_(read(WEIGHTS, f"{prefix}{name}"))
+
+
+def restore(engine: Any, read: Callable[[str, str], torch.Tensor], updates: int) -> None:
+    """Puts the fp32 weights and moments into an engine whose module has these weights already (`load_weights`).
+
+    Args:
+        updates: AdamW updates made so far, skipped ones not counted: its bias correction depends on it.
+    """
+    stage = engine.zero_optimization_stage()
+    adam = engine.optimizer if stage == 0 else engine.optimizer.optimizer
+    if stage == 3:
+        owned = list(engine.optimizer.fp32_partitioned_groups_flat)
+    else:
+        owned = [parameter for group in adam.param_groups for parameter in group["params"]]
+    for parameter in owned:  # as AdamW makes it at its first step; DeepSpeed's partitions are such parameters
+        moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in MOMENTS}
+        adam.state[parameter] = {"step": torch.tensor(float(updates)), **moments}
+    _link_moments(engine)
+    for name, parameter in engine.module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        for kind in MOMENTS:
+            _set(adam, parameter, kind, read(kind, name), stage)
+        if stage:
+            _set(adam, parameter, WEIGHTS, read(WEIGHTS, name), stage)
+
+
+def _set(adam: torch.optim.Optimizer, parameter: Any, kind: str, whole: torch.Tensor, stage: int) -> None:
+    """Puts a whole tensor, or this rank's part of it, where the optimizer keeps it."""
+    from deepspeed.utils import (
+        safe_set_full_fp32_param,
+        safe_set_full_optimizer_state,
+        safe_set_local_fp32_param,
+        safe_set_local_optimizer_state,
+    )
+
+    if stage == 0:
+        adam.state[parameter][kind].copy_(whole)
+        return
+    value = whole.to(parameter.device)
+    if stage == 3:  # its setter of whole tensors fails where a parameter does not divide into equal parts
+        size = parameter.ds_tensor.ds_numel
+        start = size * dist.get_rank()
+        part = value.flatten()[start : start + size]
+        value = F.pad(part, (0, size - len(part)))
+        if kind == WEIGHTS:
+            safe_set_local_fp32_param(parameter, value)
+        else:
+            safe_set_local_optimizer_state(parameter, value, kind)
+    elif kind == WEIGHTS:
+        safe_set_full_fp32_param(parameter, value)
+    else:
+        safe_set_full_optimizer_state(parameter, value, kind)
+
+
+def _link_moments(engine: Any) -> None:
+    """Tells the parameters where their moments are (ZeRO 1 and 2).
+
+    DeepSpeed does it once, after the step of the first parameter group, when the other groups have no moments yet.
+    """
+    if engine.zero_optimization_stage() in (1, 2):
+        engine.optimizer._hp_optimizer_states_linked = False
+        engine.optimizer._lazy_init_hp_params_optimizer_state()
+
+
+def adam_updates(engine: Any) -> int:
+    """Updates that AdamW has made."""
+    adam = engine.optimizer if engine.zero_optimization_stage() == 0 else engine.optimizer.optimizer
+    return max((int(state["step"]) for state in adam.state.values() if "step" in state), default=0)
+
+
+def loss_scaler_state(engine: Any) -> dict[str, float]:
+    """Numbers of fp16's dynamic loss scaler; empty for other precisions."""
+    scaler = getattr(engine.optimizer, "loss_scaler", None) if engine.fp16_enabled() else None
+    return {k: v for k, v in vars(scaler).items() if isinstance(v, (int, float))} if scaler else {}
+
+
+def restore_loss_scaler(engine: Any, numbers: dict[str, float]) -> None:
+    """Puts `loss_scaler_state` back."""
+    for name, value in numbers.items():
+        setattr(engine.optimizer.loss_scaler, name, value)
