@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import io
+import multiprocessing
 import pickle
 import signal
 import sys
@@ -51,6 +53,7 @@ class Prefetcher:
             multiprocessing_context="fork" if self.workers else None,
         )
         steps = iter(loader)
+        atexit.register(end_readers)
         for _ in range(start, end):
             began = time.monotonic()
             try:
@@ -67,6 +70,12 @@ class Prefetcher:
             if isinstance(result, UserError):
                 raise result
             yield result
+
+
+def end_readers() -> None:
+    """Kills the workers that are left: they heed no other signal, and at its end Python would wait for them."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 _PR_SET_PDEATHSIG = 1

@@ -57,7 +57,7 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
     elif several:
         time.sleep(2 * LAUNCHER_SECONDS)
     for child in multiprocessing.active_children():
-        child.kill()  # those that read ahead would find out within seconds, and hold our output open until then
+        child.kill()  # those that read ahead, and hold our output open
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
