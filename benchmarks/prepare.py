@@ -11,12 +11,7 @@ and kind before, but none of these. Times are CPU time of the process.
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import resource
-import shlex
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +20,8 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from report import heading
 
 from translit_scale.corpus import tasks
 from translit_scale.corpus.inputs import InputFile, Stamp
@@ -146,22 +143,12 @@ def report(by_language: dict[str, dict[str, Stages]]) -> str:
     return "\n".join(lines)
 
 
-def machine() -> str:
-    """Date, processor, cores and Python."""
-    lines = Path("/proc/cpuinfo").read_text().split("\n")
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    model = names[0] if names else platform.processor()
-    today = datetime.date.today().isoformat()
-    return f"{today}; {model}, {os.cpu_count()} cores, one process; Python {platform.python_version()}"
-
-
 def main() -> None:
     """Prints Markdown: command, machine, table, memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--lines", type=int, default=40_000, metavar="N", help="of each file (default: %(default)s)")
     args = parser.parse_args()
-    command = shlex.join(["python", "benchmarks/prepare.py", *map(os.path.basename, sys.argv[1:])])
     tasks.romanizer("none")("ж", "ukr_Cyrl")  # loads the tables
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as name:
@@ -169,7 +156,7 @@ def main() -> None:
         cold, warm = zip(*(halves(path, args.lines, folder) for path in args.files), strict=True)
         by_language = {"cold": measure(cold, folder / "cold-set"), "warm": measure(warm, folder / "warm-set")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"{machine()}.\n\n```bash\n{command}\n```\n\n{report(by_language)}\n")
+    print(f"{heading('Preparation in one process', ('uroman', 'numpy'))}\n{report(by_language)}\n")
     print(f"Peak memory: {peak / 1024:,.0f} MB; {loaded / 1024:,.0f} MB of it are Python and uroman's tables.")
 
 

@@ -112,6 +112,17 @@ def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
     return output
 
 
+def launch_until_step_3(launcher: str, experiment: Path) -> subprocess.Popen[str]:
+    """A job without end that has taken some steps."""
+    job = launch(launcher, "--config", experiment, "train.max_steps=100000", "run.checkpoint_every=100000")
+    assert job.stdout
+    line = ""
+    while not line.startswith("step 3/"):
+        line = job.stdout.readline()
+        assert line, "ended before step 3"
+    return job
+
+
 def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
@@ -460,12 +471,7 @@ def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["deepspeed", "torchrun"])
 def test_interrupt_ends_quickly_and_quietly(launcher: str, experiment: Path) -> None:
-    job = launch(launcher, "--config", experiment, "train.max_steps=100000", "run.checkpoint_every=100000")
-    assert job.stdout
-    line = ""
-    while not line.startswith("step 3/"):
-        line = job.stdout.readline()
-        assert line, "ended before step 3"
+    job = launch_until_step_3(launcher, experiment)
     began = time.monotonic()
     os.killpg(job.pid, signal.SIGINT)
     output, _ = job.communicate(timeout=SECONDS_TO_END)
@@ -481,12 +487,7 @@ def test_a_job_that_is_asked_to_stop_writes_a_checkpoint(
     launcher: str, number: signal.Signals, experiment: Path, tmp_path: Path
 ) -> None:
     """One rank gets SIGUSR1, or the launcher SIGTERM; the same command goes on."""
-    job = launch(launcher, "--config", experiment, "train.max_steps=100000", "run.checkpoint_every=100000")
-    assert job.stdout
-    line = ""
-    while not line.startswith("step 3/"):
-        line = job.stdout.readline()
-        assert line, "ended before step 3"
+    job = launch_until_step_3(launcher, experiment)
     if number == signal.SIGUSR1:
         found = subprocess.run(["pgrep", "-g", str(job.pid), "-f", "local_rank=1"], capture_output=True, text=True)
         os.kill(int(found.stdout.split()[0]), number)
