@@ -23,12 +23,12 @@ from typing import Any
 
 from report import heading
 
-from translit_scale.corpus import tasks
-from translit_scale.corpus.inputs import InputFile, Stamp
-from translit_scale.corpus.recipe import Recipe
-from translit_scale.corpus.tasks import SelectTask, ShardTask, run_select, run_shard
 from translit_scale.corpus.text import read_clean
 from translit_scale.files import sha256_file
+from translit_scale.prepare import tasks
+from translit_scale.prepare.inputs import InputFile, Stamp
+from translit_scale.prepare.recipe import Recipe
+from translit_scale.prepare.tasks import SelectTask, ShardTask, run_select, run_shard
 
 STAGES = ("checksum", "read and clean", "hash, sort, write", "romanize", "pack", "write shard")
 DEFAULTS = Recipe(name="benchmark", languages={"eng_Latn": ["text.txt"]})

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from translit_scale.corpus.clean import fold
-from translit_scale.corpus.prepare import prepare
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.prepare.run import prepare
 
 ROOT = Path(__file__).resolve().parents[1]
 POLISH, CYRILLIC = "aąbcćdeęłńóśźż", "абвгґдеєжзиіїйклмн"

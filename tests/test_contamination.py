@@ -12,9 +12,9 @@ from translit_scale.cli import main
 from translit_scale.corpus import contamination as room
 from translit_scale.corpus.clean import fold
 from translit_scale.corpus.contamination import EvaluationText, find_matches, ngrams
-from translit_scale.corpus.prepare import prepare
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.prepare.run import prepare
 
 
 def evaluation(folder: Path, near: float | None, *lines: str) -> EvaluationText:

@@ -14,9 +14,9 @@ import pytest
 from tests.hostile import confined, headers, members, write_set
 from translit_scale.cli import main
 from translit_scale.config import load_config
-from translit_scale.corpus.recipe import load_recipe
 from translit_scale.corpus.text import MAX_LINE_BYTES, read_all_cells, read_lines, read_sentences
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.prepare.recipe import load_recipe
 
 LONG = 200 * 2**20
 """Bytes of a line that nobody should hold."""

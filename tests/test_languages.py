@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from translit_scale.cli import main
-from translit_scale.corpus.select import sample_size
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import (
     GROUPS,
@@ -20,6 +19,7 @@ from translit_scale.languages import (
     resolve_language,
     suggest_language,
 )
+from translit_scale.prepare.select import sample_size
 
 TABLE_1 = {
     "mediterranean": "2.4M 15k 10k 348k 1.8M 286k 2.2M 1.8M 2.9M 4M",

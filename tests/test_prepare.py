@@ -11,15 +11,15 @@ import pytest
 
 from tests.small_corpus import POLISH, contents, edit_recipe, invent, run, write_corpus
 from translit_scale.cli import main
-from translit_scale.corpus import inputs, tasks
-from translit_scale.corpus import prepare as room
 from translit_scale.corpus.clean import fold
-from translit_scale.corpus.prepare import prepare
 from translit_scale.corpus.romanize import Romanizer
-from translit_scale.corpus.select import sentence_hash
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.verify import verify
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.prepare import inputs, tasks
+from translit_scale.prepare import run as room
+from translit_scale.prepare.run import prepare
+from translit_scale.prepare.select import sentence_hash
 from translit_scale.progress import Advance
 
 

@@ -28,12 +28,12 @@ from tests.small_corpus import (
     write_corpus,
 )
 from translit_scale.cli import main
-from translit_scale.corpus import inputs, occupancy, publish, tasks
-from translit_scale.corpus.prepare import finalize, prepare_share
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.shares import Piece, shares, task_of
 from translit_scale.corpus.summary import Share
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.prepare import inputs, occupancy, publish, tasks
+from translit_scale.prepare.run import finalize, prepare_share
+from translit_scale.prepare.shares import Piece, shares, task_of
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ _SELECT = """
 import sys, tempfile
 from collections import Counter
 from pathlib import Path
-from translit_scale.corpus.select import Spool, select
+from translit_scale.prepare.select import Spool, select
 
 lines, length, repeated = map(int, sys.argv[1:])
 sentences = (f"{0 if n < repeated else n:0{length}}" for n in range(lines))
@@ -34,7 +34,7 @@ print(found, peak() - before)
 _SHARD = """
 import hashlib, random, sys, tempfile
 from pathlib import Path
-from translit_scale.corpus.tasks import ShardTask, TextPart, romanizer, run_shard
+from translit_scale.prepare.tasks import ShardTask, TextPart, romanizer, run_shard
 
 letters, rows = int(sys.argv[1]), 100_000
 romanizer("none")("ж", "ukr_Cyrl")  # loads the tables

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from translit_scale.corpus.recipe import Recipe, Source, excluded_files, input_files, load_recipe
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import GROUPS, PAIRS
+from translit_scale.prepare.recipe import Recipe, Source, excluded_files, input_files, load_recipe
 
 SHIPPED = Path(__file__).parents[1] / "shards"
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translit_scale.corpus.prepare import prepare
 from translit_scale.corpus.script import script_share
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import inventory
+from translit_scale.prepare.run import prepare
 
 
 @pytest.mark.parametrize(

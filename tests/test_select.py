@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translit_scale.corpus import select as room
 from translit_scale.corpus.clean import clean, fold
-from translit_scale.corpus.select import Spool, sample_size, select, sentence_hash
+from translit_scale.prepare import select as room
+from translit_scale.prepare.select import Spool, sample_size, select, sentence_hash
 
 sentences = st.lists(st.text("abcdeż", min_size=1, max_size=4).map(clean), max_size=60)
 

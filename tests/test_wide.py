@@ -12,10 +12,10 @@ pytest.importorskip("gflanguages", reason="extra `demo` not installed")
 
 from translit_scale.cli import main
 from translit_scale.corpus import wide
-from translit_scale.corpus.prepare import prepare
 from translit_scale.corpus.wide import sample_texts, wide_summary, write_wide
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import check_language, inventory
+from translit_scale.prepare.run import prepare
 
 RECIPE = Path(__file__).parents[1] / "shards/wide.yaml"
 FEW = ["pol_Latn", "zho_Hani", "cjy_Hani", "ale_Latn", "khm_Khmr"]

@@ -54,10 +54,10 @@ def _cores() -> int:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.corpus.prepare import finalize, prepare, prepare_share
-    from translit_scale.corpus.recipe import load_recipe
-    from translit_scale.corpus.shares import task_of
     from translit_scale.corpus.summary import preparation_table, share_line
+    from translit_scale.prepare.recipe import load_recipe
+    from translit_scale.prepare.run import finalize, prepare, prepare_share
+    from translit_scale.prepare.shares import task_of
 
     folder = args.recipe.parent
     if args.num_tasks and not args.task_id:

@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
-from translit_scale.corpus.inputs import InputFile, content_key
 from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
-from translit_scale.corpus.occupancy import one_at_a_time
-from translit_scale.corpus.recipe import Sample
 from translit_scale.corpus.romanize import LcodePolicy, Romanizer
 from translit_scale.corpus.script import SCRIPT_DATA, script_share
-from translit_scale.corpus.select import Spool, select
 from translit_scale.corpus.shards import Block, encode_shard
 from translit_scale.corpus.text import read_all_cells, read_clean
 from translit_scale.errors import DataError
 from translit_scale.files import atomic_open, full_disk_as_error, read_json, sha256_file, write_bytes, write_json
+from translit_scale.prepare.inputs import InputFile, content_key
+from translit_scale.prepare.occupancy import one_at_a_time
+from translit_scale.prepare.recipe import Sample
+from translit_scale.prepare.select import Spool, select
 from translit_scale.progress import Advance
 
 WORK_VERSION = 2

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.corpus.clean import CLEANING_VERSION
-from translit_scale.corpus.inputs import InputFile, Stamp, checksums
 from translit_scale.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
-from translit_scale.corpus.recipe import Recipe, excluded_files
 from translit_scale.corpus.script import SCRIPT_DATA
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.tasks import Selection, SelectTask, ShardTask, romanizer
 from translit_scale.errors import DataError
+from translit_scale.prepare.inputs import InputFile, Stamp, checksums
+from translit_scale.prepare.recipe import Recipe, excluded_files
+from translit_scale.prepare.tasks import Selection, SelectTask, ShardTask, romanizer
 from translit_scale.schema import changed_settings
 
 

@@ -1,6 +1,6 @@
 """`prepare`: from a recipe and text files to a finished shard set.
 
-The tasks of `translit_scale.corpus.tasks` run in worker processes and leave files under `.work`; a run
+The tasks of `translit_scale.prepare.tasks` run in worker processes and leave files under `.work`; a run
 that was killed goes on with the tasks whose files are missing. `prepare` does all of them and publishes the set;
 `prepare_share` does those of one task of a job array, and `finalize` publishes what all of them have done. The
 number of tasks, workers and interruptions leaves no trace.
@@ -13,16 +13,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from translit_scale.corpus.job import Job
 from translit_scale.corpus.manifest import Manifest
-from translit_scale.corpus.occupancy import at_work
-from translit_scale.corpus.publish import check_not_empty, listed, publish
-from translit_scale.corpus.recipe import input_files, load_recipe
-from translit_scale.corpus.shares import shares
 from translit_scale.corpus.summary import Share
-from translit_scale.corpus.tasks import Selection, ShardTask, run_select, run_shard
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
+from translit_scale.prepare.job import Job
+from translit_scale.prepare.occupancy import at_work
+from translit_scale.prepare.publish import check_not_empty, listed, publish
+from translit_scale.prepare.recipe import input_files, load_recipe
+from translit_scale.prepare.shares import shares
+from translit_scale.prepare.tasks import Selection, ShardTask, run_select, run_shard
 from translit_scale.progress import Progress
 
 

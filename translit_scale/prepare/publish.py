@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from translit_scale.corpus.inputs import remember
-from translit_scale.corpus.job import Job
 from translit_scale.corpus.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
@@ -21,9 +19,11 @@ from translit_scale.corpus.manifest import (
     ShardEntry,
     write_manifest,
 )
-from translit_scale.corpus.tasks import Selection, ShardTask
 from translit_scale.errors import DataError
 from translit_scale.files import sync
+from translit_scale.prepare.inputs import remember
+from translit_scale.prepare.job import Job
+from translit_scale.prepare.tasks import Selection, ShardTask
 
 REASONS = (
     "undecodable", "malformed", "empty", "too_long", "wrong_script",
