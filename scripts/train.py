@@ -98,5 +98,13 @@ def main(argv: list[str] | None = None) -> None:
     train(config, args.ds_config, args.resume, rank)
 
 
+def run() -> None:
+    """`main` as a process of its own."""
+    main()
+    from translit_scale.train.launch import leave_ranks
+
+    leave_ranks()
+
+
 if __name__ == "__main__":
-    run_rank(main)
+    run_rank(run)

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from tests.tiny import make_config
-from translit_scale.train.launch import start_rank
+from translit_scale.train.launch import leave_ranks, start_rank
 
 
 def main() -> None:
@@ -40,6 +40,7 @@ def main() -> None:
         results[int(stage), micro_batches] = (gradients, result.losses, result.contrastive)
     if rank.is_first:
         torch.save(results, out)
+    leave_ranks()
 
 
 if __name__ == "__main__":

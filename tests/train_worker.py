@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.tiny import make_config
 from translit_scale.cli import run_guarded
-from translit_scale.train.launch import Rank, start_rank
+from translit_scale.train.launch import Rank, leave_ranks, start_rank
 
 
 def arm(kill: str, rank: Rank) -> None:
@@ -57,6 +57,7 @@ def main() -> int:
 
     config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
     train(config, Path(ds_config), resume, rank)
+    leave_ranks()
     return 0
 
 

@@ -92,6 +92,15 @@ def start_rank(local_rank: int = -1) -> Rank:
     return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
 
 
+def leave_ranks() -> None:
+    """Ends the communication of a rank that is done.
+
+    Without it the threads of gloo are still at work when Python ends, and now and then that ends in an abort.
+    """
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
 def _quiet_libraries() -> None:
     """Keeps DeepSpeed's and transformers' chatter from burying our own lines; their warnings stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
