@@ -26,8 +26,8 @@ EXACT_CYCLE = 1 << 20
 """Up to this many pairs a cycle of `concatenate` is an epoch, so that it is exact to the pair."""
 LONG_CYCLE = 1 << 18
 """Slots of a cycle otherwise: shares are exact to 1/262 144."""
-MIN_WINDOW, MAX_WINDOW, ALL_WINDOWS = 1 << 12, 1 << 16, 1 << 20
-"""Rows of a language that are shuffled together, and of all languages: a million rows are some 400 MB of text."""
+MIN_WINDOW, MAX_WINDOW, ALL_WINDOWS = 1 << 12, 1 << 14, 1 << 18
+"""Rows of a language that are shuffled together, and of all languages, if there are few: some 100 MB of text."""
 
 Indices = npt.NDArray[np.int64]
 

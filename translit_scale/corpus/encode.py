@@ -8,9 +8,10 @@ thousand (ties, decomposed marks); which of them a training uses is decided once
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,8 @@ from translit_scale.corpus.tokenizer import encode_batch
 Indices = npt.NDArray[np.int64]
 
 
-class Ragged(NamedTuple):
+@dataclass(frozen=True)
+class Ragged:
     """Token ids of P sentences, end to end, without special tokens."""
 
     ids: Indices
@@ -36,12 +38,12 @@ class Ragged(NamedTuple):
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         return cls(np.fromiter(chain.from_iterable(sentences), np.int64, int(lengths.sum())), lengths)
 
-    @property
+    @cached_property
     def sentence(self) -> Indices:
         """[n] sentence of each token."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
-    @property
+    @cached_property
     def place(self) -> Indices:
         """[n] place of each token in its sentence."""
         return np.arange(len(self.ids)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
