@@ -76,7 +76,7 @@ class Simulation:
         most = max(int(of_language.max() - of_language.min()) for of_language in self.visits)
         print(f"| pairs visited: never, once, more often | {(visits == 0).sum():,}, {(visits == 1).sum():,}, ", end="")
         print(f"{(visits > 1).sum():,} |\n| most visits of a pair less fewest, in the same language | {most} |")
-        print(f"| most that a language is off its share, at any prefix | {self.mixture_error:.5f} pairs |")
+        print(f"| most that a language is off its share, at any prefix | {self.mixture_error:.7f} pairs |")
         for name, values in self.slowest.items():
             print(f"| slowest rank over mean, {name}: mean, largest | {np.mean(values):.4f}, {max(values):.4f} |")
         touched = [len(found) for found in self.touched.values()]

@@ -22,8 +22,8 @@ from translit_scale.batch.random_bits import Bits, derive, key, permute
 from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
 
-EXACT_CYCLE = 1 << 20
-"""Up to this many pairs a cycle of `concatenate` is an epoch, so that it is exact to the pair."""
+EXACT_CYCLE = 1 << 22
+"""Up to this many pairs a cycle of `concatenate` is an epoch, exact to the pair; it takes some seconds at the start."""
 LONG_CYCLE = 1 << 18
 """Slots of a cycle otherwise: shares are exact to 1/262 144."""
 MIN_WINDOW, MAX_WINDOW, ALL_WINDOWS = 1 << 12, 1 << 14, 1 << 18
