@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -187,3 +187,9 @@ def _relatives(iso3: str) -> list[str]:
     """Macrolanguage and members."""
     macro = [MACROLANGUAGE[iso3]] if iso3 in MACROLANGUAGE else []
     return macro + _MEMBERS.get(iso3, "").split()
+
+
+def listed(languages: Sequence[str], most: int = 12) -> str:
+    """The first codes, and how many more there are: for messages."""
+    more = f" and {len(languages) - most:,} more" if len(languages) > most else ""
+    return f"{', '.join(languages[:most])}{more}"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
+from translit_scale.languages import listed
 
 Shares = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -28,7 +29,7 @@ def shares_of(mixture: MixtureConfig, languages: Sequence[str], pairs: Counts) -
         weights = mixture.weights or {}
         if unknown := sorted(weights.keys() - set(languages)):
             raise ConfigError(
-                f"data.mixture.weights: no pairs of {', '.join(unknown)}", f"there are pairs of {', '.join(languages)}"
+                f"data.mixture.weights: no pairs of {', '.join(unknown)}", f"there are pairs of {listed(languages)}"
             )
         share = np.array([weights.get(language, 0.0) for language in languages])
     else:
@@ -48,7 +49,7 @@ def capped(share: Shares, most: Shares, languages: Sequence[str]) -> Shares:
     if most[share > 0].sum() < 1 - 1e-9:
         raise ConfigError(
             f"data.mixture.max_repeats: all pairs repeated so often are {most[share > 0].sum():.1%} of what training "
-            f"asks of {', '.join(languages)}",
+            f"asks of {listed(languages)}",
             "train fewer steps or epochs, raise max_repeats, or add text",
         )
     full = np.zeros(len(share), bool)

@@ -37,6 +37,7 @@ from translit_scale.corpus.manifest import (
 )
 from translit_scale.errors import DataError
 from translit_scale.files import open_regular
+from translit_scale.languages import listed
 
 _LONGEST = 2**16 - 1
 
@@ -276,7 +277,7 @@ class ShardSet:
         if language not in self._shards:
             raise DataError(
                 f"no language {language!r} in the shard set {self.directory}",
-                f"it has {', '.join(self.languages)}",
+                f"it has {listed(self.languages)}",
             )
         return self._shards[language]
 

@@ -25,6 +25,7 @@ from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
+from translit_scale.languages import listed
 from translit_scale.model.encoder import PairEncoder, build_model, first_position, resolve_layer
 from translit_scale.train.checkpoint import CheckpointInfo, CheckpointState, load_checkpoint
 from translit_scale.train.engine import Hardware, resolve_hardware, start_engine
@@ -93,7 +94,7 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     if train.batch_pairs > pairs:
         raise ConfigError(
             f"train.batch_pairs is {train.batch_pairs:,}, but {data.shards} has {pairs:,} pairs of "
-            f"{', '.join(languages)}: a pair would be its own negative",
+            f"{listed(languages)}: a pair would be its own negative",
             f"set train.batch_pairs to {pairs:,} or less, or train on more pairs",
         )
     total = train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
@@ -167,6 +168,6 @@ def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:
     missing = sorted(set(chosen) - set(shards.languages))
     if missing:
         raise ConfigError(
-            f"data.languages: {', '.join(missing)} not in {config.data.shards}", f"it has {', '.join(shards.languages)}"
+            f"data.languages: {', '.join(missing)} not in {config.data.shards}", f"it has {listed(shards.languages)}"
         )
     return chosen

@@ -16,6 +16,7 @@ from translit_scale.config import Config
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import write_bytes, write_json
+from translit_scale.languages import listed
 from translit_scale.train.build import Plan, Training, build_training, make_plan
 from translit_scale.train.checkpoint import (
     CheckpointState,
@@ -170,7 +171,7 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     on_cpu = training.rank.device.type == "cpu"
     where = counted(deal.world_size, "CPU rank" if on_cpu else "GPU") + (" (no GPU found)" if on_cpu else "")
     lines = [
-        f"run {config.run.path}: {parameters:,} parameters, {order.total:,} pairs of {', '.join(order.languages)}",
+        f"run {config.run.path}: {parameters:,} parameters, {order.total:,} pairs of {listed(order.languages)}",
         f"  batch {deal.batch_pairs} pairs = {counted(deal.world_size, 'rank')} × "
         f"{counted(deal.micro_batches, 'micro-batch')} of about {deal.micro_pairs}; {where}, {hardware.precision}, "
         f"ZeRO-{hardware.zero_stage}",

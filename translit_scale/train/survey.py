@@ -57,19 +57,22 @@ def fit_tokenizer(
     fast = sentencepiece_model(tokenizer) is not None
     fast = fast and differing(tokenizer, compared) <= max(1, MAX_DIFFERING * len(compared))
     encoder = TextEncoder(tokenizer, fast)
-    rates = np.empty((len(languages), 2))
+    rates, misfits = np.empty((len(languages), 2)), []
     for index, (language, sides) in enumerate(zip(languages, samples, strict=True)):
         for side, lines in enumerate(sides):
             ids = encoder(lines).ids
             rates[index, side] = len(ids) / sum(map(len, lines))
             share = float((ids == tokenizer.unk_token_id).mean()) if len(ids) else 0.0
             if share > max_unknown_share and (side == 0 or second == "transliteration"):
-                raise DataError(
-                    f"the tokenizer does not fit the shards: {share:.0%} of the tokens of the "
-                    f"{('sentences', 'transliterations')[side]} of {language} in {shards.directory} are unknown to it, "
-                    f"allowed are {max_unknown_share:.0%} (data.max_unknown_share)",
-                    f"train one on these shards: translit-scale tokenizer --shards {shards.directory} --out DIR",
-                )
+                misfits.append((share, ("sentences", "transliterations")[side], language))
+    if misfits:
+        worst = [f"{share:.1%} of the tokens of the {side} of {code}" for share, side, code in sorted(misfits)[::-1]]
+        more = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
+        raise DataError(
+            f"the tokenizer does not fit the shards: {', '.join(worst[:5])}{more} in {shards.directory} are unknown to "
+            f"it, allowed are {max_unknown_share:.1%} (data.max_unknown_share)",
+            f"train one on these shards: translit-scale tokenizer --shards {shards.directory} --out DIR",
+        )
     return Fit(fast, rates)
 
 
