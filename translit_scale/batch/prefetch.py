@@ -53,7 +53,6 @@ class Prefetcher:
             multiprocessing_context="fork" if self.workers else None,
         )
         steps = iter(loader)
-        atexit.register(end_readers)
         for _ in range(start, end):
             began = time.monotonic()
             try:
@@ -72,6 +71,7 @@ class Prefetcher:
             yield result
 
 
+@atexit.register
 def end_readers() -> None:
     """Kills the workers that are left: they heed no other signal, and at its end Python would wait for them."""
     for child in multiprocessing.active_children():

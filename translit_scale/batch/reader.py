@@ -49,12 +49,10 @@ class PairReader:
     def __init__(
         self, shards: ShardSet, languages: Sequence[str], damaged: Collection[tuple[str, int]] = frozenset()
     ) -> None:
-        self._shards = shards
-        self._names = [(language, b) for language in languages for b in range(len(shards.block_rows(language)))]
-        rows = np.concatenate([np.asarray(shards.block_rows(language)) for language in languages])
-        self._starts = np.concatenate([[0], np.cumsum(rows)])
-        of_language = [sum(shards.block_rows(language)) for language in languages]
-        self._first_row = np.concatenate([[0], np.cumsum(of_language)[:-1]])
+        of_language = {language: shards.block_rows(language) for language in languages}
+        self._names = [(language, block) for language, rows in of_language.items() for block in range(len(rows))]
+        self._starts = np.concatenate([[0], np.cumsum([n for rows in of_language.values() for n in rows])])
+        self._first_row = np.concatenate([[0], np.cumsum([sum(rows) for rows in of_language.values()])[:-1]])
         self._damaged = np.array([name in damaged for name in self._names]) if damaged else None
         self._columns: _Cache[tuple[_Column, _Column]] = _Cache(
             CACHE_BYTES, lambda name: _columns(*shards.read_columns(*name)), _column_bytes

@@ -126,7 +126,7 @@ def _write_state(engine: Any, directory: Path, rank: Rank) -> dict[str, dict[str
         On the first rank: bytes and sha256 of every file by its name.
     """
     writers = min(rank.world_size, MOST_WRITERS)
-    writer = {name: number % writers for number, name in enumerate(state.parameter_names(engine))}
+    writer = {name: number % writers for number, (name, _) in enumerate(state.trained_parameters(engine))}
     own: dict[str, torch.Tensor] = {}
     for kind, name, tensor in state.gathered(engine):
         if writer[name] == rank.rank:

@@ -18,9 +18,9 @@ WEIGHTS, MOMENTS = "weights", ("exp_avg", "exp_avg_sq")
 """What is kept of each parameter; the moments are called as AdamW calls them."""
 
 
-def parameter_names(engine: Any) -> list[str]:
-    """Names of the trained parameters, the same on all ranks and in all worlds; of a tied one, the first."""
-    return [name for name, parameter in engine.module.named_parameters() if parameter.requires_grad]
+def trained_parameters(engine: Any) -> list[tuple[str, nn.Parameter]]:
+    """Trained parameters by name, in the same order on all ranks and in all worlds; a tied one has its first name."""
+    return [(name, parameter) for name, parameter in engine.module.named_parameters() if parameter.requires_grad]
 
 
 def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
@@ -28,9 +28,7 @@ def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     _link_moments(engine)
-    for name, parameter in engine.module.named_parameters():
-        if not parameter.requires_grad:
-            continue
+    for name, parameter in trained_parameters(engine):
         if engine.zero_optimization_stage() == 0:
             moments = engine.optimizer.state[parameter]
             yield WEIGHTS, name, parameter.detach()
@@ -40,15 +38,15 @@ def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
         yield from ((kind, name, safe_get_full_optimizer_state(parameter, kind)) for kind in MOMENTS)
 
 
-def load_weights(module: nn.Module, read: Callable[[str, str], torch.Tensor], prefix: str = "") -> None:
+def load_weights(module: nn.Module, read: Callable[[str, str], torch.Tensor]) -> None:
     """Puts whole weights into a module that no engine has taken apart yet.
 
     Args:
-        read: kind and name → whole tensor; prefix: what names in the state have in front of the module's own.
+        read: kind and name → whole tensor.
     """
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            parameter.copy_(read(WEIGHTS, f"{prefix}{name}"))
+            parameter.copy_(read(WEIGHTS, name))
 
 
 def restore(engine: Any, read: Callable[[str, str], torch.Tensor], updates: int) -> None:
@@ -67,9 +65,7 @@ def restore(engine: Any, read: Callable[[str, str], torch.Tensor], updates: int)
         moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in MOMENTS}
         adam.state[parameter] = {"step": torch.tensor(float(updates)), **moments}
     _link_moments(engine)
-    for name, parameter in engine.module.named_parameters():
-        if not parameter.requires_grad:
-            continue
+    for name, parameter in trained_parameters(engine):
         for kind in MOMENTS:
             _set(adam, parameter, kind, read(kind, name), stage)
         if stage:

@@ -131,7 +131,7 @@ class TrainStep:
         """Contrasts rows with the rows of the whole effective batch, or with those of all ranks' k-th micro-batches."""
         objectives, pairs = self.objectives, batch.pairs_per_rank
         scale = objectives.tcm.weight
-        if objectives.in_micro_batches and k is not None and batch.pairs_per_micro_batch:
+        if k is not None and batch.pairs_per_micro_batch:
             pairs, scale = batch.pairs_per_micro_batch[k], scale / len(batch.micro)
         if objectives.parity:  # half the mean, and through the average over ranks a W-th of its gradient
             scale *= 0.5 / self.rank.world_size
