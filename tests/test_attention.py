@@ -26,7 +26,7 @@ from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
 from translit_scale.errors import ConfigError
-from translit_scale.model.attention import segment_attention
+from translit_scale.model.attention import flash_attention, segment_attention
 from translit_scale.model.encoder import PairEncoder, build_model, first_position, mean_pool, resolve_layer
 
 VOCABULARY = Vocabulary(bos_id=0, eos_id=2, mask_id=49, size=50, first_position=2)
@@ -66,6 +66,15 @@ def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], see
         strict=True,
     ):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_flash_kernel_takes_what_it_is_given_and_has_a_gradient() -> None:
+    """On the meta device: arguments, shapes and gradient of the call. What it computes, tests/test_gpu.py checks."""
+    lengths = np.array([3, 9, 1])
+    q, k, v = (torch.empty(13, 2, 8, dtype=torch.bfloat16, device="meta", requires_grad=True) for _ in range(3))
+    out = flash_attention(q, k, v, Segments.from_lengths(lengths).to(torch.device("meta")), 0.3, dropout=0.1)
+    assert out.shape == q.shape and out.dtype == torch.bfloat16
+    assert [g.shape for g in torch.autograd.grad(out.sum(), (q, k, v))] == [q.shape] * 3
 
 
 PACKER = Packer(MaskingConfig(probability=0.3), VOCABULARY, max_length=64, with_tlm=True, split_tlm=False)
