@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+
+class Work(NamedTuple):
+    """What the operations of a pass over packed sentences follow from (`model/flops.py`); sums add up."""
+
+    tokens: int
+    """T: all of them, special ones included."""
+    squares: int
+    """Σ length² of the segments: pairs of tokens that attend to each other."""
+    masked: int
+    """M: predicted tokens."""
+    masked_keys: int
+    """Σ masked · length of the segments: pairs of a predicted token and what it attends to."""
+
+    @classmethod
+    def of(cls, lengths: npt.NDArray[np.int64], masked: npt.NDArray[np.int64]) -> Work:
+        """Args: lengths: [S] tokens of each segment; masked: [S] predicted tokens of each."""
+        sums = lengths, lengths**2, masked, lengths * masked
+        return cls(*(int(values.sum()) for values in sums))
 
 
 @dataclass

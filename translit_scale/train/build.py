@@ -153,7 +153,7 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     engine = start_engine(encoder, plan.hardware, config)
     if saved:
         load_checkpoint(engine, saved)
-    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, StopRequest())
+    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, len(plan.order.languages), StopRequest())
     prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
     return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
 
