@@ -39,10 +39,15 @@ def segment_attention(
     Returns:
         [T, H, D].
     """
-    half = query.dtype in (torch.float16, torch.bfloat16)
-    if query.is_cuda and half and query.shape[2] % 8 == 0 and query.shape[2] <= WIDEST_HEAD:
+    if has_kernel(query.device, query.dtype, query.shape[2]):
         return flash_attention(query, key, value, segments, scale, dropout)
     return grouped_attention(query, key, value, segments, scale, dropout)
+
+
+def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether attention runs as one variable-length kernel."""
+    half = dtype in (torch.float16, torch.bfloat16)
+    return device.type == "cuda" and half and head_size % 8 == 0 and head_size <= WIDEST_HEAD
 
 
 def flash_attention(

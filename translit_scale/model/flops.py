@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from transformers import PretrainedConfig
+
 from translit_scale.batch.segments import Work
 
 
@@ -22,6 +24,11 @@ class Shape(NamedTuple):
     """L."""
     vocabulary: int
     """V."""
+
+    @classmethod
+    def of(cls, model: PretrainedConfig) -> Shape:
+        """The sizes of a model of the BERT family."""
+        return cls(model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.vocab_size)
 
 
 def training_flops(shape: Shape, work: Work) -> int:
