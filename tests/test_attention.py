@@ -178,6 +178,29 @@ def test_recomputed_layers_change_nothing_even_with_dropout() -> None:
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
+def test_compiled_layers_change_nothing_but_the_draw_of_dropout() -> None:
+    """Traced as torch.compile traces them, run without a compiler; for numbers of tokens not seen when tracing."""
+    plain, compiled = small_model(), small_model()
+    compiled.compile_layers(backend="aot_eager")
+    for texts in ([([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25)], [([12, 13], [14] * 30)]):
+        batch = pack(*texts, packer=PACKER._replace(split_tlm=True))
+        for encoder in (plain, compiled):
+            encoder.zero_grad()
+            passed = encoder(batch, torch.ones(3))
+            (passed.loss + passed.rows.sum()).backward()
+        for (name, a), b in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-6, msg=name)
+    for module in compiled.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+    compiled.train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        rows = compiled(batch).rows
+    torch.manual_seed(0)
+    assert torch.equal(compiled(batch, torch.ones(3)).rows, rows)
+
+
 def test_layers_by_index_and_fraction() -> None:
     assert resolve_layer(8, 12) == 8
     assert resolve_layer(0.667, 12) == 8

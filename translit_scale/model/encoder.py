@@ -152,6 +152,11 @@ class PairEncoder(nn.Module):
         else:
             self.register_buffer("log_inverse_temperature", log_inverse, persistent=False)
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Has torch.compile fuse the operations of each layer around its attention, for any number of tokens."""
+        for layer in self.lm.base_model.encoder.layer:
+            layer.compile(backend=backend, dynamic=True)
+
     def forward(self, batch: MicroBatch, stream_weights: torch.Tensor | None = None) -> Passed:
         """One packed pass.
 

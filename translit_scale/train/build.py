@@ -150,6 +150,8 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     if saved:
         saved.verify(plan.rank.rank, plan.rank.world_size)
         load_weights(encoder, saved.read)
+    if config.train.compile:
+        encoder.compile_layers()
     engine = start_engine(encoder, plan.hardware, config)
     if saved:
         load_checkpoint(engine, saved)

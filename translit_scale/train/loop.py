@@ -68,14 +68,28 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
     with metric_logger(training, start) if rank.is_first else nullcontext() as logger:
         try:
             run_steps(training, start, logger)
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"out of GPU memory with micro-batches of {plan.hardware.deal.micro_pairs} pairs: {error}",
-                f"lower train_micro_batch_size_per_gpu in {ds_config}: the update stays the same, and the same command "
-                "goes on from the last checkpoint",
-            ) from error
+        except RuntimeError as error:
+            if mendable := explained(error, plan):
+                raise mendable from error
+            raise
     if rank.is_first:
         print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
+
+
+def explained(error: RuntimeError, plan: Plan) -> ConfigError | None:
+    """An error of torch as one that the user can mend, if it is."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return ConfigError(
+            f"out of GPU memory with micro-batches of {plan.hardware.deal.micro_pairs} pairs: {error}",
+            f"lower train_micro_batch_size_per_gpu in {plan.hardware.path}: the update stays the same, and the same "
+            "command goes on from the last checkpoint",
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return ConfigError(
+            f"train.compile: torch.compile failed: {str(error).strip().partition(chr(10))[0]}",
+            "it needs a C++ compiler (on GPUs a C compiler and triton); or set train.compile=false",
+        )
+    return None
 
 
 def choose_checkpoint(run: Path, resume: str) -> Path | None:
