@@ -1,4 +1,4 @@
-"""Run by torchrun: gradients of effective batches at this world size, for several ZeRO stages and micro-batch sizes.
+"""Gradients of effective batches at this world size, for several ZeRO stages and micro-batch sizes; see `run_ranks`.
 
 usage: gradient_worker.py WORLD_DIR OUT.pt STAGE,STAGE,… STEP MICRO,MICRO,… [section__setting=value ...]
 """

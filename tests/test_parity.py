@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from tests.ranks import Ranks
 from tests.test_step import STEP, Gradients, relative_difference
 from tests.tiny import make_config
 from translit_scale.batch.deal import Deal
@@ -78,9 +79,11 @@ def by_formula(training: Training, parity: str, ranks: int, micro: int) -> Gradi
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 @pytest.mark.parametrize("parity", ["ppa", "translico"])
-def test_gradient_equals_the_formulae(parity: str, ranks: int, tiny_world: Path, tmp_path: Path, torchrun: Any) -> None:
+def test_gradient_equals_the_formulae(
+    parity: str, ranks: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks
+) -> None:
     out = tmp_path / "gradients.pt"
-    torchrun(ranks, "tests/gradient_worker.py", tiny_world, out, 2, STEP, "3,2", f"objectives__parity={parity}")
+    run_ranks(ranks, "tests/gradient_worker.py", tiny_world, out, 2, STEP, "3,2", f"objectives__parity={parity}")
     training = build(tiny_world, tmp_path, objectives__parity=parity)
     found = torch.load(out)
     assert set(found) == {(2, Deal(12, ranks, micro).micro_batches) for micro in (3, 2)}

@@ -15,6 +15,7 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from tests import naive
+from tests.ranks import Ranks
 from tests.tiny import make_config
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.errors import NumericError
@@ -89,13 +90,13 @@ def test_gradient_of_one_rank_equals_naive_padded_reference(training: Callable[.
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_gradient_does_not_depend_on_ranks_micro_batches_and_zero_stage(
-    ranks: int, tiny_world: Path, tmp_path: Path, torchrun: Any, training: Callable[..., Training]
+    ranks: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks, training: Callable[..., Training]
 ) -> None:
     """One effective batch of 16 pairs on 1, 2 and 4 ranks in 1, 2 and 4 micro-batches at every ZeRO stage."""
     expected, losses = naive_gradients(training(16, train__batch_pairs=16))
     out = tmp_path / "gradients.pt"
     micros = ",".join(str(16 // (ranks * k)) for k in (1, 2, 4))
-    torchrun(ranks, "tests/gradient_worker.py", tiny_world, out, "0,1,2,3", STEP, micros, "train__batch_pairs=16")
+    run_ranks(ranks, "tests/gradient_worker.py", tiny_world, out, "0,1,2,3", STEP, micros, "train__batch_pairs=16")
     found = torch.load(out)
     assert found.keys() == set(product((0, 1, 2, 3), (1, 2, 4)))
     for case, (gradients, values, _) in found.items():
