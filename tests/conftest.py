@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other make tiny models 3 to 10 times slower
+
 from tests.tiny import make_world
 
 ROOT = Path(__file__).resolve().parents[1]
