@@ -21,6 +21,7 @@ from tests.one_graph import relative_difference, whole_batch
 from tests.tiny import make_config
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.train.build import Training, build_training, make_plan
+from translit_scale.train.engine import take_step
 from translit_scale.train.launch import Rank, start_rank
 
 STEP = 3
@@ -153,6 +154,20 @@ def test_variants_of_paper_a_have_their_losses_and_equally_many_steps(
     assert run.total_steps == 11  # 2 epochs of 63 pairs in batches of 12
     result = run.step.accumulate(STEP, run.stream.step(STEP))
     assert result.losses.keys() == {"mlm_orig", "mlm_latn", "total"} | names
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_learned_temperature_trains(stage: int, training: Callable[..., Training]) -> None:
+    """Adam's first update is the learning rate, in the direction of the smaller loss."""
+    run = training(4, stage, objectives__tcm__learn_temperature=True, objectives__tcm__temperature=0.5)
+    part = run.stream.step(0).micro[0]
+    before = run.engine(part).log_inverse_temperature.item()
+    assert before == pytest.approx(math.log(2), rel=1e-6)
+    run.step.accumulate(0, run.stream.step(0))
+    gradient = gradients_of(run.engine)["log_inverse_change"].item()
+    take_step(run.engine)
+    after = run.engine(part).log_inverse_temperature.item()
+    assert after - before == pytest.approx(-math.copysign(1e-3, gradient), rel=0.01)
 
 
 def test_all_masked_away_and_no_masked_token_are_defined(training: Callable[..., Training]) -> None:
