@@ -193,8 +193,9 @@ class TrainConfig(Strict):
     """Seed of initial weights, data order, masks and dropout."""
     recompute: bool = False
     """Keep only the inputs of layers and compute the rest again in backward: a third more work, far less memory."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto`: fp32 on CPU, bf16 on GPUs that have it, else fp16 with loss scaling."""
+    precision: Literal["auto", "fp32", "bf16_autocast", "bf16", "fp16"] = "auto"
+    """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
+    CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
 
 
 class RunConfig(Strict):
