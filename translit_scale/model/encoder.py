@@ -148,9 +148,8 @@ class PairEncoder(nn.Module):
         self.recompute = recompute
         # A number and a change: as a buffer or parameter, log 1/τ would be rounded by 1 % in a model of bf16.
         self.first_log_inverse = -math.log(temperature)
-        self.log_inverse_change = (
-            nn.Parameter(torch.zeros(1)) if learn_temperature else None
-        )  # DeepSpeed refuses scalars
+        change = torch.zeros(1)  # DeepSpeed refuses parameters without a dimension
+        self.log_inverse_change = nn.Parameter(change) if learn_temperature else None
 
     def forward(self, batch: MicroBatch, stream_weights: torch.Tensor | None = None) -> Passed:
         """One packed pass.
