@@ -1,4 +1,4 @@
-"""Run by torchrun: gradients of effective batches at this world size, one for each case.
+"""Gradients of effective batches at this world size, one for each case; see `run_ranks`.
 
 usage: gradient_worker.py WORLD_DIR OUT.pt STEP CASES.json
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from tests.mutations import MUTATIONS
+from tests.ranks import Ranks
 from tests.tiny import make_config
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
 
@@ -66,12 +67,12 @@ def gradients_of(engine: Any) -> Gradients:
 
 
 def on_ranks(
-    torchrun: Callable[..., Any], ranks: int, cases: Sequence[Case], world: Path, folder: Path, t: int
+    run_ranks: Ranks, ranks: int, cases: Sequence[Case], world: Path, folder: Path, t: int
 ) -> dict[Case, Found | str]:
     """Results of all cases from one launch; of a case that raised, the error."""
     (folder / "cases.json").write_text(json.dumps(cases))
     out = folder / "gradients.pt"
-    torchrun(ranks, "tests/gradient_worker.py", world, out, t, folder / "cases.json")
+    run_ranks(ranks, "tests/gradient_worker.py", world, out, t, folder / "cases.json")
     found: list[Any] = torch.load(out)
     return {case: one if isinstance(one, str) else Found(*one) for case, one in zip(cases, found, strict=True)}
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.gradient_worker import Case, on_ranks
 from tests.one_graph import relative_difference, whole_batch
+from tests.ranks import Ranks
 from tests.tiny import make_config
 from translit_scale.train.build import build_training, make_plan
 from translit_scale.train.launch import start_rank
@@ -31,9 +31,9 @@ REFUSED = {
 }
 
 
-def test_defects_are_found(tiny_world: Path, tmp_path: Path, torchrun: Any) -> None:
+def test_defects_are_found(tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:
     cases = {name: Case(2, MICRO, DROPOUT, name) for name in (*OFF, *REFUSED)} | {"none": Case(2, MICRO, DROPOUT)}
-    found = on_ranks(torchrun, RANKS, list(cases.values()), tiny_world, tmp_path, STEP)
+    found = on_ranks(run_ranks, RANKS, list(cases.values()), tiny_world, tmp_path, STEP)
     (tmp_path / "ds.json").write_text(json.dumps({"train_micro_batch_size_per_gpu": MICRO * RANKS}))
     training = build_training(make_plan(make_config(tiny_world, **dict(DROPOUT)), tmp_path / "ds.json", start_rank()))
     expected, _ = whole_batch(training, RANKS, STEP)

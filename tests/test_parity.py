@@ -16,6 +16,7 @@ import torch
 
 from tests.gradient_worker import Case, Gradients, on_ranks, run_case
 from tests.one_graph import gradient_of, info_nce, micro_batches_of_all, relative_difference
+from tests.ranks import Ranks
 from tests.tiny import make_config
 from translit_scale.batch.deal import Deal
 from translit_scale.train.build import Training, build_training, make_plan
@@ -57,12 +58,12 @@ def by_formula(training: Training, parity: str, ranks: int, micro: int) -> Gradi
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_gradient_equals_the_formulae(ranks: int, tiny_world: Path, tmp_path: Path, torchrun: Any) -> None:
+def test_gradient_equals_the_formulae(ranks: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:
     cases = [Case(2, micro, (("objectives__parity", code),)) for code in ("ppa", "translico") for micro in (3, 2)]
     if ranks == 1:
         found = {case: run_case(case, tiny_world, tmp_path, STEP, start_rank()) for case in cases}
     else:
-        found = on_ranks(torchrun, ranks, cases, tiny_world, tmp_path, STEP)
+        found = on_ranks(run_ranks, ranks, cases, tiny_world, tmp_path, STEP)
     for case in cases:
         changes = dict(case.changes)
         expected = by_formula(build(tiny_world, tmp_path, **changes), changes["objectives__parity"], ranks, case.micro)

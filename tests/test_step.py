@@ -18,6 +18,7 @@ from transformers import AutoModelForMaskedLM
 from tests import naive
 from tests.gradient_worker import Case, Found, Gradients, gradients_of, on_ranks, run_case
 from tests.one_graph import relative_difference, whole_batch
+from tests.ranks import Ranks
 from tests.tiny import make_config
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.train.build import Training, build_training, make_plan
@@ -80,7 +81,7 @@ def test_gradient_of_one_rank_equals_naive_padded_reference(training: Callable[.
 
 @pytest.fixture(scope="module")
 def computed(
-    tiny_world: Path, tmp_path_factory: pytest.TempPathFactory, torchrun: Any, rank: Rank
+    tiny_world: Path, tmp_path_factory: pytest.TempPathFactory, run_ranks: Ranks, rank: Rank
 ) -> Callable[[int], dict[Case, Found | str]]:
     """Gradients of one effective batch of 16 pairs on some ranks, in 1, 2 and 4 micro-batches."""
 
@@ -94,7 +95,7 @@ def computed(
         folder = tmp_path_factory.mktemp("gradients")
         if ranks == 1:
             return {case: run_case(case, tiny_world, folder, STEP, rank) for case in cases}
-        return on_ranks(torchrun, ranks, cases, tiny_world, folder, STEP)
+        return on_ranks(run_ranks, ranks, cases, tiny_world, folder, STEP)
 
     return on
 

@@ -1,4 +1,4 @@
-"""Run by torchrun: a training of the tiny world, optionally with one rank killed (SIGKILL) at a chosen moment.
+"""A training of the tiny world, optionally with one rank killed (SIGKILL) at a chosen moment; see `run_ranks`.
 
 usage: train_worker.py WORLD_DIR DS_JSON RESUME KILL [section__setting=value ...]
 KILL: `never`, `step:RANK:T` (before step T's update) or `save:RANK:STEP` (in the middle of writing that checkpoint).

@@ -1,0 +1,63 @@
+"""The fixture that runs a script on several ranks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.ranks import TIMED_OUT, Ranks
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import os, signal, sys, time
+assert __name__ == "__main__" and os.environ["LOCAL_RANK"] == os.environ["RANK"]
+rank, what = int(os.environ["RANK"]), sys.argv[1]
+print(f"rank {rank} of {os.environ['WORLD_SIZE']} with {sys.argv[1:]}", flush=True)
+if what != "end" and rank:
+    open(f"{what}.{rank}", "w").write(str(os.getpid()))
+    time.sleep(60)
+while what != "end" and not os.path.exists(f"{what}.1"):
+    time.sleep(0.01)
+if what.endswith("raise"):
+    raise ValueError("a defect")
+if what.endswith("leave"):
+    sys.exit(3)
+if what.endswith("kill"):
+    os.kill(os.getpid(), signal.SIGKILL)
+if what.endswith("hang"):
+    time.sleep(60)
+"""
+
+
+def test_ranks_of_a_script(run_ranks: Ranks, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    done = run_ranks(3, script, "end", 1, tmp_path)
+    assert sorted(done.stdout.splitlines()) == [
+        f"rank {rank} of 3 with ['end', '1', '{tmp_path}']" for rank in range(3)
+    ]
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ranks_of_a_failed_one_are_killed(run_ranks: Ranks, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    for how, code, timeout in (
+        ("raise", 1, 60),
+        ("leave", 3, 60),
+        ("kill", -signal.SIGKILL, 60),
+        ("hang", TIMED_OUT, 1),
+    ):
+        began = time.monotonic()
+        done = run_ranks(2, script, tmp_path / how, check=False, timeout=timeout)
+        assert done.returncode == code and time.monotonic() - began < 30
+        assert ("ValueError: a defect" in done.stderr) == (how == "raise")
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / f"{how}.1").read_text()), 0)
+    with pytest.raises(AssertionError, match="exit code 1"):
+        run_ranks(2, script, tmp_path / "raise")
