@@ -1,43 +1,94 @@
-"""Gradients of effective batches at this world size, for several ZeRO stages and micro-batch sizes; see `run_ranks`.
+"""Gradients of effective batches at this world size, one for each case; see `run_ranks`.
 
-usage: gradient_worker.py WORLD_DIR OUT.pt STAGE,STAGE,… STEP MICRO,MICRO,… [section__setting=value ...]
+usage: gradient_worker.py WORLD_DIR OUT.pt STEP CASES.json
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from itertools import product
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
+from tests.mutations import MUTATIONS
+from tests.ranks import Ranks
 from tests.tiny import make_config
-from translit_scale.train.launch import leave_ranks, start_rank
+from translit_scale.train.launch import Rank, leave_ranks, start_rank
+
+Gradients = dict[str, torch.Tensor]
+
+
+class Case(NamedTuple):
+    """What is computed; hashable, so that results are found by it."""
+
+    stage: int
+    micro: int
+    changes: tuple[tuple[str, Any], ...] = ()
+    """Settings other than in tests/tiny.py, dots as `__`."""
+    mutation: str | None = None
+    """A defect of tests/mutations.py that the code gets."""
+
+
+class Found(NamedTuple):
+    """What comes out."""
+
+    gradients: Gradients
+    losses: dict[str, float]
+
+
+def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found:
+    """Gradient of step t, with the optimizer's step taken. Every rank must call it."""
+    from translit_scale.train.build import build_training, make_plan
+    from translit_scale.train.engine import take_step
+
+    ds_config = folder / f"ds.{rank.rank}.json"
+    ds_config.write_text(
+        json.dumps({"train_micro_batch_size_per_gpu": case.micro, "zero_optimization": {"stage": case.stage}})
+    )
+    plan = make_plan(make_config(world, **dict(case.changes)), ds_config, rank)
+    mutated: AbstractContextManager[None] = MUTATIONS[case.mutation](plan) if case.mutation else nullcontext()
+    with mutated:
+        training = build_training(plan)
+        result = training.step.accumulate(t, training.stream.step(t))
+        found = Found(gradients_of(training.engine), result.losses)
+        take_step(training.engine)
+    return found
+
+
+def gradients_of(engine: Any) -> Gradients:
+    """The reduced gradients that are in the engine, whole, by the names of the Hugging Face model."""
+    from deepspeed.utils import safe_get_full_grad
+
+    return {name.removeprefix("lm."): safe_get_full_grad(p).clone() for name, p in engine.module.named_parameters()}
+
+
+def on_ranks(
+    run_ranks: Ranks, ranks: int, cases: Sequence[Case], world: Path, folder: Path, t: int
+) -> dict[Case, Found | str]:
+    """Results of all cases from one launch; of a case that raised, the error."""
+    (folder / "cases.json").write_text(json.dumps(cases))
+    out = folder / "gradients.pt"
+    run_ranks(ranks, "tests/gradient_worker.py", world, out, t, folder / "cases.json")
+    found: list[Any] = torch.load(out)
+    return {case: one if isinstance(one, str) else Found(*one) for case, one in zip(cases, found, strict=True)}
 
 
 def main() -> None:
-    world, out, stages, t, micros, *changes = sys.argv[1:]
+    world, out, t, cases = sys.argv[1:]
     rank = start_rank()
-    from deepspeed.utils import safe_get_full_grad
-
-    from translit_scale.train.build import build_training, make_plan
-
-    config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
-    results = {}
-    for stage, micro in product(stages.split(","), micros.split(",")):
-        ds_config = Path(f"{out}.{rank.rank}.{stage}.{micro}.json")
-        ds_config.write_text(
-            json.dumps({"train_micro_batch_size_per_gpu": int(micro), "zero_optimization": {"stage": int(stage)}})
-        )
-        training = build_training(make_plan(config, ds_config, rank))
-        result = training.step.accumulate(int(t), training.stream.step(int(t)))
-        gradients = {
-            name.removeprefix("lm."): safe_get_full_grad(p).clone()
-            for name, p in training.engine.module.named_parameters()
-        }
-        micro_batches = training.hardware.deal.micro_batches
-        results[int(stage), micro_batches] = (gradients, result.losses, result.contrastive)
+    results: list[Any] = []
+    for stage, micro, changes, mutation in json.loads(Path(cases).read_text()):
+        case = Case(stage, micro, tuple(map(tuple, changes)), mutation)
+        try:
+            results.append(tuple(run_case(case, Path(world), Path(out).parent, int(t), rank)))
+        except Exception as error:
+            if case.mutation is None:
+                raise
+            results.append(f"{type(error).__name__}: {error}")
     if rank.is_first:
         torch.save(results, out)
     leave_ranks()

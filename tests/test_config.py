@@ -12,8 +12,9 @@ import torch
 from translit_scale.batch.deal import Deal
 from translit_scale.config import Config, configuration_page, load_config
 from translit_scale.errors import ConfigError
-from translit_scale.train.engine import learning_rate, resolve_hardware, resolve_precision
+from translit_scale.train.engine import learning_rate, resolve_hardware
 from translit_scale.train.launch import Rank, complete_environment
+from translit_scale.train.precision import BLOCKS, resolve_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 MINIMAL = ["data.shards=s", "model.tokenizer=t", "run.name=n"]
@@ -130,11 +131,25 @@ def test_shipped_jsons_state_nothing_the_experiment_owns(name: str) -> None:
         ({"train_micro_batch_size_per_gpu": "auto"}, "must be a number of pairs, found 'auto'"),
         ({"zero_optimization": {"stage": 4}}, "stage is 4; there are 0, 1, 2 and 3"),
         ({"fp16": {"enabled": True}, "bf16": {"enabled": True}}, "contradicting precisions"),
+        ({"bf16": {"enabled": "yes"}}, "bf16.enabled must be true, false or \"auto\", found 'yes'"),
+        ({"bf16": True}, "bf16 must be an object, found True"),
+        ({"bf16": {"enabled": True}, "zero_optimization": {"stage": 0}}, "stage 0 with bf16 begins with a wrong Adam"),
+        ({"bf16": {"enabled": True, "bf16_master_weights_and_grads": True}}, "work with fp32 weights here"),
+        (
+            {"bf16": {"enabled": True}, "zero_optimization": {"stage": 1}, "data_types": {"grad_accum_dtype": "fp32"}},
+            "stage 1 cannot accumulate gradients in fp32",
+        ),
+        ({"torch_autocast": {"enabled": True, "dtype": "float16"}}, "autocast is for bfloat16"),
     ],
 )
 def test_contradictions_print_both_values(tmp_path: Path, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         hardware(tmp_path, given)
+
+
+def test_experiment_and_json_with_different_precisions(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"contradicting precisions: JSON bf16, experiment train.precision=fp32"):
+        hardware(tmp_path, {"bf16": {"enabled": True}}, precision="fp32")
 
 
 def test_agreeing_json_is_accepted(tmp_path: Path) -> None:
@@ -155,10 +170,48 @@ def test_fp16_on_cpu_runs_fp32_and_says_so(tmp_path: Path) -> None:
     assert found.precision == "fp32"
     assert "fp16" not in found.ds_config
     assert found.notes == ("fp16 does not run on CPU: running fp32",)
-    assert resolve_precision("auto", {}, CPU) == ("fp32", [])
-    assert resolve_precision("bf16", {}, CPU) == ("bf16", [])
-    with pytest.raises(ConfigError, match="contradicting"):
-        resolve_precision("fp32", {"bf16": {"enabled": True}}, CPU)
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "precision", "block"),
+    [
+        ({}, "auto", "fp32", {}),
+        ({}, "bf16", "bf16", {"bf16": {"enabled": True}}),
+        ({}, "bf16_autocast", "bf16_autocast", {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}),
+        ({"bf16": {"enabled": True}}, "auto", "bf16", {"bf16": {"enabled": True}}),
+        ({"bf16": {"enabled": False}}, "auto", "fp32", {}),
+        ({"bf16": {"enabled": "auto"}, "fp16": {"enabled": "auto"}}, "auto", "fp32", {}),
+        ({"bf16": {"enabled": "auto"}}, "bf16", "bf16", {"bf16": {"enabled": True}}),
+        ({"torch_autocast": {"enabled": True}}, "auto", "bf16_autocast",
+         {"torch_autocast": {"enabled": True, "dtype": "bfloat16"}}),
+    ],
+)  # fmt: skip
+def test_precision_of_a_cpu(
+    tmp_path: Path, given: dict[str, Any], asked: str, precision: str, block: dict[str, Any]
+) -> None:
+    found = hardware(tmp_path, given, precision=asked)
+    assert found.precision == precision
+    assert {key: found.ds_config[key] for key in BLOCKS if key in found.ds_config} == block
+
+
+@pytest.mark.parametrize(
+    ("asked", "capability", "precision", "notes"),
+    [
+        ("auto", (8, 0), "bf16_autocast", 0),
+        ("auto", (7, 5), "fp16", 0),
+        ("bf16", (9, 0), "bf16", 0),
+        ("bf16", (7, 0), "fp16", 1),
+        ("bf16_autocast", (7, 0), "fp16", 1),
+        ("fp32", (8, 0), "fp32", 0),
+        ("fp16", (8, 0), "fp16", 0),
+    ],
+)
+def test_precision_of_a_gpu(
+    asked: str, capability: tuple[int, int], precision: str, notes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    found = resolve_precision(asked, {"bf16": {"enabled": "auto"}}, torch.device("cuda", 0))
+    assert (found[0], len(found[1])) == (precision, notes)
 
 
 def test_more_ranks_than_pairs() -> None:

@@ -13,17 +13,16 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from tests.gradient_worker import Case, Gradients, on_ranks, run_case
+from tests.one_graph import gradient_of, info_nce, micro_batches_of_all, relative_difference
 from tests.ranks import Ranks
-from tests.test_step import STEP, Gradients, relative_difference
 from tests.tiny import make_config
 from translit_scale.batch.deal import Deal
-from translit_scale.batch.pack import MicroBatch
-from translit_scale.batch.stream import BatchStream
 from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.launch import start_rank
 
+STEP = 3
 TCM, TLM = 0.7, 1.3
 """Weights in tests/tiny.py."""
 
@@ -35,28 +34,10 @@ def build(world: Path, folder: Path, **changes: Any) -> Training:
     return build_training(make_plan(make_config(world, **changes), ds_config, start_rank()))
 
 
-def micro_batches_of_all(stream: BatchStream, ranks: int, micro: int) -> list[list[MicroBatch]]:
-    """[W][K], as the ranks of another world would make them."""
-    found = []
-    for rank in range(ranks):
-        one = BatchStream(
-            stream.order, stream.reader, stream.encoder, stream.packer, Deal(12, ranks, micro), rank,
-            stream.token_rates, stream.second, in_order=True,
-        )  # fmt: skip
-        found.append(one.step(STEP).micro)
-    return found
-
-
-def info_nce(orig: torch.Tensor, latn: torch.Tensor) -> torch.Tensor:
-    """Mean over 2n rows; row i of orig and latn are each other's positives."""
-    z = torch.cat([orig, latn])
-    logits = (z @ z.T).masked_fill(torch.eye(len(z), dtype=torch.bool), float("-inf"))
-    return F.cross_entropy(logits, torch.arange(len(z)).roll(len(z) // 2))
-
-
 def by_formula(training: Training, parity: str, ranks: int, micro: int) -> Gradients:
     """Gradient that the papers' code would give, all ranks' micro-batches in one graph."""
-    encoder, batches = training.engine.module, micro_batches_of_all(training.stream, ranks, micro)
+    encoder = training.engine.module
+    batches = micro_batches_of_all(training.stream, Deal(12, ranks, micro), STEP, in_order=True)
     steps = len(batches[0])
     total = torch.zeros(())
     for k in range(steps):
@@ -72,24 +53,21 @@ def by_formula(training: Training, parity: str, ranks: int, micro: int) -> Gradi
         else:
             loss = torch.stack([info_nce(*own) for own in rows]).sum()
         total = total + TCM * 0.5 * loss / (steps * ranks)
-    parameters = {name.removeprefix("lm."): p for name, p in encoder.named_parameters()}
-    return dict(zip(parameters, torch.autograd.grad(total, list(parameters.values())), strict=True))
+    return gradient_of(total, encoder)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-@pytest.mark.parametrize("parity", ["ppa", "translico"])
-def test_gradient_equals_the_formulae(
-    parity: str, ranks: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks
-) -> None:
-    out = tmp_path / "gradients.pt"
-    run_ranks(ranks, "tests/gradient_worker.py", tiny_world, out, 2, STEP, "3,2", f"objectives__parity={parity}")
-    training = build(tiny_world, tmp_path, objectives__parity=parity)
-    found = torch.load(out)
-    assert set(found) == {(2, Deal(12, ranks, micro).micro_batches) for micro in (3, 2)}
-    for micro in (3, 2):
-        gradients, _, _ = found[2, Deal(12, ranks, micro).micro_batches]
-        assert relative_difference(gradients, by_formula(training, parity, ranks, micro)) < 1e-5
+def test_gradient_equals_the_formulae(ranks: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:
+    cases = [Case(2, micro, (("objectives__parity", code),)) for code in ("ppa", "translico") for micro in (3, 2)]
+    if ranks == 1:
+        found = {case: run_case(case, tiny_world, tmp_path, STEP, start_rank()) for case in cases}
+    else:
+        found = on_ranks(run_ranks, ranks, cases, tiny_world, tmp_path, STEP)
+    for case in cases:
+        changes = dict(case.changes)
+        expected = by_formula(build(tiny_world, tmp_path, **changes), changes["objectives__parity"], ranks, case.micro)
+        assert relative_difference(found[case].gradients, expected) < 1e-5, case
 
 
 def test_the_papers_code_halves_the_gradient_and_divides_it_by_the_ranks(tiny_world: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Callable
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,18 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from tests import naive
+from tests.gradient_worker import Case, Found, Gradients, gradients_of, on_ranks, run_case
+from tests.one_graph import relative_difference, whole_batch
 from tests.ranks import Ranks
 from tests.tiny import make_config
 from translit_scale.corpus.tokenizer import encode_batch
-from translit_scale.errors import NumericError
 from translit_scale.train.build import Training, build_training, make_plan
+from translit_scale.train.engine import take_step
 from translit_scale.train.launch import Rank, start_rank
 
-Gradients = dict[str, torch.Tensor]
 STEP = 3
+BATCH = (("train__batch_pairs", 16),)
+DROPOUT = (*BATCH, ("model__dropout", 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -46,12 +50,6 @@ def training(tiny_world: Path, tmp_path: Path, rank: Rank) -> Callable[..., Trai
     return build
 
 
-def gradients_of(training: Training) -> Gradients:
-    from deepspeed.utils import safe_get_full_grad
-
-    return {n.removeprefix("lm."): safe_get_full_grad(p) for n, p in training.engine.module.named_parameters()}
-
-
 def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
     """Gradient of step STEP's batch by tests/naive.py, from the same weights."""
     stream = training.stream
@@ -72,65 +70,64 @@ def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, values
 
 
-def relative_difference(found: Gradients, expected: Gradients) -> float:
-    assert found.keys() == expected.keys()
-    difference = sum(float((found[name] - expected[name]).square().sum()) for name in expected)
-    return (difference / sum(float(g.square().sum()) for g in expected.values())) ** 0.5
-
-
 @pytest.mark.parametrize("micro", [12, 3, 5])
 def test_gradient_of_one_rank_equals_naive_padded_reference(training: Callable[..., Training], micro: int) -> None:
     run = training(micro)
     expected, losses = naive_gradients(run)
     result = run.step.accumulate(STEP, run.stream.step(STEP))
-    assert relative_difference(gradients_of(run), expected) < 1e-5
+    assert relative_difference(gradients_of(run.engine), expected) < 1e-5
     assert result.losses == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.fixture(scope="module")
+def computed(
+    tiny_world: Path, tmp_path_factory: pytest.TempPathFactory, run_ranks: Ranks, rank: Rank
+) -> Callable[[int], dict[Case, Found | str]]:
+    """Gradients of one effective batch of 16 pairs on some ranks, in 1, 2 and 4 micro-batches."""
+
+    @cache
+    def on(ranks: int) -> dict[Case, Found | str]:
+        micros = [16 // (ranks * k) for k in (1, 2, 4)]
+        cases = [Case(stage, micro, BATCH) for stage, micro in product((0, 1, 2, 3), micros)]
+        cases += [Case(2, micro, DROPOUT) for micro in micros] + [
+            Case(stage, micros[1], DROPOUT) for stage in (0, 1, 3)
+        ]
+        folder = tmp_path_factory.mktemp("gradients")
+        if ranks == 1:
+            return {case: run_case(case, tiny_world, folder, STEP, rank) for case in cases}
+        return on_ranks(run_ranks, ranks, cases, tiny_world, folder, STEP)
+
+    return on
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_gradient_does_not_depend_on_ranks_micro_batches_and_zero_stage(
-    ranks: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks, training: Callable[..., Training]
+    ranks: int, computed: Callable[[int], dict[Case, Found]], training: Callable[..., Training]
 ) -> None:
-    """One effective batch of 16 pairs on 1, 2 and 4 ranks in 1, 2 and 4 micro-batches at every ZeRO stage."""
-    expected, losses = naive_gradients(training(16, train__batch_pairs=16))
-    out = tmp_path / "gradients.pt"
-    micros = ",".join(str(16 // (ranks * k)) for k in (1, 2, 4))
-    run_ranks(ranks, "tests/gradient_worker.py", tiny_world, out, "0,1,2,3", STEP, micros, "train__batch_pairs=16")
-    found = torch.load(out)
-    assert found.keys() == set(product((0, 1, 2, 3), (1, 2, 4)))
-    for case, (gradients, values, _) in found.items():
+    """1, 2 and 4 ranks, 1, 2 and 4 micro-batches, every ZeRO stage."""
+    expected, losses = naive_gradients(training(16, **dict(BATCH)))
+    found = {case: one for case, one in computed(ranks).items() if case.changes == BATCH}
+    assert len(found) == 12
+    for case, (gradients, values) in found.items():
         assert relative_difference(gradients, expected) < 1e-5, case
         assert values == pytest.approx(losses, rel=1e-5), case
 
 
-def test_cached_gradient_is_exact_with_dropout(training: Callable[..., Training]) -> None:
-    """K = 4 with dropout equals one graph over the same four forwards."""
-    run = training(3, model__dropout=0.2)
-    batch = run.stream.step(STEP)
-    encoder, step = run.engine.module, run.step
-    counts = torch.tensor([m.masked for m in batch.micro]).sum(0)
-    passed = []
-    for k, micro in enumerate(batch.micro):
-        step._seed_dropout(STEP, k)
-        passed.append(encoder(micro, torch.tensor([1, 1, 1.3]) / counts))
-    rows = torch.cat([p.rows for p in passed])
-    sizes = [len(p.rows) for p in passed]
-    partner = torch.cat([torch.arange(n).roll(n // 2) + sum(sizes[:k]) for k, n in enumerate(sizes)])
-    logits = (rows @ rows.T).fill_diagonal_(float("-inf"))
-    total = sum(p.loss for p in passed) + 0.7 * torch.nn.functional.cross_entropy(logits, partner)
-    parameters = {n.removeprefix("lm."): p for n, p in encoder.named_parameters()}
-    expected = dict(zip(parameters, torch.autograd.grad(total, list(parameters.values())), strict=True))
-    result = step.accumulate(STEP, batch)
-    assert result.losses["total"] == pytest.approx(total.item(), rel=1e-5)
-    assert relative_difference(gradients_of(run), expected) < 1e-5
-
-
-def test_dropout_that_is_not_replayed_is_noticed(training: Callable[..., Training]) -> None:
-    run = training(3, model__dropout=0.2)
-    run.step._seed_dropout = lambda *_: None  # type: ignore[method-assign]
-    with pytest.raises(NumericError, match="embedding pass"):
-        run.step.accumulate(STEP, run.stream.step(STEP))
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_gradient_is_exact_with_dropout(
+    ranks: int, computed: Callable[[int], dict[Case, Found]], training: Callable[..., Training]
+) -> None:
+    """Equal to one graph over the same forward passes, whatever ranks, micro-batches and ZeRO stage."""
+    found = {case: one for case, one in computed(ranks).items() if case.changes == DROPOUT}
+    assert len(found) == 6
+    for micro in {case.micro for case in found}:
+        expected, total = whole_batch(training(micro * ranks, **dict(DROPOUT)), ranks, STEP)
+        for case in found:
+            if case.micro == micro:
+                assert relative_difference(found[case].gradients, expected) < 1e-5, case
+                assert found[case].losses["total"] == pytest.approx(total, rel=1e-5), case
 
 
 def test_loss_that_is_not_finite_is_reported_as_it_is(training: Callable[..., Training]) -> None:
@@ -160,10 +157,24 @@ def test_variants_of_paper_a_have_their_losses_and_equally_many_steps(
     assert result.losses.keys() == {"mlm_orig", "mlm_latn", "total"} | names
 
 
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_a_learned_temperature_trains(stage: int, training: Callable[..., Training]) -> None:
+    """Adam's first update is the learning rate, in the direction of the smaller loss."""
+    run = training(4, stage, objectives__tcm__learn_temperature=True, objectives__tcm__temperature=0.5)
+    part = run.stream.step(0).micro[0]
+    before = run.engine(part).log_inverse_temperature.item()
+    assert before == pytest.approx(math.log(2), rel=1e-6)
+    run.step.accumulate(0, run.stream.step(0))
+    gradient = gradients_of(run.engine)["log_inverse_change"].item()
+    take_step(run.engine)
+    after = run.engine(part).log_inverse_temperature.item()
+    assert after - before == pytest.approx(-math.copysign(1e-3, gradient), rel=0.01)
+
+
 def test_all_masked_away_and_no_masked_token_are_defined(training: Callable[..., Training]) -> None:
     """A probability so small that nothing is masked: token losses are zero, gradients finite."""
     run = training(4, objectives__masking__probability=1e-9)
     result = run.step.accumulate(STEP, run.stream.step(STEP))
     assert result.losses["mlm_orig"] == result.losses["tlm"] == 0.0
     assert result.losses["tcm"] > 0
-    assert all(torch.isfinite(g).all() for g in gradients_of(run).values())
+    assert all(torch.isfinite(g).all() for g in gradients_of(run.engine).values())

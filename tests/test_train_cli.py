@@ -223,7 +223,7 @@ def test_pretrained_model_from_an_exported_folder(train: Train, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "given", "precision", "note"),
     [
-        (["train.precision=bf16"], {}, "bf16", 0),
+        (["train.precision=bf16_autocast"], {}, "bf16_autocast", 0),
         ([], {"bf16": {"enabled": True}}, "bf16", 0),
         ([], {"fp16": {"enabled": True}}, "fp32", 1),
     ],
@@ -237,6 +237,7 @@ def test_precisions_of_a_cpu(
     run = tmp_path / "runs" / "tiny"
     assert said.count("note: fp16 does not run on CPU: running fp32") == note
     assert json.loads((run / "environment.json").read_text())["precision"] == precision
+    assert f", {precision}, ZeRO-2" in said
     losses = [record["train/loss/total"] for record in records(run)]
     assert len(losses) == STEPS and losses[0] == pytest.approx(14.8, abs=0.1)
 

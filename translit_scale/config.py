@@ -196,8 +196,9 @@ class TrainConfig(Strict):
     compile: bool = False
     """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and costs a minute at the
     start. Made for GPUs: on CPU it is slower than without (benchmarks/step.md)."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """`auto`: fp32 on CPU, bf16 on GPUs that have it, else fp16 with loss scaling."""
+    precision: Literal["auto", "fp32", "bf16_autocast", "bf16", "fp16"] = "auto"
+    """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
+    CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
 
 
 class RunConfig(Strict):

@@ -146,11 +146,10 @@ class PairEncoder(nn.Module):
         self.lm: Any = lm
         self.pool_layer = pool_layer
         self.recompute = recompute
-        log_inverse = torch.tensor(-math.log(temperature))
-        if learn_temperature:
-            self.log_inverse_temperature = nn.Parameter(log_inverse)
-        else:
-            self.register_buffer("log_inverse_temperature", log_inverse, persistent=False)
+        # A number and a change: as a buffer or parameter, log 1/τ would be rounded by 1 % in a model of bf16.
+        self.first_log_inverse = -math.log(temperature)
+        change = torch.zeros(1)  # DeepSpeed refuses parameters without a dimension
+        self.log_inverse_change = nn.Parameter(change) if learn_temperature else None
 
     def compile_layers(self, backend: str = "inductor") -> None:
         """Has torch.compile fuse the operations of each layer around its attention, for any number of tokens."""
@@ -164,7 +163,7 @@ class PairEncoder(nn.Module):
             stream_weights: [3] what the cross-entropy of each stream is multiplied by; none: run the first part up to
                 the pooling layer only, for its rows.
         """
-        log_inverse = self.log_inverse_temperature.clamp(max=math.log(100))
+        log_inverse = self._log_inverse_temperature(batch.parts[0].input_ids.device)
         if stream_weights is None:
             _, rows = self._layers(batch.parts[0], self.pool_layer)
             nothing = log_inverse.new_zeros(())
@@ -175,6 +174,12 @@ class PairEncoder(nn.Module):
         labels = torch.cat([part.mask_labels for part in batch.parts])
         loss, losses = masked_lm_losses(features, decoder.weight, decoder.bias, labels, stream_weights[stream])
         return Passed(loss, losses, passes[0][1], log_inverse)
+
+    def _log_inverse_temperature(self, device: torch.device) -> torch.Tensor:
+        log_inverse = torch.full((), self.first_log_inverse, device=device)
+        if self.log_inverse_change is not None:
+            log_inverse = log_inverse + self.log_inverse_change[0].float()
+        return log_inverse.clamp(max=math.log(100))
 
     def _masked_states(self, part: PackedPart) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Output of the last layer at the masked tokens [M, d], and the pooled rows [2P, d] where there are any."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 CHUNK_ROWS = 2048
 """Masked tokens of a chunk. Every chunk reads the whole output embedding, 616 MB in bf16 at that V, so small ones read
@@ -68,6 +69,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         device = features.device.type
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         needed = any(ctx.needs_input_grad[:3])
+        # Gradients are kept as if the largest weight were 1: with weights of 1 / tokens of a batch they vanish in fp16.
+        largest = F.pad(row_weight, (0, 1), value=torch.finfo(torch.float32).tiny).max()
+        relative_weight = row_weight / largest
         x, w, b = features.to(compute), weight.to(compute), bias.float()
         losses = torch.empty(len(x), dtype=torch.float32, device=x.device)
         gradients = [torch.zeros_like(t, dtype=torch.float32) for t in (features, weight, bias)] if needed else []
@@ -81,16 +85,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     continue
                 error = logits.sub_(normaliser[:, None]).exp_()  # softmax, in the logits' memory
                 error.scatter_add_(1, labels[part, None], -torch.ones_like(normaliser)[:, None])
-                error.mul_(row_weight[part, None])
+                error.mul_(relative_weight[part, None])
                 gradients[2] += error.sum(dim=0)
                 error = error.to(compute)
                 gradients[0][part] = (error @ w).float()
                 gradients[1] += error.T @ x[part]
-        ctx.save_for_backward(*(g.to(t.dtype) for g, t in zip(gradients, (features, weight, bias), strict=False)))
+        ctx.save_for_backward(
+            largest, *(g.to(t.dtype) for g, t in zip(gradients, (features, weight, bias), strict=False))
+        )
         ctx.mark_non_differentiable(losses)
         return (losses * row_weight).sum(), losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        scale = gradients[0]
-        return (*(g * scale.to(g.dtype) for g in ctx.saved_tensors), None, None, None)
+        largest, *kept = ctx.saved_tensors
+        scale = largest * gradients[0]  # of no dimension, so that the products have the kept gradients' type
+        return (*(g * scale for g in kept), None, None, None)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,8 +17,15 @@ from translit_scale.batch.deal import Deal
 from translit_scale.config import Config, TrainConfig
 from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launch import Rank
+from translit_scale.train.precision import (
+    BLOCKS,
+    Precision,
+    check_blocks,
+    check_stage,
+    precision_block,
+    resolve_precision,
+)
 
-Precision = Literal["fp32", "bf16", "fp16"]
 CALMER = "lower train.lr or raise train.warmup_steps; the last checkpoint is intact"
 """Hint of every NumericError of training."""
 MICRO = "train_micro_batch_size_per_gpu"
@@ -55,12 +62,8 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     if stage not in (0, 1, 2, 3):
         raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}; there are 0, 1, 2 and 3")
     precision, notes = resolve_precision(config.train.precision, given, rank.device)
-    if stage == 0 and precision == "fp16":  # DeepSpeed's wrapper takes a step of its own before the first one
-        raise ConfigError(
-            f"{path}: ZeRO stage 0 with fp16 begins with a wrong Adam step in DeepSpeed",
-            "stage 1 on a single GPU costs nothing over stage 0: use ds_configs/zero1.json",
-        )
-    ds_config = {key: value for key, value in given.items() if key not in ("fp16", "bf16", "torch_autocast")}
+    check_stage(precision, stage, given, path)
+    ds_config = {key: value for key, value in given.items() if key not in BLOCKS}
     ds_config |= {
         "train_batch_size": deal.micro_pairs * rank.world_size,
         MICRO: deal.micro_pairs,
@@ -71,10 +74,7 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         "zero_allow_untested_optimizer": True,
         "steps_per_print": sys.maxsize,
     }
-    if precision == "bf16":
-        ds_config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
-    elif precision == "fp16":
-        ds_config["fp16"] = {**given.get("fp16", {}), "enabled": True}
+    ds_config |= precision_block(precision, given)
     return Hardware(path, ds_config, deal, precision, stage, tuple(notes))
 
 
@@ -95,9 +95,9 @@ def read_ds_json(path: Path) -> dict[str, Any]:
         raise ConfigError(f"cannot read the DeepSpeed configuration: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object")
-    for key in ("zero_optimization", "fp16", "bf16"):
-        if not isinstance(value.get(key, {}), dict):
-            raise ConfigError(f"{path}: {key} must be an object, found {value[key]!r}", "see ds_configs/zero2.json")
+    if not isinstance(zero := value.get("zero_optimization", {}), dict):
+        raise ConfigError(f"{path}: zero_optimization must be an object, found {zero!r}", "see ds_configs/zero2.json")
+    check_blocks(value, path)
     return value
 
 
@@ -131,29 +131,6 @@ def _check_agreement(given: dict[str, Any], path: Path, train: TrainConfig, deal
                 f"{path} has a block {key!r}, but optimizer and schedule belong to the experiment (train.lr, …)",
                 f"remove {key!r} from the JSON",
             )
-
-
-def resolve_precision(asked: str, given: dict[str, Any], device: torch.device) -> tuple[Precision, list[str]]:
-    """The precision to train in, and what the user should know about it.
-
-    bf16 is autocast: matrix products in bf16, parameters, gradients and optimizer in fp32.
-
-    Raises:
-        ConfigError: experiment and JSON ask for different precisions.
-    """
-    in_json = [key for key in ("fp16", "bf16") if given.get(key, {}).get("enabled") is True]
-    if len(in_json) > 1 or (in_json and asked not in ("auto", in_json[0])):
-        raise ConfigError(f"contradicting precisions: JSON {' and '.join(in_json)}, experiment train.precision={asked}")
-    wanted = in_json[0] if in_json else asked
-    if wanted == "fp16" and device.type == "cpu":
-        return "fp32", ["fp16 does not run on CPU: running fp32"]
-    if wanted == "auto":
-        if device.type == "cpu":
-            return "fp32", []
-        return ("bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"), []
-    if wanted == "bf16" and device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
-        return "fp16", ["this GPU has no bf16: running fp16 with loss scaling"]
-    return wanted, []  # type: ignore[return-value]
 
 
 def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:

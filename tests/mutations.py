@@ -1,0 +1,106 @@
+"""Defects that a distributed step with cached gradients can have, put into the real code for as long as a block runs.
+
+Each has been published with some training code, or is what DeepSpeed does if nobody prevents it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+
+from translit_scale.train import contrast, step
+from translit_scale.train.build import Plan
+
+Mutation = Callable[[Plan], AbstractContextManager[None]]
+
+
+@contextmanager
+def other_dropout(plan: Plan) -> Iterator[None]:
+    """The embedding pass has dropout of its own, and nobody looks at the rows of both passes."""
+    with mock.patch.object(step, "ROW_DRIFT", float("inf")), other_dropout_guarded(plan):
+        yield
+
+
+@contextmanager
+def other_dropout_guarded(plan: Plan) -> Iterator[None]:
+    """The embedding pass has dropout of its own."""
+    embedding_pass = step.TrainStep._embedding_pass
+
+    def with_other_seed(self: Any, t: int, *arguments: Any) -> Any:
+        return embedding_pass(self, t + 1000, *arguments)
+
+    with mock.patch.object(step.TrainStep, "_embedding_pass", with_other_seed):
+        yield
+
+
+@contextmanager
+def mean_over_ranks(plan: Plan) -> Iterator[None]:
+    """The loss is not multiplied by W, although the engine averages over ranks."""
+    from deepspeed.runtime.engine import DeepSpeedEngine
+
+    backward = DeepSpeedEngine.backward
+
+    def undone(self: Any, loss: torch.Tensor, **more: Any) -> Any:
+        return backward(self, loss / plan.rank.world_size, **more)
+
+    with mock.patch.object(DeepSpeedEngine, "backward", undone):
+        yield
+
+
+@contextmanager
+def detached_columns(plan: Plan) -> Iterator[None]:
+    """Rows are contrasted with constants."""
+    with mock.patch.object(
+        contrast, "reduce_scatter_rows", lambda found, counts, rank: torch.zeros_like(_own(found, counts, rank))
+    ):
+        yield
+
+
+@contextmanager
+def own_columns_only(plan: Plan) -> Iterator[None]:
+    """What other ranks find for our rows does not come back."""
+    with mock.patch.object(contrast, "reduce_scatter_rows", _own):
+        yield
+
+
+@contextmanager
+def mean_of_means(plan: Plan) -> Iterator[None]:
+    """Token losses are means of the means of micro-batches."""
+    ranks = plan.rank.world_size
+
+    def weights(self: Any, counts: torch.Tensor, part: Any, micro_batches: int) -> torch.Tensor:
+        means: torch.Tensor = self.stream_weights / torch.tensor(part.masked).clamp(min=1) / (micro_batches * ranks)
+        return means
+
+    with mock.patch.object(step.TrainStep, "_token_weights", weights):
+        yield
+
+
+@contextmanager
+def engine_accumulates(plan: Plan) -> Iterator[None]:
+    """DeepSpeed is told the number of micro-batches, as its examples do."""
+    times = plan.hardware.deal.micro_batches
+    changes = {
+        "gradient_accumulation_steps": times,
+        "train_batch_size": plan.hardware.ds_config["train_batch_size"] * times,
+    }
+    with mock.patch.dict(plan.hardware.ds_config, changes):
+        yield
+
+
+def _own(gathered: torch.Tensor, counts: list[int], rank: int) -> torch.Tensor:
+    own: torch.Tensor = gathered.split(counts)[rank]
+    return own
+
+
+MUTATIONS: dict[str, Mutation] = {
+    mutation.__name__: mutation
+    for mutation in (
+        other_dropout, other_dropout_guarded, mean_over_ranks, detached_columns, own_columns_only, mean_of_means,
+        engine_accumulates,
+    )
+}  # fmt: skip

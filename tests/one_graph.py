@@ -1,0 +1,76 @@
+"""The whole effective batch of all ranks in one process and one graph, with the ranks' own dropout, as a reference.
+
+Unlike tests/naive.py it runs the encoder under test, over the micro-batches of every rank under the seeds of that
+rank; it shares nothing with the cached gradient, the reductions and the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+import torch.nn.functional as F
+
+from tests.gradient_worker import Gradients
+from translit_scale.batch.deal import Deal
+from translit_scale.batch.pack import MicroBatch
+from translit_scale.batch.stream import BatchStream
+from translit_scale.train.build import Training
+from translit_scale.train.step import TrainStep
+
+
+def micro_batches_of_all(stream: BatchStream, deal: Deal, t: int, in_order: bool = False) -> list[list[MicroBatch]]:
+    """[W][K] micro-batches of step t, as the ranks of another world make them."""
+    return [
+        BatchStream(
+            stream.order, stream.reader, stream.encoder, stream.packer, deal, rank, stream.token_rates, stream.second,
+            in_order=in_order,
+        ).step(t).micro
+        for rank in range(deal.world_size)
+    ]  # fmt: skip
+
+
+def info_nce(orig: torch.Tensor, latn: torch.Tensor) -> torch.Tensor:
+    """Mean over 2n rows [2n, d]; row i of orig and latn are each other's positives."""
+    z = torch.cat([orig, latn])
+    logits = (z @ z.T).masked_fill(torch.eye(len(z), dtype=torch.bool), float("-inf"))
+    return F.cross_entropy(logits, torch.arange(len(z)).roll(len(z) // 2))
+
+
+def gradient_of(total: torch.Tensor, encoder: torch.nn.Module) -> Gradients:
+    """Gradient by the names of the Hugging Face model."""
+    parameters = {name.removeprefix("lm."): p for name, p in encoder.named_parameters()}
+    return dict(zip(parameters, torch.autograd.grad(total, list(parameters.values())), strict=True))
+
+
+def whole_batch(training: Training, ranks: int, t: int) -> tuple[Gradients, float]:
+    """Gradient and loss of step t, its pairs dealt to `ranks` ranks with as many micro-batches as `training` has.
+
+    Args:
+        training: a world of one in this process.
+    """
+    encoder, objectives, own = training.engine.module, training.config.objectives, training.hardware.deal
+    deal = Deal(own.batch_pairs, ranks, own.micro_pairs // ranks)
+    assert deal.micro_batches == own.micro_batches
+    batches = micro_batches_of_all(training.stream, deal, t)
+    masked = torch.tensor([part.masked for of_rank in batches for part in of_rank]).sum(0)
+    weights = torch.tensor([1.0, 1.0, objectives.tlm_weight]) / masked
+    total, orig, latn = torch.zeros(()), [], []
+    for number, of_rank in enumerate(batches):
+        rank = dataclasses.replace(training.rank, rank=number, world_size=ranks)
+        seeds = TrainStep(training.engine, objectives, rank, training.config.train.seed)
+        for k, part in enumerate(of_rank):
+            seeds._seed_dropout(t, k)
+            passed = encoder(part, weights)
+            total = total + passed.loss
+            for side, rows in zip((orig, latn), passed.rows.split(part.pairs), strict=True):
+                side.append(rows)
+    total = total + objectives.tcm.weight * info_nce(torch.cat(orig), torch.cat(latn))
+    return gradient_of(total, encoder), total.item()
+
+
+def relative_difference(found: Gradients, expected: Gradients) -> float:
+    """‖found − expected‖ / ‖expected‖ over all parameters."""
+    assert found.keys() == expected.keys()
+    difference = sum(float((found[name] - expected[name]).square().sum()) for name in expected)
+    return (difference / sum(float(g.square().sum()) for g in expected.values())) ** 0.5
