@@ -24,13 +24,13 @@ from translit_scale.train.checkpoint import (
     checkpoint_name,
     complete_checkpoints,
     remove_unfinished,
-    save_checkpoint,
 )
 from translit_scale.train.engine import learning_rate, set_learning_rate, take_step
 from translit_scale.train.launch import Rank
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.numerics import SkippedSteps
 from translit_scale.train.preemption import Preempted
+from translit_scale.train.saving import CheckpointWriter
 from translit_scale.train.survey import write_ledger
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
@@ -61,9 +61,10 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
     if rank.is_first:
         prepare_run_directory(training)
         print(banner(training, checkpoint, start), flush=True)
-    with MetricLogger(run, start, plan.total_steps, config.run.log_every) if rank.is_first else nullcontext() as logger:
+    logging = MetricLogger(run, start, plan.total_steps, config.run.log_every) if rank.is_first else nullcontext()
+    with logging as logger, CheckpointWriter(config.run, rank) as checkpoints:
         try:
-            run_steps(training, start, logger)
+            run_steps(training, start, checkpoints, logger)
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"out of GPU memory with micro-batches of {plan.hardware.deal.micro_pairs} pairs: {error}",
@@ -93,7 +94,7 @@ def choose_checkpoint(run: Path, resume: str) -> Path | None:
     return newest[0]
 
 
-def run_steps(training: Training, start: int, logger: MetricLogger | None) -> None:
+def run_steps(training: Training, start: int, checkpoints: CheckpointWriter, logger: MetricLogger | None) -> None:
     """Optimizer steps start … total_steps − 1, with their records and checkpoints.
 
     Raises:
@@ -103,6 +104,7 @@ def run_steps(training: Training, start: int, logger: MetricLogger | None) -> No
     fp16 = engine.fp16_enabled()
     skipped = SkippedSteps(training.config.train.max_skipped_steps, fp16, run.path if rank.is_first else None)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
+        checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
         result = training.step.accumulate(t, batch)
         update = take_step(engine)
@@ -118,7 +120,9 @@ def run_steps(training: Training, start: int, logger: MetricLogger | None) -> No
             logger.step(t + 1, result, made_with, training.prefetcher.waited)
         if (t + 1) % run.checkpoint_every == 0 or t + 1 == total or result.stop:
             began = time.monotonic()
-            save_checkpoint(engine, run.path / "checkpoints", training.info(t + 1), run.keep_checkpoints, rank)
+            checkpoints.save(engine, training.info(t + 1))
+            if t + 1 == total or result.stop:
+                checkpoints.finish()
             if logger:
                 logger.wrote_checkpoint(time.monotonic() - began)
         if result.stop and t + 1 < total:
