@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import platform
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import write_bytes, write_json
 from translit_scale.languages import listed
+from translit_scale.locks import only_user
 from translit_scale.train.build import Plan, Training, build_training, make_plan
 from translit_scale.train.checkpoint import (
     CheckpointState,
@@ -46,8 +48,17 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
     Raises:
         UserError: settings, data or checkpoint do not fit, the disk is full, or the loss is not finite.
     """
-    run = config.run.path
     plan = make_plan(config, ds_config, rank)
+    with ExitStack() as held:
+        if rank.is_first:
+            with _run_directory_errors(config.run.path):
+                held.enter_context(only_user(config.run.path, "wait for its end, or choose another run.name"))
+        train_alone(plan, resume)
+
+
+def train_alone(plan: Plan, resume: str) -> None:
+    """`train` once nobody else trains in the run directory."""
+    config, rank, run = plan.config, plan.rank, plan.config.run.path
     checkpoint = choose_checkpoint(run, resume)
     start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
     if start >= plan.total_steps:
@@ -68,8 +79,8 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
         except torch.OutOfMemoryError as error:
             raise ConfigError(
                 f"out of GPU memory with micro-batches of {plan.hardware.deal.micro_pairs} pairs: {error}",
-                f"lower train_micro_batch_size_per_gpu in {ds_config}: the update stays the same, and the same command "
-                "goes on from the last checkpoint",
+                f"lower train_micro_batch_size_per_gpu in {plan.hardware.path}: the update stays the same, and the "
+                "same command goes on from the last checkpoint",
             ) from error
     if rank.is_first:
         print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
@@ -139,7 +150,7 @@ def prepare_run_directory(training: Training) -> None:
         DataError: the run directory cannot be written to.
     """
     run = training.config.run.path
-    try:
+    with _run_directory_errors(run):
         remove_unfinished(run / "checkpoints")
         write_bytes(run / "config.yaml", training.config.to_yaml().encode())
         write_json(run / "ds_config.json", training.hardware.ds_config)
@@ -148,6 +159,12 @@ def prepare_run_directory(training: Training) -> None:
         save_tokenizer(training.tokenizer, run / "model")
         if training.config.data.max_damaged_share:
             write_ledger(run / "damaged.json", training.damage)
+
+
+@contextmanager
+def _run_directory_errors(run: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"cannot write to the run directory {run}: {error}", "choose another one: run.dir=DIR"
