@@ -17,6 +17,7 @@ import torch
 from tests.mutations import MUTATIONS
 from tests.ranks import Ranks
 from tests.tiny import make_config
+from tests.traffic import Traffic
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
 
 Gradients = dict[str, torch.Tensor]
@@ -38,6 +39,8 @@ class Found(NamedTuple):
 
     gradients: Gradients
     losses: dict[str, float]
+    reduced: list[int]
+    """Bytes of each reduction over ranks, sums and scattered sums, before the optimizer's step."""
 
 
 def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found:
@@ -53,8 +56,11 @@ def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found
     mutated: AbstractContextManager[None] = MUTATIONS[case.mutation](plan) if case.mutation else nullcontext()
     with mutated:
         training = build_training(plan)
-        result = training.step.accumulate(t, training.stream.step(t))
-        found = Found(gradients_of(training.engine), result.losses)
+        batch = training.stream.step(t)
+        with Traffic() as traffic:
+            result = training.step.accumulate(t, batch)
+        reduced = [call.payload for call in traffic.calls if "reduce" in call.kind]
+        found = Found(gradients_of(training.engine), result.losses, reduced)
         take_step(training.engine)
     return found
 
