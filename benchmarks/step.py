@@ -126,10 +126,7 @@ def flops_of(step: Callable[[], object]) -> int:
 
 def necessary_flops(shape: Shape, batch: MicroBatch) -> int:
     """The floor of translit_scale/model/flops.py for a batch."""
-    (part,) = batch.parts
-    bounds = part.segments.cu_seqlens.numpy()
-    masked, _ = np.histogram(part.mask_index.numpy(), bins=bounds)
-    return training_flops(shape, np.diff(bounds), masked) + contrastive_flops(shape, batch.pairs)
+    return training_flops(shape, batch.work) + contrastive_flops(shape, batch.pairs)
 
 
 def main() -> None:

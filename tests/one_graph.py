@@ -58,7 +58,7 @@ def whole_batch(training: Training, ranks: int, t: int) -> tuple[Gradients, floa
     total, orig, latn = torch.zeros(()), [], []
     for number, of_rank in enumerate(batches):
         rank = dataclasses.replace(training.rank, rank=number, world_size=ranks)
-        seeds = TrainStep(training.engine, objectives, rank, training.config.train.seed)
+        seeds = TrainStep(training.engine, objectives, rank, training.config.train.seed, languages=0)
         for k, part in enumerate(of_rank):
             seeds._seed_dropout(t, k)
             passed = encoder(part, weights)

@@ -26,7 +26,7 @@ from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
 from translit_scale.errors import ConfigError
-from translit_scale.model.attention import segment_attention
+from translit_scale.model.attention import flash_attention, segment_attention
 from translit_scale.model.encoder import PairEncoder, build_model, first_position, mean_pool, resolve_layer
 
 VOCABULARY = Vocabulary(bos_id=0, eos_id=2, mask_id=49, size=50, first_position=2)
@@ -68,12 +68,21 @@ def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], see
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
+def test_flash_kernel_takes_what_it_is_given_and_has_a_gradient() -> None:
+    """On the meta device: arguments, shapes and gradient of the call. What it computes, tests/test_gpu.py checks."""
+    lengths = np.array([3, 9, 1])
+    q, k, v = (torch.empty(13, 2, 8, dtype=torch.bfloat16, device="meta", requires_grad=True) for _ in range(3))
+    out = flash_attention(q, k, v, Segments.from_lengths(lengths).to(torch.device("meta")), 0.3, dropout=0.1)
+    assert out.shape == q.shape and out.dtype == torch.bfloat16
+    assert [g.shape for g in torch.autograd.grad(out.sum(), (q, k, v))] == [q.shape] * 3
+
+
 PACKER = Packer(MaskingConfig(probability=0.3), VOCABULARY, max_length=64, with_tlm=True, split_tlm=False)
 
 
 def pack(*texts: tuple[list[int], list[int]], packer: Packer = PACKER) -> MicroBatch:
     orig, latn = (Ragged.of([text[side] for text in texts]) for side in (0, 1))
-    return packer.micro_batch(orig, latn, np.array([key(i) for i in range(len(texts))]))
+    return packer.micro_batch(orig, latn, np.array([key(i) for i in range(len(texts))]), np.arange(len(texts)))
 
 
 def test_rows_of_a_sentence_do_not_depend_on_its_neighbours() -> None:
@@ -91,7 +100,7 @@ def test_split_tlm_changes_nothing_but_the_layout() -> None:
     packed = (pack(*texts, packer=PACKER._replace(split_tlm=flag)) for flag in (False, True))
     flat, split = (encoder(batch, torch.ones(3)) for batch in packed)
     torch.testing.assert_close(flat.loss, split.loss)
-    torch.testing.assert_close(flat.loss_sums, split.loss_sums)
+    torch.testing.assert_close(flat.token_losses, split.token_losses)
     torch.testing.assert_close(flat.rows, split.rows)
 
 
@@ -167,6 +176,29 @@ def test_recomputed_layers_change_nothing_even_with_dropout() -> None:
         (passed.loss + passed.rows.sum()).backward()
         gradients.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_compiled_layers_change_nothing_but_the_draw_of_dropout() -> None:
+    """Traced as torch.compile traces them, run without a compiler; for numbers of tokens not seen when tracing."""
+    plain, compiled = small_model(), small_model()
+    compiled.compile_layers(backend="aot_eager")
+    for texts in ([([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25)], [([12, 13], [14] * 30)]):
+        batch = pack(*texts, packer=PACKER._replace(split_tlm=True))
+        for encoder in (plain, compiled):
+            encoder.zero_grad()
+            passed = encoder(batch, torch.ones(3))
+            (passed.loss + passed.rows.sum()).backward()
+        for (name, a), b in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+            torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-6, msg=name)
+    for module in compiled.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.2
+    compiled.train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        rows = compiled(batch).rows
+    torch.manual_seed(0)
+    assert torch.equal(compiled(batch, torch.ones(3)).rows, rows)
 
 
 def test_layers_by_index_and_fraction() -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad, safe_set_full_grad
 
 from tests.tiny import make_config
+from translit_scale.batch.segments import Work
 from translit_scale.errors import NumericError
 from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.engine import Update, take_step
@@ -19,8 +22,8 @@ from translit_scale.train.launch import start_rank
 from translit_scale.train.numerics import SkippedSteps
 from translit_scale.train.step import StepResult
 
-FINE = StepResult({"total": 1.0}, {}, 100, 1.0, 12, 0)
-BAD = StepResult({"total": float("nan")}, {}, 100, 1.0, 12, 0)
+FINE = StepResult({"total": 1.0}, {}, np.zeros((2, 2)), Work(100, 900, 15, 140), 110, 1.0, 12, 0)
+BAD = replace(FINE, losses={"total": float("nan")})
 MADE, LEFT = Update(True, 0.1, 1.0), Update(False, 0.1, float("inf"))
 
 

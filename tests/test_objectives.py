@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from translit_scale.objectives.contrastive import contrast
-from translit_scale.objectives.masked_lm import masked_lm_losses, stream_sums
+from translit_scale.objectives.masked_lm import group_sums, masked_lm_losses
 
 
 def by_definition(z: torch.Tensor, partner: torch.Tensor, temperature: float, cosine: bool) -> float:
@@ -120,12 +120,12 @@ def test_chunked_cross_entropy_in_autocast_is_bf16_outside_and_fp32_inside() -> 
 
 def test_sums_by_stream() -> None:
     losses, stream = torch.arange(9.0), torch.tensor([0, 0, 1, 2, 2, 2, 0, 1, 0])
-    assert stream_sums(losses, stream, 4).tolist() == [15, 9, 12, 0]
+    assert group_sums(losses, stream, 4).tolist() == [15, 9, 12, 0]
 
 
 def test_no_masked_tokens_are_no_loss_and_no_gradient() -> None:
     empty, weight = torch.zeros(0, dtype=torch.long), torch.randn(11, 5, requires_grad=True)
     features = torch.zeros(0, 5, requires_grad=True)
     total, losses = masked_lm_losses(features, weight, torch.zeros(11), empty, torch.zeros(0))
-    assert total.item() == 0 and stream_sums(losses, empty, 3).tolist() == [0, 0, 0]
+    assert total.item() == 0 and group_sums(losses, empty, 3).tolist() == [0, 0, 0]
     assert not torch.autograd.grad(total, weight)[0].any()

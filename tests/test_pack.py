@@ -14,7 +14,7 @@ from tests.naive import MaskedPair, mask_pair
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
-from translit_scale.batch.segments import Segments
+from translit_scale.batch.segments import Segments, Work
 from translit_scale.config import MaskingConfig
 from translit_scale.corpus.encode import Ragged
 
@@ -35,7 +35,7 @@ def keys_of(texts: Texts) -> np.ndarray:
 def pack(texts: Texts, packer: Packer) -> MicroBatch:
     limit = np.full(len(texts), packer.max_length - 2)
     orig, latn = (Ragged.of([text[side] for text in texts]).cut(limit) for side in (0, 1))
-    return packer.micro_batch(orig, latn, keys_of(texts))
+    return packer.micro_batch(orig, latn, keys_of(texts), np.arange(len(texts)))
 
 
 def naive_pairs(texts: Texts, packer: Packer) -> list[MaskedPair]:
@@ -76,22 +76,24 @@ def test_packing_equals_one_pair_at_a_time(texts: Texts, split: bool, with_tlm: 
     assert found == [[BOS, *s.input_ids, EOS] for _, s in wanted]
     offsets = np.cumsum([0, *map(len, found)])
     expected = {
-        (int(offset) + 1 + position, label, stream)
-        for (stream, s), offset in zip(wanted, offsets, strict=False)
+        (int(offset) + 1 + position, label, stream, number % len(texts))
+        for number, ((stream, s), offset) in enumerate(zip(wanted, offsets, strict=False))
         for position, label in zip(s.positions, s.labels, strict=True)
     }
     begin, predicted = 0, []
     for part in batch.parts:
-        columns = (part.mask_index + begin).tolist(), part.mask_labels.tolist(), part.mask_stream.tolist()
-        predicted += zip(*columns, strict=True)
+        columns = part.mask_index + begin, part.mask_labels, part.mask_stream, part.mask_language
+        predicted += zip(*(column.tolist() for column in columns), strict=True)
         begin += len(part.input_ids)
     assert set(predicted) == expected
     assert len(predicted) == len(expected) == sum(batch.masked)
-    assert list(batch.masked) == [sum(s == stream for _, _, s in expected) for stream in (ORIG, LATN, TLM)]
+    assert list(batch.masked) == [sum(s == stream for _, _, s, _ in expected) for stream in (ORIG, LATN, TLM)]
     pooled = batch.parts[0]
     for row, sentence in enumerate([*streams[ORIG], *streams[LATN]]):
         assert pooled.input_ids[pooled.pool_index[pooled.pool_row == row]].tolist() == sentence.input_ids
-    assert batch.tokens == sum(map(len, found))
+    masked = [len(s.labels) for _, s in wanted]
+    assert batch.work == Work.of(np.array(list(map(len, found))), np.array(masked))
+    assert batch.tokens == sum(map(len, found)) <= batch.slots
     assert batch.identical == sum(a[:19] == b[:19] for a, b in texts)
 
 

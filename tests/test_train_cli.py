@@ -30,8 +30,6 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError, NumericError
 from translit_scale.train.checkpoint import complete_checkpoints, consolidated_weights, read_info
 from translit_scale.train.engine import take_step
-from translit_scale.train.metrics import MetricLogger
-from translit_scale.train.step import StepResult
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "train.py"
@@ -243,33 +241,6 @@ def test_precisions_of_a_cpu(
     assert f", {precision}, ZeRO-2" in said
     losses = [record["train/loss/total"] for record in records(run)]
     assert len(losses) == STEPS and losses[0] == pytest.approx(14.8, abs=0.1)
-
-
-def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Steps of 10 pairs: 9 s for the first, then 1 s each, and a checkpoint of 5 s after the third."""
-    clock = [0.0]
-    monkeypatch.setattr("translit_scale.train.metrics.time.monotonic", lambda: clock[0])
-    with MetricLogger(tmp_path, start=0, total_steps=5, every=2) as logger:
-        for step in range(1, 6):
-            clock[0] += 9 if step == 1 else 1
-            logger.step(
-                step,
-                StepResult({"total": 1.0}, {}, 100, 1.0 + step / 8, 10, truncated=1),
-                {"train/lr": 0, "train/grad_norm": step},
-                waited=step / 4,
-            )
-            if step == 3:
-                clock[0] += 5
-                logger.wrote_checkpoint(5)
-    second, fourth, fifth = records(tmp_path)
-    assert [(r["step"], r["train/truncated"], r["train/grad_norm"]) for r in (second, fourth, fifth)] == [
-        (2, 2, 2), (4, 4, 4), (5, 5, 5)
-    ]  # fmt: skip
-    for record in (second, fourth, fifth):
-        assert record["throughput/pairs_per_sec"] == 10 and record["time/step"] == 1
-        assert record["time/data_wait"] == 0.25
-    assert [r["throughput/slowest_over_mean"] for r in (second, fourth, fifth)] == [1.25, 1.4375, 1.625]
-    assert fourth["time/checkpoint"] == 5 and "time/checkpoint" not in second | fifth
 
 
 # ------------------------------------------------------------------------------------------------- bad settings

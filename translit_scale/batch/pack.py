@@ -3,7 +3,7 @@
 input_ids     [T]     <s> a a a </s> <s> b b </s> …
 position_ids  [T]      2  3 4 5  6    2  3 4  5   …      (XLM-R starts at padding_idx + 1 = 2)
 cu_seqlens    [S+1]    0              5          9 …     segment s = tokens cu_seqlens[s] … cu_seqlens[s+1]−1
-mask_index    [M]     rows of the LM head;  mask_labels [M];  mask_stream [M] (0 orig, 1 latn, 2 tlm)
+mask_index    [M]     rows of the LM head;  mask_labels, mask_language [M];  mask_stream [M] (0 orig, 1 latn, 2 tlm)
 pool_index    [N]     non-special tokens of orig and latn;    pool_row [N] (0 … 2P−1: orig rows, latn rows)
 """
 
@@ -19,7 +19,7 @@ import torch
 
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.random_bits import Bits, derive, mix, uniforms
-from translit_scale.batch.segments import Segments
+from translit_scale.batch.segments import Segments, Work
 from translit_scale.config import MaskingConfig
 from translit_scale.corpus.encode import Ragged
 
@@ -54,6 +54,7 @@ class PackedPart:
     mask_index: torch.Tensor
     mask_labels: torch.Tensor
     mask_stream: torch.Tensor
+    mask_language: torch.Tensor
     pool_index: torch.Tensor
     pool_row: torch.Tensor
     rows: int
@@ -72,14 +73,20 @@ class MicroBatch:
     parts: list[PackedPart]
     """One flat part (orig | latn | tlm), or two (orig | latn, then tlm) where the first is run twice."""
     pairs: int
-    tokens: int
-    """All tokens, special ones included."""
+    work: Work
+    slots: int
+    """Tokens and padding that grouped attention works on (`Segments`)."""
     masked: tuple[int, int, int]
     """Predicted tokens of each stream."""
     texts: torch.Tensor
     """[P, 2] a number for each text, orig and latn: the same tokens have the same one."""
     identical: int
     """Pairs whose two sides are the same tokens: their contrastive positive is trivial up to masking."""
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, special ones included."""
+        return self.work.tokens
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
@@ -120,11 +127,12 @@ class Packer(NamedTuple):
     """Keep TLM in a part of its own. Dropout is drawn for whole tensors, so a pass over orig and latn can only be
     replayed exactly when they were packed alone the first time too."""
 
-    def micro_batch(self, orig: Ragged, latn: Ragged, keys: Bits) -> MicroBatch:
+    def micro_batch(self, orig: Ragged, latn: Ragged, keys: Bits, language: Indices) -> MicroBatch:
         """Packs P pairs.
 
         Args:
-            orig, latn: sentences of at most `max_length` − 2 tokens; keys: [P] key of each visit.
+            orig, latn: sentences of at most `max_length` − 2 tokens; keys: [P] key of each visit; language: [P] number
+                of each pair's language.
         """
         pairs = len(keys)
         single = np.concatenate([orig.lengths, latn.lengths]) + 2
@@ -135,18 +143,22 @@ class Packer(NamedTuple):
         ]
         halves, lengths, between = self._join(orig, latn, keys) if self.with_tlm else ([], single[:0], single[:0])
         if self.with_tlm and self.split_tlm:
-            parts = [self._part(bodies, single, 2 * pairs), self._part(halves, lengths, 0, between)]
+            parts = [
+                self._part(bodies, single, language, 2 * pairs),
+                self._part(halves, lengths, language, 0, between),
+            ]
         else:
             offset = int(single.sum())
             halves = [half._replace(begin=half.begin + offset) for half in halves]
             lengths = np.concatenate([single, lengths])
-            parts = [self._part(bodies + halves, lengths, 2 * pairs, between + offset)]
+            parts = [self._part(bodies + halves, lengths, language, 2 * pairs, between + offset)]
         texts = np.stack([_numbers(orig), _numbers(latn)], axis=1)
         counts = [sum(int(b.selected.sum()) for b in bodies + halves if b.stream == s) for s in range(len(STREAMS))]
         return MicroBatch(
             parts=parts,
             pairs=pairs,
-            tokens=sum(len(part.input_ids) for part in parts),
+            work=Work(*map(sum, zip(*(_work(part) for part in parts), strict=True))),
+            slots=sum(len(part.segments.slot_token) for part in parts),
             masked=(counts[ORIG], counts[LATN], counts[TLM]),
             texts=torch.from_numpy(texts),
             identical=int((texts[:, 0] == texts[:, 1]).sum()),
@@ -172,7 +184,14 @@ class Packer(NamedTuple):
         ]
         return halves, lengths, between
 
-    def _part(self, bodies: Sequence[_Body], lengths: Indices, rows: int, between: Indices | None = None) -> PackedPart:
+    def _part(
+        self,
+        bodies: Sequence[_Body],
+        lengths: Indices,
+        language: Indices,
+        rows: int,
+        between: Indices | None = None,
+    ) -> PackedPart:
         """Lays sequences of the given lengths end to end; the first `rows` bodies' sentences are pooled."""
         ends = np.cumsum(lengths)
         input_ids = np.empty(int(ends[-1]), np.int64)
@@ -194,10 +213,19 @@ class Packer(NamedTuple):
             mask_stream=torch.from_numpy(
                 np.repeat([body.stream for body in bodies], [body.selected.sum() for body in bodies])
             ),
+            mask_language=torch.from_numpy(
+                language[np.concatenate([body.text.sentence[body.selected] for body in bodies])]
+            ),
             pool_index=torch.from_numpy(np.concatenate([empty, *(body.positions for body in pooled)])),
             pool_row=torch.from_numpy(np.concatenate([empty, *pool_row])),
             rows=rows,
         )
+
+
+def _work(part: PackedPart) -> Work:
+    bounds = part.segments.cu_seqlens.numpy().astype(np.int64)
+    masked, _ = np.histogram(part.mask_index.numpy(), bins=bounds)
+    return Work.of(np.diff(bounds), masked)
 
 
 def _numbers(text: Ragged) -> Indices:

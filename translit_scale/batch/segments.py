@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+
+
+class Work(NamedTuple):
+    """What the operations of a pass over packed sentences follow from (`model/flops.py`); sums add up."""
+
+    tokens: int
+    """T: all of them, special ones included."""
+    squares: int
+    """Σ length² of the segments: pairs of tokens that attend to each other."""
+    masked: int
+    """M: predicted tokens."""
+    masked_keys: int
+    """Σ masked · length of the segments: pairs of a predicted token and what it attends to."""
+
+    @classmethod
+    def of(cls, lengths: npt.NDArray[np.int64], masked: npt.NDArray[np.int64]) -> Work:
+        """Args: lengths: [S] tokens of each segment; masked: [S] predicted tokens of each."""
+        sums = lengths, lengths**2, masked, lengths * masked
+        return cls(*(int(values.sum()) for values in sums))
 
 
 @dataclass
@@ -17,7 +37,7 @@ class Segments:
     """
 
     cu_seqlens: torch.Tensor
-    """[S+1] int64: segment s holds tokens cu_seqlens[s] … cu_seqlens[s+1] − 1."""
+    """[S+1] int32, as kernels want it: segment s holds tokens cu_seqlens[s] … cu_seqlens[s+1] − 1."""
     groups: list[tuple[int, int]]
     """(number of segments g, padded length L) of each group; Σ g·L = padded slots."""
     slot_token: torch.Tensor
@@ -26,6 +46,11 @@ class Segments:
     """[T] padded slot of each token."""
     key_masks: list[torch.Tensor | None]
     """Per group [g, 1, 1, L] bool, True = a real token; None where the group has no padding."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest segment."""
+        return self.groups[0][1]
 
     @classmethod
     def from_lengths(cls, lengths: npt.NDArray[np.int64]) -> Segments:
@@ -54,7 +79,7 @@ class Segments:
             real = np.arange(length) < of_group[:, None]
             key_masks.append(None if real.all() else torch.from_numpy(real)[:, None, None, :])
         return cls(
-            torch.from_numpy(np.concatenate([[0], ends])),
+            torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
             list(zip(counts.tolist(), longest.tolist(), strict=True)),
             torch.from_numpy(slot_token),
             torch.from_numpy(token_slot),

@@ -111,7 +111,10 @@ class BatchStream:
             dealt = np.split(np.arange(len(own)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
         else:
             dealt = deal_to_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.deal.micro_batches)
-        micro = [self.packer.micro_batch(orig.take(chosen), latn.take(chosen), own.bits[chosen]) for chosen in dealt]
+        micro = [
+            self.packer.micro_batch(orig.take(chosen), latn.take(chosen), own.bits[chosen], own.language[chosen])
+            for chosen in dealt
+        ]
         of_each = [[len(part) for part in parts] for parts in zip(*fixed, strict=True)] if fixed else None
         return RankBatch(micro, [len(share) for share in shares], of_each, truncated)
 

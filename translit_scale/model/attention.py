@@ -1,5 +1,8 @@
 """Attention inside the segments of a flat sequence: tokens of one sentence never see another sentence.
 
+One function with two ways: the variable-length flash kernel on GPUs in half precision, and batched calls for groups
+of similar length everywhere else. Both know dropout and repeat it under the same seed.
+
 Registered with transformers under the name `packed`, so that Hugging Face's own layers call it. The layers pass
 `segments` through untouched; nothing of the model is copied or patched. (Position ids alone would not do:
 transformers ignores them when it builds masks and lets sentences of a flat batch leak into each other.)
@@ -15,6 +18,8 @@ from translit_scale.batch.segments import Segments
 
 ATTENTION = "packed"
 """Value of a model's `_attn_implementation`."""
+WIDEST_HEAD = 256
+"""Largest head dimension of the flash kernel; it must also be a multiple of 8."""
 
 
 def segment_attention(
@@ -34,6 +39,35 @@ def segment_attention(
     Returns:
         [T, H, D].
     """
+    if has_kernel(query.device, query.dtype, query.shape[2]):
+        return flash_attention(query, key, value, segments, scale, dropout)
+    return grouped_attention(query, key, value, segments, scale, dropout)
+
+
+def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
+    """Whether attention runs as one variable-length kernel."""
+    half = dtype in (torch.float16, torch.bfloat16)
+    return device.type == "cuda" and half and head_size % 8 == 0 and head_size <= WIDEST_HEAD
+
+
+def flash_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, scale: float, dropout: float
+) -> torch.Tensor:
+    """`segment_attention` by torch's own flash kernel: no padding, no copies, no wait for the device.
+
+    Called by its name because torch's public function (`torch.nn.attention.varlen`) has no dropout.
+    """
+    bounds, longest = segments.cu_seqlens, segments.longest
+    attended: torch.Tensor = torch.ops.aten._flash_attention_forward(
+        query, key, value, bounds, bounds, longest, longest, dropout, False, False, scale=scale
+    )[0]
+    return attended
+
+
+def grouped_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, scale: float, dropout: float
+) -> torch.Tensor:
+    """`segment_attention` as one batched call for each group of segments, padded to the longest of the group."""
     heads, width = query.shape[1:]
     sizes = [segment * length for segment, length in segments.groups]
     slots = [x.index_select(0, segments.slot_token).split(sizes) for x in (query, key, value)]
@@ -45,6 +79,7 @@ def segment_attention(
     return torch.cat(outputs).index_select(0, segments.token_slot)
 
 
+@torch.compiler.disable
 def _packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,

@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel, XLMRobertaConfig
 
-from translit_scale.batch.pack import STREAMS, MicroBatch, PackedPart
+from translit_scale.batch.pack import MicroBatch, PackedPart
 from translit_scale.config import ModelConfig
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import ATTENTION
-from translit_scale.objectives.masked_lm import masked_lm_losses, stream_sums
+from translit_scale.objectives.masked_lm import masked_lm_losses
 
 FAMILIES = ("xlm-roberta", "roberta", "bert")
 """Model types whose modules `PairEncoder` knows how to call."""
@@ -27,8 +27,8 @@ class Passed(NamedTuple):
 
     loss: torch.Tensor
     """Σ over masked tokens of cross-entropy · the weight of its stream (scalar fp32, differentiable)."""
-    loss_sums: torch.Tensor
-    """[3] fp32: Σ cross-entropy of the masked tokens of each stream, without gradient."""
+    token_losses: torch.Tensor
+    """[M] fp32: cross-entropy of the masked tokens, part after part, without gradient."""
     rows: torch.Tensor | None
     """[2P, d] fp32: pooled rows (orig, then latn), or none where no pooling layer is set."""
     log_inverse_temperature: torch.Tensor
@@ -151,6 +151,11 @@ class PairEncoder(nn.Module):
         change = torch.zeros(1)  # DeepSpeed refuses parameters without a dimension
         self.log_inverse_change = nn.Parameter(change) if learn_temperature else None
 
+    def compile_layers(self, backend: str = "inductor") -> None:
+        """Has torch.compile fuse the operations of each layer around its attention, for any number of tokens."""
+        for layer in self.lm.base_model.encoder.layer:
+            layer.compile(backend=backend, dynamic=True)
+
     def forward(self, batch: MicroBatch, stream_weights: torch.Tensor | None = None) -> Passed:
         """One packed pass.
 
@@ -162,13 +167,13 @@ class PairEncoder(nn.Module):
         if stream_weights is None:
             _, rows = self._layers(batch.parts[0], self.pool_layer)
             nothing = log_inverse.new_zeros(())
-            return Passed(nothing, nothing, rows, log_inverse)
+            return Passed(nothing, nothing[None], rows, log_inverse)
         passes = [self._masked_states(part) for part in batch.parts]
         stream = torch.cat([part.mask_stream for part in batch.parts])
         features, decoder = self._head(torch.cat([masked for masked, _ in passes]))
         labels = torch.cat([part.mask_labels for part in batch.parts])
         loss, losses = masked_lm_losses(features, decoder.weight, decoder.bias, labels, stream_weights[stream])
-        return Passed(loss, stream_sums(losses, stream, len(STREAMS)), passes[0][1], log_inverse)
+        return Passed(loss, losses, passes[0][1], log_inverse)
 
     def _log_inverse_temperature(self, device: torch.device) -> torch.Tensor:
         log_inverse = torch.full((), self.first_log_inverse, device=device)

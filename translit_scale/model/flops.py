@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+from transformers import PretrainedConfig
+
+from translit_scale.batch.segments import Work
 
 
 class Shape(NamedTuple):
@@ -24,21 +25,21 @@ class Shape(NamedTuple):
     vocabulary: int
     """V."""
 
+    @classmethod
+    def of(cls, model: PretrainedConfig) -> Shape:
+        """The sizes of a model of the BERT family."""
+        return cls(model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.vocab_size)
 
-def training_flops(shape: Shape, lengths: npt.NDArray[np.int64], masked: npt.NDArray[np.int64]) -> int:
+
+def training_flops(shape: Shape, work: Work) -> int:
     """Forward and backward of one pass over packed sentences, with the head.
 
     Layers 1 … L−1 work on all tokens; of the last, keys and values do, everything else on masked tokens only.
-
-    Args:
-        lengths: [S] tokens of each segment, special ones included; masked: [S] predicted tokens of each.
     """
     d, f = shape.hidden, shape.intermediate
-    tokens, rows = int(lengths.sum()), int(masked.sum())
-    squares, partial = int((lengths**2).sum()), int((lengths * masked).sum())
-    full_layer = 2 * tokens * (4 * d * d + 2 * d * f) + 4 * squares * d
-    last_layer = 2 * tokens * 2 * d * d + 2 * rows * (2 * d * d + 2 * d * f) + 4 * partial * d
-    head = 2 * rows * (d * d + d * shape.vocabulary)
+    full_layer = 2 * work.tokens * (4 * d * d + 2 * d * f) + 4 * work.squares * d
+    last_layer = 2 * work.tokens * 2 * d * d + 2 * work.masked * (2 * d * d + 2 * d * f) + 4 * work.masked_keys * d
+    head = 2 * work.masked * (d * d + d * shape.vocabulary)
     return 3 * ((shape.layers - 1) * full_layer + last_layer + head)
 
 

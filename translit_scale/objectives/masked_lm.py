@@ -40,19 +40,19 @@ def masked_lm_losses(
     return total, losses
 
 
-def stream_sums(losses: torch.Tensor, stream: torch.Tensor, num_streams: int) -> torch.Tensor:
-    """Σ losses of each stream.
+def group_sums(losses: torch.Tensor, group: torch.Tensor, groups: int) -> torch.Tensor:
+    """Σ losses of each group of tokens: of a stream, of a language.
 
     Sums, not means: ranks and micro-batches hold different numbers of masked tokens, and the mean of their means
     is not the mean over the batch.
 
     Args:
-        losses, stream: [M], streams 0 … num_streams − 1.
+        losses, group: [M], groups 0 … groups − 1.
 
     Returns:
-        [num_streams]; zero for a stream without masked tokens.
+        [groups]; zero for one without masked tokens.
     """
-    return losses.new_zeros(num_streams).index_add(0, stream, losses)
+    return losses.new_zeros(groups).index_add(0, group, losses)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):

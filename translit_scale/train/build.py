@@ -150,10 +150,12 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     if saved:
         saved.verify(plan.rank.rank, plan.rank.world_size)
         load_weights(encoder, saved.read)
+    if config.train.compile:
+        encoder.compile_layers()
     engine = start_engine(encoder, plan.hardware, config)
     if saved:
         load_checkpoint(engine, saved)
-    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, StopRequest())
+    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, len(plan.order.languages), StopRequest())
     prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
     return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
 

@@ -25,7 +25,8 @@ class RowGradients:
     log_inverse_temperature: torch.Tensor
     """∂ scale · loss / ∂ log 1/τ, from the terms of this rank's rows (scalar)."""
     sums: torch.Tensor
-    """[3]: loss, hits, positive similarity, summed over this rank's rows."""
+    """[4]: loss, hits, similarity to the positive, mean similarity to rows of other sentences; summed over this rank's
+    rows."""
 
 
 def contrast_over_ranks(
@@ -59,7 +60,9 @@ def contrast_over_ranks(
     gradient = found.rows + reduce_scatter_rows(found.columns, counts, place)
     if tcm.similarity == "cosine":
         gradient = _through_normalisation(own_rows, gradient)
-    sums = torch.stack([found.loss_sum, found.hits, found.positive_sum])
+    to_others = (compared @ columns.sum(0)).sum() - compared.square().sum() - found.positive_sum
+    negative_sum = to_others / max(1, len(columns) - 2)
+    sums = torch.stack([found.loss_sum, found.hits, found.positive_sum, negative_sum])
     return RowGradients(list(rows), list(gradient.split(sizes)), found.log_inverse_temperature, sums)
 
 

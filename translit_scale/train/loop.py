@@ -17,6 +17,9 @@ from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import write_bytes, write_json
 from translit_scale.languages import listed
+from translit_scale.model.attention import has_kernel
+from translit_scale.model.devices import peak_flops
+from translit_scale.model.flops import Shape
 from translit_scale.train.build import Plan, Training, build_training, make_plan
 from translit_scale.train.checkpoint import (
     CheckpointState,
@@ -31,6 +34,7 @@ from translit_scale.train.launch import Rank
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.numerics import SkippedSteps
 from translit_scale.train.preemption import Preempted
+from translit_scale.train.rates import Measured
 from translit_scale.train.survey import write_ledger
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
@@ -61,17 +65,31 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
     if rank.is_first:
         prepare_run_directory(training)
         print(banner(training, checkpoint, start), flush=True)
-    with MetricLogger(run, start, plan.total_steps, config.run.log_every) if rank.is_first else nullcontext() as logger:
+    with metric_logger(training, start) if rank.is_first else nullcontext() as logger:
         try:
             run_steps(training, start, logger)
-        except torch.OutOfMemoryError as error:
-            raise ConfigError(
-                f"out of GPU memory with micro-batches of {plan.hardware.deal.micro_pairs} pairs: {error}",
-                f"lower train_micro_batch_size_per_gpu in {ds_config}: the update stays the same, and the same command "
-                "goes on from the last checkpoint",
-            ) from error
+        except RuntimeError as error:
+            if mendable := explained(error, plan):
+                raise mendable from error
+            raise
     if rank.is_first:
         print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
+
+
+def explained(error: RuntimeError, plan: Plan) -> ConfigError | None:
+    """An error of torch as one that the user can mend, if it is."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return ConfigError(
+            f"out of GPU memory with micro-batches of {plan.hardware.deal.micro_pairs} pairs: {error}",
+            f"lower train_micro_batch_size_per_gpu in {plan.hardware.path}: the update stays the same, and the same "
+            "command goes on from the last checkpoint",
+        )
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return ConfigError(
+            f"train.compile: torch.compile failed: {str(error).strip().partition(chr(10))[0]}",
+            "it needs a C++ compiler (on GPUs a C compiler and triton); or set train.compile=false",
+        )
+    return None
 
 
 def choose_checkpoint(run: Path, resume: str) -> Path | None:
@@ -126,6 +144,22 @@ def run_steps(training: Training, start: int, logger: MetricLogger | None) -> No
                 f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(t + 1)} is written",
                 "the same command goes on from it",
             )
+
+
+def metric_logger(training: Training, start: int) -> MetricLogger:
+    """The logger of a training, and what its metrics are measured with."""
+    model, device = training.engine.module.lm.config, training.rank.device
+    dtype = torch.float32 if training.hardware.precision == "fp32" else torch.bfloat16
+    head_size = model.hidden_size // model.num_attention_heads
+    measured = Measured(
+        training.order.languages,
+        Shape.of(model),
+        training.rank.world_size,
+        peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None,
+        has_kernel(device, dtype, head_size),
+    )
+    run = training.config.run
+    return MetricLogger(run.path, measured, start, training.total_steps, run.log_every)
 
 
 def prepare_run_directory(training: Training) -> None:

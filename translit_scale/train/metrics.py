@@ -14,26 +14,28 @@ from torch.utils.tensorboard import SummaryWriter
 from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 from translit_scale.progress import duration
+from translit_scale.train.rates import Measured, Window, memory
 from translit_scale.train.step import StepResult
 
 
 class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
 
-    Losses are those of the recorded step. Rates cover all steps since the last record, reading and logging included;
-    two things are left out of them: writing checkpoints, which has its own metric, and the first step of a process
-    (which sets up memory and communication), unless it has a record of its own.
+    Losses are those of the recorded step. Losses by language, and rates, cover all steps since the last record; rates
+    with reading and logging included, and without two things: writing checkpoints, which has its own metric, and the
+    first step of a process (which sets up memory and communication), unless it has a record of its own.
 
     Args:
         directory: run directory; gets `metrics.jsonl` and `tb/`.
+        measured: what rates and languages refer to.
         start: steps taken before; records of later steps, left by a killed process, are removed.
 
     Raises:
         DataError: the files cannot be written (here, or in `step`).
     """
 
-    def __init__(self, directory: Path, start: int, total_steps: int, every: int) -> None:
-        self.path = directory / "metrics.jsonl"
+    def __init__(self, directory: Path, measured: Measured, start: int, total_steps: int, every: int) -> None:
+        self.path, self.measured = directory / "metrics.jsonl", measured
         self.first, self.total_steps, self.every = start + 1, total_steps, every
         try:
             self._drop_records_after(start)
@@ -45,11 +47,7 @@ class MetricLogger:
         self.checkpoint_seconds: float | None = None
         self.live = sys.stdout.isatty()
         self.line_is_open = False
-        self._open_window(waited=0.0)
-
-    def _open_window(self, waited: float) -> None:
-        self.window_started, self.waited = time.monotonic(), waited
-        self.pairs, self.tokens, self.steps, self.slowest = 0, 0, 0, 0.0
+        self.window = Window(measured, time.monotonic(), waited=0.0)
 
     def _drop_records_after(self, start: int) -> None:
         """A killed process may have logged steps beyond its last checkpoint; they are taken again."""
@@ -65,38 +63,32 @@ class MetricLogger:
             update: metrics of the update, by name; read only when there is a record, as it may wait for a device.
             waited: seconds that this rank has waited for batches so far.
         """
-        self.pairs += result.pairs
-        self.tokens += result.tokens
         self.truncated += result.truncated
-        self.slowest += result.slowest
-        self.steps += 1
+        self.window.add(result)
         if step % self.every and step != self.total_steps:
             if step == self.first:
-                self._open_window(waited)
+                self.window.restart(time.monotonic(), waited)
             return
-        seconds = time.monotonic() - self.window_started
         record = {
             "step": step,
             **{f"train/loss/{name}": value for name, value in result.losses.items()},
             **{f"train/tcm/{name}": value for name, value in result.contrastive.items()},
             **{name: float(value) for name, value in update.items()},
             "train/truncated": self.truncated,
-            "throughput/pairs_per_sec": self.pairs / seconds,
-            "throughput/tokens_per_sec": self.tokens / seconds,
-            "throughput/slowest_over_mean": self.slowest / self.steps,
-            "time/step": seconds / self.steps,
-            "time/data_wait": (waited - self.waited) / self.steps,
+            **self.window.rates(time.monotonic(), waited),
+            **memory(),
+            **self.window.losses_by_language(),
         }
         if self.checkpoint_seconds is not None:
             record["time/checkpoint"] = self.checkpoint_seconds
         self._write(record)
         self._print(record)
         self.checkpoint_seconds = None
-        self._open_window(waited)
+        self.window = Window(self.measured, time.monotonic(), waited)
 
     def wrote_checkpoint(self, seconds: float) -> None:
         """Takes the time of a checkpoint out of the rates."""
-        self.window_started += seconds
+        self.window.started += seconds
         self.checkpoint_seconds = seconds
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -105,13 +97,16 @@ class MetricLogger:
             self.file.write(json.dumps(numbers) + "\n")
             self.file.flush()
             for name, value in numbers.items():
-                if name != "step" and value is not None:
+                if value is not None and self._in_tensorboard(name):
                     self.tensorboard.add_scalar(name, value, record["step"])
             self.tensorboard.flush()  # a kill must not leave it behind metrics.jsonl
         except OSError as error:
             raise DataError(
                 f"cannot write {self.path} or its TensorBoard file: {error}", "make room and run the same command again"
             ) from error
+
+    def _in_tensorboard(self, name: str) -> bool:
+        return name != "step" and not (self.measured.many_languages and name.startswith("train/language/"))
 
     def _print(self, record: dict[str, Any]) -> None:
         step = record["step"]
@@ -121,10 +116,11 @@ class MetricLogger:
             if name.startswith("train/loss/") and not name.endswith("total")
         )
         top1 = f" top1 {record['train/tcm/top1']:.3f}" if "train/tcm/top1" in record else ""
+        mfu = f" mfu {record['throughput/mfu']:.1%}" if "throughput/mfu" in record else ""
         line = (
             f"step {step}/{self.total_steps} loss {record['train/loss/total']:.3f} ({parts}){top1} "
             f"lr {record['train/lr']:.2e} gn {record['train/grad_norm']:.2f} "
-            f"{record['throughput/pairs_per_sec']:,.0f} pairs/s {record['throughput/tokens_per_sec']:,.0f} tok/s "
+            f"{record['throughput/pairs_per_sec']:,.0f} pairs/s {record['throughput/tokens_per_sec']:,.0f} tok/s{mfu} "
             f"eta {duration((self.total_steps - step) * record['time/step'])}"
         )
         self.line_is_open = self.live and step != self.total_steps

@@ -11,14 +11,18 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from translit_scale.batch.pack import STREAMS, MicroBatch
+from translit_scale.batch.pack import STREAMS, TLM, MicroBatch
+from translit_scale.batch.segments import Work
 from translit_scale.batch.stream import RankBatch
 from translit_scale.config import ObjectivesConfig
 from translit_scale.errors import NumericError
 from translit_scale.model.encoder import Passed
+from translit_scale.objectives.masked_lm import group_sums
 from translit_scale.train.contrast import RowGradients, contrast_over_ranks
 from translit_scale.train.engine import one_reduction
 from translit_scale.train.launch import Rank
@@ -37,15 +41,25 @@ class StepResult:
     losses: dict[str, float]
     """Unweighted loss of each objective, and the weighted `total`."""
     contrastive: dict[str, float]
-    """`top1`: share of rows whose positive is the nearest of all; `positive_similarity`; `identical`: share of pairs
-    whose two sides are the same tokens; empty where the objective is off."""
-    tokens: int
+    """`top1`: share of rows whose positive is the nearest of all; `positive_similarity`, and `negative_similarity` to
+    rows of other sentences; `identical`: share of pairs whose two sides are the same tokens; empty where the objective
+    is off."""
+    language_losses: npt.NDArray[np.float64]
+    """[L, 2] cross-entropy of the masked tokens of orig and latn, and how many, of each language (sums)."""
+    work: Work
+    slots: int
+    """Tokens and padding that grouped attention works on."""
     slowest: float
     """Tokens of the rank that has most, over the mean of all ranks."""
     pairs: int
     truncated: int
     stop: bool = False
     """Whether some rank has been asked to stop."""
+
+    @property
+    def tokens(self) -> int:
+        """All tokens, special ones included."""
+        return self.work.tokens
 
     @property
     def is_finite(self) -> bool:
@@ -58,13 +72,21 @@ class TrainStep:
 
     Args:
         engine: DeepSpeed engine over a `PairEncoder`, its own accumulation set to 1.
+        languages: L, how many languages the batches number.
         stop: true once this rank is asked to stop; told to all ranks with each step.
     """
 
     def __init__(
-        self, engine: Any, objectives: ObjectivesConfig, rank: Rank, seed: int, stop: StopRequest | None = None
+        self,
+        engine: Any,
+        objectives: ObjectivesConfig,
+        rank: Rank,
+        seed: int,
+        languages: int,
+        stop: StopRequest | None = None,
     ) -> None:
-        self.engine, self.objectives, self.rank, self.seed, self.stop = engine, objectives, rank, seed, stop
+        self.engine, self.objectives, self.rank, self.seed = engine, objectives, rank, seed
+        self.languages, self.stop = languages, stop
         self.stream_weights = torch.tensor([1.0, 1.0, objectives.tlm_weight], device=rank.device)
 
     def accumulate(self, t: int, batch: RankBatch) -> StepResult:
@@ -76,8 +98,7 @@ class TrainStep:
         micro = [m.to(self.rank.device) for m in batch.micro]
         counts = self._global_counts(batch)
         cached = self._embedding_pass(t, micro, batch) if self._contrasts_all_at_once(batch) else None
-        sums, contrastive = torch.zeros(3, device=self.rank.device), torch.zeros(3, device=self.rank.device)
-        drift = torch.zeros((), device=self.rank.device)
+        sums = _Sums(self.languages, self.rank.device)
         with one_reduction(self.engine):
             for k, part in enumerate(micro):
                 self._seed_dropout(t, k)
@@ -88,12 +109,12 @@ class TrainStep:
                     loss = loss + (passed.rows * found.gradients[own]).sum()
                     if own == 0:
                         loss = loss + passed.log_inverse_temperature * found.log_inverse_temperature
-                        contrastive += found.sums
-                    drift = torch.maximum(drift, _relative_change(passed.rows.detach(), found.rows[own]))
+                        sums.contrastive += found.sums
+                    sums.saw_rows(passed.rows.detach(), found.rows[own])
                 # The engine averages over ranks; our losses are already divided by counts of the whole batch.
                 self.engine.backward(loss * self.rank.world_size, scale_wrt_gas=False)
-                sums += passed.loss_sums
-        return self._result(t, batch, torch.cat([sums, contrastive]), counts, drift)
+                sums.saw_tokens(passed.token_losses, part)
+        return self._result(t, batch, sums, counts)
 
     def _contrasts_all_at_once(self, batch: RankBatch) -> bool:
         """Whether rows of several micro-batches are each other's negatives, so that all must be known beforehand."""
@@ -110,9 +131,14 @@ class TrainStep:
         return self.stream_weights / own / (micro_batches * self.rank.world_size)
 
     def _global_counts(self, batch: RankBatch) -> torch.Tensor:
-        """[6] over all ranks: masked tokens of each stream, tokens, identical pairs, truncated sentences."""
-        per_micro = [[*m.masked, m.tokens, m.identical] for m in batch.micro]
-        counts = torch.tensor([*map(sum, zip(*per_micro, strict=True)), batch.truncated], device=self.rank.device)
+        """[10 + L] over all ranks: masked tokens of each stream, work, slots, identical pairs, truncated sentences;
+        then the masked tokens of orig and latn of each language."""
+        per_micro = [[*m.masked, *m.work, m.slots, m.identical] for m in batch.micro]
+        scalars = torch.tensor([*map(sum, zip(*per_micro, strict=True)), batch.truncated])
+        languages = torch.zeros(self.languages, dtype=torch.int64)
+        for part in (part for m in batch.micro for part in m.parts):
+            languages += torch.bincount(part.mask_language[part.mask_stream != TLM], minlength=self.languages)
+        counts = torch.cat([scalars, languages]).to(self.rank.device)
         dist.all_reduce(counts)
         return counts
 
@@ -153,38 +179,63 @@ class TrainStep:
         key = repr((self.seed, "dropout", t, self.rank.rank, micro)).encode()
         torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1)
 
-    def _result(
-        self, t: int, batch: RankBatch, sums: torch.Tensor, counts: torch.Tensor, drift: torch.Tensor
-    ) -> StepResult:
-        """Reduces this rank's sums over all ranks; the step's only wait for the device.
-
-        Args:
-            sums: [6] cross-entropy of the streams, then contrastive loss, hits and positive similarity.
-        """
-        local = sums.double()
+    def _result(self, t: int, batch: RankBatch, sums: _Sums, counts: torch.Tensor) -> StepResult:
+        """Reduces this rank's sums over all ranks; the step's only wait for the device."""
+        local = torch.cat([sums.streams, sums.contrastive, sums.languages]).double()
         dist.all_reduce(local)
-        own_tokens = torch.full_like(drift, float(sum(m.tokens for m in batch.micro)))
-        largest = torch.stack([drift, own_tokens, torch.full_like(drift, float(bool(self.stop)))]).double()
+        own_tokens = float(sum(m.tokens for m in batch.micro))
+        largest = torch.tensor([0.0, own_tokens, float(bool(self.stop))], dtype=torch.float64)
+        largest = largest.to(self.rank.device, non_blocking=True)
+        largest[0] = sums.drift
         dist.all_reduce(largest, op=dist.ReduceOp.MAX)
         worst_drift, most_tokens, stop = largest.tolist()
-        masked = counts[:3].tolist()
-        tokens, identical, truncated = counts[3:].tolist()
-        loss_sums, (tcm_sum, hits, similarity) = local[:3].tolist(), local[3:].tolist()
-        losses = {name: s / max(1, n) for name, s, n in zip(STREAMS, loss_sums, masked, strict=True)}
+        _check_replay(t, worst_drift)
+        masked, work, (slots, identical, truncated), of_language = np.split(counts.cpu().numpy(), [3, 7, 10])
+        loss_sums, contrastive, language_sums = np.split(local.cpu().numpy(), [3, 7])
+        losses = {name: float(value) for name, value in zip(STREAMS, loss_sums / np.maximum(1, masked), strict=True)}
         if not self.objectives.tlm_weight:
             del losses["tlm"]
-        contrastive = {}
+        means = {}
         if self.objectives.tcm.weight:
-            rows = 2 * batch.pairs
-            losses["tcm"] = tcm_sum / rows
-            contrastive = {
-                "top1": hits / rows, "positive_similarity": similarity / rows, "identical": identical / batch.pairs,
-            }  # fmt: skip
+            losses["tcm"], *rest = (contrastive / (2 * batch.pairs)).tolist()
+            means = dict(zip(("top1", "positive_similarity", "negative_similarity"), rest, strict=True))
+            means["identical"] = float(identical / batch.pairs)
         weights = {"tcm": self.objectives.tcm.weight, "tlm": self.objectives.tlm_weight}
         losses["total"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
-        _check_replay(t, worst_drift)
-        slowest = most_tokens * self.rank.world_size / tokens
-        return StepResult(losses, contrastive, tokens, slowest, batch.pairs, truncated, bool(stop))
+        return StepResult(
+            losses,
+            means,
+            np.stack([language_sums, of_language], axis=1),
+            Work(*work.tolist()),
+            int(slots),
+            most_tokens * self.rank.world_size / float(work[0]),
+            batch.pairs,
+            int(truncated),
+            bool(stop),
+        )
+
+
+class _Sums:
+    """What a rank adds up on its device while it goes through its micro-batches; nothing waits for it."""
+
+    def __init__(self, languages: int, device: torch.device) -> None:
+        self.streams = torch.zeros(len(STREAMS), device=device)
+        self.contrastive = torch.zeros(4, device=device)
+        self.languages = torch.zeros(languages, device=device)
+        self.drift = torch.zeros((), device=device)
+        """Largest change of a row between the passes, relative to the largest entry."""
+
+    def saw_tokens(self, losses: torch.Tensor, micro: MicroBatch) -> None:
+        """Adds the cross-entropies [M] of a micro-batch to its streams and languages."""
+        stream = torch.cat([part.mask_stream for part in micro.parts])
+        language = torch.cat([part.mask_language for part in micro.parts])
+        self.streams += group_sums(losses, stream, len(STREAMS))
+        self.languages += group_sums(losses * (stream != TLM), language, len(self.languages))
+
+    def saw_rows(self, rows: torch.Tensor, before: torch.Tensor) -> None:
+        """Compares rows of the training pass with those that were contrasted."""
+        largest = before.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+        self.drift = torch.maximum(self.drift, (rows - before).abs().max() / largest)
 
 
 def _check_replay(t: int, drift: float) -> None:
@@ -194,8 +245,3 @@ def _check_replay(t: int, drift: float) -> None:
             "the contrastive gradient would be wrong",
             "this is a defect, not a setting: report it with config.yaml and environment.json of the run",
         )
-
-
-def _relative_change(rows: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    """Largest absolute difference over the largest absolute entry."""
-    return (rows - before).abs().max() / before.abs().max().clamp(min=torch.finfo(torch.float32).tiny)

@@ -1,0 +1,109 @@
+"""Metrics mean what docs/launching.md says, and are the same in metrics.jsonl and TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.tiny import make_config
+from translit_scale.batch.pack import TLM
+from translit_scale.batch.segments import Work
+from translit_scale.model.flops import Shape, training_flops
+from translit_scale.train.build import build_training, make_plan
+from translit_scale.train.launch import start_rank
+from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.rates import MOST_LANGUAGES, Measured
+from translit_scale.train.step import StepResult
+
+SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
+RESULT = StepResult(
+    {"total": 1.0}, {}, np.array([[60.0, 20], [20.0, 20], [0.0, 0]]), Work(100, 900, 15, 140), 125, 1.0, 10, truncated=1
+)
+UPDATE = {"train/lr": 0.0, "train/grad_norm": 1.0}
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 10 pairs: 9 s for the first, then 1 s each, and a checkpoint of 5 s after the third."""
+    clock = [0.0]
+    monkeypatch.setattr("translit_scale.train.metrics.time.monotonic", lambda: clock[0])
+    measured = Measured(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e6, unpadded=False)
+    with MetricLogger(tmp_path, measured, start=0, total_steps=5, every=2) as logger:
+        for step in range(1, 6):
+            clock[0] += 9 if step == 1 else 1
+            logger.step(
+                step,
+                replace(RESULT, slowest=1.0 + step / 8),
+                {"train/lr": 0, "train/grad_norm": step},
+                waited=step / 4,
+            )
+            if step == 3:
+                clock[0] += 5
+                logger.wrote_checkpoint(5)
+    second, fourth, fifth = records(tmp_path)
+    assert [(r["step"], r["train/truncated"], r["train/grad_norm"]) for r in (second, fourth, fifth)] == [
+        (2, 2, 2), (4, 4, 4), (5, 5, 5)
+    ]  # fmt: skip
+    for record in (second, fourth, fifth):
+        assert record["throughput/pairs_per_sec"] == 10 and record["time/step"] == 1
+        assert record["time/data_wait"] == 0.25
+        assert record["throughput/packing_efficiency"] == 0.8
+        assert record["throughput/mfu"] == pytest.approx(training_flops(SHAPE, RESULT.work) / 2 / 1e6)
+        assert record["train/language/ukr_Cyrl"] == 3 and record["train/language/bul_Cyrl"] == 1
+        assert "train/language/hin_Deva" not in record
+        assert 0.01 < record["memory/host_peak_gb"] < 100
+    assert [r["throughput/slowest_over_mean"] for r in (second, fourth, fifth)] == [1.25, 1.4375, 1.625]
+    assert fourth["time/checkpoint"] == 5 and "time/checkpoint" not in second | fifth
+
+
+@pytest.mark.parametrize(("count", "shown"), [(MOST_LANGUAGES, "language"), (MOST_LANGUAGES + 1, "script")])
+def test_many_languages_are_grouped_by_script_in_tensorboard(count: int, shown: str, tmp_path: Path) -> None:
+    languages = tuple(f"a{chr(97 + i // 26)}{chr(97 + i % 26)}_{'Latn' if i % 2 else 'Cyrl'}" for i in range(count))
+    result = replace(RESULT, language_losses=np.stack([np.arange(count) * 2.0, np.full(count, 2.0)], axis=1))
+    with MetricLogger(tmp_path, Measured(languages, SHAPE, 1, None, True), 0, 1, 1) as logger:
+        logger.step(1, result, UPDATE, waited=0.0)
+    (record,) = records(tmp_path)
+    found = EventAccumulator(str(tmp_path / "tb")).Reload().Tags()["scalars"]
+    for group in ("language", "script"):
+        written = {name for name in record if name.startswith(f"train/{group}/")}
+        assert len(written) == (count if group == "language" else 2 if group == shown else 0)
+        assert {name for name in found if name.startswith(f"train/{group}/")} == (written if group == shown else set())
+    assert record["train/language/aab_Latn"] == 1.0
+    assert record.get("train/script/Latn") == (32 if shown == "script" else None)  # the mean of 1, 3, …, 63
+    assert "throughput/mfu" not in record and record["throughput/packing_efficiency"] == 1
+
+
+def test_losses_of_languages_and_similarities_are_what_they_are_called(tiny_world: Path, tmp_path: Path) -> None:
+    """Against the forward passes of the micro-batches, one pair of rows and one language at a time."""
+    ds_config = tmp_path / "ds.json"
+    ds_config.write_text(json.dumps({"train_micro_batch_size_per_gpu": 5, "zero_optimization": {"stage": 1}}))
+    run = build_training(make_plan(make_config(tiny_world), ds_config, start_rank()))
+    batch = run.stream.step(0)
+    result = run.step.accumulate(0, batch)
+    sums, orig, latn = np.zeros((2, 2)), [], []
+    with torch.no_grad():
+        for micro in batch.micro:
+            passed = run.engine.module(micro, torch.ones(3))
+            orig += passed.rows[: micro.pairs]
+            latn += passed.rows[micro.pairs :]
+            columns = (torch.cat([getattr(p, name) for p in micro.parts]) for name in ("mask_stream", "mask_language"))
+            for stream, language, loss in zip(*columns, passed.token_losses, strict=True):
+                if stream != TLM:
+                    sums[language] += float(loss), 1
+    np.testing.assert_allclose(result.language_losses, sums, rtol=1e-5)
+    rows = orig + latn
+    others = [float(a @ b) for i, a in enumerate(rows) for j, b in enumerate(rows) if (i - j) % len(orig)]
+    positives = [float(a @ b) for a, b in zip(orig, latn, strict=True)]
+    assert result.contrastive["negative_similarity"] == pytest.approx(np.mean(others), rel=1e-4)
+    assert result.contrastive["positive_similarity"] == pytest.approx(np.mean(positives), rel=1e-4)
+    assert result.work.tokens == sum(m.tokens for m in batch.micro) <= result.slots

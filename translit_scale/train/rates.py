@@ -1,0 +1,111 @@
+"""What a training achieves between two records: rates, efficiency, memory, and losses by language."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from translit_scale.model.flops import Shape, contrastive_flops, training_flops
+from translit_scale.train.step import StepResult
+
+MOST_LANGUAGES = 64
+"""With more languages TensorBoard gets their scripts instead; metrics.jsonl has both."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What counts are turned into rates with; the same for a whole training."""
+
+    languages: tuple[str, ...]
+    """In the order of their numbers."""
+    shape: Shape
+    world_size: int
+    peak_flops: float | None
+    """Of one device, per second, in the precision of its matrix products; none where it is not known."""
+    unpadded: bool
+    """Whether attention runs the variable-length kernel, which needs no padding."""
+
+    @property
+    def many_languages(self) -> bool:
+        """Whether TensorBoard shows scripts instead of languages."""
+        return len(self.languages) > MOST_LANGUAGES
+
+
+class Window:
+    """The steps since the last record.
+
+    Args:
+        now: seconds of a monotonic clock; waited: seconds that this rank has waited for batches so far.
+    """
+
+    def __init__(self, measured: Measured, now: float, waited: float) -> None:
+        self.measured = measured
+        self.language_losses = np.zeros((len(measured.languages), 2))
+        self.restart(now, waited)
+
+    def restart(self, now: float, waited: float) -> None:
+        """Begins to count rates anew; losses stay."""
+        self.started, self.waited = now, waited
+        self.steps = self.pairs = self.tokens = self.slots = self.flops = 0
+        self.slowest = 0.0
+
+    def add(self, result: StepResult) -> None:
+        """Counts one optimizer step."""
+        self.steps += 1
+        self.pairs += result.pairs
+        self.tokens += result.tokens
+        self.slots += result.tokens if self.measured.unpadded else result.slots
+        self.slowest += result.slowest
+        self.flops += training_flops(self.measured.shape, result.work)
+        if result.contrastive:
+            self.flops += contrastive_flops(self.measured.shape, result.pairs)
+        if result.is_finite:
+            self.language_losses += result.language_losses
+
+    def rates(self, now: float, waited: float) -> dict[str, float]:
+        """Metrics `throughput/…` and `time/…`.
+
+        Useful operations are those of `model/flops.py`: exact, of real tokens; neither the embedding pass nor what is
+        recomputed counts. MFU is their rate over the device's peak (Chowdhery et al. 2022, PaLM, appendix B).
+        """
+        seconds = now - self.started
+        per_device = self.flops / seconds / self.measured.world_size
+        rates = {
+            "throughput/pairs_per_sec": self.pairs / seconds,
+            "throughput/tokens_per_sec": self.tokens / seconds,
+            "throughput/useful_tflops_per_device": per_device / 1e12,
+            "throughput/packing_efficiency": self.tokens / self.slots,
+            "throughput/slowest_over_mean": self.slowest / self.steps,
+            "time/step": seconds / self.steps,
+            "time/data_wait": (waited - self.waited) / self.steps,
+        }
+        if self.measured.peak_flops:
+            rates["throughput/mfu"] = per_device / self.measured.peak_flops
+        return rates
+
+    def losses_by_language(self) -> dict[str, float]:
+        """Mean cross-entropy of masked tokens, orig and latn together: `train/language/…`, and with many languages
+        `train/script/…` besides."""
+        of_script: dict[str, np.ndarray] = {}
+        losses = {}
+        for language, sums in zip(self.measured.languages, self.language_losses, strict=True):
+            if sums[1]:
+                losses[f"train/language/{language}"] = float(sums[0] / sums[1])
+                script = f"train/script/{language.rpartition('_')[2]}"
+                of_script[script] = of_script.get(script, 0) + sums
+        if self.measured.many_languages:
+            losses |= {name: float(sums[0] / sums[1]) for name, sums in sorted(of_script.items())}
+        return losses
+
+
+def memory() -> dict[str, float]:
+    """Peaks of the first rank so far, in GB (10⁹ bytes): of its process, and of tensors on its GPU."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peaks = {"memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
+    if torch.cuda.is_available():
+        peaks["memory/device_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+    return peaks
