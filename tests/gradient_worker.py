@@ -18,6 +18,9 @@ from tests.mutations import MUTATIONS
 from tests.ranks import Ranks
 from tests.tiny import make_config
 from tests.traffic import Traffic
+from translit_scale.train.build import Training, build_training, make_plan
+from translit_scale.train.checkpoint import checkpoint_name, save_checkpoint
+from translit_scale.train.engine import take_step
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
 
 Gradients = dict[str, torch.Tensor]
@@ -45,9 +48,6 @@ class Found(NamedTuple):
 
 def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found:
     """Gradient of step t, with the optimizer's step taken. Every rank must call it."""
-    from translit_scale.train.build import build_training, make_plan
-    from translit_scale.train.engine import take_step
-
     ds_config = folder / f"ds.{rank.rank}.json"
     ds_config.write_text(
         json.dumps({"train_micro_batch_size_per_gpu": case.micro, "zero_optimization": {"stage": case.stage}})
@@ -70,6 +70,12 @@ def gradients_of(engine: Any) -> Gradients:
     from deepspeed.utils import safe_get_full_grad
 
     return {name.removeprefix("lm."): safe_get_full_grad(p).clone() for name, p in engine.module.named_parameters()}
+
+
+def save(training: Training, folder: Path, step: int) -> Path:
+    """Writes a checkpoint; returns its folder."""
+    save_checkpoint(training.engine, folder, training.info(step), 1, training.rank)
+    return folder / checkpoint_name(step)
 
 
 def on_ranks(

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.gradient_worker import Gradients, gradients_of
+from tests.gradient_worker import Gradients, gradients_of, save
 from tests.one_graph import relative_difference
 from tests.tiny import make_config
 from translit_scale.train.build import Training, build_training, make_plan
-from translit_scale.train.checkpoint import CheckpointState, save_checkpoint
+from translit_scale.train.checkpoint import CheckpointState
 from translit_scale.train.engine import take_step
 from translit_scale.train.launch import start_rank
 from translit_scale.train.state import gathered
@@ -48,8 +48,7 @@ def test_offload_changes_nothing(name: str, tiny_world: Path, tmp_path: Path) ->
     for t in range(2):
         assert relative_difference(step(offloaded, t), step(plain, t)) < 1e-5
     assert relative_difference(state(offloaded), state(plain)) < 1e-6
-    save_checkpoint(offloaded.engine, tmp_path, offloaded.info(2), 1, offloaded.rank)
-    resumed = build(name, tiny_world, tmp_path, tmp_path / "step_000002")
+    resumed = build(name, tiny_world, tmp_path, save(offloaded, tmp_path, 2))
     for t in range(2, 4):
         for training in (offloaded, resumed):
             step(training, t)

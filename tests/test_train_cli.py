@@ -323,11 +323,12 @@ def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, t
     train()
     run = tmp_path / "runs" / "tiny"
     with pytest.raises(DataError) as found:
-        train("train.lr=3e-3", "objectives.tcm.layer=1", "run.log_every=3")
+        train("train.lr=3e-3", "train.precision=bf16", "objectives.tcm.layer=1", "run.log_every=3")
     assert str(found.value) == (
         f"{run}/checkpoints/step_000004 belongs to another experiment:\n"
         "    objectives.tcm.layer: 2 in the checkpoint, 1 now\n"
         "    train.lr: 0.001 in the checkpoint, 0.003 now\n"
+        "    train.precision: 'fp32' in the checkpoint, 'bf16' now\n"
         "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME"
     )
     make_shards(tmp_path / "other", {"ukr_Cyrl": 40, "bul_Cyrl": 24})
