@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "train.py"
 TOOLS = Path(sys.executable).parent
 ZERO2 = ROOT / "ds_configs" / "zero2.json"
+OFFLOAD = ROOT / "ds_configs" / "zero3_offload.json"
 STEPS = 4
 SPOILT = "train.lr=1e30 train.max_skipped_steps=0"
 SECONDS_TO_END = 120
@@ -145,13 +146,13 @@ def tensorboard_values(run: Path) -> dict[tuple[str, int], float]:
 
 @pytest.mark.slow
 def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) -> None:
-    """Overrides in all places; no compiler; a whole run directory; the same losses on one rank and on two."""
+    """Overrides in all places; no compiler, offload included; a run directory; same losses on one rank and on two."""
     (tmp_path / "empty").mkdir()
     no_compiler = {"PATH": str(tmp_path / "empty"), "TORCH_EXTENSIONS_DIR": str(tmp_path / "extensions")}
     jobs = {
         "deepspeed": ["run.name=deepspeed", "--ds_config", ZERO2, "--config", experiment, "train.lr=2e-3"],
         "torchrun": ["--config", experiment, "run.name=torchrun", "--ds_config", ZERO2, "train.lr=2e-3"],
-        "python": ["run.name=python", "train.lr=2e-3", "--config", experiment],
+        "python": ["run.name=python", "--ds_config", OFFLOAD, "train.lr=2e-3", "--config", experiment],
     }
     for launcher, words in jobs.items():
         finish(launch(launcher, *words, **no_compiler))
@@ -344,11 +345,12 @@ def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, t
     train()
     run = tmp_path / "runs" / "tiny"
     with pytest.raises(DataError) as found:
-        train("train.lr=3e-3", "objectives.tcm.layer=1", "run.log_every=3")
+        train("train.lr=3e-3", "train.precision=bf16", "objectives.tcm.layer=1", "run.log_every=3")
     assert str(found.value) == (
         f"{run}/checkpoints/step_000004 belongs to another experiment:\n"
         "    objectives.tcm.layer: 2 in the checkpoint, 1 now\n"
         "    train.lr: 0.001 in the checkpoint, 0.003 now\n"
+        "    train.precision: 'fp32' in the checkpoint, 'bf16' now\n"
         "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME"
     )
     make_shards(tmp_path / "other", {"ukr_Cyrl": 40, "bul_Cyrl": 24})
