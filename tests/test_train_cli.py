@@ -161,7 +161,7 @@ def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) ->
     run = tmp_path / "runs" / "deepspeed"
     there = {path.name for path in run.iterdir()}
     assert there == {
-        "config.yaml", "ds_config.json", "environment.json", "metrics.jsonl", "tb", "model", "checkpoints"
+        ".lock", "config.yaml", "ds_config.json", "environment.json", "metrics.jsonl", "tb", "model", "checkpoints"
     }  # fmt: skip
     assert "lr: 0.002" in (run / "config.yaml").read_text()
     assert [path.name for path in complete_checkpoints(run / "checkpoints")] == ["step_000002", "step_000004"]
@@ -185,11 +185,11 @@ def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) ->
 def test_finished_run_says_so_and_trains_nothing(train: Train, tmp_path: Path) -> None:
     train()
     run = tmp_path / "runs" / "tiny"
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
     said = train()
     assert f"nothing to train: {run}/checkpoints/step_000004 is step 4 of 4" in said
     assert f"translit-scale export --run {run}" in said and "run.name=tiny-2" in said
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
 
 
 def test_resumed_run_continues_schedule_and_metrics(train: Train, tmp_path: Path) -> None:
@@ -317,6 +317,28 @@ def test_run_directory_that_cannot_be_written(train: Train, tmp_path: Path) -> N
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot write to the run directory .*file/tiny: .*\n  → choose another"):
         train(f"run.dir={tmp_path / 'file'}")
+
+
+def test_second_job_in_a_run_directory_touches_nothing(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the first one, another process, is killed."""
+    monkeypatch.setattr("translit_scale.locks.GRACE_SECONDS", 0.2)
+    run = tmp_path / "runs" / "tiny"
+    hold = (
+        "import sys, time; from pathlib import Path; from translit_scale.locks import only_user\n"
+        "with only_user(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(run)], stdout=subprocess.PIPE) as first:
+        assert first.stdout and first.stdout.readline() == b"held\n"
+        message = (
+            rf"runs/tiny is in use: process {first.pid} on {os.uname().nodename}, since 20.*\n  → wait for its end"
+        )
+        with pytest.raises(DataError, match=message):
+            train()
+        assert [path.name for path in run.iterdir()] == [".lock"]
+        first.kill()
+    train()
 
 
 def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, tmp_path: Path) -> None:

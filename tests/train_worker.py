@@ -36,9 +36,9 @@ def arm(kill: str, rank: Rank) -> None:
 
         loop.take_step = die_before
     else:
-        from translit_scale.train import checkpoint
+        from translit_scale.train import saving
 
-        save_file = checkpoint.save_file
+        save_file = saving.save_file
 
         def die_inside(tensors: Any, path: Path) -> None:
             if f"step_{int(when):06d}.tmp" in str(path):
@@ -46,7 +46,7 @@ def arm(kill: str, rank: Rank) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             save_file(tensors, path)
 
-        checkpoint.save_file = die_inside
+        saving.save_file = die_inside
 
 
 def main() -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import platform
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import write_bytes, write_json
 from translit_scale.languages import listed
+from translit_scale.locks import only_user
 from translit_scale.model.attention import has_kernel
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.flops import Shape
@@ -27,7 +29,6 @@ from translit_scale.train.checkpoint import (
     checkpoint_name,
     complete_checkpoints,
     remove_unfinished,
-    save_checkpoint,
 )
 from translit_scale.train.engine import learning_rate, set_learning_rate, take_step
 from translit_scale.train.launch import Rank
@@ -35,6 +36,7 @@ from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.numerics import SkippedSteps
 from translit_scale.train.preemption import Preempted
 from translit_scale.train.rates import Measured
+from translit_scale.train.saving import CheckpointWriter
 from translit_scale.train.survey import write_ledger
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
@@ -50,8 +52,17 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
     Raises:
         UserError: settings, data or checkpoint do not fit, the disk is full, or the loss is not finite.
     """
-    run = config.run.path
     plan = make_plan(config, ds_config, rank)
+    with ExitStack() as held:
+        if rank.is_first:
+            with _run_directory_errors(config.run.path):
+                held.enter_context(only_user(config.run.path, "wait for its end, or choose another run.name"))
+        train_alone(plan, resume)
+
+
+def train_alone(plan: Plan, resume: str) -> None:
+    """`train` once nobody else trains in the run directory."""
+    config, rank, run = plan.config, plan.rank, plan.config.run.path
     checkpoint = choose_checkpoint(run, resume)
     start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
     if start >= plan.total_steps:
@@ -65,9 +76,10 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
     if rank.is_first:
         prepare_run_directory(training)
         print(banner(training, checkpoint, start), flush=True)
-    with metric_logger(training, start) if rank.is_first else nullcontext() as logger:
+    logging = metric_logger(training, start) if rank.is_first else nullcontext()
+    with logging as logger, CheckpointWriter(config.run, rank) as checkpoints:
         try:
-            run_steps(training, start, logger)
+            run_steps(training, start, checkpoints, logger)
         except RuntimeError as error:
             if mendable := explained(error, plan):
                 raise mendable from error
@@ -111,7 +123,7 @@ def choose_checkpoint(run: Path, resume: str) -> Path | None:
     return newest[0]
 
 
-def run_steps(training: Training, start: int, logger: MetricLogger | None) -> None:
+def run_steps(training: Training, start: int, checkpoints: CheckpointWriter, logger: MetricLogger | None) -> None:
     """Optimizer steps start … total_steps − 1, with their records and checkpoints.
 
     Raises:
@@ -121,6 +133,7 @@ def run_steps(training: Training, start: int, logger: MetricLogger | None) -> No
     fp16 = engine.fp16_enabled()
     skipped = SkippedSteps(training.config.train.max_skipped_steps, fp16, run.path if rank.is_first else None)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
+        checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
         result = training.step.accumulate(t, batch)
         update = take_step(engine)
@@ -136,7 +149,9 @@ def run_steps(training: Training, start: int, logger: MetricLogger | None) -> No
             logger.step(t + 1, result, made_with, training.prefetcher.waited)
         if (t + 1) % run.checkpoint_every == 0 or t + 1 == total or result.stop:
             began = time.monotonic()
-            save_checkpoint(engine, run.path / "checkpoints", training.info(t + 1), run.keep_checkpoints, rank)
+            checkpoints.save(engine, training.info(t + 1))
+            if t + 1 == total or result.stop:
+                checkpoints.finish()
             if logger:
                 logger.wrote_checkpoint(time.monotonic() - began)
         if result.stop and t + 1 < total:
@@ -169,7 +184,7 @@ def prepare_run_directory(training: Training) -> None:
         DataError: the run directory cannot be written to.
     """
     run = training.config.run.path
-    try:
+    with _run_directory_errors(run):
         remove_unfinished(run / "checkpoints")
         write_bytes(run / "config.yaml", training.config.to_yaml().encode())
         write_json(run / "ds_config.json", training.hardware.ds_config)
@@ -178,6 +193,12 @@ def prepare_run_directory(training: Training) -> None:
         save_tokenizer(training.tokenizer, run / "model")
         if training.config.data.max_damaged_share:
             write_ledger(run / "damaged.json", training.damage)
+
+
+@contextmanager
+def _run_directory_errors(run: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise DataError(
             f"cannot write to the run directory {run}: {error}", "choose another one: run.dir=DIR"
