@@ -19,9 +19,10 @@ from tests.ranks import Ranks
 from tests.tiny import make_config
 from tests.traffic import Traffic
 from translit_scale.train.build import Training, build_training, make_plan
-from translit_scale.train.checkpoint import checkpoint_name, save_checkpoint
+from translit_scale.train.checkpoint import checkpoint_name
 from translit_scale.train.engine import take_step
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
+from translit_scale.train.saving import CheckpointWriter
 
 Gradients = dict[str, torch.Tensor]
 
@@ -74,8 +75,11 @@ def gradients_of(engine: Any) -> Gradients:
 
 def save(training: Training, folder: Path, step: int) -> Path:
     """Writes a checkpoint; returns its folder."""
-    save_checkpoint(training.engine, folder, training.info(step), 1, training.rank)
-    return folder / checkpoint_name(step)
+    run = training.config.run.model_copy(update={"dir": folder})
+    with CheckpointWriter(run, training.rank) as checkpoints:
+        checkpoints.save(training.engine, training.info(step))
+        checkpoints.finish()
+    return run.path / "checkpoints" / checkpoint_name(step)
 
 
 def on_ranks(

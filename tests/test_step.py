@@ -27,7 +27,9 @@ from translit_scale.train.launch import Rank, start_rank
 
 STEP = 3
 BATCH = (("train__batch_pairs", 16),)
-DROPOUT = (*BATCH, ("model__dropout", 0.2))
+DROPOUT = (
+    *BATCH, ("model__dropout", 0.2), ("objectives__tcm__temperature", 2.0), ("objectives__tcm__learn_temperature", True)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -119,14 +121,17 @@ def test_gradient_does_not_depend_on_ranks_micro_batches_and_zero_stage(
 def test_gradient_is_exact_with_dropout(
     ranks: int, computed: Callable[[int], dict[Case, Found]], training: Callable[..., Training]
 ) -> None:
-    """Equal to one graph over the same forward passes, whatever ranks, micro-batches and ZeRO stage."""
+    """Equal to one graph over the same forward passes, whatever ranks, micro-batches and ZeRO stage; τ is learned."""
     found = {case: one for case, one in computed(ranks).items() if case.changes == DROPOUT}
     assert len(found) == 6
     for micro in {case.micro for case in found}:
         expected, total = whole_batch(training(micro * ranks, **dict(DROPOUT)), ranks, STEP)
         for case in found:
             if case.micro == micro:
-                assert relative_difference(found[case].gradients, expected) < 1e-5, case
+                gradients = found[case].gradients
+                assert relative_difference(gradients, expected) < 1e-5, case
+                learned = "log_inverse_change"
+                assert gradients[learned].item() == pytest.approx(expected[learned].item(), rel=1e-4), case
                 assert found[case].losses["total"] == pytest.approx(total, rel=1e-5), case
 
 
