@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from tests.ranks import Ranks
+from translit_scale.errors import DataError
 from translit_scale.train.checkpoint import (
     CheckpointState,
     checkpoint_name,
@@ -76,6 +77,18 @@ def test_ten_steps_and_ten_more_equal_twenty(
     resumed = run_ranks(2, *worker, "auto", "never", *changes, "run__name=broken")
     assert "steps 10 → 20 " in resumed.stdout
     assert_equal_runs(tmp_path / "whole", tmp_path / "broken", 20)
+
+
+def test_a_rank_that_cannot_write_ends_the_training_and_leaves_no_half(
+    tiny_world: Path, tmp_path: Path, run_ranks: Ranks
+) -> None:
+    worker = ("tests/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", 2, 6))
+    changes = settings(tmp_path, STEPS, every=2)
+    done = run_ranks(2, *worker, "auto", "full:1:4", *changes, "run__name=broken", check=False)
+    assert done.returncode == DataError.exit_code
+    assert done.stderr.count(f"could not write the checkpoint {tmp_path}/broken/checkpoints/step_000004: I/O") == 1
+    left = {path.name for path in (tmp_path / "broken/checkpoints").iterdir()}
+    assert left == {"latest", "step_000002"}
 
 
 def random_kill(generator: random.Random, start: int, every: int, steps: int) -> str:

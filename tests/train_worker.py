@@ -3,11 +3,13 @@
 usage: train_worker.py WORLD_DIR DS_JSON RESUME KILL [section__setting=value ...]
 
 KILL is `never` or `MOMENT:RANK:WHEN`; RANK may be `all`. Moments:
-    step:T        before the update of step T
-    file:STEP     in the middle of the rank's file of checkpoint STEP
-    record:STEP   when its record is there; of the first rank: before it publishes
-    rename:STEP   when the folder has its name, before `latest` names it
-    after:SECONDS of training
+    step:RANK:T        before the update of step T
+    file:RANK:STEP     in the middle of the rank's file of checkpoint STEP
+    record:RANK:STEP   when its file is there, before its record; the first rank: when all are there, before it publishes
+    rename:0:STEP      when the folder has its name, before `latest` names it
+    after:RANK:SECONDS of training
+
+or `full:RANK:STEP`: the disk is full in the middle of that file, and nothing is killed.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from tests.tiny import make_config
 from translit_scale.cli import run_guarded
@@ -36,6 +40,8 @@ def arm(kill: str, rank: Rank) -> None:
         return
 
     def die() -> None:
+        if moment == "full":
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
         if victim == "all":
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -47,7 +53,7 @@ def arm(kill: str, rank: Rank) -> None:
         loop.run_steps = lambda *arguments: (timer.start(), run_steps(*arguments))[1]
     elif moment == "step":
         before(loop, "take_step", lambda engine: engine.global_steps == int(when), die)
-    elif moment == "file":
+    elif moment in ("file", "full"):
         before(saving, "save_file", lambda tensors, path: path.parent == temporary(path, when), die, b"half a file")
     elif moment == "record":
         name = "sha256_file" if rank.rank else "read_json"

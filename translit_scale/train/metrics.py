@@ -21,8 +21,8 @@ class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
 
     Losses are those of the recorded step. Rates cover all steps since the last record, reading and logging included;
-    two things are left out of them: writing checkpoints, which has its own metric, and the first step of a process
-    (which sets up memory and communication), unless it has a record of its own.
+    two things are left out of them: standing still for checkpoints, which has its own metric, and the first step of a
+    process (which sets up memory and communication), unless it has a record of its own.
 
     Args:
         directory: run directory; gets `metrics.jsonl` and `tb/`.
@@ -95,7 +95,7 @@ class MetricLogger:
         self._open_window(waited)
 
     def wrote_checkpoint(self, seconds: float) -> None:
-        """Takes the time of a checkpoint out of the rates."""
+        """Takes the seconds that training stood still for a checkpoint out of the rates."""
         self.window_started += seconds
         self.checkpoint_seconds = seconds
 
