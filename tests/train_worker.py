@@ -5,7 +5,7 @@ usage: train_worker.py WORLD_DIR DS_JSON RESUME KILL [section__setting=value ...
 KILL is `never` or `MOMENT:RANK:WHEN`; RANK may be `all`. Moments:
     step:RANK:T        before the update of step T
     file:RANK:STEP     in the middle of the rank's file of checkpoint STEP
-    record:RANK:STEP   when its file is there, before its record; the first rank: when all are there, before it publishes
+    record:RANK:STEP   when its file is there, but no record; of the first rank: when all records are
     rename:0:STEP      when the folder has its name, before `latest` names it
     after:RANK:SECONDS of training
 
