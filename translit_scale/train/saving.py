@@ -58,6 +58,8 @@ class CheckpointWriter:
         self.run, self.rank = run, rank
         self.directory = run.path / "checkpoints"
         self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.copy: dict[str, torch.Tensor] = {}
+        """Of this rank's part; kept, because most of the time of a first copy goes into getting the memory."""
         self.temporary: Path | None = None
         self.written: Future[bool] | None = None
         self.published: Future[bool] | None = None
@@ -79,8 +81,8 @@ class CheckpointWriter:
                 _check_space(engine, self.directory)
                 self.temporary.mkdir()
         dist.barrier()
-        own, files = _own_part(engine, self.rank)
-        self.written = self.thread.submit(_write, own, self.temporary, self.rank.rank)
+        files = _copy_own_part(engine, self.rank, self.copy)
+        self.written = self.thread.submit(_write, self.copy, self.temporary, self.rank.rank)
         if self.rank.is_first:
             counts = EngineCounts(state.adam_updates(engine), engine.skipped_steps, state.loss_scaler_state(engine))
             record = {"format": FORMAT, **asdict(info), "counts": asdict(counts)}
@@ -154,19 +156,21 @@ def _check_space(engine: Any, directory: Path) -> None:
         )
 
 
-def _own_part(engine: Any, rank: Rank) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Gathers the state; copies the parameters that fall to this rank.
+def _copy_own_part(engine: Any, rank: Rank, copy: dict[str, torch.Tensor]) -> list[str]:
+    """Gathers the state; copies what falls to this rank, if anything, into `copy`, under the names it is stored by.
 
     Returns:
-        Tensors by the name they are stored under (none on ranks that do not write), and the names of all ranks' files.
+        Names of the files of all ranks.
     """
     writers = min(rank.world_size, MOST_WRITERS)
     writer = {name: number % writers for number, (name, _) in enumerate(state.trained_parameters(engine))}
-    own: dict[str, torch.Tensor] = {}
     for kind, name, tensor in state.gathered(engine):
         if writer[name] == rank.rank:
-            own[f"{kind}/{name}"] = tensor.to("cpu", torch.float32, copy=True).contiguous()
-    return own, [_file_name(number) for number in sorted(set(writer.values()))]
+            key = f"{kind}/{name}"
+            if key not in copy:
+                copy[key] = torch.empty(tensor.shape, dtype=torch.float32)
+            copy[key].copy_(tensor)
+    return [_file_name(number) for number in sorted(set(writer.values()))]
 
 
 def _file_name(rank: int) -> str:
