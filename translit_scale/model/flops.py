@@ -34,12 +34,16 @@ def training_flops(shape: Shape, lengths: npt.NDArray[np.int64], masked: npt.NDA
         lengths: [S] tokens of each segment, special ones included; masked: [S] predicted tokens of each.
     """
     d, f = shape.hidden, shape.intermediate
-    tokens, rows = int(lengths.sum()), int(masked.sum())
-    squares, partial = int((lengths**2).sum()), int((lengths * masked).sum())
-    full_layer = 2 * tokens * (4 * d * d + 2 * d * f) + 4 * squares * d
+    tokens, rows, partial = int(lengths.sum()), int(masked.sum()), int((lengths * masked).sum())
     last_layer = 2 * tokens * 2 * d * d + 2 * rows * (2 * d * d + 2 * d * f) + 4 * partial * d
     head = 2 * rows * (d * d + d * shape.vocabulary)
-    return 3 * ((shape.layers - 1) * full_layer + last_layer + head)
+    return 3 * ((shape.layers - 1) * layer_flops(shape, lengths) + last_layer + head)
+
+
+def layer_flops(shape: Shape, lengths: npt.NDArray[np.int64]) -> int:
+    """Forward pass of one layer over all tokens of segments with these [S] lengths."""
+    d, f = shape.hidden, shape.intermediate
+    return 2 * int(lengths.sum()) * (4 * d * d + 2 * d * f) + 4 * int((lengths**2).sum()) * d
 
 
 def contrastive_flops(shape: Shape, pairs: int) -> int:
