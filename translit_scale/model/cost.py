@@ -2,8 +2,8 @@
 
 Bytes are those of one rank unless a function says otherwise, and what our step on DeepSpeed 0.19.8 really holds and
 sends, which is in places not what papers say of ZeRO; tests/test_cost.py counts it. Symbols: N parameters, d hidden
-size, f intermediate size, L layers, V vocabulary, W ranks, K micro-batches of a rank, T tokens, M masked tokens, B pairs
-of the effective batch.
+size, f intermediate size, L layers, V vocabulary, W ranks, K micro-batches of a rank, T tokens, M masked tokens, B
+pairs of the effective batch.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Parameters(NamedTuple):
 
     @property
     def embedding_share(self) -> float:
-        """V·d / N: the share of the gradient that is complete only when the backward pass ends (efficiency of overlap:
-        at most 1 − this)."""
+        """V·d / N: the share of the gradient that is complete only when the backward pass ends, as the embedding is
+        the first that is used. A reduction during backward could hide the rest at most."""
         return self.word_embedding / self.total
 
 
@@ -193,7 +193,7 @@ def contrastive_bytes(shape: Shape, pairs: int, ranks: int, tile: int = TILE_ELE
 
 
 class Sent(NamedTuple):
-    """Bytes that a rank sends in an optimizer step, by ring algorithms, and the whole that is moved."""
+    """Bytes that a rank sends in an optimizer step, by ring algorithms."""
 
     gradients: int
     parameters: int
@@ -223,45 +223,48 @@ def gathered_elements(
 ) -> int:
     """Parameters that ZeRO-3 gathers in the passes of a step.
 
-    Each forward pass of a module gathers its parameters, each backward pass gathers them again, and so does
-    recomputation. A micro-batch has a training pass; for K > 1, with the contrastive loss, an embedding pass up to
-    `pool_layer` before it, and TLM in a second run through all layers.
+    The training pass of each micro-batch gathers all for forward and again for backward; for K > 1 with the contrastive
+    loss an embedding pass up to `pool_layer` comes before it, and TLM runs through all layers apart. The word embedding
+    stays between the runs of a pass and is gathered again for the head; backward needs other embeddings once.
 
     Args:
         pool_layer: none where there is no contrastive loss.
-        kept: what forward has gathered stays until backward: with N below `stage3_max_live_parameters` (10⁹ unless
-            set), at the price of N more parameters in memory. Parameters below `stage3_param_persistence_threshold`
-            (10⁵ elements unless set: biases and LayerNorm), gathered once a step, are counted like all others.
+        kept: what forward has gathered stays until backward and is not gathered for it or for recomputation: with N
+            below `stage3_max_live_parameters` and `stage3_max_reuse_distance` (10⁹ unless set), at the price of up to N
+            more parameters in memory. Parameters below `stage3_param_persistence_threshold` (10⁵ elements unless set:
+            biases and LayerNorm), which are gathered once a step, are counted like all others.
     """
-    embeddings = parameters.word_embedding + parameters.other_embeddings
-    cached = pool_layer is not None and micro_batches > 1
+    word, other, layer = parameters.word_embedding, parameters.other_embeddings, parameters.layer
+    cached = pool_layer if pool_layer is not None and micro_batches > 1 else 0
     runs = 2 if cached and tlm else 1
-    forward = runs * (embeddings + parameters.layers * parameters.layer) + parameters.head
-    elements = forward if kept else 2 * forward
-    if recompute and not kept:
-        elements += runs * (parameters.layers - 1) * parameters.layer
-    if cached and pool_layer is not None:
-        elements += embeddings + pool_layer * parameters.layer
-    return micro_batches * elements
+    body = runs * parameters.layers * layer
+    elements = word + runs * other + body + parameters.head
+    if not kept:
+        elements += word + other + body + parameters.head
+        elements += runs * (parameters.layers - 1) * layer if recompute else 0
+    if cached:
+        elements += other + cached * layer
+    return micro_batches * elements + (word if cached else 0)
 
 
-def sent_bytes(
-    parameters: Parameters, stage: int, ranks: int, precision: Precision, gathered: int, rows: int
-) -> Sent:
+def sent_bytes(parameters: Parameters, stage: int, ranks: int, precision: Precision, gathered: int, rows: int) -> Sent:
     """What a rank sends in a step, by rings: (W−1)/W of the whole for a gather or scatter, twice that for both.
 
     ZeRO paper, section 7: 2N elements at stages 0–2, 3N at stage 3. DeepSpeed 0.19.8 reduces gradients at stages 1 and
-    2 with an all-reduce (2N) and then gathers the updated parameters (N): 3N. Once a step, whatever K.
+    2 with an all-reduce (2N) and then gathers the updated parameters (N), in fp32 with autocast: 3N. Once a step,
+    whatever K. At stage 3 parameters are gathered in the types that gradients are reduced in.
 
     Args:
         gathered: `gathered_elements` at stage 3, else unused.
         rows: bytes of the rows of the effective batch, 2B·d·4; 0 without the contrastive loss.
     """
-    share = (ranks - 1) / ranks
-    width = HALF if precision == "fp16" else FP32
-    reduced = gradient_payload(parameters, stage, precision) * (1 if stage == 3 else 2)
-    collected = {0: 0, 3: gathered}.get(stage, parameters.total)
-    return Sent(round(share * reduced), round(share * width * collected), round(share * 2 * rows))
+    share, gradient = (ranks - 1) / ranks, gradient_payload(parameters, stage, precision)
+    if stage == 3:
+        collected = gathered * gradient / parameters.total
+    else:
+        collected = (HALF if precision == "fp16" else FP32) * parameters.total if stage else 0
+    reduced = gradient if stage == 3 else 2 * gradient
+    return Sent(round(share * reduced), round(share * collected), round(share * 2 * rows))
 
 
 def step_seconds(
