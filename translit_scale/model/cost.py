@@ -225,7 +225,7 @@ def gathered_elements(
 
     The training pass of each micro-batch gathers all for forward and again for backward; for K > 1 with the contrastive
     loss an embedding pass up to `pool_layer` comes before it, and TLM runs through all layers apart. The word embedding
-    stays between the runs of a pass and is gathered again for the head; backward needs other embeddings once.
+    stays from the embedding pass on and is gathered again for the head; backward needs other embeddings once.
 
     Args:
         pool_layer: none where there is no contrastive loss.
@@ -244,7 +244,7 @@ def gathered_elements(
         elements += runs * (parameters.layers - 1) * layer if recompute else 0
     if cached:
         elements += other + cached * layer
-    return micro_batches * elements + (word if cached else 0)
+    return micro_batches * elements
 
 
 def sent_bytes(parameters: Parameters, stage: int, ranks: int, precision: Precision, gathered: int, rows: int) -> Sent:
