@@ -22,6 +22,8 @@ from translit_scale.model.flops import Shape
 from translit_scale.train.launch import Rank
 
 MAX_LENGTH = 512
+POOL_LAYER = 0.667
+"""Depth of the layer whose output is pooled."""
 MEAN_TOKENS = (37.4, 61.7)
 """Tokens of a sentence and of its transliteration, special ones included: SIB-200 sentences under a vocabulary of
 30 000 pieces, transliterations shortened to the ratio assumed for Glot500's tokenizer."""
@@ -45,7 +47,7 @@ def make_config(shape: Shape, batch_pairs: int, dropout: float = 0.0, **train: A
         "data.shards": "none", "model.tokenizer": "none", "model.hidden_size": shape.hidden,
         "model.num_layers": shape.layers, "model.num_heads": max(1, shape.hidden // 64),
         "model.intermediate_size": shape.intermediate, "model.max_length": MAX_LENGTH, "model.dropout": dropout,
-        "objectives.tcm.weight": 1, "objectives.tcm.layer": 0.667, "objectives.tlm_weight": 1,
+        "objectives.tcm.weight": 1, "objectives.tcm.layer": POOL_LAYER, "objectives.tlm_weight": 1,
         "train.batch_pairs": batch_pairs, "train.max_steps": 1, "run.name": "benchmark",
     } | {f"train.{name}": value for name, value in train.items()}  # fmt: skip
     return load_config([], [f"{name}={value}" for name, value in settings.items()])
