@@ -119,13 +119,15 @@ def predicted_memory(shape: Shape, batch: RankBatch, dropout: bool, precision: c
     parameters = cost.count_parameters(shape, MAX_LENGTH + 2)
     states = cost.model_states(parameters.total, ZERO["stage"], 1, precision, ZERO["reduce_bucket_size"])
     largest = max(batch.micro, key=lambda micro: micro.tokens)
-    masked, rows = sum(largest.masked), cost.row_bytes(shape, batch.pairs, 1)
+    masked = sum(largest.masked)
+    kept = cost.row_bytes(shape, batch.pairs, 1)
+    kept += cost.batch_bytes(sum(m.tokens for m in batch.micro), sum(sum(m.masked) for m in batch.micro))
     passes = cost.activation_bytes(shape, largest.tokens, masked, precision, dropout)
     passes += cost.cast_weight_bytes(parameters, precision)
     passes += cost.logits_bytes(shape, masked) + cost.output_gradient_bytes(shape)
     contrast = cost.contrastive_bytes(shape, batch.pairs, 1)
     reduction = states.buckets + states.reduced_gradients
-    return states.in_passes + rows + max(passes, contrast, reduction)
+    return states.in_passes + kept + max(passes, contrast, reduction)
 
 
 class Report:

@@ -107,6 +107,14 @@ def test_recomputation_keeps_the_inputs_of_layers() -> None:
     assert kept[1] < kept[0] / 2
 
 
+def test_packed_tensors_of_a_batch() -> None:
+    batch = micro_batch(64, SMALL.vocabulary)
+    (part,) = batch.parts
+    tensors = [t for t in [*vars(part).values(), *vars(part.segments).values()] if isinstance(t, torch.Tensor)]
+    found = sum(t.nbytes for t in tensors)
+    assert found == pytest.approx(cost.batch_bytes(batch.tokens, sum(batch.masked)), rel=0.1)
+
+
 def check(case: Case, found: dict[str, Any], ranks: int) -> None:
     """Compares what an engine held and sent with the model."""
     parameters = cost.count_parameters(TINY, positions=66)

@@ -177,6 +177,18 @@ def output_gradient_bytes(shape: Shape) -> int:
     return FP32 * shape.vocabulary * (shape.hidden + 1)
 
 
+def batch_bytes(tokens: int, masked: int) -> int:
+    """Packed tensors of this rank's share of an effective batch, all of which is on the device for the whole step.
+
+    int64: id, position and both directions of attention's order of each token, 3 of each masked token, 2 of each pooled
+    one, about half of all where TLM is on.
+
+    Args:
+        tokens, masked: of all micro-batches.
+    """
+    return 8 * (4 * tokens + 3 * masked + tokens)
+
+
 def row_bytes(shape: Shape, pairs: int, ranks: int) -> int:
     """Rows of this rank's pairs and their gradients, fp32, which are kept over the training passes where K > 1."""
     return 2 * FP32 * (2 * pairs // ranks) * shape.hidden
