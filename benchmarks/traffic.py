@@ -22,20 +22,22 @@ from translit_scale.train.launch import Rank, leave_ranks, start_rank
 
 ROOT = Path(__file__).resolve().parents[1]
 RANKS, PAIRS, MICRO_BATCHES = 2, 32, (1, 8)
-NOT_KEPT = ("stage3_max_live_parameters", "stage3_max_reuse_distance", "stage3_prefetch_bucket_size")
 GLOT500 = Shape(hidden=768, intermediate=3072, layers=12, vocabulary=401_145)
 
 
-def row(shape: Shape, stage: int, micro_batches: int, precision: str, kept: bool, rank: Rank) -> str:
+def row(shape: Shape, stage: int, micro_batches: int, precision: str, setting: str, rank: Rank) -> str:
     """Takes two steps of an engine; a line of the table."""
     from synthetic import MAX_LENGTH, make_batch, make_config, make_step
 
+    from tests.cost_worker import NOT_KEPT
     from tests.traffic import Traffic
     from translit_scale.train.engine import take_step
 
-    zero = {"stage": stage, "reduce_bucket_size": 1_000_000}
-    if stage == 3:
-        zero |= {"stage3_param_persistence_threshold": 0} | ({} if kept else dict.fromkeys(NOT_KEPT, 0))
+    zero = {"stage": stage, "reduce_bucket_size": 1_000_000, "stage3_param_persistence_threshold": 0}
+    if setting == "nothing kept":
+        zero |= dict.fromkeys(NOT_KEPT, 0)
+    elif setting == "to owner":
+        zero["use_multi_rank_bucket_allreduce"] = False
     config, micro = make_config(shape, PAIRS, precision=precision), PAIRS // RANKS // micro_batches
     step = make_step(config, shape.vocabulary, zero, micro, rank)
     batch = make_batch(config, shape.vocabulary, micro, RANKS)
@@ -46,23 +48,25 @@ def row(shape: Shape, stage: int, micro_batches: int, precision: str, kept: bool
     parameters = count_parameters(shape, MAX_LENGTH + 2)
     pool_layer = step.engine.module.pool_layer
     step.engine.destroy()
-    gathered = gathered_elements(parameters, micro_batches, pool_layer, True, False, kept)
+    gathered = gathered_elements(parameters, micro_batches, pool_layer, True, False, setting != "nothing kept")
     rows = 2 * PAIRS * shape.hidden * 4
-    model = sent_bytes(parameters, stage, RANKS, precision, gathered, rows)
+    model = sent_bytes(parameters, stage, RANKS, precision, gathered, rows, setting == "to owner")
     reduced = traffic.payload("all_reduce", "reduce_scatter", "reduce", least=1000) - rows  # not counts and sums
     collected = traffic.payload("all_gather", "broadcast") - rows
     payload = gradient_payload(parameters, stage, precision)
-    name = f"{stage}" + ("" if kept else ", nothing kept")
     sent = traffic.sent(RANKS)
     megabytes = " | ".join(f"{n / 1e6:.2f}" for n in (reduced, payload, collected, sent, model.total))
+    name = f"{stage}, {setting}" if setting else f"{stage}"
     return f"| {name} | {micro_batches} | {precision} | {megabytes} | {model.total / sent:.3f} |"
 
 
 def work(shape: Shape) -> None:
     """What each of the ranks does."""
     rank = start_rank()
-    cases = [(stage, k, "fp32", True) for stage in (0, 1, 2, 3) for k in MICRO_BATCHES]
-    cases += [(3, k, "fp32", False) for k in MICRO_BATCHES] + [(1, 8, "bf16", True), (3, 8, "bf16", True)]
+    cases = [(stage, k, "fp32", "") for stage in (0, 1, 2, 3) for k in MICRO_BATCHES]
+    cases += [(stage, 8, "fp32", "to owner") for stage in (1, 2)]
+    cases += [(3, k, "fp32", "nothing kept") for k in MICRO_BATCHES]
+    cases += [(stage, 8, "bf16", "") for stage in (1, 3)]
     for case in cases:
         line = row(shape, *case, rank)
         if rank.is_first:

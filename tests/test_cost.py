@@ -163,6 +163,9 @@ def test_examples_by_hand() -> None:
     assert one.gradients / GB == pytest.approx(3.11, abs=0.01)
     assert one.parameters / GB == pytest.approx(1.55, abs=0.01)
     assert one.rows == 2 * rows * 63 // 64
+    assert cost.sent_bytes(parameters, 1, 64, "fp32", 0, rows, to_owner=True).gradients / GB == pytest.approx(
+        1.55, 0.01
+    )
     seconds = cost.step_seconds(128e12, 400e12, int(9e9), 45e9, overlapped=0.25, slowest=1.1)
     assert seconds == pytest.approx(0.352 + 0.15)
     assert cost.update_seconds(n, 0, 64, 4.3e12) == pytest.approx(2.57e-3, rel=1e-2)

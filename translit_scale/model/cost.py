@@ -259,7 +259,15 @@ def gathered_elements(
     return micro_batches * elements
 
 
-def sent_bytes(parameters: Parameters, stage: int, ranks: int, precision: Precision, gathered: int, rows: int) -> Sent:
+def sent_bytes(
+    parameters: Parameters,
+    stage: int,
+    ranks: int,
+    precision: Precision,
+    gathered: int,
+    rows: int,
+    to_owner: bool = False,
+) -> Sent:
     """What a rank sends in a step, by rings: (W−1)/W of the whole for a gather or scatter, twice that for both.
 
     ZeRO paper, section 7: 2N elements at stages 0–2, 3N at stage 3. DeepSpeed 0.19.8 reduces gradients at stages 1 and
@@ -269,13 +277,15 @@ def sent_bytes(parameters: Parameters, stage: int, ranks: int, precision: Precis
     Args:
         gathered: `gathered_elements` at stage 3, else unused.
         rows: bytes of the rows of the effective batch, 2B·d·4; 0 without the contrastive loss.
+        to_owner: `use_multi_rank_bucket_allreduce` is false in the DeepSpeed JSON: stages 1 and 2 reduce each part of
+            the gradient to the rank that owns it, N elements instead of 2N.
     """
     share, gradient = (ranks - 1) / ranks, gradient_payload(parameters, stage, precision)
     if stage == 3:
         collected = gathered * gradient / parameters.total
     else:
         collected = (HALF if precision == "fp16" else FP32) * parameters.total if stage else 0
-    reduced = gradient if stage == 3 else 2 * gradient
+    reduced = gradient if stage == 3 or (stage and to_owner) else 2 * gradient
     return Sent(round(share * reduced), round(share * collected), round(share * 2 * rows))
 
 
