@@ -165,7 +165,9 @@ def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[M
     )
 
 
-def report_against_naive(encoder: PairEncoder, shape: Shape, batches: list[MicroBatch], repeats: int) -> None:
+def report_against_naive(
+    encoder: PairEncoder, shape: Shape, batches: list[MicroBatch], repeats: int, compiled: bool
+) -> None:
     """Prints the time of both steps, after a comparison of their losses."""
     padded = [PaddedStreams(batch, padding=1) for batch in batches]
     print(f"Padded tokens over real ones {np.mean([p.waste for p in padded]):.2f}.\n")
@@ -189,6 +191,12 @@ def report_against_naive(encoder: PairEncoder, shape: Shape, batches: list[Micro
         print(f"| naive, {attention} | {naive:.0f} | {1e3 * pairs / naive:.1f} | 1 | {waste:.2f} |")
         speed = 1e3 * pairs / own
         print(f"| packed, against {attention} | {own:.0f} | {speed:.1f} | {naive / own:.2f} | {counted / floor:.3f} |")
+    if compiled:
+        encoder.compile_layers()
+        fused = milliseconds(lambda n: packed_step(encoder, batches[n]), len(batches), repeats)
+        print(
+            f"| packed and compiled, against sdpa | {fused:.0f} | {1e3 * pairs / fused:.1f} | {naive / fused:.2f} | |"
+        )
 
 
 def read_steps(args: argparse.Namespace) -> tuple[list[list[MicroBatch]], str, int]:
@@ -222,6 +230,7 @@ def main() -> None:
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
     parser.add_argument("--embedding-pass", action="store_true", help="measure its share of a step instead")
+    parser.add_argument("--compile", action="store_true", help="measure with train.compile besides")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -239,7 +248,7 @@ def main() -> None:
     if args.embedding_pass:
         report_embedding_pass(encoder, shape, steps, args.repeats)
     else:
-        report_against_naive(encoder, shape, [micro for (micro,) in steps], args.repeats)
+        report_against_naive(encoder, shape, [micro for (micro,) in steps], args.repeats, args.compile)
 
 
 if __name__ == "__main__":

@@ -7,5 +7,6 @@ ruff check .
 ruff format --check .
 mypy
 say "tests"
-python -m pytest "$@"
+# A test mostly keeps one core busy; those that start several ranks are few.
+python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
 say "all passed; times of the slowest tests stand above"

@@ -195,7 +195,7 @@ class TrainConfig(Strict):
     """Keep only the inputs of layers and compute the rest again in backward: a third more work, far less memory."""
     compile: bool = False
     """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and costs a minute at the
-    start. Made for GPUs: on CPU it is slower than without (benchmarks/step.md)."""
+    start. Made for GPUs: on CPU it gains nothing (benchmarks/step.md)."""
     precision: Literal["auto", "fp32", "bf16_autocast", "bf16", "fp16"] = "auto"
     """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
     CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
