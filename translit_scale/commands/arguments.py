@@ -52,6 +52,14 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def codes(text: str) -> list[str]:
+    """Language codes, separated by commas."""
+    found = [code.strip() for code in text.split(",")]
+    if "" in found:
+        raise argparse.ArgumentTypeError(f"expected codes separated by commas, found {text!r}")
+    return found
+
+
 def file_name(text: str) -> str:
     """A name for one folder or file, not a path."""
     if "/" in text or text in ("", ".", ".."):
