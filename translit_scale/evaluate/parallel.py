@@ -60,13 +60,23 @@ class ParallelText:
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of the text and its order, in hexadecimal; the same for any file layout."""
-        digest = hashlib.sha256()
-        for text in (self.source, self.target):
-            digest.update(f"{len(text)}\n".encode())
-            for sentence in text:
-                encoded = sentence.encode()
-                digest.update(f"{len(encoded)}\n".encode() + encoded)
-        return digest.hexdigest()
+        return text_sha256(self.source, self.target)
+
+
+def occurred(counts: Counter[str]) -> dict[str, int]:
+    """The counts that are not zero, by reason."""
+    return {reason: count for reason, count in sorted(counts.items()) if count}
+
+
+def text_sha256(*texts: Sequence[str]) -> str:
+    """sha256 of lists of strings, of their order and of where each begins, in hexadecimal."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(f"{len(text)}\n".encode())
+        for sentence in text:
+            encoded = sentence.encode()
+            digest.update(f"{len(encoded)}\n".encode() + encoded)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -195,7 +205,7 @@ def _keep_usable(
         else:
             kept.append((key, source, target))
     if not kept:
-        reasons = {reason: count for reason, count in dropped.items() if count}
+        reasons = occurred(dropped)
         raise DataError(
             f"no sentence pair is left for {source_language} and {target_language}"
             + (f" (dropped: {reasons})" if reasons else ": the files are empty")
@@ -206,7 +216,7 @@ def _keep_usable(
         source=[source for _, source, _ in kept],
         target=[target for _, _, target in kept],
         ids=[key for key, _, _ in kept],
-        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+        dropped=occurred(dropped),
     )
 
 

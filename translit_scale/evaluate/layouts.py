@@ -1,0 +1,170 @@
+"""Which files of a test set belong to a language, however its makers call files and languages.
+
+A test set has one or more layouts. Files are found by the language code asked for; a file whose name has no script
+(`hin`, `hi`) is given one by its letters. What a language is also called is `languages.py`'s business. Nothing is
+guessed: where several files could be meant, the error names them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from translit_scale.corpus.script import script_share
+from translit_scale.corpus.text import read_records
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.languages import (
+    MACROLANGUAGE,
+    WRITTEN_AS,
+    check_language,
+    inventory,
+    listed,
+    related_languages,
+    resolve_language,
+    written_in_glot500,
+)
+
+SPLITS = ("train", "dev", "test")
+LANGUAGE = r"(?P<language>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)"
+"""Part of a layout's pattern: a language with or without its script."""
+SPLIT = r"(?P<split>train|dev|test)"
+_COMPRESSED = re.compile(r"\.(?:gz|xz|zst)$")
+_SAMPLE = 200
+"""Lines read to see the script of a file whose name does not say it."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way of naming the files of a test set.
+
+    `shown` says it in messages (`{language}`, `{iso3}` and `{split}` are filled in), `glob` finds the files,
+    `pattern` matches their path below the folder (without `.gz`, `.xz`, `.zst`) with the groups `language` and
+    `split`. Text stands in the field `text_column`. `several`: all files of a language are read, in name order.
+    """
+
+    shown: str
+    glob: str
+    pattern: str
+    text_column: int
+    several: bool = False
+
+
+@dataclass(frozen=True)
+class Named:
+    """A file of a test set and what its name says about its language: `hin_Deva`, `hin` or `hi`."""
+
+    path: Path
+    written: str
+    layout: Layout
+
+    @property
+    def iso3(self) -> str | None:
+        """ISO 639-3; None where the name is no language."""
+        found = resolve_language(f"{self.written.partition('_')[0]}_Latn")
+        return found and found.partition("_")[0]
+
+    def code(self) -> str | None:
+        """`iso3_Script`; a script that the name does not say is read off the text.
+
+        Raises:
+            DataError: the file has to be read and cannot be.
+        """
+        iso3, script = self.iso3, self.written.partition("_")[2]
+        if iso3 is None:
+            return None
+        return f"{iso3}_{script or self._script(iso3)}"
+
+    def _script(self, iso3: str) -> str:
+        """Of the scripts that Glot500-c has of this language (or of all languages) the one with most letters."""
+        known = written_in_glot500(iso3) or list(inventory())
+        column = self.layout.text_column
+        records = (fields for _, fields in read_records(self.path) if column < len(fields) and fields[0][:1] != "#")
+        sample = "\n".join(fields[column] for fields in islice(records, _SAMPLE))
+        return max(sorted({code.partition("_")[2] for code in known}), key=lambda script: script_share(sample, script))
+
+
+def files_of(folder: Path, layouts: Sequence[Layout], split: str) -> Iterator[Named]:
+    """All files of one split in name order, for one layout after the other."""
+    for layout in layouts:
+        for path in sorted(folder.glob(layout.glob)):
+            name = _COMPRESSED.sub("", path.relative_to(folder).as_posix())
+            match = re.fullmatch(layout.pattern, name)
+            if match and match["split"] == split and path.is_file():
+                yield Named(path, match["language"], layout)
+
+
+def languages_in(folder: Path, layouts: Sequence[Layout], split: str) -> list[str]:
+    """The codes of the languages that a folder has of one split, sorted; files of no known language are left out."""
+    codes = (named.code() for named in files_of(folder, layouts, split))
+    return sorted({code for code in codes if code is not None})
+
+
+def find_files(folder: Path, layouts: Sequence[Layout], language: str, split: str) -> list[Path]:
+    """The files of a language in one split: one, or all of a layout with `several`.
+
+    The code asked for comes first, then the same language with another name of its script (`zho_Hani`, `zho_Hans`),
+    then its macrolanguage or a member of it (`arb_Arab`, `ara_Arab`). Among equals the first layout wins.
+
+    Raises:
+        ConfigError: there is no such split.
+        DataError: unknown code, no file, or files of different languages that may be meant.
+    """
+    check_language(language)
+    if split not in SPLITS:
+        raise ConfigError(f"there is no split {split!r}", f"there are {', '.join(SPLITS)}")
+    found: dict[int, list[tuple[str, Named]]] = {}
+    for named in files_of(folder, layouts, split):
+        if _is_related(language[:3], named.iso3):
+            code = named.code() or ""
+            found.setdefault(_distance(language, code), []).append((code, named))
+    for distance in sorted(found.keys() - {_FAR}):
+        first = found[distance][0][1].layout
+        candidates = [(code, named) for code, named in found[distance] if named.layout == first]
+        codes = sorted({code for code, _ in candidates})
+        names = [_COMPRESSED.sub("", str(named.path)) for _, named in candidates]
+        if len(codes) > 1:
+            raise DataError(f"{language} may be {' or '.join(codes)} in {folder}", "name the one you mean")
+        if len(set(names)) < len(names) or (len(names) > 1 and not first.several):
+            raise DataError(
+                f"several files for {language}, {split}: {', '.join(str(named.path) for _, named in candidates)}",
+                "leave one of them in the folder",
+            )
+        return [named.path for _, named in candidates]
+    raise DataError(
+        f"no {split} data for {language}: there is no {looked_for(folder, layouts, language, split)}",
+        f"the folder has {listed(languages_in(folder, layouts, split)) or 'no file of that layout'}",
+    )
+
+
+def looked_for(folder: Path, layouts: Sequence[Layout], language: str, split: str) -> str:
+    """The paths at which a language's file would be found, for messages."""
+    iso3 = language.partition("_")[0]
+    return " or ".join(
+        str(folder / layout.shown.format(language=language, iso3=iso3, split=split)) for layout in layouts
+    )
+
+
+_FAR = 3
+
+
+def _distance(asked: str, code: str) -> int:
+    """0: the same code, 1: the same script under another name, 2: macrolanguage or member, 3: something else."""
+    if asked == code:
+        return 0
+    asked, code = _written(asked), _written(code)
+    if asked == code:
+        return 1
+    return 2 if code in related_languages(asked) or asked in related_languages(code) else _FAR
+
+
+def _written(code: str) -> str:
+    """The code with the script as Glot500-c writes it."""
+    iso3, _, script = code.partition("_")
+    return f"{iso3}_{WRITTEN_AS.get(script, script)}"
+
+
+def _is_related(asked: str, iso3: str | None) -> bool:
+    return iso3 is not None and (asked == iso3 or MACROLANGUAGE.get(asked) == iso3 or MACROLANGUAGE.get(iso3) == asked)
