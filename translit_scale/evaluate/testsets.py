@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.evaluate.labelled import read_sib200
 from translit_scale.evaluate.parallel import ParallelText, join, read_aligned, texts_by_id
 from translit_scale.languages import called_there, check_language, listed, resolve_language
 
@@ -33,13 +34,11 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class WithIds:
-    """A table (or several) for each language, joined on an id."""
+    """A table for each language, id and text on each line, joined on the id."""
 
     form: str
     glob: str
     pattern: str
-    columns: tuple[str, str]
-    """Of the id and of the text: names in the header, or numbers."""
     note: str = ""
 
     def files(self, folder: Path) -> dict[str, list[Path]]:
@@ -48,8 +47,32 @@ class WithIds:
 
     def pair(self, source: Side, target: Side) -> ParallelText:
         """Two languages with their files."""
-        a, b = (texts_by_id(side.files, *self.columns) for side in (source, target))
+        a, b = (texts_by_id(side.files, "1", "2") for side in (source, target))
         return join(source.language, target.language, a, b)
+
+
+@dataclass(frozen=True)
+class Sib200:
+    """The sentences of all splits of SIB-200, joined on their ids: it was made from FLORES."""
+
+    form: str
+    note: str
+
+    def files(self, folder: Path) -> dict[str, list[Path]]:
+        """The files of each language there."""
+        return _by_language(folder, "*/*.tsv", rf"{_CODE}/(?:train|dev|test)\.tsv")
+
+    def pair(self, source: Side, target: Side) -> ParallelText:
+        """Two languages with their files."""
+        a, b = (self._texts(side) for side in (source, target))
+        return join(source.language, target.language, a, b)
+
+    def _texts(self, side: Side) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for path in side.files:
+            read = read_sib200(path.parent.parent, path.parent.name, path.stem)
+            texts |= zip(read.ids, read.texts, strict=True)
+        return texts
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,7 @@ class WithEnglish:
         return meet_at_english(_with_english(source), _with_english(target))
 
 
-Layout = WithIds | SameLines | WithEnglish
+Layout = WithIds | Sib200 | SameLines | WithEnglish
 """How the files of a test set are named and paired: `form` says it in messages, `note` to readers of the numbers."""
 
 
@@ -120,7 +143,7 @@ RETRIEVAL_TASKS = {
         "SR-B",
         (".", "srb", "sr_b", "bible"),
         (
-            WithIds("{language}.tsv (verse id, tab, text)", "*.tsv", rf"{_CODE}\.tsv", ("1", "2")),
+            WithIds("{language}.tsv (verse id, tab, text)", "*.tsv", rf"{_CODE}\.tsv"),
             WithEnglish("bible.{language}-eng_Latn.{language} and .eng_Latn (one verse a line)", "bible"),
             SameLines("{language}.txt (one verse a line, the same verses in all)", "*.txt", rf"{_CODE}\.txt"),
         ),
@@ -134,11 +157,8 @@ RETRIEVAL_TASKS = {
                 "devtest/{language}.devtest (one sentence a line)", "devtest/*.devtest", rf"devtest/{_CODE}\.devtest"
             ),
             SameLines("dev/{language}.dev", "dev/*.dev", rf"dev/{_CODE}\.dev", "FLORES dev, not the papers' devtest"),
-            WithIds(
+            Sib200(
                 "{language}/{train,dev,test}.tsv of SIB-200 (index_id, category, text)",
-                "*/*.tsv",
-                rf"{_CODE}/(?:train|dev|test)\.tsv",
-                ("index_id", "text"),
                 "sib200 (FLORES sentences, n=1004) in place of FLORES devtest",
             ),
         ),
