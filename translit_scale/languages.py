@@ -153,8 +153,8 @@ def related_languages(code: str) -> list[str]:
 def called_there(code: str, there: Sequence[str]) -> list[str]:
     """What a test set calls a language: the code itself, else its script or the language under another name.
 
-    `zho_Hani` may be there as `zho_Hans`, `fas_Arab` as `pes_Arab`, `awa_Deva` as `awa`. Where there are several, the
-    user has to say which is meant.
+    `zho_Hani` may be there as `zho_Hans`, `fas_Arab` as `pes_Arab`, `awa_Deva` as `awa`. Several names: it must be
+    asked which is meant.
     """
     if code in there:
         return [code]
