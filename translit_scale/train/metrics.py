@@ -21,15 +21,9 @@ from translit_scale.train.step import StepResult
 class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
 
-    <<<<<<< HEAD
-        Losses are those of the recorded step. Losses by language, and rates, cover all steps since the last record; rates
-        with reading and logging included, and without two things: writing checkpoints, which has its own metric, and the
-        first step of a process (which sets up memory and communication), unless it has a record of its own.
-    =======
-        Losses are those of the recorded step. Rates cover all steps since the last record, reading and logging included;
-        two things are left out of them: standing still for checkpoints, which has its own metric, and the first step of a
-        process (which sets up memory and communication), unless it has a record of its own.
-    >>>>>>> c22d717b1bb949bba225f3c1453dab46fd6cbf75
+    Losses are those of the recorded step. Losses by language, and rates, cover all steps since the last record; rates
+    with reading and logging included, and without two things: standing still for checkpoints, which has its own metric,
+    and the first step of a process (which sets up memory and communication), unless it has a record of its own.
 
         Args:
             directory: run directory; gets `metrics.jsonl` and `tb/`.
