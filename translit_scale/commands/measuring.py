@@ -15,13 +15,18 @@ if TYPE_CHECKING:
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
-    """Which encoders, and how their embeddings are made."""
+    """Which encoders, and how sentences become vectors."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model", action="append", required=True, metavar="MODEL",
         help="DIR or LABEL=DIR, a folder or hub id of an encoder with its tokenizer; required, repeat for several "
         "(HF_HUB_OFFLINE=1 is honoured)",
     )  # fmt: skip
+    add_embedding(group)
+
+
+def add_embedding(group: argparse._ArgumentGroup) -> None:
+    """How sentences become vectors."""
     group.add_argument(
         "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
         help="whose states are averaged: 8 is hidden_states[8] (0 the embeddings), 0.667 a fraction of the "
