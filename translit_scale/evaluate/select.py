@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from translit_scale import __version__
+from translit_scale.config import Config
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.errors import DataError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.encoder import Encoder
 from translit_scale.evaluate.parallel import ParallelText
 from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, format_table, percent
 from translit_scale.evaluate.retrieval import TOP_K, Estimate, hits, mean_accuracy
 from translit_scale.evaluate.run import Direction, answer_texts
+from translit_scale.evaluate.testsets import read_task
 from translit_scale.files import read_json, sha256_file, write_json
 from translit_scale.train.checkpoint import COMPLETE, checkpoint_step, complete_checkpoints
 from translit_scale.train.trained import trained_encoder
@@ -219,3 +221,19 @@ def select(run: Path, standard: Standard, holdout: bool = False) -> str:
 def usual_measure(task: str, measure: str | None) -> str:
     """The measure asked for, or the papers' one for the task."""
     return measure or USUAL_MEASURE[task]
+
+
+def judge_of(config: Config) -> CheckpointJudge:
+    """What measures the checkpoints of a training with early stopping.
+
+    Raises:
+        ConfigError: fewer than two languages.
+        DataError: the test set is not there.
+    """
+    settings = config.selection
+    if settings is None:
+        raise ConfigError("no `selection` in the configuration")
+    texts, _ = read_task(settings.task, settings.data, settings.languages, settings.source, settings.limit)
+    embedding = EmbeddingSettings(layer=settings.layer)
+    measure = usual_measure(settings.task, settings.measure)
+    return CheckpointJudge(config.run.path, Standard(settings.task, texts, settings.source, embedding, measure))
