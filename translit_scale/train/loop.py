@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -20,7 +21,7 @@ from translit_scale.train.checkpoint import (
     checkpoint_name,
     complete_checkpoints,
 )
-from translit_scale.train.engine import learning_rate, set_learning_rate, take_step
+from translit_scale.train.engine import Update, learning_rate, set_learning_rate, take_step
 from translit_scale.train.launch import Rank
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.numerics import SkippedSteps
@@ -131,10 +132,10 @@ def run_steps(
         Preempted: some rank was asked to stop; a checkpoint is written.
     """
     engine, run, total, rank = training.engine, training.config.run, training.total_steps, training.rank
-    fp16 = engine.fp16_enabled()
     if stopping.ends(start, logger):
         return
-    skipped = SkippedSteps(training.config.train.max_skipped_steps, fp16, run.path if rank.is_first else None)
+    most, records = training.config.train.max_skipped_steps, run.path if rank.is_first else None
+    skipped = SkippedSteps(most, engine.fp16_enabled(), records)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
         checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
@@ -142,14 +143,7 @@ def run_steps(
         update = take_step(engine)
         skipped.count(t, result, update, training.stream)
         if logger:
-            made_with = {
-                "train/lr": update.lr,
-                "train/grad_norm": update.grad_norm,
-                "train/skipped_steps": skipped.total,
-            }
-            if fp16:
-                made_with["train/loss_scale"] = engine.optimizer.loss_scale
-            logger.step(t + 1, result, made_with, training.prefetcher.waited)
+            logger.step(t + 1, result, update_metrics(engine, update, skipped), training.prefetcher.waited)
         if (t + 1) % run.checkpoint_every == 0 or t + 1 == total or result.stop:
             began = time.monotonic()
             checkpoints.save(engine, training.info(t + 1))
@@ -164,3 +158,14 @@ def run_steps(
             )
         if stopping.ends(t + 1, logger):
             return
+
+
+def update_metrics(engine: Any, update: Update, skipped: SkippedSteps) -> dict[str, Any]:
+    """What an update was made with, by metric name."""
+    scale = {"train/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
+    return {
+        "train/lr": update.lr,
+        "train/grad_norm": update.grad_norm,
+        "train/skipped_steps": skipped.total,
+        **scale,
+    }
