@@ -13,14 +13,26 @@ if TYPE_CHECKING:
     from translit_scale.evaluate.parallel import ParallelText
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
-    """Which encoders, and how their embeddings are made."""
+def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which encoders, and on what they run; the group takes further arguments."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model", action="append", required=True, metavar="MODEL",
         help="DIR or LABEL=DIR, a folder or hub id of an encoder with its tokenizer; required, repeat for several "
         "(HF_HUB_OFFLINE=1 is honoured)",
     )  # fmt: skip
+    group.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="auto is a GPU if there is one (default: auto)",
+    )
+    return group
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Which encoders, and how their embeddings are made."""
+    group = add_encoders(parser)
     group.add_argument(
         "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
         help="whose states are averaged: 8 is hidden_states[8] (0 the embeddings), 0.667 a fraction of the "
@@ -32,14 +44,8 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--batch-tokens", type=positive, default=8192, metavar="N",
-        help="tokens with padding in one forward pass; does not change results (default: %(default)s)",
+        help="tokens in one forward pass, counted as if padded; does not change results (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="auto is a GPU if there is one (default: auto)",
-    )
 
 
 def add_parallel_text(parser: argparse.ArgumentParser) -> None:
