@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from translit_scale.commands import transfer
 from translit_scale.commands.arguments import add_command, add_kinds
 from translit_scale.commands.measuring import add_models, add_parallel_text, add_results, measure, read_texts
 
 
 def add(commands: Any) -> None:
-    """Declares `evaluate retrieval`."""
-    kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder on parallel text: retrieval")
+    """Declares `evaluate retrieval` and `evaluate transfer`."""
+    kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder: retrieval, zero-shot transfer")
     parser = add_command(
         kinds,
         "retrieval",
@@ -27,6 +28,7 @@ def add(commands: Any) -> None:
     add_parallel_text(parser)
     add_results(parser, name="retrieval", out="results")
     parser.set_defaults(run=_retrieval)
+    transfer.add(kinds)
 
 
 def _retrieval(args: argparse.Namespace) -> None:
