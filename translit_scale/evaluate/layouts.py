@@ -17,12 +17,10 @@ from translit_scale.corpus.script import script_share
 from translit_scale.corpus.text import read_records
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import (
-    MACROLANGUAGE,
-    WRITTEN_AS,
+    called_there,
     check_language,
     inventory,
     listed,
-    related_languages,
     resolve_language,
     written_in_glot500,
 )
@@ -105,38 +103,38 @@ def languages_in(folder: Path, layouts: Sequence[Layout], split: str) -> list[st
 def find_files(folder: Path, layouts: Sequence[Layout], language: str, split: str) -> list[Path]:
     """The files of a language in one split: one, or all of a layout with `several`.
 
-    The code asked for comes first, then the same language with another name of its script (`zho_Hani`, `zho_Hans`),
-    then its macrolanguage or a member of it (`arb_Arab`, `ara_Arab`). Among equals the first layout wins.
+    The code asked for comes first, then what else the language may be called (`languages.called_there`). Of several
+    layouts that have the language the first is read.
 
     Raises:
         ConfigError: there is no such split.
-        DataError: unknown code, no file, or files of different languages that may be meant.
+        DataError: unknown code, no file, or several that may be meant.
     """
     check_language(language)
     if split not in SPLITS:
         raise ConfigError(f"there is no split {split!r}", f"there are {', '.join(SPLITS)}")
-    found: dict[int, list[tuple[str, Named]]] = {}
-    for named in files_of(folder, layouts, split):
-        if _is_related(language[:3], named.iso3):
-            code = named.code() or ""
-            found.setdefault(_distance(language, code), []).append((code, named))
-    for distance in sorted(found.keys() - {_FAR}):
-        first = found[distance][0][1].layout
-        candidates = [(code, named) for code, named in found[distance] if named.layout == first]
-        codes = sorted({code for code, _ in candidates})
-        names = [_COMPRESSED.sub("", str(named.path)) for _, named in candidates]
-        if len(codes) > 1:
-            raise DataError(f"{language} may be {' or '.join(codes)} in {folder}", "name the one you mean")
-        if len(set(names)) < len(names) or (len(names) > 1 and not first.several):
-            raise DataError(
-                f"several files for {language}, {split}: {', '.join(str(named.path) for _, named in candidates)}",
-                "leave one of them in the folder",
-            )
-        return [named.path for _, named in candidates]
-    raise DataError(
-        f"no {split} data for {language}: there is no {looked_for(folder, layouts, language, split)}",
-        f"the folder has {listed(languages_in(folder, layouts, split)) or 'no file of that layout'}",
-    )
+    coded = [(named.code(), named) for named in files_of(folder, layouts, split) if _may_be(named, language)]
+    codes = called_there(language, sorted({code for code, _ in coded if code}))
+    if not codes:
+        raise DataError(
+            f"no {split} data for {language}: there is no {looked_for(folder, layouts, language, split)}",
+            f"the folder has {listed(languages_in(folder, layouts, split)) or 'no file of that layout'}",
+        )
+    if len(codes) > 1:
+        raise DataError(f"{language} may be {' or '.join(codes)} in {folder}", "name the one you mean")
+    candidates = [named for code, named in coded if code == codes[0]]
+    layout = candidates[0].layout
+    paths = [named.path for named in candidates if named.layout is layout]
+    if len(paths) > 1 and (not layout.several or len({_COMPRESSED.sub("", str(path)) for path in paths}) < len(paths)):
+        names = ", ".join(map(str, paths))
+        raise DataError(f"several files for {language}, {split}: {names}", "leave one of them in the folder")
+    return paths
+
+
+def _may_be(named: Named, language: str) -> bool:
+    """Whether a name fits, as long as the script that it does not say is not looked at."""
+    name = named.written if "_" in named.written else named.iso3
+    return name is not None and bool(called_there(language, [name]))
 
 
 def looked_for(folder: Path, layouts: Sequence[Layout], language: str, split: str) -> str:
@@ -145,26 +143,3 @@ def looked_for(folder: Path, layouts: Sequence[Layout], language: str, split: st
     return " or ".join(
         str(folder / layout.shown.format(language=language, iso3=iso3, split=split)) for layout in layouts
     )
-
-
-_FAR = 3
-
-
-def _distance(asked: str, code: str) -> int:
-    """0: the same code, 1: the same script under another name, 2: macrolanguage or member, 3: something else."""
-    if asked == code:
-        return 0
-    asked, code = _written(asked), _written(code)
-    if asked == code:
-        return 1
-    return 2 if code in related_languages(asked) or asked in related_languages(code) else _FAR
-
-
-def _written(code: str) -> str:
-    """The code with the script as Glot500-c writes it."""
-    iso3, _, script = code.partition("_")
-    return f"{iso3}_{WRITTEN_AS.get(script, script)}"
-
-
-def _is_related(asked: str, iso3: str | None) -> bool:
-    return iso3 is not None and (asked == iso3 or MACROLANGUAGE.get(asked) == iso3 or MACROLANGUAGE.get(iso3) == asked)
