@@ -58,6 +58,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def codes(text: str) -> list[str]:
+    """Language codes, separated by commas."""
+    found = [code.strip() for code in text.split(",")]
+    if "" in found:
+        raise argparse.ArgumentTypeError(f"expected codes separated by commas, found {text!r}")
+    return found
+
+
 def file_name(text: str) -> str:
     """A name for one folder or file, not a path."""
     if "/" in text or text in ("", ".", ".."):

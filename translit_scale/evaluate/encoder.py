@@ -37,14 +37,28 @@ BATCH_TOKENS = 8192
 
 
 class Embeddings(NamedTuple):
-    """What `Encoder.embed` returns; every count is of sentences."""
+    """What `Encoder.embed` returns, one row per sentence in the order given."""
 
     vectors: NDArray[np.float32]
-    """[n, d], one row per sentence in the order given."""
-    truncated: int
-    """Sentences longer than the model's maximum; the rest of them was not seen."""
-    no_tokens: int
-    """Sentences of which the tokenizer leaves nothing."""
+    """[n, d]."""
+    too_long: NDArray[np.bool_]
+    """[n] longer than the model's maximum; the rest of the sentence was not seen."""
+    nothing: NDArray[np.bool_]
+    """[n] the tokenizer leaves nothing of it."""
+
+    @property
+    def truncated(self) -> int:
+        """Sentences longer than the model's maximum."""
+        return int(self.too_long.sum())
+
+    @property
+    def no_tokens(self) -> int:
+        """Sentences of which the tokenizer leaves nothing."""
+        return int(self.nothing.sum())
+
+    def rows(self, rows: Sequence[int]) -> Embeddings:
+        """Some of the sentences, in the order of their row numbers given."""
+        return Embeddings(self.vectors[rows], self.too_long[rows], self.nothing[rows])
 
 
 @dataclass
@@ -133,8 +147,8 @@ class Encoder:
         order = [position[sentence] for sentence in sentences]
         return Embeddings(
             vectors[order],
-            truncated=sum(len(tokens[row]) > room for row in order),
-            no_tokens=sum(not tokens[row] for row in order),
+            too_long=np.array([len(tokens[row]) > room for row in order], dtype=np.bool_),
+            nothing=np.array([not tokens[row] for row in order], dtype=np.bool_),
         )
 
     @torch.inference_mode()
