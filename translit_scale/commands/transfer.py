@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from translit_scale.commands.arguments import add_command, cores, positive
+from translit_scale.commands.arguments import add_command, codes, cores, positive
 from translit_scale.commands.measuring import add_encoders
 from translit_scale.errors import ConfigError
 from translit_scale.evaluate.presets import PAPER_B, PRESETS
@@ -53,8 +53,8 @@ def add(kinds: Any) -> None:
         "several sources",
     )  # fmt: skip
     group.add_argument(
-        "--targets", nargs="+", default=[], metavar="CODE",
-        help="languages to test on (default: all that have a test set)",
+        "--targets", type=codes, default=[], metavar="CODES",
+        help="languages to test on: pol_Latn,ukr_Cyrl (default: all that have a test set)",
     )  # fmt: skip
     add_training(parser)
     add_grid(parser)

@@ -13,12 +13,12 @@ from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.evaluate.encoder import Encoder
 from translit_scale.evaluate.finetune import Precision
-from translit_scale.evaluate.layouts import find_files
 from translit_scale.evaluate.presets import PRESETS
 from translit_scale.evaluate.results import ModelName
 from translit_scale.evaluate.tasks import Task, languages
 from translit_scale.evaluate.transfer import Job, describe_job, read_split, run_job
 from translit_scale.files import read_json
+from translit_scale.languages import called_there
 from translit_scale.progress import Advance, Progress
 from translit_scale.schema import changed_settings
 
@@ -66,18 +66,17 @@ def plan_jobs(
 
     Raises:
         ConfigError: a source stands there twice.
-        DataError: a source has no training set, or a target no test set.
     """
     preset = PRESETS[settings.preset]
     first, count = preset.seeds[0], settings.seeds or len(preset.seeds)
-    own_targets = [_own_code(task, folder, code, "test") for code in targets] or languages(task, folder, "test")
+    own_targets = _targets(task, folder, sources, targets)
     jobs = [
         Job(
             model,
             task.name,
             folder,
-            tuple(_own_code(task, folder, code, "train") for code in source.split("+")),
-            tuple(dict.fromkeys(own_targets)),
+            tuple(source.split("+")),
+            own_targets,
             seed,
             settings.preset,
             replace(preset.tasks[task.name], **settings.changes),
@@ -96,13 +95,16 @@ def plan_jobs(
     return jobs
 
 
-def _own_code(task: Task, folder: Path, language: str, split: str) -> str:
-    """The code by which the folder has a language: `ara_Arab` where `arb_Arab` is asked for and only that is there."""
-    present = languages(task, folder, split)
-    if language in present:
-        return language
-    files = find_files(folder, task.layouts, language, split)
-    return next(code for code in present if find_files(folder, task.layouts, code, split) == files)
+def _targets(task: Task, folder: Path, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
+    """The languages to test on; one that is also a source has the source's code, whatever the folder calls it."""
+    present = languages(task, folder, "test")
+
+    def there(code: str) -> str:
+        found = called_there(code, present)
+        return found[0] if len(found) == 1 else code
+
+    asked = {there(code): code for source in sources for code in source.split("+")}
+    return tuple(dict.fromkeys(asked.get(there(code), code) for code in targets or present))
 
 
 def run_grid(jobs: Sequence[Job], workers: int, force: bool = False) -> list[Failure]:

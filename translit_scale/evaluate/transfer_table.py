@@ -29,7 +29,7 @@ def _table(jobs: Sequence[Job]) -> str:
         source: [read_json(job.result, "result") for job in jobs if job.sources == source and job.result.exists()]
         for source in sources
     }
-    title = f"{jobs[0].task_name}: {jobs[0].model.label}, {len({job.seed for job in jobs})} seeds"
+    title = f"{jobs[0].task_name}: {jobs[0].model.label}, {_number(len({job.seed for job in jobs}), 'seed')}"
     of_language = {
         score["language"]: score for group in records.values() for record in group for score in _scores(record)
     }
@@ -54,6 +54,10 @@ def _table(jobs: Sequence[Job]) -> str:
     )
     lines = [title, format_table(["target", "n", *("+".join(source) for source in sources)], rows), note]
     return "\n".join([*lines, *_losses(of_language)])
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _scores(record: Record) -> list[dict[str, Any]]:
