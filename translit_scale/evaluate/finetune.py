@@ -87,7 +87,9 @@ class Classifier(nn.Module):
         """Token ids of S sequences and the places of their classified tokens → [N, labels] fp32 logits."""
         with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.bf16):
             hidden, bounds = flat_states(self.encoder, ids)
-            rows = np.concatenate([start + np.array(own, np.int64) for start, own in zip(bounds[:-1], places, strict=True)])
+            rows = np.concatenate(
+                [start + np.array(own, np.int64) for start, own in zip(bounds[:-1], places, strict=True)]
+            )
             logits: torch.Tensor = self.head(hidden.index_select(0, torch.from_numpy(rows).to(hidden.device)))
         return logits.float()
 
