@@ -19,6 +19,7 @@ PRECEDENCE = (
     "VERB", "NOUN", "PROPN", "PRON", "ADJ", "NUM", "ADV", "INTJ", "AUX",
     "ADP", "DET", "PART", "CCONJ", "SCONJ", "X", "PUNCT", "SYM",
 )  # fmt: skip
+"""As in the papers' data; SYM, which it leaves out, comes last."""
 _COLUMNS = 10
 _WITHHELD = "_"
 

@@ -63,7 +63,7 @@ def read_sib200(folder: Path, language: str, split: str) -> Labelled:
         DataError: no such file, another header, a line with too few or too many fields, an unknown label.
     """
     (path,) = find_files(folder, SIB200_LAYOUTS, language, split)
-    records = _records(path)
+    records = read_records(path)
     header = [name.strip() for name in next(records, (1, []))[1]]
     if sorted(header) != sorted(SIB200_COLUMNS):
         raise DataError(
@@ -84,16 +84,12 @@ def read_taxi1500(folder: Path, language: str, split: str) -> Labelled:
         DataError: no such file, a line with too few or too many fields, an unknown label.
     """
     (path,) = find_files(folder, TAXI1500_LAYOUTS, language, split)
-    return _labelled(path, _checked(path, _records(path)), TAXI1500_LABELS, language, split)
+    return _labelled(path, _checked(path, read_records(path)), TAXI1500_LABELS, language, split)
 
 
 def unquote(field: str) -> str:
     """A field that is quoted as in RFC 4180 without its quotes; any other field as it is."""
     return field[1:-1].replace('""', '"') if _QUOTED.fullmatch(field) else field
-
-
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    return read_records(path)
 
 
 def _checked(path: Path, records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
@@ -129,7 +125,7 @@ def _labelled(
         else:
             kept.append((text, labels.index(label), key))
     if not kept:
-        raise DataError(f"{path}: no text is left" + (f" (dropped: {dict(dropped)})" if dropped else ""))
+        raise DataError(f"{path}: no text is left" + (f" (dropped: {occurred(dropped)})" if dropped else ""))
     return Labelled(
         language,
         split,

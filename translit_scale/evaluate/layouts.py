@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import pycountry
+
 from translit_scale.corpus.script import script_share
 from translit_scale.corpus.text import read_records
 from translit_scale.errors import ConfigError, DataError
@@ -38,9 +40,10 @@ _SAMPLE = 200
 class Layout:
     """One way of naming the files of a test set.
 
-    `shown` says it in messages (`{language}`, `{iso3}` and `{split}` are filled in), `glob` finds the files,
-    `pattern` matches their path below the folder (without `.gz`, `.xz`, `.zst`) with the groups `language` and
-    `split`. Text stands in the field `text_column`. `several`: all files of a language are read, in name order.
+    `shown` says it in messages: `{language}`, `{iso3}`, `{iso}` (the shortest code) and `{split}` are filled in. `glob`
+    finds the files, `pattern` matches their path below the folder (without `.gz`, `.xz`, `.zst`) with the groups
+    `language` and `split`. Text stands in the field `text_column`. `several`: all files of a language are read, in name
+    order.
     """
 
     shown: str
@@ -65,13 +68,13 @@ class Named:
         return found and found.partition("_")[0]
 
     def code(self) -> str | None:
-        """`iso3_Script`; a script that the name does not say is read off the text.
+        """`iso3_Script`; a script that the name does not say is read off the text. None where the name is no language.
 
         Raises:
             DataError: the file has to be read and cannot be.
         """
         iso3, script = self.iso3, self.written.partition("_")[2]
-        if iso3 is None:
+        if iso3 is None or (script and resolve_language(self.written) is None):
             return None
         return f"{iso3}_{script or self._script(iso3)}"
 
@@ -140,6 +143,6 @@ def _may_be(named: Named, language: str) -> bool:
 def looked_for(folder: Path, layouts: Sequence[Layout], language: str, split: str) -> str:
     """The paths at which a language's file would be found, for messages."""
     iso3 = language.partition("_")[0]
-    return " or ".join(
-        str(folder / layout.shown.format(language=language, iso3=iso3, split=split)) for layout in layouts
-    )
+    entry = pycountry.languages.get(alpha_3=iso3)
+    names = {"language": language, "iso3": iso3, "iso": getattr(entry, "alpha_2", iso3), "split": split}
+    return " or ".join(str(folder / layout.shown.format(**names)) for layout in layouts)

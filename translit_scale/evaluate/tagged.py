@@ -28,11 +28,11 @@ POS_LABELS = (
 """The order decides which row of the classifier a tag is."""
 
 TSV = Layout("{split}-{language}.tsv", "*-*.tsv*", rf"{SPLIT}-{LANGUAGE}\.tsv", 0)
-WIKIANN = Layout("{iso3}/{split}", "*/*", rf"{LANGUAGE}/{SPLIT}", 0)
+WIKIANN = Layout("{iso}/{split}", "*/*", rf"{LANGUAGE}/{SPLIT}", 0)
 CONLLU = Layout("{split}-{language}.conllu", "*-*.conllu*", rf"{SPLIT}-{LANGUAGE}\.conllu", 1)
 _UD_NAME = r"(?P<language>[a-z]{2,3})_[a-z0-9]+-ud-" + SPLIT + r"\.conllu"
-TREEBANKS = Layout("{iso3}_*-ud-{split}.conllu", "*-ud-*.conllu*", _UD_NAME, 1, several=True)
-TREEBANK_FOLDERS = Layout("UD_*/{iso3}_*-ud-{split}.conllu", "UD_*/*.conllu*", rf"UD_[^/]+/{_UD_NAME}", 1, True)
+TREEBANKS = Layout("{iso}_*-ud-{split}.conllu", "*-ud-*.conllu*", _UD_NAME, 1, several=True)
+TREEBANK_FOLDERS = Layout("UD_*/{iso}_*-ud-{split}.conllu", "UD_*/*.conllu*", rf"UD_[^/]+/{_UD_NAME}", 1, True)
 
 NER_LAYOUTS = (TSV, WIKIANN)
 CONLLU_LAYOUTS = (CONLLU, TREEBANKS, TREEBANK_FOLDERS)
@@ -111,12 +111,11 @@ def _tsv_sentences(path: Path) -> Iterator[Sentence]:
 
 def _without_prefix(sentences: list[Sentence]) -> list[Sentence]:
     """Takes away `en:` where every token begins with the same such prefix."""
-    prefixes = {match and match[0] for sentence in sentences for word in sentence
-                for match in [_WIKIANN_PREFIX.match(word.text)]}  # fmt: skip
-    if len(prefixes) != 1 or None in prefixes:
+    words = [word for sentence in sentences for word in sentence]
+    match = _WIKIANN_PREFIX.match(words[0].text) if words else None
+    if match is None or not all(word.text.startswith(match[0]) for word in words):
         return sentences
-    (prefix,) = prefixes
-    return [[Word(w.where, w.text.removeprefix(prefix or ""), w.tag) for w in sentence] for sentence in sentences]
+    return [[word._replace(text=word.text.removeprefix(match[0])) for word in sentence] for sentence in sentences]
 
 
 def _inside_without_begin(sentence: Sentence) -> int:
@@ -153,5 +152,5 @@ def _tagged(
             words.append([word.text for word in kept])
             tags.append([number[word.tag] for word in kept])
     if not words:
-        raise DataError(f"{', '.join(map(str, paths))}: no sentence is left (dropped: {dict(dropped)})")
+        raise DataError(f"{', '.join(map(str, paths))}: no sentence is left (dropped: {occurred(dropped)})")
     return Tagged(language, split, words, tags, occurred(dropped), occurred(noted), tuple(map(str, paths)))
