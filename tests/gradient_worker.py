@@ -17,7 +17,12 @@ import torch
 from tests.mutations import MUTATIONS
 from tests.ranks import Ranks
 from tests.tiny import make_config
+from tests.traffic import Traffic
+from translit_scale.train.build import Training, build_training, make_plan
+from translit_scale.train.checkpoint import checkpoint_name
+from translit_scale.train.engine import take_step
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
+from translit_scale.train.saving import CheckpointWriter
 
 Gradients = dict[str, torch.Tensor]
 
@@ -38,13 +43,12 @@ class Found(NamedTuple):
 
     gradients: Gradients
     losses: dict[str, float]
+    reduced: list[int]
+    """Bytes of each reduction over ranks, sums and scattered sums, before the optimizer's step."""
 
 
 def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found:
     """Gradient of step t, with the optimizer's step taken. Every rank must call it."""
-    from translit_scale.train.build import build_training, make_plan
-    from translit_scale.train.engine import take_step
-
     ds_config = folder / f"ds.{rank.rank}.json"
     ds_config.write_text(
         json.dumps({"train_micro_batch_size_per_gpu": case.micro, "zero_optimization": {"stage": case.stage}})
@@ -53,8 +57,11 @@ def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found
     mutated: AbstractContextManager[None] = MUTATIONS[case.mutation](plan) if case.mutation else nullcontext()
     with mutated:
         training = build_training(plan)
-        result = training.step.accumulate(t, training.stream.step(t))
-        found = Found(gradients_of(training.engine), result.losses)
+        batch = training.stream.step(t)
+        with Traffic() as traffic:
+            result = training.step.accumulate(t, batch)
+        reduced = [call.payload for call in traffic.calls if "reduce" in call.kind]
+        found = Found(gradients_of(training.engine), result.losses, reduced)
         take_step(training.engine)
     return found
 
@@ -64,6 +71,15 @@ def gradients_of(engine: Any) -> Gradients:
     from deepspeed.utils import safe_get_full_grad
 
     return {name.removeprefix("lm."): safe_get_full_grad(p).clone() for name, p in engine.module.named_parameters()}
+
+
+def save(training: Training, folder: Path, step: int) -> Path:
+    """Writes a checkpoint; returns its folder."""
+    run = training.config.run.model_copy(update={"dir": folder})
+    with CheckpointWriter(run, training.rank) as checkpoints:
+        checkpoints.save(training.engine, training.info(step))
+        checkpoints.finish()
+    return run.path / "checkpoints" / checkpoint_name(step)
 
 
 def on_ranks(

@@ -6,7 +6,7 @@ Each has been published with some training code, or is what DeepSpeed does if no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from unittest import mock
 
@@ -81,6 +81,13 @@ def mean_of_means(plan: Plan) -> Iterator[None]:
 
 
 @contextmanager
+def reduced_each_time(plan: Plan) -> Iterator[None]:
+    """Every micro-batch reduces its gradients over ranks, as ZeRO 2 and 3 do by themselves."""
+    with mock.patch.object(step, "one_reduction", lambda engine: nullcontext()):
+        yield
+
+
+@contextmanager
 def engine_accumulates(plan: Plan) -> Iterator[None]:
     """DeepSpeed is told the number of micro-batches, as its examples do."""
     times = plan.hardware.deal.micro_batches
@@ -101,6 +108,6 @@ MUTATIONS: dict[str, Mutation] = {
     mutation.__name__: mutation
     for mutation in (
         other_dropout, other_dropout_guarded, mean_over_ranks, detached_columns, own_columns_only, mean_of_means,
-        engine_accumulates,
+        reduced_each_time, engine_accumulates,
     )
 }  # fmt: skip

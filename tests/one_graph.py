@@ -30,10 +30,10 @@ def micro_batches_of_all(stream: BatchStream, deal: Deal, t: int, in_order: bool
     ]  # fmt: skip
 
 
-def info_nce(orig: torch.Tensor, latn: torch.Tensor) -> torch.Tensor:
+def info_nce(orig: torch.Tensor, latn: torch.Tensor, inverse_temperature: float | torch.Tensor = 1.0) -> torch.Tensor:
     """Mean over 2n rows [2n, d]; row i of orig and latn are each other's positives."""
     z = torch.cat([orig, latn])
-    logits = (z @ z.T).masked_fill(torch.eye(len(z), dtype=torch.bool), float("-inf"))
+    logits = (z @ z.T * inverse_temperature).masked_fill(torch.eye(len(z), dtype=torch.bool), float("-inf"))
     return F.cross_entropy(logits, torch.arange(len(z)).roll(len(z) // 2))
 
 
@@ -65,7 +65,8 @@ def whole_batch(training: Training, ranks: int, t: int) -> tuple[Gradients, floa
             total = total + passed.loss
             for side, rows in zip((orig, latn), passed.rows.split(part.pairs), strict=True):
                 side.append(rows)
-    total = total + objectives.tcm.weight * info_nce(torch.cat(orig), torch.cat(latn))
+    inverse_temperature = passed.log_inverse_temperature.exp()
+    total = total + objectives.tcm.weight * info_nce(torch.cat(orig), torch.cat(latn), inverse_temperature)
     return gradient_of(total, encoder), total.item()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,9 +14,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 
-from translit_scale.errors import DataError
-from translit_scale.train import checkpoint as module
+from translit_scale.config import RunConfig
+from translit_scale.errors import DataError, NumericError
+from translit_scale.files import write_json
+from translit_scale.train import saving
 from translit_scale.train.checkpoint import (
     CheckpointInfo,
     CheckpointState,
@@ -24,9 +29,9 @@ from translit_scale.train.checkpoint import (
     load_checkpoint,
     read_info,
     remove_unfinished,
-    save_checkpoint,
 )
 from translit_scale.train.launch import Rank, start_rank
+from translit_scale.train.saving import CheckpointWriter
 from translit_scale.train.state import load_weights
 
 STATE = "state-00000.safetensors"
@@ -66,9 +71,30 @@ def rank() -> Rank:
 
 
 @pytest.fixture
-def save(tmp_path: Path, rank: Rank) -> Callable[..., None]:
-    def run(step: int, keep: int = 2) -> None:
-        save_checkpoint(Engine(), tmp_path, info(step), keep, rank)
+def folder(tmp_path: Path) -> Path:
+    """Of the checkpoints of a run."""
+    path = tmp_path / "run" / "checkpoints"
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.fixture
+def writer(folder: Path, rank: Rank) -> Callable[..., CheckpointWriter]:
+    def make(keep: int = 2, every: int | None = None) -> CheckpointWriter:
+        run = RunConfig(name="run", dir=folder.parents[1], keep_checkpoints=keep, keep_every=every)
+        return CheckpointWriter(run, rank)
+
+    return make
+
+
+@pytest.fixture
+def save(writer: Callable[..., CheckpointWriter]) -> Callable[..., None]:
+    """Writes a checkpoint and waits for it."""
+
+    def run(step: int, engine: Engine | None = None, **keep: Any) -> None:
+        with writer(**keep) as checkpoints:
+            checkpoints.save(engine or Engine(), info(step))
+            checkpoints.finish()
 
     return run
 
@@ -80,89 +106,162 @@ def fail(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         Path(path).write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(module, "save_file", half)
+    monkeypatch.setattr(saving, "save_file", half)
 
 
 def names(directory: Path) -> list[str]:
     return sorted(path.name for path in directory.iterdir())
 
 
-def test_newest_are_kept_and_latest_names_the_newest(save: Callable[..., None], tmp_path: Path) -> None:
+def test_newest_are_kept_and_latest_names_the_newest(save: Callable[..., None], folder: Path) -> None:
     for step, kept in [(2, ["step_000002"]), (4, ["step_000002", "step_000004"]), (6, ["step_000004", "step_000006"])]:
         save(step)
-        assert names(tmp_path) == ["latest", *kept]
-        assert [path.name for path in complete_checkpoints(tmp_path)] == kept
-        assert (tmp_path / "latest").read_text() == f"{checkpoint_name(step)}\n"
-        assert read_info(tmp_path / checkpoint_name(step)) == info(step)
+        assert names(folder) == ["latest", *kept]
+        assert [path.name for path in complete_checkpoints(folder)] == kept
+        assert (folder / "latest").read_text() == f"{checkpoint_name(step)}\n"
+        assert read_info(folder / checkpoint_name(step)) == info(step)
     save(8, keep=1)
-    assert names(tmp_path) == ["latest", "step_000008"]
+    assert names(folder) == ["latest", "step_000008"]
 
 
-def test_order_is_by_number(save: Callable[..., None], tmp_path: Path) -> None:
+def test_multiples_and_the_best_are_kept(save: Callable[..., None], folder: Path) -> None:
+    """Of 2, 4, … 14 with two newest kept: multiples of 6, and 4 as long as it is the best."""
+    for step in range(2, 16, 2):
+        save(step, every=6)
+        if step == 4:
+            (folder.parent / "best.json").write_text('{"checkpoint": "step_000004", "metric": 0.5}')
+    assert names(folder) == ["latest", *map(checkpoint_name, (4, 6, 12, 14))]
+    (folder.parent / "best.json").write_text('{"checkpoint": "step_000099"}')
+    save(16, every=6)
+    assert names(folder) == ["latest", *map(checkpoint_name, (6, 12, 14, 16))]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"checkpoint": 4}', '{"checkpoint": "../step_000004"}'])
+def test_damaged_choice_of_the_best_is_refused_before_training(
+    content: str, writer: Callable[..., CheckpointWriter], folder: Path
+) -> None:
+    (folder.parent / "best.json").write_text(content)
+    with pytest.raises(DataError, match=r"best\.json.*\n  → remove it, and choose again"):
+        writer()
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    writer: Callable[..., CheckpointWriter], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file holds the state at the call, not that of later steps; the next save waits for it."""
+    engine, go_on = Engine(), threading.Event()
+
+    def slowly(tensors: Any, path: Path) -> None:
+        assert go_on.wait(60)
+        save_file(tensors, path)
+
+    monkeypatch.setattr(saving, "save_file", slowly)
+    before = engine.module.weight.detach().clone()
+    with writer() as checkpoints:
+        checkpoints.save(engine, info(2))
+        checkpoints.check()
+        assert names(folder) == ["step_000002.tmp"]
+        with torch.no_grad():
+            engine.module.weight.add_(1)
+        threading.Timer(0.2, go_on.set).start()
+        checkpoints.save(engine, info(4))
+        assert (folder / "latest").read_text() == "step_000002\n"
+        checkpoints.finish()
+    read = [CheckpointState(folder / checkpoint_name(step)).read("weights", "weight") for step in (2, 4)]
+    assert torch.equal(read[0], before) and torch.equal(read[1], engine.module.weight)
+
+
+def test_a_loss_that_is_not_finite_does_not_cost_the_checkpoint_being_written(
+    writer: Callable[..., CheckpointWriter], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(tensors: Any, path: Path) -> None:
+        time.sleep(0.2)
+        save_file(tensors, path)
+
+    monkeypatch.setattr(saving, "save_file", slowly)
+    with pytest.raises(NumericError), writer() as checkpoints:
+        checkpoints.save(Engine(), info(2))
+        raise NumericError("step 3: not finite")
+    assert names(folder) == ["latest", "step_000002"]
+
+
+def test_order_is_by_number(save: Callable[..., None], folder: Path) -> None:
     """As names, step_1000000 stands before step_999999."""
     save(999_999)
     save(1_000_000)
-    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step_999999", "step_1000000"]
+    assert [path.name for path in complete_checkpoints(folder)] == ["step_999999", "step_1000000"]
     save(1_000_001)
-    assert names(tmp_path) == ["latest", "step_1000000", "step_1000001"]
+    assert names(folder) == ["latest", "step_1000000", "step_1000001"]
 
 
-def test_same_step_again_replaces(save: Callable[..., None], tmp_path: Path) -> None:
+def test_same_step_again_replaces(save: Callable[..., None], folder: Path) -> None:
     save(2)
-    (tmp_path / "step_000002" / "stale").write_text("")
+    (folder / "step_000002" / "stale").write_text("")
     save(2)
-    assert names(tmp_path / "step_000002") == ["COMPLETE.json", "state-00000.safetensors"]
+    assert names(folder / "step_000002") == ["COMPLETE.json", "state-00000.safetensors"]
 
 
-def test_torn_checkpoints_are_no_checkpoints(save: Callable[..., None], tmp_path: Path) -> None:
+def test_torn_checkpoints_are_no_checkpoints(save: Callable[..., None], folder: Path) -> None:
     save(2)
-    (tmp_path / "step_000004.tmp").mkdir()  # killed while writing
-    (tmp_path / "step_000006.tmp").mkdir()  # killed before the rename
-    (tmp_path / "step_000006.tmp" / "COMPLETE.json").write_text((tmp_path / "step_000002/COMPLETE.json").read_text())
-    (tmp_path / "step_000008").mkdir()  # copied by hand, in part
-    (tmp_path / "step_best").mkdir()
-    (tmp_path / "step_best" / "COMPLETE.json").write_text("{}")
-    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step_000002"]
-    remove_unfinished(tmp_path)
-    assert names(tmp_path) == ["latest", "step_000002", "step_000008", "step_best"]
+    (folder / "step_000004.tmp").mkdir()  # killed while writing
+    (folder / "step_000006.tmp").mkdir()  # killed before the rename
+    (folder / "step_000006.tmp" / "COMPLETE.json").write_text((folder / "step_000002/COMPLETE.json").read_text())
+    (folder / "step_000008").mkdir()  # copied by hand, in part
+    (folder / "step_best").mkdir()
+    (folder / "step_best" / "COMPLETE.json").write_text("{}")
+    assert [path.name for path in complete_checkpoints(folder)] == ["step_000002"]
+    remove_unfinished(folder)
+    assert names(folder) == ["latest", "step_000002", "step_000008", "step_best"]
     save(8)
-    assert [path.name for path in complete_checkpoints(tmp_path)] == ["step_000002", "step_000008"]
+    assert [path.name for path in complete_checkpoints(folder)] == ["step_000002", "step_000008"]
 
 
-def test_leftovers_of_the_same_step_are_not_mixed_in(save: Callable[..., None], tmp_path: Path) -> None:
-    (tmp_path / "step_000002.tmp").mkdir()
-    (tmp_path / "step_000002.tmp" / "rank_7.pt").write_text("of a run that was killed")
+def test_leftovers_of_the_same_step_are_not_mixed_in(save: Callable[..., None], folder: Path) -> None:
+    (folder / "step_000002.tmp").mkdir()
+    (folder / "step_000002.tmp" / "rank_7.pt").write_text("of a run that was killed")
     save(2)
-    assert names(tmp_path / "step_000002") == ["COMPLETE.json", "state-00000.safetensors"]
+    assert names(folder / "step_000002") == ["COMPLETE.json", "state-00000.safetensors"]
+
+
+def test_failed_write_ends_the_training_at_its_next_step(
+    writer: Callable[..., CheckpointWriter], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, FULL_DISK)
+    with pytest.raises(DataError, match="No space left"), writer() as checkpoints:
+        checkpoints.save(Engine(), info(2))
+        while True:
+            checkpoints.check()
+            time.sleep(0.01)
+    assert names(folder) == []
 
 
 @pytest.mark.parametrize("error", [FULL_DISK, OSError(errno.ENOSPC, "No space left on device")])
 def test_failed_write_keeps_the_previous_one_and_gives_the_space_back(
-    error: Exception, save: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, save: Callable[..., None], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(2)
     fail(monkeypatch, error)
     with pytest.raises(DataError, match=r"could not write the checkpoint .*step_000004: .*\n  → is the disk full\?"):
         save(4)
-    assert names(tmp_path) == ["latest", "step_000002"]
-    assert (tmp_path / "latest").read_text() == "step_000002\n"
+    assert names(folder) == ["latest", "step_000002"]
+    assert (folder / "latest").read_text() == "step_000002\n"
 
 
 def test_a_disk_that_is_too_small_is_noticed_before_writing(
-    save: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    save: Callable[..., None], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(2)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: SimpleNamespace(free=95))
+    monkeypatch.setattr(saving.shutil, "disk_usage", lambda _: SimpleNamespace(free=95))
     with pytest.raises(DataError, match=r"a checkpoint needs 0\.00 GB, and the disk of .* has 0\.00 GB free"):
         save(4)
-    assert names(tmp_path) == ["latest", "step_000002"]
+    assert names(folder) == ["latest", "step_000002"]
 
 
-def test_state_comes_back_bit_for_bit(save: Callable[..., None], tmp_path: Path) -> None:
+def test_state_comes_back_bit_for_bit(save: Callable[..., None], folder: Path) -> None:
     engine, fresh = Engine(steps=3), Engine(steps=0)
     engine.skipped_steps = 1
-    save_checkpoint(engine, tmp_path, info(4), 2, start_rank())
-    saved = CheckpointState(tmp_path / "step_000004")
+    save(4, engine)
+    saved = CheckpointState(folder / "step_000004")
     load_weights(fresh.module, saved.read)
     load_checkpoint(fresh, saved)
     assert (fresh.global_steps, fresh.skipped_steps) == (4, 1)
@@ -174,30 +273,32 @@ def test_state_comes_back_bit_for_bit(save: Callable[..., None], tmp_path: Path)
         assert all(torch.equal(engine.optimizer.state[a][k], fresh.optimizer.state[b][k]) for k in ("step", "exp_avg"))
 
 
-def test_a_flipped_bit_is_noticed(save: Callable[..., None], tmp_path: Path) -> None:
+def test_a_flipped_bit_is_noticed(save: Callable[..., None], folder: Path) -> None:
     save(2)
-    path = tmp_path / "step_000002/state-00000.safetensors"
+    path = folder / "step_000002/state-00000.safetensors"
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match=r"state-00000.safetensors is damaged\n  → remove .*step_000002"):
-        CheckpointState(tmp_path / "step_000002").verify()
+        CheckpointState(folder / "step_000002").verify()
 
 
-def test_a_checkpoint_of_another_model(save: Callable[..., None], tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_model(save: Callable[..., None], folder: Path) -> None:
     save(2)
     with pytest.raises(DataError, match=r"has no weights/0\.weight: it is of another model"):
-        load_weights(torch.nn.Sequential(torch.nn.Linear(3, 2)), CheckpointState(tmp_path / "step_000002").read)
+        load_weights(torch.nn.Sequential(torch.nn.Linear(3, 2)), CheckpointState(folder / "step_000002").read)
 
 
-def test_failed_publishing(save: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_publishing(save: Callable[..., None], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, value: object) -> None:
-        raise OSError(errno.EDQUOT, "Disk quota exceeded", str(path))
+        if path.name == "COMPLETE.json":
+            raise OSError(errno.EDQUOT, "Disk quota exceeded", str(path))
+        write_json(path, value)
 
-    monkeypatch.setattr(module, "write_json", full)
+    monkeypatch.setattr(saving, "write_json", full)
     with pytest.raises(DataError, match="Disk quota exceeded"):
         save(2)
-    assert names(tmp_path) == []
+    assert names(folder) == []
 
 
 @pytest.mark.parametrize(
@@ -216,12 +317,12 @@ def test_failed_publishing(save: Callable[..., None], tmp_path: Path, monkeypatc
     ],
 )
 def test_damage_is_named(
-    change: Callable[[Path], object], message: str, save: Callable[..., None], tmp_path: Path
+    change: Callable[[Path], object], message: str, save: Callable[..., None], folder: Path
 ) -> None:
     save(2)
-    change(tmp_path / "step_000002")
+    change(folder / "step_000002")
     with pytest.raises(DataError, match=message):
-        read_info(tmp_path / "step_000002")
+        read_info(folder / "step_000002")
 
 
 def edit(checkpoint: Path, **changes: Any) -> None:
@@ -231,9 +332,9 @@ def edit(checkpoint: Path, **changes: Any) -> None:
     path.write_text(json.dumps({name: value for name, value in fields.items() if value is not None}))
 
 
-def test_another_experiment_is_refused_with_all_differences(save: Callable[..., None], tmp_path: Path) -> None:
+def test_another_experiment_is_refused_with_all_differences(save: Callable[..., None], folder: Path) -> None:
     save(2)
-    checkpoint = tmp_path / "step_000002"
+    checkpoint = folder / "step_000002"
     assert check_same_experiment(checkpoint, info(0)) == 2
     other = info(
         0, world_size=4, shards="c", science={"train": {"lr": 2.0, "seed": 0}, "data": {"changes": [], "alpha": 0.3}}
@@ -247,13 +348,13 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
     ]
 
 
-def test_changes_of_the_mixture_ahead_of_the_checkpoint_may_be_made(save: Callable[..., None], tmp_path: Path) -> None:
+def test_changes_of_the_mixture_ahead_of_the_checkpoint_may_be_made(save: Callable[..., None], folder: Path) -> None:
     def planned(*steps: int) -> CheckpointInfo:
         changes = [{"from_step": step, "mixture": {"alpha": 0.5}} for step in steps]
         return info(4, science={**SCIENCE, "data": {"changes": changes}})
 
     save(4)
-    checkpoint = tmp_path / "step_000004"
+    checkpoint = folder / "step_000004"
     assert check_same_experiment(checkpoint, planned(4, 9)) == 4  # step 4 has not been taken yet
     with pytest.raises(DataError, match=r"data\.changes: \[\] in the checkpoint, \[\{'from_step': 3"):
         check_same_experiment(checkpoint, planned(3))

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.conftest import ROOT
 from tests.hostile import (
     KEY,
     LATN,
@@ -34,6 +33,7 @@ from tests.hostile import (
     with_header,
     write_set,
 )
+from tests.ranks import ROOT
 from translit_scale.cli import main
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import DataError

@@ -27,7 +27,9 @@ from translit_scale.train.launch import Rank, start_rank
 
 STEP = 3
 BATCH = (("train__batch_pairs", 16),)
-DROPOUT = (*BATCH, ("model__dropout", 0.2))
+DROPOUT = (
+    *BATCH, ("model__dropout", 0.2), ("objectives__tcm__temperature", 2.0), ("objectives__tcm__learn_temperature", True)
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def test_gradient_does_not_depend_on_ranks_micro_batches_and_zero_stage(
     expected, losses = naive_gradients(training(16, **dict(BATCH)))
     found = {case: one for case, one in computed(ranks).items() if case.changes == BATCH}
     assert len(found) == 12
-    for case, (gradients, values) in found.items():
+    for case, (gradients, values, _) in found.items():
         assert relative_difference(gradients, expected) < 1e-5, case
         assert values == pytest.approx(losses, rel=1e-5), case
 
@@ -119,15 +121,31 @@ def test_gradient_does_not_depend_on_ranks_micro_batches_and_zero_stage(
 def test_gradient_is_exact_with_dropout(
     ranks: int, computed: Callable[[int], dict[Case, Found]], training: Callable[..., Training]
 ) -> None:
-    """Equal to one graph over the same forward passes, whatever ranks, micro-batches and ZeRO stage."""
+    """Equal to one graph over the same forward passes, whatever ranks, micro-batches and ZeRO stage; τ is learned."""
     found = {case: one for case, one in computed(ranks).items() if case.changes == DROPOUT}
     assert len(found) == 6
     for micro in {case.micro for case in found}:
         expected, total = whole_batch(training(micro * ranks, **dict(DROPOUT)), ranks, STEP)
         for case in found:
             if case.micro == micro:
-                assert relative_difference(found[case].gradients, expected) < 1e-5, case
+                gradients = found[case].gradients
+                assert relative_difference(gradients, expected) < 1e-5, case
+                learned = "log_inverse_change"
+                assert gradients[learned].item() == pytest.approx(expected[learned].item(), rel=1e-4), case
                 assert found[case].losses["total"] == pytest.approx(total, rel=1e-5), case
+
+
+@pytest.mark.slow
+def test_gradients_are_reduced_over_ranks_once_a_step(tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:
+    """One reduction as large as the model, with one micro-batch and with eight; eight without our care."""
+    cases = [Case(stage, micro, BATCH) for stage, micro in product((0, 1, 2, 3), (8, 1))]
+    careless = Case(2, 1, BATCH, "reduced_each_time")
+    found = on_ranks(run_ranks, 2, [*cases, careless], tiny_world, tmp_path, STEP)
+    whole = sum(gradient.nbytes for gradient in found[cases[0]].gradients.values())
+    for case in cases:
+        large = [size for size in found[case].reduced if size > whole / 8]
+        assert len(large) == 1 and whole <= large[0] < 1.001 * whole, (case, found[case].reduced)  # stage 3 pads
+    assert found[careless].reduced.count(whole) == 8
 
 
 def test_loss_that_is_not_finite_is_reported_as_it_is(training: Callable[..., Training]) -> None:

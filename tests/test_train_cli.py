@@ -35,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = ROOT / "scripts" / "train.py"
 TOOLS = Path(sys.executable).parent
 ZERO2 = ROOT / "ds_configs" / "zero2.json"
+OFFLOAD = ROOT / "ds_configs" / "zero3_offload.json"
 STEPS = 4
 SPOILT = "train.lr=1e30 train.max_skipped_steps=0"
 SECONDS_TO_END = 120
@@ -145,13 +146,13 @@ def tensorboard_values(run: Path) -> dict[tuple[str, int], float]:
 
 @pytest.mark.slow
 def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) -> None:
-    """Overrides in all places; no compiler; a whole run directory; the same losses on one rank and on two."""
+    """Overrides in all places; no compiler, offload included; a run directory; same losses on one rank and on two."""
     (tmp_path / "empty").mkdir()
     no_compiler = {"PATH": str(tmp_path / "empty"), "TORCH_EXTENSIONS_DIR": str(tmp_path / "extensions")}
     jobs = {
         "deepspeed": ["run.name=deepspeed", "--ds_config", ZERO2, "--config", experiment, "train.lr=2e-3"],
         "torchrun": ["--config", experiment, "run.name=torchrun", "--ds_config", ZERO2, "train.lr=2e-3"],
-        "python": ["run.name=python", "train.lr=2e-3", "--config", experiment],
+        "python": ["run.name=python", "--ds_config", OFFLOAD, "train.lr=2e-3", "--config", experiment],
     }
     for launcher, words in jobs.items():
         finish(launch(launcher, *words, **no_compiler))
@@ -160,7 +161,7 @@ def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) ->
     run = tmp_path / "runs" / "deepspeed"
     there = {path.name for path in run.iterdir()}
     assert there == {
-        "config.yaml", "ds_config.json", "environment.json", "metrics.jsonl", "tb", "model", "checkpoints"
+        ".lock", "config.yaml", "ds_config.json", "environment.json", "metrics.jsonl", "tb", "model", "checkpoints"
     }  # fmt: skip
     assert "lr: 0.002" in (run / "config.yaml").read_text()
     assert [path.name for path in complete_checkpoints(run / "checkpoints")] == ["step_000002", "step_000004"]
@@ -184,11 +185,11 @@ def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) ->
 def test_finished_run_says_so_and_trains_nothing(train: Train, tmp_path: Path) -> None:
     train()
     run = tmp_path / "runs" / "tiny"
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
     said = train()
     assert f"nothing to train: {run}/checkpoints/step_000004 is step 4 of 4" in said
     assert f"translit-scale export --run {run}" in said and "run.name=tiny-2" in said
-    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
 
 
 def test_resumed_run_continues_schedule_and_metrics(train: Train, tmp_path: Path) -> None:
@@ -318,15 +319,38 @@ def test_run_directory_that_cannot_be_written(train: Train, tmp_path: Path) -> N
         train(f"run.dir={tmp_path / 'file'}")
 
 
+def test_second_job_in_a_run_directory_touches_nothing(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the first one, another process, is killed."""
+    monkeypatch.setattr("translit_scale.locks.GRACE_SECONDS", 0.2)
+    run = tmp_path / "runs" / "tiny"
+    hold = (
+        "import sys, time; from pathlib import Path; from translit_scale.locks import only_user\n"
+        "with only_user(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(100)"
+    )
+    with subprocess.Popen([sys.executable, "-c", hold, str(run)], stdout=subprocess.PIPE) as first:
+        assert first.stdout and first.stdout.readline() == b"held\n"
+        message = (
+            rf"runs/tiny is in use: process {first.pid} on {os.uname().nodename}, since 20.*\n  → wait for its end"
+        )
+        with pytest.raises(DataError, match=message):
+            train()
+        assert [path.name for path in run.iterdir()] == [".lock"]
+        first.kill()
+    train()
+
+
 def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, tmp_path: Path) -> None:
     train()
     run = tmp_path / "runs" / "tiny"
     with pytest.raises(DataError) as found:
-        train("train.lr=3e-3", "objectives.tcm.layer=1", "run.log_every=3")
+        train("train.lr=3e-3", "train.precision=bf16", "objectives.tcm.layer=1", "run.log_every=3")
     assert str(found.value) == (
         f"{run}/checkpoints/step_000004 belongs to another experiment:\n"
         "    objectives.tcm.layer: 2 in the checkpoint, 1 now\n"
         "    train.lr: 0.001 in the checkpoint, 0.003 now\n"
+        "    train.precision: 'fp32' in the checkpoint, 'bf16' now\n"
         "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME"
     )
     make_shards(tmp_path / "other", {"ukr_Cyrl": 40, "bul_Cyrl": 24})

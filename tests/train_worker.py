@@ -1,7 +1,15 @@
-"""A training of the tiny world, optionally with one rank killed (SIGKILL) at a chosen moment; see `run_ranks`.
+"""A training of the tiny world, optionally killed (SIGKILL) at a chosen moment; see `run_ranks`.
 
 usage: train_worker.py WORLD_DIR DS_JSON RESUME KILL [section__setting=value ...]
-KILL: `never`, `step:RANK:T` (before step T's update) or `save:RANK:STEP` (in the middle of writing that checkpoint).
+
+KILL is `never` or `MOMENT:RANK:WHEN`; RANK may be `all`. Moments:
+    step:RANK:T        before the update of step T
+    file:RANK:STEP     in the middle of the rank's file of checkpoint STEP
+    record:RANK:STEP   when its file is there, but no record; of the first rank: when all records are
+    rename:0:STEP      when the folder has its name, before `latest` names it
+    after:RANK:SECONDS of training
+
+or `full:RANK:STEP`: the disk is full in the middle of that file, and nothing is killed.
 """
 
 from __future__ import annotations
@@ -9,11 +17,17 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from tests.tiny import make_config
 from translit_scale.cli import run_guarded
+from translit_scale.train import loop, saving
+from translit_scale.train.checkpoint import checkpoint_name
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
 
 
@@ -22,41 +36,57 @@ def arm(kill: str, rank: Rank) -> None:
     if kill == "never":
         return
     moment, victim, when = kill.split(":")
-    if rank.rank != int(victim):
+    if victim not in ("all", str(rank.rank)):
         return
-    if moment == "step":
-        from translit_scale.train import loop
 
-        take_step = loop.take_step
+    def die() -> None:
+        if moment == "full":
+            raise SafetensorError("I/O error: No space left on device (os error 28)")
+        if victim == "all":
+            os.killpg(0, signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
 
-        def die_before(engine: Any) -> Any:
-            if engine.global_steps == int(when):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return take_step(engine)
-
-        loop.take_step = die_before
+    if moment == "after":
+        timer = threading.Timer(float(when), die)
+        timer.daemon = True
+        run_steps = loop.run_steps
+        loop.run_steps = lambda *arguments: (timer.start(), run_steps(*arguments))[1]
+    elif moment == "step":
+        before(loop, "take_step", lambda engine: engine.global_steps == int(when), die)
+    elif moment in ("file", "full"):
+        before(saving, "save_file", lambda tensors, path: path.parent == temporary(path, when), die, b"half a file")
+    elif moment == "record":
+        name = "sha256_file" if rank.rank else "read_json"
+        before(saving, name, lambda path, *_: path.parent == temporary(path, when), die)
     else:
-        from translit_scale.train import checkpoint
+        before(saving, "write_bytes", lambda path, data: data.decode().strip() == checkpoint_name(int(when)), die)
 
-        save_file = checkpoint.save_file
 
-        def die_inside(tensors: Any, path: Path) -> None:
-            if f"step_{int(when):06d}.tmp" in str(path):
-                Path(path).write_bytes(b"half a file")
-                os.kill(os.getpid(), signal.SIGKILL)
-            save_file(tensors, path)
+def temporary(file: Path, step: str) -> Path:
+    """Folder in which a checkpoint is written."""
+    return file.parent.with_name(f"{checkpoint_name(int(step))}.tmp")
 
-        checkpoint.save_file = die_inside
+
+def before(module: Any, name: str, applies: Callable[..., bool], die: Callable[[], None], half: bytes = b"") -> None:
+    """Dies before the call of a function that fits; leaves half a file, if asked to."""
+    function = getattr(module, name)
+
+    def call(*arguments: Any) -> Any:
+        if applies(*arguments):
+            if half:
+                Path(arguments[1]).write_bytes(half)
+            die()
+        return function(*arguments)
+
+    setattr(module, name, call)
 
 
 def main() -> int:
     world, ds_config, resume, kill, *changes = sys.argv[1:]
     rank = start_rank()
     arm(kill, rank)
-    from translit_scale.train.loop import train
-
     config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
-    train(config, Path(ds_config), resume, rank)
+    loop.train(config, Path(ds_config), resume, rank)
     leave_ranks()
     return 0
 

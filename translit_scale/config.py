@@ -213,7 +213,9 @@ class RunConfig(Strict):
     checkpoint_every: int = Field(2000, ge=1)
     """Steps between checkpoints (paper A, appendix A); one more is written at the end."""
     keep_checkpoints: int = Field(2, ge=1)
-    """Newest checkpoints kept."""
+    """Newest checkpoints kept; the one that `best.json` names is never removed."""
+    keep_every: int | None = Field(None, ge=1)
+    """Steps: checkpoints at multiples of it are kept for ever."""
 
     @property
     def path(self) -> Path:

@@ -21,6 +21,7 @@ from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import sync
 from translit_scale.languages import language_name
+from translit_scale.markup import escape
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.quiet import quiet_transformers
 from translit_scale.train.checkpoint import checkpoint_name, complete_checkpoints, consolidated_weights, read_info
@@ -203,11 +204,6 @@ def hub_language(code: str) -> str:
     iso3 = code.partition("_")[0]
     language = pycountry.languages.get(alpha_3=iso3)
     return getattr(language, "alpha_2", iso3)
-
-
-def escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    return re.sub(r"([\\`*_\[\]<>#|~&$])", r"\\\1", " ".join(text.split()))
 
 
 def fenced(text: str, kind: str) -> str:

@@ -64,14 +64,16 @@ class Sib200:
 
     def pair(self, source: Side, target: Side) -> ParallelText:
         """Two languages with their files."""
-        a, b = (self._texts(side) for side in (source, target))
-        return join(source.language, target.language, a, b)
+        dropped: Counter[str] = Counter()
+        a, b = (self._texts(side, dropped) for side in (source, target))
+        return join(source.language, target.language, a, b, dropped)
 
-    def _texts(self, side: Side) -> dict[str, str]:
+    def _texts(self, side: Side, dropped: Counter[str]) -> dict[str, str]:
         texts: dict[str, str] = {}
         for path in side.files:
             read = read_sib200(path.parent.parent, path.parent.name, path.stem)
             texts |= zip(read.ids, read.texts, strict=True)
+            dropped.update(read.dropped)
         return texts
 
 

@@ -7,7 +7,6 @@ nothing stops a set from being finished while tasks are still at work.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import re
@@ -20,8 +19,8 @@ from typing import IO
 
 from translit_scale.errors import DataError
 from translit_scale.files import full_disk_as_error
+from translit_scale.locks import try_lock
 
-_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 _RUN_DIR = re.compile(r"\.run\.(?P<host>.+)\.(?P<pid>[0-9]+)")
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
 """Of `files.atomic_open`."""
@@ -65,7 +64,7 @@ def at_work(out_dir: Path, label: str, alone: bool) -> Iterator[Path]:
 def _lock_folder(lock: IO[bytes], out_dir: Path, alone: bool) -> bool:
     """Whether the file system has locks; then the folder is locked until the file is closed."""
     try:
-        fcntl.flock(lock, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        missing = try_lock(lock, shared=not alone)
     except BlockingIOError:
         others = sorted(_at_work(out_dir / ".work")) or ["another prepare"]
         if len(others) == 1:
@@ -74,13 +73,10 @@ def _lock_folder(lock: IO[bytes], out_dir: Path, alone: bool) -> bool:
             more = ", ..." if len(others) > 8 else ""
             what = f"{len(others)} tasks are still at work in {out_dir}: {', '.join(others[:8])}{more}"
         raise DataError(what, "wait for the end, or choose another --out") from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        what = f"{out_dir} is on a file system without locks ({error.strerror})"
+    if missing:
+        what = f"{out_dir} is on a file system without locks ({missing.strerror})"
         print(f"{what}: do not finish a set while tasks are at work", file=sys.stderr)
-        return False
-    return True
+    return not missing
 
 
 def _at_work(work_dir: Path) -> Iterator[str]:
@@ -95,7 +91,7 @@ def _is_dead(run_dir: Path) -> bool:
     """Whether nobody holds the lock of a run folder."""
     try:
         with (run_dir / "lock").open("r+b") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(lock)
     except FileNotFoundError:
         return True
     except BlockingIOError:
@@ -140,11 +136,8 @@ def one_at_a_time(target: Path) -> Iterator[None]:
         lock = target.with_suffix(".lock").open("a+b")
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try_lock(lock)
         except BlockingIOError:
             print(f"waiting for another task that makes {target.name}", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
         yield

@@ -1,7 +1,7 @@
-"""Checkpoints that are complete or not there: written aside by all ranks, then published by a rename.
+"""Checkpoints that are complete or not there: what they hold and how they are read; saving.py writes them.
 
     checkpoints/step_002000/       state-00000.safetensors … (weights and moments, whole) and COMPLETE.json
-    checkpoints/step_004000.tmp/   left by a run that was killed while writing; removed at the next start
+    checkpoints/step_004000.tmp/   being written, or left by a run that was killed; removed at the next start
     checkpoints/latest             name of the newest complete one
 
 Nothing random is stored: order, masks and dropout are functions of the seed and the step. A checkpoint can be gone on
@@ -15,26 +15,21 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from translit_scale.errors import DataError
-from translit_scale.files import read_json, sha256_file, sync, write_bytes, write_json
+from translit_scale.files import read_json, sha256_file
 from translit_scale.schema import changed_settings
 from translit_scale.train import state
-from translit_scale.train.launch import Rank
 
 COMPLETE = "COMPLETE.json"
 FORMAT = 2
-NAME = re.compile(r"step_([0-9]{6,})")
-MOST_WRITERS = 16
-"""Ranks that write a file each; with more, files would become many rather than small."""
+NAME = re.compile(r"step_[0-9]{6,}")
 
 
 @dataclass(frozen=True)
@@ -72,95 +67,40 @@ def checkpoint_name(step: int) -> str:
     return f"step_{step:06d}"
 
 
+def checkpoint_step(checkpoint: Path) -> int:
+    """Step of a checkpoint by the name of its directory."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
 def complete_checkpoints(directory: Path) -> list[Path]:
     """Complete checkpoints under `directory`, oldest first."""
-    found = [(int(match[1]), path) for path in directory.glob("step_*") if (match := NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found) if (path / COMPLETE).is_file()]
+    found = sorted((path for path in directory.glob("step_*") if NAME.fullmatch(path.name)), key=checkpoint_step)
+    return [path for path in found if (path / COMPLETE).is_file()]
 
 
-def save_checkpoint(engine: Any, directory: Path, info: CheckpointInfo, keep: int, rank: Rank) -> None:
-    """Writes a checkpoint of all ranks and publishes it; older ones beyond `keep` are removed afterwards.
-
-    Every rank must call it. A rank that cannot write its part raises on its own: nothing is published before all
-    ranks have written theirs, so the previous checkpoint stays the newest.
+def best_checkpoint(run: Path) -> str | None:
+    """Name of the checkpoint that `best.json` of a run directory has chosen, if there is one.
 
     Raises:
-        DataError: this rank could not write (full disk, no permission), or the disk is too small.
+        DataError: the file is damaged, or names no checkpoint.
     """
-    final = directory / checkpoint_name(info.step)
-    temporary = directory / f"{final.name}.tmp"
-    hint = "is the disk full? make room and run the same command again: it goes on from the previous checkpoint"
-    try:
-        with _file_errors(f"could not write the checkpoint {final}", hint):
-            if rank.is_first:
-                directory.mkdir(parents=True, exist_ok=True)
-                shutil.rmtree(temporary, ignore_errors=True)
-                _check_space(engine, directory)
-                temporary.mkdir()
-            dist.barrier()
-            files = _write_state(engine, temporary, rank)
-            if rank.is_first:
-                counts = EngineCounts(state.adam_updates(engine), engine.skipped_steps, state.loss_scaler_state(engine))
-                _publish(temporary, final, info, counts, files)
-                for old in complete_checkpoints(directory)[:-keep]:
-                    shutil.rmtree(old)
-    except DataError:
-        shutil.rmtree(temporary, ignore_errors=True)  # gives the space back
-        raise
-
-
-def _check_space(engine: Any, directory: Path) -> None:
-    needed = 12 * sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
-    free = shutil.disk_usage(directory).free
-    if needed > free:
-        raise DataError(
-            f"a checkpoint needs {needed / 1e9:.2f} GB, and the disk of {directory} has {free / 1e9:.2f} GB free",
-            "make room, or set run.dir to another disk; the previous checkpoint is intact",
-        )
-
-
-def _write_state(engine: Any, directory: Path, rank: Rank) -> dict[str, dict[str, Any]]:
-    """Gathers the state; each of the first ranks writes the parameters that fall to it.
-
-    Returns:
-        On the first rank: bytes and sha256 of every file by its name.
-    """
-    writers = min(rank.world_size, MOST_WRITERS)
-    writer = {name: number % writers for number, (name, _) in enumerate(state.trained_parameters(engine))}
-    own: dict[str, torch.Tensor] = {}
-    for kind, name, tensor in state.gathered(engine):
-        if writer[name] == rank.rank:
-            own[f"{kind}/{name}"] = tensor.to("cpu", torch.float32, copy=True).contiguous()
-    written: dict[str, dict[str, Any]] = {}
-    if own:
-        path = directory / f"state-{rank.rank:05d}.safetensors"
-        save_file(own, path)
-        sync(path)
-        written[path.name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    of_rank: list[dict[str, dict[str, Any]]] = [{} for _ in range(rank.world_size)]
-    dist.all_gather_object(of_rank, written)
-    return {name: entry for part in of_rank for name, entry in sorted(part.items())}
+    path = run / "best.json"
+    if not path.exists():
+        return None
+    value = read_json(path, "choice of the best checkpoint", hint := "remove it, and choose again")
+    name = value.get("checkpoint") if isinstance(value, dict) else None
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise DataError(f'{path}: expected {{"checkpoint": "step_002000", …}}, found {str(value)[:80]}', hint)
+    return name
 
 
 @contextmanager
-def _file_errors(message: str, hint: str) -> Iterator[None]:
+def file_errors(message: str, hint: str) -> Iterator[None]:
     """Turns what safetensors and the system raise about files into a DataError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         raise DataError(f"{message}: {str(error).partition(chr(10))[0]}", hint) from error
-
-
-def _publish(
-    temporary: Path, final: Path, info: CheckpointInfo, counts: EngineCounts, files: dict[str, dict[str, Any]]
-) -> None:
-    record = {"format": FORMAT, **asdict(info), "counts": asdict(counts), "files": files}
-    write_json(temporary / COMPLETE, record)
-    if final.exists():  # a run that was set back by hand writes the same step again
-        shutil.rmtree(final)
-    temporary.replace(final)
-    sync(final.parent)
-    write_bytes(final.parent / "latest", f"{final.name}\n".encode())
 
 
 def remove_unfinished(directory: Path) -> None:
@@ -280,7 +220,7 @@ class CheckpointState:
         return [key.partition("/")[2] for key in self._file if key.startswith(f"{kind}/")]
 
     def _errors(self) -> Any:
-        return _file_errors(f"{self.checkpoint} is damaged", _without(self.checkpoint))
+        return file_errors(f"{self.checkpoint} is damaged", _without(self.checkpoint))
 
 
 def load_checkpoint(engine: Any, saved: CheckpointState) -> None:

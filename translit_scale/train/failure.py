@@ -49,6 +49,8 @@ def run_rank(body: Callable[[], object]) -> None:
 def _leave(message: str, code: int, rank: int) -> NoReturn:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
     says_it = _is_first_to_fail(rank)
+    if several and (code == EXIT_DEFECT or not says_it):
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # else it would be noted as a request to stop, and slept through
     if several and code == EXIT_DEFECT:
         # Most likely a collective that failed because its peer was killed: then the launcher ends this rank first.
         time.sleep(LAUNCHER_SECONDS)

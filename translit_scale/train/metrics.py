@@ -22,16 +22,16 @@ class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
 
     Losses are those of the recorded step. Losses by language, and rates, cover all steps since the last record; rates
-    with reading and logging included, and without two things: writing checkpoints, which has its own metric, and the
-    first step of a process (which sets up memory and communication), unless it has a record of its own.
+    with reading and logging included, and without two things: standing still for checkpoints, which has its own metric,
+    and the first step of a process (which sets up memory and communication), unless it has a record of its own.
 
-    Args:
-        directory: run directory; gets `metrics.jsonl` and `tb/`.
-        measured: what rates and languages refer to.
-        start: steps taken before; records of later steps, left by a killed process, are removed.
+        Args:
+            directory: run directory; gets `metrics.jsonl` and `tb/`.
+            measured: what rates and languages refer to.
+            start: steps taken before; records of later steps, left by a killed process, are removed.
 
-    Raises:
-        DataError: the files cannot be written (here, or in `step`).
+        Raises:
+            DataError: the files cannot be written (here, or in `step`).
     """
 
     def __init__(self, directory: Path, measured: Measured, start: int, total_steps: int, every: int) -> None:
@@ -87,7 +87,7 @@ class MetricLogger:
         self.window = Window(self.measured, time.monotonic(), waited)
 
     def wrote_checkpoint(self, seconds: float) -> None:
-        """Takes the time of a checkpoint out of the rates."""
+        """Takes the seconds that training stood still for a checkpoint out of the rates."""
         self.window.started += seconds
         self.checkpoint_seconds = seconds
 

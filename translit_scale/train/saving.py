@@ -1,0 +1,243 @@
+"""Writes checkpoints while training goes on: a copy in host memory first, then the files, by a thread of each writer.
+
+All ranks gather the state, between two steps. From then on they share nothing but the folder `step_N.tmp`, because
+collectives of a thread would mix with those of the steps: each writer leaves its file and, by a rename, a record of it;
+the first rank's thread waits for all records, then publishes by a rename of the folder. `latest` comes last.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from translit_scale.config import RunConfig
+from translit_scale.errors import DataError, UserError
+from translit_scale.files import read_json, sha256_file, sync, write_bytes, write_json
+from translit_scale.train import state
+from translit_scale.train.checkpoint import (
+    COMPLETE,
+    FORMAT,
+    CheckpointInfo,
+    EngineCounts,
+    best_checkpoint,
+    checkpoint_name,
+    checkpoint_step,
+    complete_checkpoints,
+    file_errors,
+)
+from translit_scale.train.launch import Rank
+
+MOST_WRITERS = 16
+"""Ranks that write a file each; with more, files would become many rather than small."""
+POLL_SECONDS = 0.02
+SETTLE_SECONDS = 60.0
+"""Longest that a rank which fails waits for a checkpoint that is being written."""
+
+
+class CheckpointWriter:
+    """Saves checkpoints of a run, one at a time; a context manager.
+
+    An error of this rank's thread is raised by the next call of any method. Nothing is published before all ranks have
+    written their part, so after a failure the previous checkpoint is the newest one, and no half of another is left.
+    """
+
+    def __init__(self, run: RunConfig, rank: Rank) -> None:
+        """Raises DataError for a damaged best.json: now, not when the first checkpoint is to be removed."""
+        self.run, self.rank = run, rank
+        self.directory = run.path / "checkpoints"
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.copy: dict[str, torch.Tensor] = {}
+        """Of this rank's part; kept, because most of the time of a first copy goes into getting the memory."""
+        self.temporary: Path | None = None
+        self.written: Future[bool] | None = None
+        self.published: Future[bool] | None = None
+        if rank.is_first:
+            best_checkpoint(run.path)
+
+    def save(self, engine: Any, info: CheckpointInfo) -> None:
+        """Copies the state and begins to write it; first waits for the checkpoint before. Every rank must call it.
+
+        Raises:
+            DataError: the disk is too small, or `check` or `finish` raise it.
+        """
+        self.finish()
+        self.temporary = self.directory / f"{checkpoint_name(info.step)}.tmp"
+        if self.rank.is_first:
+            with _writing(self.temporary):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                shutil.rmtree(self.temporary, ignore_errors=True)
+                _check_space(engine, self.directory)
+                self.temporary.mkdir()
+        dist.barrier()
+        files = _copy_own_part(engine, self.rank, self.copy)
+        self.written = self.thread.submit(_write, self.copy, self.temporary, self.rank.rank)
+        if self.rank.is_first:
+            counts = EngineCounts(state.adam_updates(engine), engine.skipped_steps, state.loss_scaler_state(engine))
+            record = {"format": FORMAT, **asdict(info), "counts": asdict(counts)}
+            self.published = self.thread.submit(_publish, self.written, self.temporary, record, files, self.run)
+
+    def check(self) -> None:
+        """Raises what has failed so far.
+
+        Raises:
+            DataError: this rank could not write its part (full disk, no permission), or could not publish.
+        """
+        for part in (self.written, self.published):
+            if part and part.done():
+                part.result()
+
+    def finish(self) -> None:
+        """Waits until the last checkpoint is published. Every rank must call it.
+
+        Raises:
+            DataError: as `check`, or somebody has removed the folder.
+        """
+        if not self.temporary:
+            return
+        complete = bool(self.written and self.written.result())
+        dist.barrier()  # which a rank that could not write never reaches: its launcher ends the others
+        if self.published:
+            complete = self.published.result() and complete
+        if not complete:
+            raise DataError(f"{self.temporary} was removed while it was written", "run the same command again")
+        dist.barrier()
+        self.temporary = self.written = self.published = None
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """What ends training, such as a loss that is not finite, need not cost a checkpoint that is being written."""
+        if isinstance(value, UserError) and self.temporary:
+            deadline = time.monotonic() + SETTLE_SECONDS
+            wait([part for part in (self.written, self.published) if part], SETTLE_SECONDS)
+            while self.temporary.exists() and time.monotonic() < deadline:  # as long as other ranks write
+                time.sleep(POLL_SECONDS)
+        self.thread.shutdown(wait=kind is None, cancel_futures=True)
+
+
+def removable(run: RunConfig) -> list[Path]:
+    """Complete checkpoints that need not be kept, oldest first.
+
+    Kept are the newest ones, those at multiples of `run.keep_every`, and the one that best.json names.
+
+    Raises:
+        DataError: best.json is damaged.
+    """
+    best = best_checkpoint(run.path)
+    return [
+        path
+        for path in complete_checkpoints(run.path / "checkpoints")[: -run.keep_checkpoints]
+        if path.name != best and not (run.keep_every and checkpoint_step(path) % run.keep_every == 0)
+    ]
+
+
+def _check_space(engine: Any, directory: Path) -> None:
+    needed = 12 * sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
+    free = shutil.disk_usage(directory).free
+    if needed > free:
+        raise DataError(
+            f"a checkpoint needs {needed / 1e9:.2f} GB, and the disk of {directory} has {free / 1e9:.2f} GB free",
+            "make room, or set run.dir to another disk; the previous checkpoint is intact",
+        )
+
+
+def _copy_own_part(engine: Any, rank: Rank, copy: dict[str, torch.Tensor]) -> list[str]:
+    """Gathers the state; copies what falls to this rank, if anything, into `copy`, under the names it is stored by.
+
+    Returns:
+        Names of the files of all ranks.
+    """
+    writers = min(rank.world_size, MOST_WRITERS)
+    writer = {name: number % writers for number, (name, _) in enumerate(state.trained_parameters(engine))}
+    for kind, name, tensor in state.gathered(engine):
+        if writer[name] == rank.rank:
+            key = f"{kind}/{name}"
+            if key not in copy:
+                copy[key] = torch.empty(tensor.shape, dtype=torch.float32)
+            copy[key].copy_(tensor)
+    return [_file_name(number) for number in sorted(set(writer.values()))]
+
+
+def _file_name(rank: int) -> str:
+    return f"state-{rank:05d}.safetensors"
+
+
+def _write(own: dict[str, torch.Tensor], temporary: Path, rank: int) -> bool:
+    """Writes a rank's file, then its record; false if another rank has failed and has removed the folder."""
+    path = temporary / _file_name(rank)
+    with _writing(temporary):
+        try:
+            if own:
+                save_file(own, path)  # lets the other threads of Python run
+                sync(path)
+                write_json(_record_of(path), {"bytes": path.stat().st_size, "sha256": sha256_file(path)})
+        except (OSError, SafetensorError, DataError):
+            if temporary.is_dir():
+                raise
+            return False
+    return True
+
+
+def _record_of(file: Path) -> Path:
+    return file.with_name(f"{file.name}.json")
+
+
+def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], files: list[str], run: RunConfig) -> bool:
+    """Waits for the records of all files and makes the checkpoint known; false if some rank has failed."""
+    if written.exception():
+        return False
+    records = {name: _record_of(temporary / name) for name in files}
+    final = temporary.with_suffix("")
+    with _writing(temporary):
+        while not all(path.is_file() for path in records.values()):
+            if not temporary.is_dir():
+                return False
+            time.sleep(POLL_SECONDS)
+        parts = {name: read_json(path, "record of a part") for name, path in records.items()}
+        write_json(temporary / COMPLETE, record | {"files": parts})
+        for path in records.values():
+            path.unlink()
+        if final.exists():  # a run that was set back by hand writes the same step again
+            _remove(final)
+        temporary.replace(final)
+        sync(final.parent)
+        write_bytes(final.parent / "latest", f"{final.name}\n".encode())
+    with file_errors("could not remove an old checkpoint", "remove it by hand and run the same command again"):
+        for path in removable(run):
+            _remove(path)
+    return True
+
+
+@contextmanager
+def _writing(temporary: Path) -> Iterator[None]:
+    """Turns what safetensors and the system raise about files into a DataError, and gives the space back."""
+    hint = "is the disk full? make room and run the same command again: it goes on from the previous checkpoint"
+    try:
+        with file_errors(f"could not write the checkpoint {temporary.with_suffix('')}", hint):
+            yield
+    except BaseException:
+        with suppress(OSError):  # another rank may be doing the same
+            _remove(temporary)
+        raise
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder under another name: what is left when this is interrupted looks like no checkpoint."""
+    aside = folder.with_name(f"{folder.name}.removed.tmp")
+    folder.replace(aside)
+    shutil.rmtree(aside)
