@@ -33,11 +33,7 @@ def add(kinds: Any) -> None:
         "translit-scale evaluate transfer --model mlm=runs/mlm/export --model tcm=runs/tcm/export --data DIR \\\n"
         "    --task sib200 --source eng_Latn --source hin_Deva+urd_Arab --preset paper_b --workers 8",
     )
-    group = add_encoders(parser)
-    group.add_argument(
-        "--precision", choices=["fp32", "bf16"], default="fp32",
-        help="of the layers in training and testing; bf16 is autocast, meant for GPUs (default: fp32)",
-    )  # fmt: skip
+    add_encoders(parser)
     group = parser.add_argument_group("tasks")
     group.add_argument(
         "--data", type=Path, required=True, metavar="DIR",
@@ -47,18 +43,30 @@ def add(kinds: Any) -> None:
         "--task", action="append", required=True, choices=TASKS, metavar="TASK",
         help=f"{', '.join(TASKS)}; repeat for several",
     )  # fmt: skip
-    group.add_argument(
-        "--source", action="append", required=True, metavar="CODE[+CODE]",
-        help="language to train on and to choose the epoch with; codes joined by + are one training set; repeat for "
-        "several sources",
-    )  # fmt: skip
+    add_sources(group, "language to train on and to choose the epoch with")
     group.add_argument(
         "--targets", type=codes, default=[], metavar="CODES",
         help="languages to test on: pol_Latn,ukr_Cyrl (default: all that have a test set)",
     )  # fmt: skip
     add_training(parser)
-    add_grid(parser)
+    group = add_grid(parser)
+    group.add_argument(
+        "--task-id", metavar="I",
+        help="do part I of the jobs, from 0; 'slurm': the number of this task of a job array (default: all of them)",
+    )  # fmt: skip
+    group.add_argument(
+        "--num-tasks", type=positive, metavar="N",
+        help="parts with --task-id; does not change results (default with 'slurm': of an array 0-(N-1), N)",
+    )  # fmt: skip
     parser.set_defaults(run=_run)
+
+
+def add_sources(group: argparse._ArgumentGroup, meaning: str) -> None:
+    """Source languages."""
+    group.add_argument(
+        "--source", action="append", required=True, metavar="CODE[+CODE]",
+        help=f"{meaning}; codes joined by + are one training set; required, repeat for several sources",
+    )  # fmt: skip
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
@@ -78,10 +86,14 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         ("--max-length", positive, "tokens of a sequence, special ones included"),
     ):
         group.add_argument(option, type=kind, metavar="X", help=f"{meaning} (default: the preset's)")
+    group.add_argument(
+        "--precision", choices=["fp32", "bf16"], default="fp32",
+        help="of the layers in training and its tests; bf16 is autocast, meant for GPUs (default: fp32)",
+    )  # fmt: skip
 
 
-def add_grid(parser: argparse.ArgumentParser) -> None:
-    """Where results go, and who does the work."""
+def add_grid(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Where results go, and who does the work; the group takes further arguments."""
     group = parser.add_argument_group("results and processes")
     group.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="files go to DIR/TASK (default: %(default)s)"
@@ -98,14 +110,7 @@ def add_grid(parser: argparse.ArgumentParser) -> None:
         "--threads", type=positive, default=1, metavar="N",
         help="of each job; another number changes the last digits of results (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument(
-        "--task-id", metavar="I",
-        help="do part I of the jobs, from 0; 'slurm': the number of this task of a job array (default: all of them)",
-    )  # fmt: skip
-    group.add_argument(
-        "--num-tasks", type=positive, metavar="N",
-        help="parts with --task-id; does not change results (default with 'slurm': of an array 0-(N-1), N)",
-    )  # fmt: skip
+    return group
 
 
 def grid_settings(args: argparse.Namespace) -> GridSettings:
@@ -128,7 +133,7 @@ def do_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
 
     part = own_part(args)
     own = jobs[part[0] :: part[1]] if part else jobs
-    failures = run_grid(own, args.workers or _workers(args), args.force)
+    failures = run_grid(own, workers_of(args), args.force)
     if part:
         print(f"task {part[0]} of {part[1]}: {len(own) - len(failures)} of its {len(own)} jobs are done")
     else:
@@ -146,9 +151,12 @@ def own_part(args: argparse.Namespace) -> tuple[int, int] | None:
     return task_of(args.task_id, args.num_tasks, os.environ) if args.task_id else None
 
 
-def _workers(args: argparse.Namespace) -> int:
+def workers_of(args: argparse.Namespace) -> int:
+    """--workers, or what suits the machine."""
     from translit_scale.evaluate.encoder import pick_device
 
+    if args.workers:
+        return int(args.workers)
     if pick_device(args.device).type == "cuda":
         return 1
     return max(1, cores() // args.threads)
