@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
 
 from translit_scale.errors import DataError
+from translit_scale.evaluate.scores import profiles
 from translit_scale.evaluate.tasks import TASKS, find_folder, languages
 
 SIB = "index_id\tcategory\ttext\n7\tsports\t{}\n"
@@ -131,3 +133,14 @@ def test_a_folder_that_is_not_there(tmp_path: Path, task) -> None:
     message = str(error.value)
     assert f"no files of {task.name} in {tmp_path / task.folders[0]}, " in message and str(tmp_path) in message
     assert task.format in message
+
+
+def test_the_documentation_names_folders_and_metrics() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "test-sets.md").read_text(encoding="utf-8")
+    rows = [[re.findall(r"`([^`]+)`", cell) for cell in line.split("|")[1:-1]] for line in text.split("\n")]
+    for task in TASKS.values():
+        gold = [0, 1] if task.kind == "classification" else [[0, 1]]
+        metrics = [list(scores) for scores in profiles(task, gold, gold).values()]
+        described = [row[1:] for row in rows if row and task.name in row[0]]
+        assert [row[0] for row in described] == [list(task.folders), metrics[0]], task.name
+        assert described[1][1] == metrics[1]

@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import Any
 
+from translit_scale.commands import evaluate_all, transfer
 from translit_scale.commands.arguments import add_command, add_kinds
 from translit_scale.commands.measuring import (
     add_models,
@@ -18,8 +19,8 @@ from translit_scale.commands.measuring import (
 
 
 def add(commands: Any) -> None:
-    """Declares `evaluate retrieval`."""
-    kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder on parallel text: retrieval")
+    """Declares `evaluate retrieval`, `evaluate transfer` and `evaluate all`."""
+    kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder: retrieval, zero-shot transfer")
     parser = add_command(
         kinds,
         "retrieval",
@@ -36,6 +37,8 @@ def add(commands: Any) -> None:
     add_test_set(parser)
     add_results(parser, name="retrieval", out="results")
     parser.set_defaults(run=_retrieval)
+    transfer.add(kinds)
+    evaluate_all.add(kinds)
 
 
 def _retrieval(args: argparse.Namespace) -> None:

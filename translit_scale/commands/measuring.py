@@ -14,15 +14,31 @@ if TYPE_CHECKING:
     from translit_scale.evaluate.parallel import ParallelText
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
-    """Which encoders, and how sentences become vectors."""
+def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which encoders, and on what they run; the group takes further arguments."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model", action="append", required=True, metavar="MODEL",
         help="DIR or LABEL=DIR, a folder or hub id of an encoder with its tokenizer; required, repeat for several "
         "(HF_HUB_OFFLINE=1 is honoured)",
     )  # fmt: skip
-    add_embedding(group)
+    add_device(group)
+    return group
+
+
+def add_device(group: argparse._ArgumentGroup) -> None:
+    """On what encoders run."""
+    group.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="auto is a GPU if there is one (default: auto)",
+    )
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Which encoders, and how their embeddings are made."""
+    add_embedding(add_encoders(parser))
 
 
 def add_embedding(group: argparse._ArgumentGroup) -> None:
@@ -38,14 +54,8 @@ def add_embedding(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--batch-tokens", type=positive, default=8192, metavar="N",
-        help="tokens with padding in one forward pass; does not change results (default: %(default)s)",
+        help="tokens in one forward pass, counted as if padded; does not change results (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="auto is a GPU if there is one (default: auto)",
-    )
 
 
 def add_parallel_text(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command
-from translit_scale.commands.measuring import add_embedding, add_test_set, read_test_set
+from translit_scale.commands.measuring import add_device, add_embedding, add_test_set, read_test_set
 
 
 def add(commands: Any) -> None:
@@ -30,7 +30,9 @@ def add(commands: Any) -> None:
         "--holdout", action="store_true", help="choose on one half of the items, report the chosen one on the other"
     )
     add_test_set(parser)
-    add_embedding(parser.add_argument_group("embeddings"))
+    embeddings = parser.add_argument_group("embeddings")
+    add_device(embeddings)
+    add_embedding(embeddings)
     parser.set_defaults(run=_run)
 
 
