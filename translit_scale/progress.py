@@ -41,9 +41,10 @@ class Progress:
         elapsed = max(self.last_line - self.started, 1e-9)
         rate = (self.done - self.start_done) / elapsed
         left = (self.total - self.done) / rate if rate > 0 else float("inf")
+        speed = f"{rate:,.0f}/s" if rate >= 1 else f"{60 * rate:.1f}/min"
         eta = "" if self.done >= self.total else f", {duration(left)} left"
         print(
-            f"{self.label}: {self.done:,}/{self.total:,} {self.unit} ({rate:,.0f}/s{eta})",
+            f"{self.label}: {self.done:,}/{self.total:,} {self.unit} ({speed}{eta})",
             file=sys.stderr,
             flush=True,
         )

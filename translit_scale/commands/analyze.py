@@ -7,7 +7,14 @@ from functools import partial
 from typing import Any
 
 from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.commands.measuring import add_models, add_parallel_text, add_results, measure, read_texts
+from translit_scale.commands.measuring import (
+    add_models,
+    add_parallel_text,
+    add_results,
+    add_test_set,
+    measure,
+    read_texts,
+)
 
 
 def add(commands: Any) -> None:
@@ -26,13 +33,14 @@ def add(commands: Any) -> None:
     )
     add_models(parser)
     add_parallel_text(parser)
+    add_test_set(parser)
     results = add_results(parser, name="similarity", out="analysis")
     results.add_argument("--no-figure", action="store_true", help="write no histograms")
     parser.set_defaults(run=_similarity)
 
 
 def _similarity(args: argparse.Namespace) -> None:
-    texts = read_texts(args)
+    texts, notes = read_texts(args)
     from translit_scale.analyze.run import run_similarity
 
-    measure(args, texts, partial(run_similarity, figures=not args.no_figure))
+    measure(args, texts, notes, partial(run_similarity, figures=not args.no_figure))

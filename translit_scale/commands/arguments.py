@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 from typing import Any
@@ -50,6 +51,19 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, found {text!r}")
     return int(text)
+
+
+def cores() -> int:
+    """Those this process may use, where the system tells (Linux)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def codes(text: str) -> list[str]:
+    """Language codes, separated by commas."""
+    found = [code.strip() for code in text.split(",")]
+    if "" in found:
+        raise argparse.ArgumentTypeError(f"expected codes separated by commas, found {text!r}")
+    return found
 
 
 def file_name(text: str) -> str:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import Any
 
+from translit_scale.commands import evaluate_all, transfer
 from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.commands.measuring import add_models, add_parallel_text, add_results, measure, read_texts
+from translit_scale.commands.measuring import (
+    add_models,
+    add_parallel_text,
+    add_results,
+    add_test_set,
+    measure,
+    read_texts,
+)
 
 
 def add(commands: Any) -> None:
-    """Declares `evaluate retrieval`."""
-    kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder on parallel text: retrieval")
+    """Declares `evaluate retrieval`, `evaluate transfer` and `evaluate all`."""
+    kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder: retrieval, zero-shot transfer")
     parser = add_command(
         kinds,
         "retrieval",
@@ -25,12 +34,15 @@ def add(commands: Any) -> None:
     )
     add_models(parser)
     add_parallel_text(parser)
+    add_test_set(parser)
     add_results(parser, name="retrieval", out="results")
     parser.set_defaults(run=_retrieval)
+    transfer.add(kinds)
+    evaluate_all.add(kinds)
 
 
 def _retrieval(args: argparse.Namespace) -> None:
-    texts = read_texts(args)
+    texts, notes = read_texts(args)
     from translit_scale.evaluate.run import run_retrieval
 
-    measure(args, texts, run_retrieval)
+    measure(args, texts, notes, partial(run_retrieval, notes=notes))

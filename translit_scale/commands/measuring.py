@@ -7,20 +7,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from translit_scale.commands.arguments import file_name, positive
+from translit_scale.commands.arguments import codes, file_name, positive
+from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
     from translit_scale.evaluate.parallel import ParallelText
 
 
-def add_models(parser: argparse.ArgumentParser) -> None:
-    """Which encoders, and how their embeddings are made."""
+def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which encoders, and on what they run; the group takes further arguments."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model", action="append", required=True, metavar="MODEL",
         help="DIR or LABEL=DIR, a folder or hub id of an encoder with its tokenizer; required, repeat for several "
         "(HF_HUB_OFFLINE=1 is honoured)",
     )  # fmt: skip
+    add_device(group)
+    return group
+
+
+def add_device(group: argparse._ArgumentGroup) -> None:
+    """On what encoders run."""
+    group.add_argument(
+        "--device",
+        choices=["auto", "cpu", "cuda"],
+        default="auto",
+        help="auto is a GPU if there is one (default: auto)",
+    )
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Which encoders, and how their embeddings are made."""
+    add_embedding(add_encoders(parser))
+
+
+def add_embedding(group: argparse._ArgumentGroup) -> None:
+    """How sentences become vectors."""
     group.add_argument(
         "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
         help="whose states are averaged: 8 is hidden_states[8] (0 the embeddings), 0.667 a fraction of the "
@@ -32,14 +54,8 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--batch-tokens", type=positive, default=8192, metavar="N",
-        help="tokens with padding in one forward pass; does not change results (default: %(default)s)",
+        help="tokens in one forward pass, counted as if padded; does not change results (default: %(default)s)",
     )  # fmt: skip
-    group.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="auto is a GPU if there is one (default: auto)",
-    )
 
 
 def add_parallel_text(parser: argparse.ArgumentParser) -> None:
@@ -62,12 +78,36 @@ def add_parallel_text(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_test_set(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Which test set, instead of files."""
+    group = parser.add_argument_group("or a test set in the layout of its makers (docs/evaluation.md)")
+    group.add_argument(
+        "--task", choices=["sr_b", "sr_f", "tatoeba"], help="Bible verses, FLORES or Tatoeba (default: files)"
+    )
+    group.add_argument("--data", type=Path, metavar="DIR", help="folder of the set, or its parent (no default)")
+    group.add_argument(
+        "--languages",
+        type=codes,
+        metavar="CODES",
+        help="pol_Latn,ukr_Cyrl: every two of them, or each with --source (no default)",
+    )
+    group.add_argument("--source", metavar="CODE", help="its pairs with each of --languages only (default: all pairs)")
+    group.add_argument(
+        "--limit",
+        type=positive,
+        metavar="N",
+        help="the first N pairs, in the order of the source's file (papers: 450, 500; default: all)",
+    )
+    return group
+
+
 def add_results(parser: argparse.ArgumentParser, name: str, out: str) -> argparse._ArgumentGroup:
     """Where results go, and their seed; the group takes further arguments."""
     group = parser.add_argument_group("results")
     group.add_argument(
-        "--name", type=file_name, default=name, help="of the test set, for files and tables (default: %(default)s)"
+        "--name", type=file_name, help=f"of the test set, for files and tables (default: the task, else {name})"
     )
+    parser.set_defaults(unnamed=name)
     group.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help="files go to DIR/NAME (default: %(default)s)"
     )
@@ -89,17 +129,49 @@ def _layer(text: str) -> int | float:
     return fraction
 
 
-def read_texts(args: argparse.Namespace) -> list[ParallelText]:
-    """The parallel texts of the command line; called before torch is imported, so that a wrong path fails at once."""
+def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
+    """The parallel texts of the command line, and notes about them.
+
+    Called before torch is imported, so that a wrong path fails at once.
+
+    Raises:
+        ConfigError: both files and a test set are given, or options are missing.
+    """
     from translit_scale.evaluate.parallel import read_all
 
-    return read_all(args.parallel, args.table, args.id_column, args.text_column)
+    if args.task is None:
+        if set_options := [
+            name for name in ("data", "languages", "source", "limit") if getattr(args, name) is not None
+        ]:
+            raise ConfigError(f"--{set_options[0]} belongs to a test set", "give --task sr_b, sr_f or tatoeba")
+        return read_all(args.parallel, args.table, args.id_column, args.text_column), []
+    if args.parallel or args.table:
+        raise ConfigError("--task, and --parallel or --table: give one of them")
+    return read_test_set(args)
 
 
-def measure(args: argparse.Namespace, texts: list[ParallelText], run: Callable[..., str]) -> None:
+def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
+    """The parallel texts of `add_test_set`, and notes about them.
+
+    Raises:
+        ConfigError: options are missing.
+    """
+    from translit_scale.evaluate.testsets import read_task
+
+    if missing := [f"--{name}" for name in ("task", "data", "languages") if getattr(args, name) is None]:
+        raise ConfigError(
+            f"a test set needs {' and '.join(missing)}", "--task sr_b --data DIR --languages pol_Latn,ukr_Cyrl"
+        )
+    return read_task(args.task, args.data, args.languages, args.source, args.limit)
+
+
+def measure(args: argparse.Namespace, texts: list[ParallelText], notes: list[str], run: Callable[..., str]) -> None:
     """Runs one measurement over all models and prints its table."""
     from translit_scale.evaluate.results import EmbeddingSettings, name_models
 
     embedding = EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
-    print(run(name_models(args.model), texts, embedding, args.name, args.out, args.seed))
-    print(f"\nwritten to {args.out / args.name}")
+    name = args.name or args.task or args.unnamed
+    print(run(name_models(args.model), texts, embedding, name, args.out, args.seed))
+    for note in notes:
+        print(f"note: {note}")
+    print(f"\nwritten to {args.out / name}")

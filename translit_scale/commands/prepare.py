@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from translit_scale.commands.arguments import add_command, positive
+from translit_scale.commands.arguments import add_command, cores, positive
 from translit_scale.errors import ConfigError
 
 
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         "--out", type=Path, metavar="DIR", help="the set (default: a folder named like the set beside the recipe)"
     )
     parser.add_argument(
-        "--workers", type=positive, default=_cores(), metavar="N",
+        "--workers", type=positive, default=cores(), metavar="N",
         help="processes; does not change the result (default: all cores, here %(default)s)",
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a set made from another recipe or input")
@@ -46,11 +46,6 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     part.add_argument("--finalize", action="store_true", help="only make the set of the finished parts")
     parser.set_defaults(run=_run)
-
-
-def _cores() -> int:
-    """Those this process may use, where the system tells (Linux)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -23,12 +23,12 @@ from translit_scale.evaluate.loading import (
     check_fit,
     cut_layers,
     hash_weights,
-    hidden_states,
     load_model,
     longest_input,
     special_template,
 )
-from translit_scale.model.encoder import resolve_layer
+from translit_scale.evaluate.packed import flat_states, pack_attention
+from translit_scale.model.encoder import mean_pool, resolve_layer
 from translit_scale.progress import Advance
 
 ALIGNMENT_DEPTH = 2 / 3
@@ -37,14 +37,28 @@ BATCH_TOKENS = 8192
 
 
 class Embeddings(NamedTuple):
-    """What `Encoder.embed` returns; every count is of sentences."""
+    """What `Encoder.embed` returns, one row per sentence in the order given."""
 
     vectors: NDArray[np.float32]
-    """[n, d], one row per sentence in the order given."""
-    truncated: int
-    """Sentences longer than the model's maximum; the rest of them was not seen."""
-    no_tokens: int
-    """Sentences of which the tokenizer leaves nothing."""
+    """[n, d]."""
+    too_long: NDArray[np.bool_]
+    """[n] longer than the model's maximum; the rest of the sentence was not seen."""
+    nothing: NDArray[np.bool_]
+    """[n] the tokenizer leaves nothing of it."""
+
+    @property
+    def truncated(self) -> int:
+        """Sentences longer than the model's maximum."""
+        return int(self.too_long.sum())
+
+    @property
+    def no_tokens(self) -> int:
+        """Sentences of which the tokenizer leaves nothing."""
+        return int(self.nothing.sum())
+
+    def rows(self, rows: Sequence[int]) -> Embeddings:
+        """Some of the sentences, in the order of their row numbers given."""
+        return Embeddings(self.vectors[rows], self.too_long[rows], self.nothing[rows])
 
 
 @dataclass
@@ -77,18 +91,30 @@ class Encoder:
             DataError: no such model, no tokenizer in the folder, weights missing, or the two do not fit.
             ConfigError: the layer is out of range, or there is no such device.
         """
+        pick_device(device)  # a wrong one is found before a large model is read
+        return cls.of(path_or_id, load_model(path_or_id), load_tokenizer(path_or_id), device, layer)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        device: str = "auto",
+        layer: int | float | None = None,
+    ) -> Encoder:
+        """An encoder in memory, without any head, in float32; arguments and errors as `load`."""
         torch_device = pick_device(device)
-        model = load_model(path_or_id)
-        tokenizer = load_tokenizer(path_or_id)
-        check_fit(path_or_id, model, tokenizer)
+        check_fit(name, model, tokenizer)
         prefix, suffix = special_template(tokenizer)
         weights = hash_weights(model)
         nn.Module.to(model, torch_device).eval()
         n_layers = int(model.config.num_hidden_layers)
         index = 0 if layer == 0 else resolve_layer(ALIGNMENT_DEPTH if layer is None else layer, n_layers)
         cut_layers(model, index, n_layers)
+        pack_attention(model)
         return cls(
-            path=path_or_id,
+            path=name,
             model=model,
             tokenizer=tokenizer,
             layer=index,
@@ -116,7 +142,7 @@ class Encoder:
         special tokens, or the zero vector when they are excluded.
 
         Args:
-            batch_tokens: tokens with padding in one forward pass (at least one sentence).
+            batch_tokens: tokens in one forward pass, counted as if they were padded (at least one sentence).
             advance: called with numbers of sentences, in all as many as there are.
         """
         distinct = list(dict.fromkeys(sentences))
@@ -132,27 +158,21 @@ class Encoder:
         order = [position[sentence] for sentence in sentences]
         return Embeddings(
             vectors[order],
-            truncated=sum(len(tokens[row]) > room for row in order),
-            no_tokens=sum(not tokens[row] for row in order),
+            too_long=np.array([len(tokens[row]) > room for row in order], dtype=np.bool_),
+            nothing=np.array([not tokens[row] for row in order], dtype=np.bool_),
         )
 
     @torch.inference_mode()
     def _pool(self, batch: list[list[int]], include_special: bool) -> NDArray[np.float32]:
         """Token ids without special tokens -> [sentences, d]."""
-        width = max(map(len, batch)) + len(self.prefix) + len(self.suffix)
-        ids = torch.full((len(batch), max(width, 1)), self.tokenizer.pad_token_id)
-        attended, pooled = torch.zeros_like(ids), torch.zeros(ids.shape)
-        for row, body in enumerate(batch):
-            sentence = [*self.prefix, *body, *self.suffix]
-            ids[row, : len(sentence)] = torch.tensor(sentence)
-            attended[row, : max(len(sentence), 1)] = 1  # a softmax over nothing is not a number
-            start, end = (0, len(sentence)) if include_special else (len(self.prefix), len(self.prefix) + len(body))
-            pooled[row, start:end] = 1
-        device = self.model.device
-        states = hidden_states(self.model, ids.to(device), attended.to(device))[self.layer].float()
-        weights = pooled.to(device).unsqueeze(-1)
-        mean = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-        return mean.cpu().numpy()
+        before, behind = len(self.prefix), len(self.suffix)
+        hidden, bounds = flat_states(self.model, [[*self.prefix, *body, *self.suffix] for body in batch], self.layer)
+        lengths = np.diff(bounds)
+        row = np.repeat(np.arange(len(batch)), lengths)
+        place = np.arange(len(row)) - np.repeat(bounds[:-1], lengths)
+        counts = include_special | ((place >= before) & (place < np.repeat(lengths - behind, lengths)))
+        index, rows = (torch.from_numpy(values[counts]).to(hidden.device) for values in (np.arange(len(row)), row))
+        return mean_pool(hidden, index, rows, len(batch)).cpu().numpy()
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:

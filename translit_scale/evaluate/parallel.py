@@ -9,8 +9,8 @@ from __future__ import annotations
 import glob
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -49,16 +49,34 @@ class ParallelText:
             self.target_language: len(self.target) - len(set(self.target)),
         }
 
+    def first(self, limit: int) -> ParallelText:
+        """The first `limit` pairs; the others are counted as `beyond_limit`."""
+        if len(self) <= limit:
+            return self
+        dropped = {**self.dropped, "beyond_limit": len(self) - limit}
+        source, target, ids = self.source[:limit], self.target[:limit], self.ids[:limit]
+        return replace(self, source=source, target=target, ids=ids, dropped=dropped)
+
     @cached_property
     def fingerprint(self) -> str:
         """sha256 of the text and its order, in hexadecimal; the same for any file layout."""
-        digest = hashlib.sha256()
-        for text in (self.source, self.target):
-            digest.update(f"{len(text)}\n".encode())
-            for sentence in text:
-                encoded = sentence.encode()
-                digest.update(f"{len(encoded)}\n".encode() + encoded)
-        return digest.hexdigest()
+        return text_sha256(self.source, self.target)
+
+
+def occurred(counts: Counter[str]) -> dict[str, int]:
+    """The counts that are not zero, by reason."""
+    return {reason: count for reason, count in sorted(counts.items()) if count}
+
+
+def text_sha256(*texts: Sequence[str]) -> str:
+    """sha256 of lists of strings, of their order and of where each begins, in hexadecimal."""
+    digest = hashlib.sha256()
+    for text in texts:
+        digest.update(f"{len(text)}\n".encode())
+        for sentence in text:
+            encoded = sentence.encode()
+            digest.update(f"{len(encoded)}\n".encode() + encoded)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -134,23 +152,39 @@ def read_joined(source: str, target: str, id_column: str, text_column: str) -> P
         split_argument(argument, "FILE") for argument in (source, target)
     )
     source_texts, target_texts = (
-        _by_id(_columns(expand(files), [id_column, text_column])) for files in (source_files, target_files)
+        texts_by_id(expand(files), id_column, text_column) for files in (source_files, target_files)
     )
-    common = [key for key in source_texts if key in target_texts]
+    common = source_texts.keys() & target_texts.keys()
     if not common and source_texts and target_texts:
         raise DataError(
             f"no id of {source_files} occurs in {target_files}: for example "
             f"{next(iter(source_texts))!r} and {next(iter(target_texts))!r}",
             "check --id-column",
         )
-    dropped = Counter(
-        {
-            f"only_in_{source_language}": len(source_texts) - len(common),
-            f"only_in_{target_language}": len(target_texts) - len(common),
-        }
-    )
-    pairs = [(key, source_texts[key], target_texts[key]) for key in common]
-    return _keep_usable(source_language, target_language, pairs, dropped)
+    return join(source_language, target_language, source_texts, target_texts)
+
+
+def join(
+    source_language: str,
+    target_language: str,
+    source: Mapping[str, str],
+    target: Mapping[str, str],
+    dropped: Mapping[str, int] | None = None,
+) -> ParallelText:
+    """The texts of ids that both sides have, in the order of the source; the other ids are counted.
+
+    Args:
+        dropped: pairs that were left out before, by reason.
+
+    Raises:
+        DataError: no pair is left.
+    """
+    common = [key for key in source if key in target]
+    counts = Counter(dropped or {})
+    counts[f"only_in_{source_language}"] += len(source) - len(common)
+    counts[f"only_in_{target_language}"] += len(target) - len(common)
+    pairs = [(key, source[key], target[key]) for key in common]
+    return _keep_usable(source_language, target_language, pairs, counts)
 
 
 def _keep_usable(
@@ -171,7 +205,7 @@ def _keep_usable(
         else:
             kept.append((key, source, target))
     if not kept:
-        reasons = {reason: count for reason, count in dropped.items() if count}
+        reasons = occurred(dropped)
         raise DataError(
             f"no sentence pair is left for {source_language} and {target_language}"
             + (f" (dropped: {reasons})" if reasons else ": the files are empty")
@@ -182,7 +216,7 @@ def _keep_usable(
         source=[source for _, source, _ in kept],
         target=[target for _, _, target in kept],
         ids=[key for key, _, _ in kept],
-        dropped={reason: count for reason, count in sorted(dropped.items()) if count},
+        dropped=occurred(dropped),
     )
 
 
@@ -204,11 +238,15 @@ def expand(pattern: str) -> list[Path]:
     return paths
 
 
-def _by_id(rows: Iterable[Row]) -> dict[str, str]:
-    """Text by id, in file order."""
+def texts_by_id(paths: list[Path], id_column: str, text_column: str) -> dict[str, str]:
+    """Text by id of one or several tables, in file order; columns as in `read_table`.
+
+    Raises:
+        DataError: a file is missing, a column is unknown, an id is empty or occurs twice.
+    """
     texts: dict[str, str] = {}
     first: dict[str, str] = {}
-    for row in rows:
+    for row in _columns(paths, [id_column, text_column]):
         key, text = row.fields
         if not key:
             raise DataError(f"{row.where}: the id is empty")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,37 @@ def accuracy(hit: NDArray[np.bool_], seed: int = 0, resamples: int = RESAMPLES) 
     n, share = len(hit), float(hit.mean())
     resampled = np.random.default_rng(seed).binomial(n, share, size=resamples) / n
     return _estimate(share, resampled)
+
+
+def mean_accuracy(
+    directions: Sequence[tuple[Sequence[str], NDArray[Any]]], seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Unweighted mean of the accuracies of several directions, with its percentile bootstrap interval.
+
+    A verse that is hard in one language is hard in others: items are resampled by their ids, each in all directions it
+    occurs in together.
+
+    Args:
+        directions: for each the ids of its items, and their hits (or any values between 0 and 1).
+    """
+    number: dict[str, int] = {}
+    for ids, _ in directions:
+        for key in ids:
+            number.setdefault(key, len(number))
+    hit, present = np.zeros((2, len(number), len(directions)))
+    for column, (ids, values) in enumerate(directions):
+        rows = [number[key] for key in ids]
+        hit[rows, column], present[rows, column] = values, 1
+    value = float((hit.sum(axis=0) / present.sum(axis=0)).mean())
+    generator, resampled = np.random.default_rng(seed), np.empty(resamples)
+    block = max(1, BLOCK_SCORES // 8 // len(number))
+    for start in range(0, resamples, block):
+        end = min(start + block, resamples)
+        weights = generator.multinomial(len(number), np.full(len(number), 1 / len(number)), size=end - start)
+        items = weights @ present
+        shares = np.divide(weights @ hit, items, out=np.full(items.shape, np.nan), where=items > 0)
+        resampled[start:end] = np.nanmean(shares, axis=1)
+    return _estimate(value, resampled)
 
 
 def paired_difference(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from translit_scale.errors import ConfigError
+from translit_scale.evaluate.encoder import Encoder
 from translit_scale.evaluate.parallel import ParallelText
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
@@ -29,6 +30,7 @@ from translit_scale.evaluate.retrieval import (
     Estimate,
     accuracy,
     hits,
+    mean_accuracy,
     paired_difference,
     ranks,
 )
@@ -72,11 +74,15 @@ def run_retrieval(
     task: str,
     out: Path,
     seed: int = 0,
+    notes: Sequence[str] = (),
 ) -> str:
     """Evaluates, writes `<out>/<task>/` and returns the table.
 
     Files: `<label>.json` and `<label>.items.npz` (the rank of every item) for each model, and
     `comparison.json` (paired differences to the first model) where there are several.
+
+    Args:
+        notes: about the test set, for the files.
     """
     _check_directions(texts)
     folder = out / task
@@ -84,10 +90,14 @@ def run_retrieval(
     answers = []
     for model in models:
         answers.append(_answer(model, texts, embedding))
-        _write_answers(folder, task, answers[-1], seed)
+        _write_answers(folder, task, answers[-1], seed, notes)
     if len(answers) > 1:
         write_json(folder / "comparison.json", _comparison(task, answers, seed))
-    return "\n\n".join(_table(task, answers, index, seed) for index in range(len(answers[0].directions)))
+    if len(texts) == 1:
+        tables = [_table(task, answers, index, seed) for index in range(len(answers[0].directions))]
+    else:
+        tables = [overview(task, answers, seed)]
+    return "\n\n".join(tables)
 
 
 def _check_directions(texts: Sequence[ParallelText]) -> None:
@@ -108,26 +118,47 @@ def _check_directions(texts: Sequence[ParallelText]) -> None:
 
 def _answer(model: ModelName, texts: Sequence[ParallelText], embedding: EmbeddingSettings) -> Answers:
     encoder = embedding.load(model)
-    directions = []
-    with Progress(f"embedding with {model.label}", sum(2 * len(text) for text in texts), "sentences") as progress:
-        for text in texts:
-            a, b = (embedding.embed(encoder, side, progress.advance) for side in (text.source, text.target))
-            languages = text.source_language, text.target_language
-            truncated, no_tokens = a.truncated + b.truncated, a.no_tokens + b.no_tokens
-            for (query, candidates), rank in (
-                (languages, ranks(a.vectors, b.vectors, text.target)),
-                (languages[::-1], ranks(b.vectors, a.vectors, text.source)),
-            ):
-                directions.append(Direction(text, query, candidates, rank, truncated, no_tokens))
+    directions = answer_texts(encoder, texts, embedding, model.label)
     return Answers(model, describe_model(model, encoder), embedding.record(encoder), directions)
 
 
-def _write_answers(folder: Path, task: str, answers: Answers, seed: int) -> None:
+def answer_texts(
+    encoder: Encoder, texts: Sequence[ParallelText], embedding: EmbeddingSettings, label: str
+) -> list[Direction]:
+    """Both directions of every text. The sentences of a language are embedded once, in however many texts they are."""
+    sentences: dict[str, dict[str, int]] = {}
+    for text in texts:
+        for language, side in ((text.source_language, text.source), (text.target_language, text.target)):
+            number = sentences.setdefault(language, {})
+            for sentence in side:
+                number.setdefault(sentence, len(number))
+    with Progress(f"embedding with {label}", sum(map(len, sentences.values())), "sentences") as progress:
+        embedded = {
+            language: embedding.embed(encoder, list(number), progress.advance) for language, number in sentences.items()
+        }
+    directions = []
+    for text in texts:
+        a, b = (
+            embedded[language].rows([sentences[language][sentence] for sentence in side])
+            for language, side in ((text.source_language, text.source), (text.target_language, text.target))
+        )
+        languages = text.source_language, text.target_language
+        truncated, no_tokens = a.truncated + b.truncated, a.no_tokens + b.no_tokens
+        for (query, candidates), rank in (
+            (languages, ranks(a.vectors, b.vectors, text.target)),
+            (languages[::-1], ranks(b.vectors, a.vectors, text.source)),
+        ):
+            directions.append(Direction(text, query, candidates, rank, truncated, no_tokens))
+    return directions
+
+
+def _write_answers(folder: Path, task: str, answers: Answers, seed: int, notes: Sequence[str]) -> None:
     bootstrap = {"interval": 0.95, "resamples": RESAMPLES, "seed": seed}
     result = {
         **header(task, "retrieval"),
         "model": answers.record,
         "settings": {**answers.settings, "bootstrap": bootstrap},
+        **({"notes": list(notes)} if notes else {}),
         "scores": {"test": [_score(direction, seed) for direction in answers.directions]},
     }
     arrays: dict[str, NDArray[Any]] = {}
@@ -192,11 +223,34 @@ def _table(task: str, answers: Sequence[Answers], index: int, seed: int) -> str:
     rows.append(["chance", "", *(f"{100 * min(k / n, 1):.1f}" for k in TOP_K)])
     title = f"{task}: {first.query} -> {first.candidates} (query -> candidates), {n} pairs"
     table = format_table(["model", "layer", *(f"top-{k} % [95 %]" for k in TOP_K)], rows)
-    notes = [describe_losses(first.text)] if describe_losses(first.text) else []
+    return "\n".join([title, table, *_losses(answers, index)])
+
+
+def _losses(answers: Sequence[Answers], index: int) -> list[str]:
+    """What is missing from one direction's numbers, or should be known about them."""
+    text = answers[0].directions[index].text
+    notes = [describe_losses(text)] if describe_losses(text) else []
     for answer in answers:
         counts = answer.directions[index]
         if counts.truncated:
             notes.append(f"{answer.model.label}: {counts.truncated} sentences cut at the model's maximum")
         if counts.no_tokens:
             notes.append(f"{answer.model.label}: {counts.no_tokens} sentences tokenize to nothing")
-    return "\n".join([title, table, *notes])
+    return notes
+
+
+def overview(task: str, answers: Sequence[Answers], seed: int) -> str:
+    """A line for each model and direction, and the unweighted average of all directions."""
+    rows, notes = [], []
+    for answer in answers:
+        for index, direction in enumerate(answer.directions):
+            cells = [percent(accuracy(hits(direction.rank, k), seed)) for k in TOP_K]
+            rows.append(
+                [answer.model.label, f"{direction.query} -> {direction.candidates}", str(len(direction.text)), *cells]
+            )
+            if answer is answers[0] and index % 2 == 0:
+                notes += [f"{direction.text.name}: {loss}" for loss in _losses(answers, index)]
+        means = (mean_accuracy([(d.text.ids, hits(d.rank, k)) for d in answer.directions], seed) for k in TOP_K)
+        rows.append([answer.model.label, f"average of {len(answer.directions)}", "", *map(percent, means)])
+    columns = ["model", "query -> candidates", "n", *(f"top-{k} % [95 %]" for k in TOP_K)]
+    return "\n".join([task, format_table(columns, rows, names=2), *notes])

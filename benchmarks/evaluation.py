@@ -1,0 +1,132 @@
+"""Where evaluation spends its time, and how long a grid of transfer takes on a CPU; real texts, random weights.
+
+    python benchmarks/evaluation.py retrieval --tokenizer DIR --data DIR
+    python benchmarks/evaluation.py transfer --tokenizer DIR --data DIR --workers 2
+
+retrieval: SR-F of two languages with a model of base size (12 layers of 768), with layer 8 as the papers: the share of
+the command's CPU time, loading and results included, that is spent in the encoder. And the same sentences once more as
+a plain padded model computes them.
+transfer: 5 seeds, 4 sources and 2 tasks (SIB-200, Taxi1500), each tested on 10 languages, with 2 layers of 64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from report import heading
+from transformers import AutoModel, AutoModelForMaskedLM, XLMRobertaConfig
+
+from translit_scale.cli import main as command
+from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
+from translit_scale.evaluate import encoder as encoder_module
+from translit_scale.evaluate.results import EmbeddingSettings, ModelName
+from translit_scale.evaluate.run import run_retrieval
+from translit_scale.evaluate.testsets import read_task
+
+SOURCES = ("eng_Latn", "fas_Arab", "heb_Hebr", "hin_Deva")
+TARGETS = (*SOURCES, "deu_Latn", "fra_Latn", "kor_Hang", "rus_Cyrl", "spa_Latn", "zho_Hani")
+
+
+def save_random(folder: Path, tokenizer: str, width: int, layers: int) -> Path:
+    """XLM-R's architecture with random weights and a trained tokenizer."""
+    loaded = load_tokenizer(tokenizer)
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=len(loaded), hidden_size=width, num_hidden_layers=layers, num_attention_heads=max(2, width // 64),
+        intermediate_size=4 * width, max_position_embeddings=514, pad_token_id=1,
+    )  # fmt: skip
+    AutoModelForMaskedLM.from_config(config).save_pretrained(folder)
+    save_tokenizer(loaded, folder)
+    return folder
+
+
+class Timed:
+    """A function that counts the CPU time it takes."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.seconds, self.tokens = function, 0.0, 0
+
+    def __call__(self, model: Any, sentences: list[list[int]], *rest: Any) -> Any:
+        """Calls it."""
+        begin = time.process_time()
+        result = self.function(model, sentences, *rest)
+        self.seconds += time.process_time() - begin
+        self.tokens += sum(map(len, sentences))
+        return result
+
+
+def plain(model: Any, sentences: list[list[int]], layer: int) -> torch.Tensor:
+    """The layers of the model as transformers runs them on a padded batch."""
+    width = max(map(len, sentences))
+    ids = torch.full((len(sentences), width), 1)
+    for row, sentence in enumerate(sentences):
+        ids[row, : len(sentence)] = torch.tensor(sentence)
+    return model(ids, attention_mask=(ids != 1).long(), output_hidden_states=True).hidden_states[layer]
+
+
+def retrieval(folder: Path, args: argparse.Namespace) -> None:
+    """Prints the share of the encoder."""
+    model = save_random(folder / "model", args.tokenizer, 768, 12)
+    texts, notes = read_task("sr_f", args.data, args.languages.split(","))
+    batches: list[list[list[int]]] = []
+    timed = Timed(encoder_module.flat_states)
+
+    def kept(own: Any, sentences: list[list[int]], layer: int) -> Any:
+        batches.append(sentences)
+        return timed(own, sentences, layer)
+
+    encoder_module.flat_states = kept  # type: ignore[assignment]
+    begin = time.process_time()
+    run_retrieval([ModelName("random", str(model))], texts, EmbeddingSettings(device="cpu"), "sr_f", folder)
+    total = time.process_time() - begin
+    padded, layers = Timed(plain), AutoModel.from_pretrained(model, add_pooling_layer=False, num_hidden_layers=8).eval()
+    with torch.inference_mode():
+        for sentences in batches:
+            padded(layers, sentences, 8)
+    print(f"{len(texts[0]):,} pairs of {args.languages} ({'; '.join(notes)}), {timed.tokens:,} tokens\n")
+    print("| | CPU s | share |\n|---|---|---|")
+    print(f"| the command without imports | {total:.1f} | 100 % |")
+    print(f"| in the encoder | {timed.seconds:.1f} | {timed.seconds / total:.1%} |")
+    print(f"| the same batches, padded | {padded.seconds:.1f} | |")
+
+
+def transfer(folder: Path, args: argparse.Namespace) -> None:
+    """Prints how long the grid takes."""
+    model = save_random(folder / "model", args.tokenizer, 64, 2)
+    words = ["evaluate", "transfer", "--model", f"tiny={model}", "--data", str(args.data), "--task", "sib200"]
+    words += ["--task", "taxi1500", "--targets", ",".join(TARGETS), "--out", str(folder / "results")]
+    words += ["--lr", "1e-3", "--workers", str(args.workers)]
+    for source in SOURCES:
+        words += ["--source", source]
+    begin = time.monotonic()
+    code = command(words)
+    seconds = time.monotonic() - begin
+    results = [json.loads(path.read_bytes()) for path in (folder / "results").glob("*/*.json")]
+    epochs = sum(len(result["epochs"]) for result in results)
+    print(f"\nexit code {code}; {len(results)} jobs, {epochs:,} epochs, {seconds:.0f} s, {args.workers} workers")
+
+
+def main() -> None:
+    """Runs one of the two."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["retrieval", "transfer"])
+    parser.add_argument("--tokenizer", required=True, metavar="DIR", help="folder of a trained tokenizer")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where sib200 and taxi1500 lie")
+    parser.add_argument("--languages", default="hin_Deva,urd_Arab", help="of retrieval (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="of transfer (default: %(default)s)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    print(heading(f"Evaluation: {args.what}", ("torch", "transformers")))
+    with tempfile.TemporaryDirectory() as folder:
+        (retrieval if args.what == "retrieval" else transfer)(Path(folder), args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,349 @@
+"""Tables: the printed numbers are the papers', cells are what the result files say, and marks follow the captions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from translit_scale.cli import main
+from translit_scale.commands.report import TABLES
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.evaluate.results import header, write_arrays
+from translit_scale.evaluate.scores import main_counts, profiles
+from translit_scale.evaluate.tasks import TASKS
+from translit_scale.files import write_json
+from translit_scale.languages import GROUPS, PAIRS
+from translit_scale.markup import cell as csv_text
+from translit_scale.markup import latex
+from translit_scale.report.published import AVERAGE, Block, Column, Line, averaged, published
+from translit_scale.report.render import TITLES, comma_separated, markdown, tex
+from translit_scale.report.results import Results, Value, two_level
+from translit_scale.report.tables import Cell, _marked, _marked_by_source, fill, name_rows
+
+CELLS = {"a2": 120, "a3": 119, "b2": 330, "b3": 288, "b4": 100, "b5": 95}
+SUMS = {"a2": 10114.6, "a3": 9451.8, "b2": 20448.8, "b3": 15345.3, "b4": 6265.4, "b5": 5117.8}
+"""Of all numbers of a table, added up apart from this data file."""
+
+WRONG_AVERAGES = {
+    ("b2", "Glot500", "pos", "eng_Latn"): (72.8, 75.5),
+    ("b3", "Glot500", "taxi1500", "kor_Hang"): (60.7, 59.3),
+    ("b3", "Glot500", "taxi1500", "zho_Hani"): (62.1, 60.7),
+    ("b3", "Glot500", "taxi1500", "tha_Thai"): (59.9, 58.2),
+    ("b3", "Glot500", "sib200", "eng_Latn"): (79.3, 80.0),
+}
+"""Averages that the papers print, and what their own cells give, where that is more than rounding."""
+
+
+def numbers(block: Block) -> list[float]:
+    return [value for values in block.printed.values() for value in values if value is not None]
+
+
+def test_all_printed_cells_are_there() -> None:
+    assert set(published()) == set(TABLES)
+    assert {name: sum(len(numbers(b)) for b in table.blocks) for name, table in published().items()} == CELLS
+    sums = {name: sum(sum(numbers(b)) for b in table.blocks) for name, table in published().items()}
+    assert sums == pytest.approx(SUMS, abs=0.01)
+    for table in published().values():
+        for block in table.blocks:
+            assert {column.task for column in block.columns} <= set(TITLES)
+            assert all(len(values) == len(block.columns) for values in block.printed.values())
+            assert all(0 <= number <= 100 for number in numbers(block))
+
+
+def test_languages_are_those_of_the_papers() -> None:
+    for name, group in (("b2", "mediterranean"), ("b3", "south_east_asia")):
+        (block,) = published()[name].blocks
+        assert set(block.targets) == {*GROUPS[group], AVERAGE}
+        assert {column.source for column in block.columns} <= {"eng_Latn", *GROUPS[group]}
+        for line, values in block.printed.items():
+            for column, value in zip(block.columns, values, strict=True):
+                assert value is None or column.source != line.target
+    for name in ("a2", "a3"):
+        for block, pair in zip(published()[name].blocks, PAIRS.values(), strict=True):
+            assert {column.source for column in block.columns} == {column.target for column in block.columns} == {*pair}
+
+
+def test_printed_averages_are_those_of_the_printed_cells() -> None:
+    for name, ablation in (("b2", "b4"), ("b3", "b5")):
+        table, (block,), (averages,) = published()[name], published()[name].blocks, published()[ablation].blocks
+        for model, row in (("Glot500", "Glot500"), ("Ours", "MLM+SEQ+TLM")):
+            for index, column in enumerate(block.columns):
+                languages = averaged(table, column.task, column.source)
+                mean = np.mean([block.printed[Line(model, language)][index] for language in languages])
+                printed = block.printed[Line(model, AVERAGE)][index]
+                where = (name, model, column.task, column.source)
+                if where in WRONG_AVERAGES:
+                    assert (printed, round(float(mean), 1)) == WRONG_AVERAGES[where]
+                else:
+                    assert printed == pytest.approx(mean, abs=0.1), where
+                again = averages.printed[Line(row)][index]
+                assert again == printed or again == pytest.approx(mean, abs=0.1), where
+
+
+def write_retrieval(
+    folder: Path, label: str, task: str, ranks: dict[tuple[str, str], Sequence[int]], items: bool = True
+) -> None:
+    """A result of retrieval as `evaluate` writes it, from invented ranks."""
+    tests, arrays = [], {}
+    for (query, candidates), rank in ranks.items():
+        shares = {f"top{k}": float((np.array(rank) <= k).mean()) for k in (1, 5, 10)}
+        tests.append(
+            {"query": query, "candidates": candidates, **shares,
+             "ci95": {name: [share / 2, share] for name, share in shares.items()}}
+        )  # fmt: skip
+        arrays[f"rank:{query}->{candidates}"] = np.array(rank)
+        arrays[f"ids:{query}->{candidates}"] = np.array([str(i) for i in range(len(rank))])
+    write_json(
+        folder / task / f"{label}.json",
+        {**header(task, "retrieval"), "model": {"label": label}, "settings": {}, "scores": {"test": tests}},
+    )
+    if items:
+        write_arrays(folder / task / f"{label}.items.npz", arrays)
+
+
+def write_transfer(
+    folder: Path, label: str, task: str, source: str, seed: int, tests: dict[str, tuple[list[Any], list[Any]]]
+) -> None:
+    """A result of transfer as `evaluate` writes it, from invented gold and predicted labels."""
+    scores, arrays = [], {}
+    for language, (gold, predicted) in tests.items():
+        found = profiles(TASKS[task], gold, predicted)
+        scores.append({"language": language, "main_score": next(iter(found["strict"].values())), **found})
+        for name, side in (("gold", gold), ("predicted", predicted)):
+            arrays[f"{name}:{language}"] = np.hstack(side).astype(np.int16)
+        if TASKS[task].kind == "classification":
+            arrays[f"ids:{language}"] = np.array([f"v{i}" for i in range(len(gold))])
+        else:
+            arrays[f"words:{language}"] = np.array([len(tags) for tags in gold])
+    stem = folder / task / f"{label}.{source}.seed{seed}"
+    settings = {"source": source.split("+"), "seed": seed}
+    record = {**header(task, TASKS[task].kind), "model": {"label": label}, "settings": settings}
+    write_json(stem.with_name(f"{stem.name}.json"), record | {"scores": {"test": scores}})
+    write_arrays(stem.with_name(f"{stem.name}.items.npz"), arrays)
+
+
+def write_example(folder: Path) -> None:
+    """Two models on one pair: `mlm` hits 6 and 7 of 8, `a_ll` 7 and 7."""
+    for label, first in (("mlm", [1] * 6 + [2, 20]), ("a_ll", [1] * 7 + [2])):
+        ranks = {("pol_Latn", "ukr_Cyrl"): first, ("ukr_Cyrl", "pol_Latn"): [1] * 7 + [6]}
+        write_retrieval(folder, label, "sr_b", ranks)
+
+
+MARKDOWN = """\
+| model | top-1 pol\\_Latn → ukr\\_Cyrl | top-5 pol\\_Latn → ukr\\_Cyrl |
+| --- | ---: | ---: |
+| Model-1 | <u>75.0</u> [37.5, 75.0] (74.7, +0.3) | <u>87.5</u> [43.8, 87.5] (88.2, -0.7) |
+| Model-2 | - (70.2) | - (85.3) |
+| Model-3 | - (76.4) | - (89.8) |
+| Model-4 | - (74.7) | - (90.0) |
+| Model-5 | **87.5** [43.8, 87.5] (82.0, +5.5) | **100.0** [50.0, 100.0] (91.8, +8.2) |
+"""
+
+TEX = r"""\begin{tabular}{lrr}
+\toprule
+model & top-1 pol\_Latn $\to$ ukr\_Cyrl & top-5 pol\_Latn $\to$ ukr\_Cyrl \\
+\midrule
+Model-1 & \underline{75.0} {\scriptsize [37.5, 75.0] (74.7, +0.3)} & \underline{87.5} {\scriptsize [43.8, 87.5] (88.2, -0.7)} \\
+Model-2 & - {\scriptsize (70.2)} & - {\scriptsize (85.3)} \\
+"""  # noqa: E501
+
+
+def test_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_example(tmp_path / "results")
+    (tmp_path / "results/notes.json").write_text("[1]")
+    command = ["report", "tables", "--results", str(tmp_path / "results"), "--table", "a2"]
+    rows = ["--models", "model1=mlm", "Model-5=a_ll"]
+    assert main([*command, *rows]) == 0
+    printed = capsys.readouterr().out
+    assert "Table 2)" in printed and "value \\[95 % interval\\]" in printed
+
+    def narrow(line: str) -> str:
+        return " | ".join(line.split(" | ")[:3]) + " |"
+
+    lines = [narrow(line) for line in printed.split("**SR-B**")[1].split("\n") if line.startswith("|")]
+    assert "\n".join(lines[:7]) + "\n" == MARKDOWN
+    assert main([*command, *rows, "--format", "tex", "--out", str(tmp_path / "tables")]) == 0
+    text = (tmp_path / "tables/a2.tex").read_text()
+    table = text[text.index("\\begin{tabular}") :].replace("{lrrrrrr}", "{lrr}").split("\n")[:6]
+    cut = [" & ".join(line.split(" & ")[:3]) + (" \\\\" if " & " in line else "") for line in table]
+    assert "\n".join(cut) + "\n" == TEX
+    assert main([*command, *rows, "--format", "csv", "--out", str(tmp_path / "tables")]) == 0
+    records = list(csv.DictReader(io.StringIO((tmp_path / "tables/a2.csv").read_text())))
+    assert len(records) == 120 and sum(float(record["paper"]) for record in records) == pytest.approx(SUMS["a2"])
+    (record,) = (r for r in records if r["model"] == "Model-1" and r["target"] == "ukr_Cyrl" and r["metric"] == "top5"
+                 and r["task"] == "sr_b")  # fmt: skip
+    assert record["value"] == "87.50" and record["difference"] == "-0.70" and record["underlined"] == "1"
+    assert next(r for r in records if r["model"] == "Model-2")["value"] == ""
+    capsys.readouterr()
+    assert main([*command, "--models", "random & new=a_ll"]) == 0
+    assert "| random \\& new | **87.5**" in capsys.readouterr().out
+
+
+def test_averages_leave_out_the_source_and_say_what_is_missing(tmp_path: Path) -> None:
+    table = published()["b4"]
+    languages = averaged(table, "sr_b", "fas_Arab")
+    assert len(languages) == 8 and "fas_Arab" not in languages
+    ranks = {("fas_Arab", language): [1, 1, 11, 11 if i % 2 else 1] for i, language in enumerate(languages)}
+    write_retrieval(tmp_path, "full", "sr_b", ranks)
+    write_retrieval(tmp_path, "part", "sr_b", dict(list(ranks.items())[:3]), items=False)
+    results = Results(tmp_path)
+    value = results.value("full", "sr_b", "top10", "fas_Arab", [*languages, "fas_Arab"])
+    assert value and value.value == pytest.approx(0.625) and value.languages == languages
+    assert value.low is not None and value.high is not None and value.low < 0.625 < value.high
+    part = results.value("part", "sr_b", "top10", "fas_Arab", languages)
+    assert part == Value((0.75 + 0.5 + 0.75) / 3, None, None, languages=languages[:3])
+    (block,) = fill(table, results, {"MLM": "full", "MLM+TLM": "part"})
+    full, cut = (next(row[1] for row in block.rows if row[0].line.model == model) for model in ("MLM", "MLM+TLM"))
+    assert full.difference == pytest.approx(62.5 - 53.2) and cut.difference is None and cut.value == part
+    assert "3/8 (54.7)" in markdown([block]) and "| - (44.5)" in markdown([block])
+    (b2,) = fill(published()["b2"], results, {"Ours": "full"})
+    row = next(row for row in b2.rows if row[0].line == Line("Ours", "fas_Arab"))
+    assert [cell.is_source for cell in row[:4]] == [False, True, False, False] and "| src |" in markdown([b2])
+    assert comma_separated([b2]).count("fas_Arab,fas_Arab") == 0
+
+
+def test_means_over_seeds_and_what_the_test_set_calls_a_language(tmp_path: Path) -> None:
+    gold = [0, 1, 2, 3, 4, 5, 6] * 6
+    generator = np.random.default_rng(0)
+    values = []
+    for seed in (42, 43, 44):
+        predicted = [label if generator.random() < 0.5 + seed / 500 else 0 for label in gold]
+        write_transfer(tmp_path, "m", "sib200", "yue_Hant", seed, {"kor_Hang": (gold, predicted)})
+        values.append(profiles(TASKS["sib200"], gold, predicted)["paper"]["macro_f1"])
+    value = Results(tmp_path).value("m", "sib200", "macro_f1", "yue_Hani", ["kor_Hang"])
+    assert value and value.value == pytest.approx(np.mean(values)) and value.seeds == 3
+    assert value.low is not None and value.high is not None and value.low < value.value < value.high
+    assert Results(tmp_path).value("m", "sib200", "macro_f1", "kor_Hang", ["yue_Hani"]) is None
+    with pytest.raises(DataError, match="no entity_f1 among macro_f1"):
+        Results(tmp_path).value("m", "sib200", "entity_f1", "yue_Hani", ["kor_Hang"])
+
+
+def test_interval_of_an_average_equals_drawing_seeds_and_texts_by_hand(tmp_path: Path) -> None:
+    generator, task, n = np.random.default_rng(1), TASKS["taxi1500"], 40
+    gold = {"tur_Latn": [i % 6 for i in range(n)], "mlt_Latn": [i % 6 for i in range(n - 8)]}
+    answers = []
+    for seed in range(3):
+        share = (0.5, 0.7, 0.75)[seed]
+        answers.append({
+            language: [label if generator.random() < share else int(generator.integers(6)) for label in labels]
+            for language, labels in gold.items()
+        })  # fmt: skip
+        write_transfer(tmp_path, "m", "taxi1500", "eng_Latn", seed, {k: (v, answers[-1][k]) for k, v in gold.items()})
+    value = Results(tmp_path).value("m", "taxi1500", "macro_f1", "eng_Latn", list(gold))
+    means = []
+    for _ in range(500):
+        rows, scores = generator.integers(0, n, n), []
+        for seed in generator.integers(0, 3, 3):
+            for language, labels in gold.items():
+                own = [row for row in rows if row < len(labels)]
+                counts = main_counts(task, [labels[row] for row in own], [answers[seed][language][row] for row in own])
+                scores.append(counts["paper"].score)
+        means.append(np.mean(scores))
+    assert value and value.seeds == 3 and value.languages == tuple(gold)
+    np.testing.assert_allclose([value.low, value.high], np.percentile(means, [2.5, 97.5]), atol=0.025)
+
+
+def test_tags_are_cut_into_their_sentences(tmp_path: Path) -> None:
+    gold = [[0, 3, 6], [6], [2, 6, 1]]
+    predicted = [[0, 3, 6], [1], [2, 6, 6]]
+    write_transfer(tmp_path, "m", "ner", "eng_Latn", 1, {"amh_Ethi": (gold, predicted), "tur_Latn": (gold, gold)})
+    result = Results(tmp_path)
+    value = result.value("m", "ner", "entity_f1", "eng_Latn", ["amh_Ethi"])
+    assert value and value.value == profiles(TASKS["ner"], gold, predicted)["paper"]["entity_f1"]
+    assert value.low is not None and value.low <= value.value
+    strict = result.value("m", "ner", "entity_f1", "eng_Latn", ["tur_Latn"], profile="strict")
+    assert strict and (strict.value, strict.high, strict.languages) == (1.0, 1.0, ("tur_Latn",))
+
+
+def test_two_levels() -> None:
+    draws = np.random.default_rng(0).normal(0.6, 0.05, (4000, 1, 1))
+    one = two_level(draws)
+    np.testing.assert_allclose([one.low, one.high], np.percentile(draws, [2.5, 97.5]))
+    apart = two_level(np.concatenate([draws - 0.3, draws + 0.3], axis=1))
+    assert apart.value == pytest.approx(one.value) and apart.low < 0.3 and apart.high > 0.9
+
+
+shown = st.lists(st.one_of(st.none(), st.sampled_from([0.5, 0.5001, 0.6, 0.7])), min_size=1, max_size=5)
+
+
+def cells_of(column: Sequence[float | None]) -> list[list[Cell]]:
+    where = Column("sr_b", "top1", "pol_Latn", "ukr_Cyrl")
+    return [
+        [Cell(where, Line(f"m{i}"), None if share is None else Value(share, None, None))]
+        for i, share in enumerate(column)
+    ]
+
+
+@given(shown)
+def test_best_and_second_best_as_rounded(column: list[float | None]) -> None:
+    marked = [row[0] for row in _marked(cells_of(column))]
+    there = sorted({round(100 * share, 1) for share in column if share is not None}, reverse=True)
+    for cell in marked:
+        assert cell.bold == (bool(there) and cell.shown == there[0])
+        assert cell.underlined == (len(there) > 1 and cell.shown == there[1])
+
+
+def test_best_model_and_best_source() -> None:
+    columns = [Column("sr_b", "top10", source, None) for source in ("eng_Latn", "ell_Grek")]
+    shares = {"Glot500": (0.6, 0.5), "Ours": (0.55, 0.7)}
+    rows = [
+        [
+            Cell(column, Line(model, "tur_Latn"), Value(share, None, None))
+            for column, share in zip(columns, of, strict=True)
+        ]
+        for model, of in shares.items()
+    ]
+    marked = _marked_by_source(rows)
+    assert [[cell.bold for cell in row] for row in marked] == [[True, False], [False, True]]
+    assert [[cell.underlined for cell in row] for row in marked] == [[True, False], [False, True]]
+
+
+def test_rows_and_labels() -> None:
+    assert name_rows(["model1=x", "MLM+seq=y", "own=x"], ["x", "y"]) == {"Model-1": "x", "MLM+SEQ": "y", "own": "x"}
+    assert name_rows([], ["Model-2", "z"]) == {"Model-2": "Model-2", "z": "z"}
+    with pytest.raises(ConfigError, match="Model-1 is there twice"):
+        name_rows(["model1=x", "Model-1=y"], ["x", "y"])
+    with pytest.raises(ConfigError, match="no results of 'w'"):
+        name_rows(["model1=w"], ["x", "y"])
+
+
+def test_results_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="folder not found"):
+        Results(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no results"):
+        Results(tmp_path)
+    write_example(tmp_path / "a")
+    write_example(tmp_path / "b")
+    with pytest.raises(DataError, match="results of the same thing"):
+        Results(tmp_path)
+    path = tmp_path / "a/sr_b/mlm.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 99}))
+    with pytest.raises(DataError, match="schema 99"):
+        Results(tmp_path / "a")
+
+
+@given(st.text())
+def test_labels_stay_text(text: str) -> None:
+    assert not csv_text(text)[:1] or csv_text(text)[0] not in "=+-@"
+    unescaped = latex(text).replace("{[}", "")
+    for letter in "&%$#_{}":
+        unescaped = unescaped.replace(f"\\{letter}", "")
+    for name in ("backslash", "asciitilde", "asciicircum"):
+        unescaped = unescaped.replace(f"\\text{name}{{}}", "")
+    assert not set(unescaped) & set("\\&%$#_{}[~^\n")
+
+
+def test_tables_of_nothing_but_printed_numbers(tmp_path: Path) -> None:
+    write_retrieval(tmp_path, "other", "my_set", {("pol_Latn", "ukr_Cyrl"): [1]})
+    for name in TABLES:
+        for render in (markdown, tex, comma_separated):
+            assert render(fill(published()[name], Results(tmp_path), {}))

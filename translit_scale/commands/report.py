@@ -1,0 +1,59 @@
+"""`translit-scale report`: results as the papers' tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from translit_scale.commands.arguments import add_command, add_kinds
+
+TABLES = ("a2", "a3", "b2", "b3", "b4", "b5")
+
+
+def add(commands: Any) -> None:
+    """Declares `report tables`."""
+    kinds = add_kinds(commands, "report", "results beside what the papers print: tables")
+    parser = add_command(
+        kinds,
+        "tables",
+        "the papers' tables from results, with intervals and the printed values",
+        "Fills Tables 2 and 3 of paper A (a2, a3) and Tables 2 to 5 of paper B (b2 to b5) with the results under a "
+        "folder: value, 95 % interval, the paper's value and the difference. A cell without a result is `-`.",
+        "translit-scale report tables --results results --table a2 --models model1=mlm model5=all --out tables",
+    )
+    parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="where evaluate wrote; required")
+    parser.add_argument("--table", choices=[*TABLES, "all"], default="all", help="which table (default: all)")
+    parser.add_argument(
+        "--models", nargs="+", default=[], metavar="ROW=LABEL",
+        help="rows and the labels of their results: model1=mlm, Glot500=base, or a row of its own such as random=r0 "
+        "(default: every label is a row)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--profile", choices=["paper", "strict"], default="paper",
+        help="scores of transfer as the papers' code computes them, or as they are called (default: paper)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--format", choices=["md", "tex", "csv"], default="md", help="Markdown, LaTeX or CSV (default: md)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write DIR/TABLE.FORMAT (default: print)")
+    parser.set_defaults(run=_tables)
+
+
+def _tables(args: argparse.Namespace) -> None:
+    from translit_scale.files import write_bytes
+    from translit_scale.report.published import published
+    from translit_scale.report.render import FORMATS
+    from translit_scale.report.results import Results
+    from translit_scale.report.tables import fill, name_rows
+
+    results = Results(args.results)
+    models = name_rows(args.models, results.labels)
+    for name in TABLES if args.table == "all" else [args.table]:
+        text = FORMATS[args.format](fill(published()[name], results, models, args.profile))
+        if args.out is None:
+            print(text)
+        else:
+            write_bytes(args.out / f"{name}.{args.format}", text.encode())
+    if args.out is not None:
+        print(f"written to {args.out}")

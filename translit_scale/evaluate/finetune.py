@@ -1,0 +1,209 @@
+"""Fine-tuning an encoder on sequences with labels, and what it then predicts.
+
+Texts are classified by the state of their first token, words by that of their first token; in both cases rows of
+hidden states go through a head, and the loss is the mean cross-entropy over the rows of a batch. Sentences are packed
+as in training (`packed.py`), so that nothing is spent on padding.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import nn
+from transformers import PreTrainedModel
+
+from translit_scale.batch.random_bits import key, permute
+from translit_scale.errors import NumericError
+from translit_scale.evaluate.encoder import batches_by_length
+from translit_scale.evaluate.packed import flat_states
+from translit_scale.evaluate.presets import Hyperparameters
+from translit_scale.evaluate.sequences import Sequences
+from translit_scale.progress import Advance
+
+MICRO_TOKENS = 8192
+"""Tokens of one pass: an update of more is computed in parts, with the same gradient up to rounding."""
+Kind = Literal["classification", "tagging"]
+Precision = Literal["fp32", "bf16"]
+
+
+class ClassificationHead(nn.Module):
+    """XLM-R's: dropout, dense, tanh, dropout, output."""
+
+    def __init__(self, width: int, n_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, n_labels)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[N, d] → [N, labels]."""
+        return self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(states)))))
+
+
+class TaggingHead(nn.Module):
+    """XLM-R's: dropout, output."""
+
+    def __init__(self, width: int, n_labels: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, n_labels)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """[N, d] → [N, labels]."""
+        return self.classifier(self.dropout(states))
+
+
+class Classifier(nn.Module):
+    """An encoder with a new head, whose weights depend on torch's current random state.
+
+    Args:
+        encoder: as `Encoder.load` returns it, with all layers; its weights and dropout are changed.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, kind: Kind, n_labels: int, dropout: float, bf16: bool = False) -> None:
+        super().__init__()
+        head = ClassificationHead if kind == "classification" else TaggingHead
+        width = encoder.config.hidden_size
+        self.encoder, self.bf16 = encoder, bf16
+        self.head = head(width, n_labels, dropout)
+        for module in self.head.modules():  # as transformers initialises its own heads
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=getattr(encoder.config, "initializer_range", 0.02))
+                nn.init.zeros_(module.bias)
+        for module in encoder.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = dropout
+        self.head.to(encoder.device)
+
+    def forward(self, ids: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Token ids of S sequences and the places of their classified tokens → [N, labels] fp32 logits."""
+        with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.bf16):
+            hidden, bounds = flat_states(self.encoder, ids)
+            rows = np.concatenate(
+                [start + np.array(own, np.int64) for start, own in zip(bounds[:-1], places, strict=True)]
+            )
+            logits: torch.Tensor = self.head(hidden.index_select(0, torch.from_numpy(rows).to(hidden.device)))
+        return logits.float()
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What became of one epoch."""
+
+    number: int
+    """From 1."""
+    loss: float
+    """Mean over its updates."""
+    dev: float
+
+
+def finetune(
+    model: Classifier,
+    data: Sequences,
+    dev_score: Callable[[Classifier], float],
+    settings: Hyperparameters,
+    seed: int,
+    name: str,
+    advance: Advance = lambda amount: None,
+) -> list[Epoch]:
+    """Trains the model and leaves it with the weights of the epoch that scored best, the first of equals.
+
+    Args:
+        data: the training split; nothing else is learned from.
+        dev_score: called after each epoch with the model in evaluation mode.
+        seed: of the order of the sequences; dropout follows torch's current random state.
+        name: of the job, for messages.
+        advance: called with 1 after each epoch.
+
+    Raises:
+        NumericError: the loss is not finite.
+    """
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=settings.lr, eps=settings.adam_epsilon, weight_decay=settings.weight_decay, fused=True
+    )
+    total = settings.epochs * math.ceil(len(data) / settings.batch_size)
+    epochs: list[Epoch] = []
+    best: dict[str, torch.Tensor] = {}
+    step = 0
+    for number in range(1, settings.epochs + 1):
+        model.train()
+        losses = []
+        for rows in _batches(len(data), settings.batch_size, seed, number):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr * (1 - step / total)
+            step += 1
+            losses.append(_update(model, optimizer, data, rows, settings.clip, f"{name}, step {step} of {total}"))
+        model.eval()
+        epochs.append(Epoch(number, float(np.mean(losses)), dev_score(model)))
+        if chosen(epochs) is epochs[-1] and number < settings.epochs:
+            best = copy.deepcopy(model.state_dict())
+        advance(1)
+    if chosen(epochs) is not epochs[-1]:
+        model.load_state_dict(best)
+    return epochs
+
+
+def chosen(epochs: Sequence[Epoch]) -> Epoch:
+    """The epoch with the best score, the first of equals."""
+    return max(epochs, key=lambda epoch: epoch.dev)
+
+
+def _batches(n: int, size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """All of 0 … n − 1 in an order that follows from seed and epoch, `size` at a time."""
+    keys = np.full(n, key("finetune", seed, epoch))
+    order = permute(np.arange(n), np.full(n, n), keys)
+    return [order[start : start + size] for start in range(0, n, size)]
+
+
+def _update(
+    model: Classifier,
+    optimizer: torch.optim.Optimizer,
+    data: Sequences,
+    rows: NDArray[np.int64],
+    clip: float | None,
+    where: str,
+) -> float:
+    """One update by the mean loss over all classified tokens of some sequences; returns that loss."""
+    optimizer.zero_grad()
+    classified = sum(len(data.labels[row]) for row in rows)
+    loss = 0.0
+    for part in batches_by_length([len(data.ids[row]) for row in rows], MICRO_TOKENS):
+        own = rows[part]
+        logits = model([data.ids[row] for row in own], [data.places[row] for row in own])
+        labels = torch.tensor([label for row in own for label in data.labels[row]], device=logits.device)
+        share = F.cross_entropy(logits, labels, reduction="sum") / classified
+        share.backward()
+        loss += share.item()
+    if not math.isfinite(loss):
+        raise NumericError(f"{where}: the loss is {loss}", "try a smaller --lr, or --precision fp32")
+    if clip is not None:
+        nn.utils.clip_grad_norm_(model.parameters(), clip)
+    optimizer.step()
+    return loss
+
+
+@torch.no_grad()
+def predict(model: Classifier, data: Sequences, batch_tokens: int = MICRO_TOKENS) -> NDArray[np.int64]:
+    """[N] labels, in the order of the split; the model must be in evaluation mode.
+
+    Raises:
+        NumericError: the model's answers are not finite numbers.
+    """
+    ends = np.cumsum([len(places) for places in data.places])
+    result = np.empty(int(ends[-1]), np.int64)
+    for batch in batches_by_length([len(ids) for ids in data.ids], batch_tokens):
+        logits = model([data.ids[row] for row in batch], [data.places[row] for row in batch])
+        if not logits.isfinite().all():
+            raise NumericError("the fine-tuned model answers with numbers that are not finite", "try a smaller --lr")
+        answers = np.split(logits.argmax(dim=1).cpu().numpy(), np.cumsum([len(data.places[row]) for row in batch])[:-1])
+        for row, answer in zip(batch, answers, strict=True):
+            result[ends[row] - len(answer) : ends[row]] = answer
+    return result

@@ -1,0 +1,80 @@
+"""Any Hugging Face encoder over sentences of unequal length; for the families we train, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from translit_scale.batch.segments import Segments
+from translit_scale.model.attention import ATTENTION
+from translit_scale.model.encoder import FAMILIES, first_position
+
+
+def pack_attention(model: PreTrainedModel) -> None:
+    """Has `flat_states` run the model without padding if it is of a family of ours; others stay as they are.
+
+    The model can then no longer be called on padded batches.
+    """
+    if model.config.model_type in FAMILIES and not model.config.is_decoder:
+        model.config._attn_implementation = ATTENTION
+
+
+def flat_states(
+    model: PreTrainedModel, sentences: Sequence[Sequence[int]], layer: int | None = None
+) -> tuple[torch.Tensor, NDArray[np.int64]]:
+    """Hidden states of all tokens, one sentence after the other; a sentence's do not depend on the others.
+
+    Args:
+        sentences: token ids with special tokens.
+        layer: index into `hidden_states`; what the model returns as its last states if not given.
+
+    Returns:
+        [T, d] states, and [S+1] bounds: sentence s has the rows bounds[s] … bounds[s+1] − 1.
+    """
+    lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    if bounds[-1] == 0:
+        return torch.zeros(0, model.config.hidden_size, device=model.device), bounds
+    ids = np.fromiter(chain.from_iterable(sentences), np.int64, int(bounds[-1]))
+    run = _packed if model.config._attn_implementation == ATTENTION else _padded
+    return run(model, ids, lengths[lengths > 0], layer), bounds
+
+
+def _packed(
+    model: PreTrainedModel, ids: NDArray[np.int64], lengths: NDArray[np.int64], layer: int | None
+) -> torch.Tensor:
+    """Embeddings and layers called as in training: the attention of each sentence is its segment."""
+    ends = np.cumsum(lengths)
+    positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths) + first_position(model.config)
+    segments = Segments.from_lengths(lengths).to(model.device)
+    body: Any = model
+    hidden: torch.Tensor = body.embeddings(
+        input_ids=torch.from_numpy(ids).to(model.device)[None],
+        position_ids=torch.from_numpy(positions).to(model.device)[None],
+    )
+    for block in body.encoder.layer[:layer]:
+        hidden = block(hidden, attention_mask=None, segments=segments)
+    return hidden[0]
+
+
+def _padded(
+    model: PreTrainedModel, ids: NDArray[np.int64], lengths: NDArray[np.int64], layer: int | None
+) -> torch.Tensor:
+    """The model called as it is, on a rectangle; the states of padding are left out."""
+    real = np.arange(lengths.max()) < lengths[:, None]  # [S, L]
+    padded = np.full(real.shape, model.config.pad_token_id or 0)
+    padded[real] = ids
+    attended = torch.from_numpy(real).to(model.device)
+    outputs = model(
+        input_ids=torch.from_numpy(padded).to(model.device),
+        attention_mask=attended.long(),
+        output_hidden_states=layer is not None,
+    )
+    states: torch.Tensor = outputs.last_hidden_state if layer is None else outputs.hidden_states[layer]
+    return states[attended]

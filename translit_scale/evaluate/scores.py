@@ -1,0 +1,232 @@
+"""Metrics of classification and tagging, each in two profiles, and how certain they are.
+
+Pure functions of labels (indices into the task's labels). `paper` is what the papers' code computes, `strict` what its
+names say (docs/test-sets.md has both definitions). Every metric is an F1 of counts by sentence and class, and a
+resample of the bootstrap is a sum of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from translit_scale.evaluate.retrieval import RESAMPLES, Estimate
+from translit_scale.evaluate.tasks import Task
+
+PROFILES = ("paper", "strict")
+_BLOCK = 2**22
+"""Multiplicities drawn at once (32 MiB)."""
+
+Labels = Sequence[Any]
+"""One label (int) for each text, or a list with one for each word of each sentence."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the F1 of some classes is made of, for each of n sentences.
+
+    `hits` [n, classes] are gold and predicted, `marked` [n, classes] is the number of gold ones plus that of predicted
+    ones, so the F1 of a class is 2 hits / marked. The score is the mean over the classes that are marked anywhere, or
+    with `all_classes` over all of them, where one that is not counts 0.
+    """
+
+    hits: NDArray[np.int64]
+    marked: NDArray[np.int64]
+    all_classes: bool = False
+
+    def micro(self) -> Counts:
+        """The same with all classes as one."""
+        return Counts(self.hits.sum(axis=1, keepdims=True), self.marked.sum(axis=1, keepdims=True))
+
+    @property
+    def score(self) -> float:
+        """Between 0 and 1."""
+        return float(self.f1(self.hits.sum(axis=0), self.marked.sum(axis=0)))
+
+    def f1(self, hits: NDArray[np.number], marked: NDArray[np.number]) -> NDArray[np.float64]:
+        """The scores of summed counts: [..., classes], [..., classes] -> [...]."""
+        ratios = 2 * hits / np.maximum(marked, 1)
+        classes = marked.shape[-1] if self.all_classes else np.maximum((marked > 0).sum(axis=-1), 1)
+        return np.asarray(ratios.sum(axis=-1) / classes)
+
+
+def profiles(task: Task, gold: Labels, predicted: Labels) -> dict[str, dict[str, float]]:
+    """All metrics of a task by profile; the first of each profile is its main score.
+
+    Raises:
+        ValueError: gold and predicted labels are not of the same sentences and words.
+    """
+    return {
+        profile: {name: counts.score for name, counts in metrics.items()}
+        for profile, metrics in metric_counts(task, gold, predicted).items()
+    }
+
+
+def main_estimates(
+    task: Task, gold: Labels, predicted: Labels, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """The main score of each profile with its percentile bootstrap interval over sentences.
+
+    Raises:
+        ValueError: as `profiles`.
+    """
+    result = {}
+    for profile, counts in main_counts(task, gold, predicted).items():
+        result[profile] = _estimate(counts.score, resampled([counts], seed, resamples)[:, 0])
+    return result
+
+
+def paired_differences(
+    task: Task, gold: Labels, first: Labels, second: Labels, seed: int = 0, resamples: int = RESAMPLES
+) -> dict[str, Estimate]:
+    """Main scores of the predictions `second` minus those of `first`, with a paired bootstrap interval.
+
+    Sentences are resampled together with what both models say of them. A difference is significant at the 5 % level
+    when its interval does not contain 0.
+
+    Raises:
+        ValueError: as `profiles`.
+    """
+    both = [main_counts(task, gold, predicted) for predicted in (first, second)]
+    result = {}
+    for profile in PROFILES:
+        a, b = (counts[profile] for counts in both)
+        scores = resampled([a, b], seed, resamples)
+        result[profile] = _estimate(b.score - a.score, scores[:, 1] - scores[:, 0])
+    return result
+
+
+def main_counts(task: Task, gold: Labels, predicted: Labels) -> dict[str, Counts]:
+    """The counts of each profile's main score."""
+    return {profile: next(iter(metrics.values())) for profile, metrics in metric_counts(task, gold, predicted).items()}
+
+
+def metric_counts(task: Task, gold: Labels, predicted: Labels) -> dict[str, dict[str, Counts]]:
+    """The counts of every metric, by profile and name."""
+    if task.kind == "classification":
+        one = label_counts(gold, predicted, len(task.labels))
+        return {
+            "paper": {"macro_f1": one},
+            "strict": {"macro_f1": replace(one, all_classes=True), "accuracy": one.micro()},
+        }
+    tokens = label_counts(gold, predicted, len(task.labels))
+    strict = {"token_accuracy": tokens.micro(), "token_macro_f1": tokens}
+    if "O" in task.labels:  # spans; parts of speech have none
+        spans = span_counts(gold, predicted, task.labels, strict=True)
+        strict = {"entity_f1": spans.micro(), "entity_macro_f1": spans, **strict}
+    paper = span_counts(gold, predicted, task.labels, strict=False)
+    return {"paper": {"entity_f1": paper.micro()}, "strict": strict}
+
+
+def resampled(counts: Sequence[Counts], seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """Bootstrap distributions of scores over the same sentences: [resamples, len(counts)].
+
+    A resample draws n of the n sentences with replacement, the same ones for all scores. Sentences with the same counts
+    are interchangeable, so how often each kind of them is drawn is a multinomial variable and is drawn directly.
+    """
+    rng = np.random.default_rng(seed)
+    parts = [part for one in counts for part in (one.hits, one.marked)]
+    rows, frequency = np.unique(np.hstack(parts), axis=0, return_counts=True)
+    ends = np.cumsum([part.shape[1] for part in parts])[:-1]
+    n, block = int(frequency.sum()), max(1, _BLOCK // len(rows))
+    result = np.empty((resamples, len(counts)))
+    for start in range(0, resamples, block):
+        drawn = rng.multinomial(n, frequency / n, size=min(block, resamples - start))
+        sums = np.split(drawn.astype(np.float64) @ rows.astype(np.float64), ends, axis=1)
+        for index, one in enumerate(counts):
+            result[start : start + block, index] = one.f1(sums[2 * index], sums[2 * index + 1])
+    return result
+
+
+def label_counts(gold: Labels, predicted: Labels, n_labels: int) -> Counts:
+    """Every label is a class, and every text or word counts once.
+
+    Raises:
+        ValueError: as `profiles`.
+    """
+    sentence, a, b = _flat(gold, predicted)
+    right = a == b
+    n, classes = len(gold), n_labels
+    marked = _by_class(sentence, a, n, classes) + _by_class(sentence, b, n, classes)
+    return Counts(_by_class(sentence[right], a[right], n, classes), marked)
+
+
+def span_counts(gold: Labels, predicted: Labels, labels: Sequence[str], strict: bool) -> Counts:
+    """Every type of span is a class, a span is a hit where both have it with the same words.
+
+    Args:
+        strict: spans are those of IOB2, `B-x` and every `I-x` that follows it without a gap; an `I-x` elsewhere is
+            none. Otherwise they are what seqeval 1.2.2 sees by default, see `_seqeval_spans`.
+
+    Raises:
+        ValueError: as `profiles`.
+    """
+    outside = len(labels)  # a label that stands after every sentence, so that its last span ends
+    ends = [[*sentence, outside] for sentence in gold], [[*sentence, outside] for sentence in predicted]
+    sentence, *both = _flat(*ends)
+    names = [*labels, "O"]
+    prefix = np.array([name[0] for name in names])
+    types = [name[1:].split("-", maxsplit=1)[-1] or "_" for name in names]
+    numbers = {name: number for number, name in enumerate(sorted(set(types)))}
+    type_of = np.array([numbers[name] for name in types])
+    spans = _iob2_spans if strict else _seqeval_spans
+    first_a, first_b = (spans(prefix[tags], type_of[tags]) for tags in both)
+    type_a, type_b = (type_of[tags] for tags in both)
+    hit = (first_a >= 0) & (first_a == first_b) & (type_a == type_b)
+    n, classes = len(gold), len(numbers)
+    marked = [
+        _by_class(sentence[first >= 0], kind[first >= 0], n, classes)
+        for first, kind in ((first_a, type_a), (first_b, type_b))
+    ]
+    return Counts(_by_class(sentence[hit], type_a[hit], n, classes), marked[0] + marked[1])
+
+
+def _iob2_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each word the first one of the span that ends with it, -1 where none does: [words] -> [words]."""
+    inside = np.zeros(len(prefix), dtype=bool)
+    inside[1:] = (prefix[1:] == "I") & np.isin(prefix[:-1], ["B", "I"]) & (kind[1:] == kind[:-1])
+    first = np.maximum.accumulate(np.where(inside, 0, np.arange(len(prefix))))
+    last = ~np.append(inside[1:], False)
+    return np.where(last & (prefix[first] == "B"), first, -1)
+
+
+def _seqeval_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As `_iob2_spans`, with the rules of seqeval 1.2.2 (after conlleval) for any tags.
+
+    A tag is read as one letter and a type, so of UPOS `NOUN` the type is `OUN`. A span also begins where the type
+    changes, so `NOUN NOUN` is one span, and `CCONJ` and `SCONJ` have one type. The tag `X` has the type of `O`: at the
+    end of a sentence it is in no span, and at the beginning of one its span begins with the one before, in another
+    sentence. Such a span counts where it ends.
+    """
+    before, before_kind = np.roll(prefix, 1), np.roll(kind, 1)
+    before[0], before_kind[0] = "O", -1
+    changed = before_kind != kind
+    begins = np.isin(prefix, ["B", "S"]) | (np.isin(prefix, ["E", "I"]) & np.isin(before, ["E", "S", "O"]))
+    begins |= ~np.isin(prefix, ["O", "."]) & changed
+    ends = np.isin(before, ["E", "S"]) | (np.isin(before, ["B", "I"]) & np.isin(prefix, ["B", "S", "O"]))
+    ends |= ~np.isin(before, ["O", "."]) & changed
+    first = np.maximum.accumulate(np.where(begins, np.arange(len(prefix)), 0))
+    return np.where(np.append(ends[1:], False), first, -1)
+
+
+def _flat(gold: Labels, predicted: Labels) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The sentence, the gold and the predicted label of every word: 3 x [words]."""
+    lengths, others = ([np.size(labels) for labels in side] for side in (gold, predicted))
+    if lengths != others:
+        raise ValueError("gold and predicted labels must be of the same sentences and words")
+    a, b = (np.concatenate([np.atleast_1d(labels) for labels in side]).astype(np.int64) for side in (gold, predicted))
+    return np.repeat(np.arange(len(lengths)), lengths), a, b
+
+
+def _by_class(sentence: NDArray[np.int64], label: NDArray[np.int64], n: int, classes: int) -> NDArray[np.int64]:
+    """How often each class occurs in each sentence: [words], [words] -> [n, classes]."""
+    return np.bincount(sentence * classes + label, minlength=n * classes).reshape(n, classes)
+
+
+def _estimate(value: float, resampled_scores: NDArray[np.float64]) -> Estimate:
+    low, high = np.percentile(resampled_scores, [2.5, 97.5])
+    return Estimate(value, float(low), float(high))

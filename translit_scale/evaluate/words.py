@@ -1,0 +1,37 @@
+"""What the readers of tagged text share: words, and the blocks of lines that are sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from translit_scale.corpus.text import read_records
+
+
+class Word(NamedTuple):
+    """A word with the tag that its file gives it, and `file:line` for messages."""
+
+    where: str
+    text: str
+    tag: str
+
+
+Sentence = list[Word]
+
+
+def blocks(path: Path) -> Iterator[list[tuple[int, list[str]]]]:
+    """Lines between blank lines: number and fields of each.
+
+    Raises:
+        DataError: missing, empty, damaged or unreadable file, or a line that is too long.
+    """
+    block: list[tuple[int, list[str]]] = []
+    for line, fields in read_records(path):
+        if any(field.strip(" ") for field in fields):
+            block.append((line, fields))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block

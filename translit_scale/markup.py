@@ -1,0 +1,26 @@
+"""Text of data and users that stays text in Markdown, LaTeX and spreadsheets."""
+
+from __future__ import annotations
+
+import re
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "[": "{[}", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+}  # fmt: skip
+"""A bracket behind the end of a row would be an argument of it."""
+
+
+def escape(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*_\[\]<>#|~&$])", r"\\\1", " ".join(text.split()))
+
+
+def latex(text: str) -> str:
+    """Text that LaTeX prints as it is, on one line."""
+    return "".join(_LATEX.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text

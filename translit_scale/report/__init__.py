@@ -1,0 +1,1 @@
+"""Results as the papers' tables, beside the numbers that the papers print."""

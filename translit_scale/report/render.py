@@ -1,0 +1,132 @@
+"""Filled tables as Markdown, LaTeX or CSV: value, 95 % interval, the paper's value, the difference to it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
+
+from translit_scale.markup import cell as csv_text
+from translit_scale.markup import escape, latex
+from translit_scale.report.published import Column
+from translit_scale.report.tables import Cell, Filled
+
+TITLES = {"sr_b": "SR-B", "sr_f": "SR-F", "taxi1500": "Taxi1500", "sib200": "SIB200", "ner": "NER", "pos": "POS"}
+"""As the papers write the tasks."""
+EXPLAINED = (
+    "value [95 % interval] (the paper's value, difference to it in points); n/N: an average over n of the paper's N "
+    "languages, without a difference"
+)
+MISSING = "-"
+CSV_COLUMNS = (
+    "table", "task", "metric", "model", "source", "target", "value", "low", "high", "seeds", "languages",
+    "paper", "difference", "bold", "underlined",
+)  # fmt: skip
+
+
+def markdown(blocks: Sequence[Filled]) -> str:
+    """One table of a paper, a Markdown table for each of its tasks."""
+    parts = [f"## {_title(blocks[0])}", escape(EXPLAINED) + "."]
+    for block in blocks:
+        for task, indices in _by_task(block):
+            columns = [block.columns[index] for index in indices]
+            head = _names(block) + [escape(_head(column)) for column in columns]
+            rows = [_line(row, escape) + [_markdown_cell(row[index]) for index in indices] for row in block.rows]
+            lines = [head, ["---"] * len(_names(block)) + ["---:"] * len(columns), *rows]
+            parts.append(f"**{TITLES[task]}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def tex(blocks: Sequence[Filled]) -> str:
+    """One table of a paper, a `tabular` for each of its tasks; needs the package booktabs."""
+    parts = [f"% {_title(blocks[0])}", f"% {EXPLAINED}", "% \\usepackage{booktabs}"]
+    for block in blocks:
+        for task, indices in _by_task(block):
+            columns = [block.columns[index] for index in indices]
+            head = [*_names(block), *(latex(_head(column)).replace("→", "$\\to$") for column in columns)]
+            rows = [_line(row, latex) + [_tex_cell(row[index]) for index in indices] for row in block.rows]
+            body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
+            parts.append(
+                f"% {TITLES[task]}\n\\begin{{tabular}}{{{'l' * len(_names(block))}{'r' * len(columns)}}}\n\\toprule\n"
+                f"{' & '.join(head)} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}"
+            )
+    return "\n".join(parts) + "\n"
+
+
+def comma_separated(blocks: Sequence[Filled]) -> str:
+    """One table of a paper, a row for each cell; numbers in percent, empty where there is none."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for block in blocks:
+        for cell in (cell for row in block.rows for cell in row if not cell.is_source):
+            value, where = cell.value, cell.column
+            numbers = (None,) * 3 if value is None else (value.value, value.low, value.high)
+            percents = ["" if number is None else f"{100 * number:.2f}" for number in numbers]
+            counts = ["", ""] if value is None else [value.seeds, len(value.languages)]
+            texts = [block.table.name, where.task, where.metric, cell.line.model, where.source, cell.target]
+            paper = ["" if cell.printed is None else f"{cell.printed:.1f}"]
+            difference = ["" if cell.difference is None else f"{cell.difference:.2f}"]
+            marks = [int(cell.bold), int(cell.underlined)]
+            writer.writerow([*map(csv_text, texts), *percents, *counts, *paper, *difference, *marks])
+    return file.getvalue()
+
+
+FORMATS: dict[str, Callable[[Sequence[Filled]], str]] = {"md": markdown, "tex": tex, "csv": comma_separated}
+
+
+def _title(block: Filled) -> str:
+    return f"{block.table.name}: {block.table.title} ({block.table.paper}, Table {block.table.number})"
+
+
+def _by_task(block: Filled) -> Iterator[tuple[str, list[int]]]:
+    for task in dict.fromkeys(column.task for column in block.columns):
+        yield task, [index for index, column in enumerate(block.columns) if column.task == task]
+
+
+def _names(block: Filled) -> list[str]:
+    return ["model"] if block.rows[0][0].line.target is None else ["model", "target"]
+
+
+def _line(row: Sequence[Cell], text: Callable[[str], str]) -> list[str]:
+    line = row[0].line
+    return [text(line.model)] if line.target is None else [text(line.model), text(line.target)]
+
+
+def _head(column: Column) -> str:
+    """`top-10 pol_Latn → ukr_Cyrl`; of transfer the languages only."""
+    metric = f"top-{column.metric[3:]} " if column.metric.startswith("top") else ""
+    return f"{metric}{column.source}" + (f" → {column.target}" if column.target else "")
+
+
+def _details(cell: Cell) -> str:
+    """What stands behind the value."""
+    value, parts = cell.value, []
+    if value is not None:
+        if value.low is not None and value.high is not None:
+            parts.append(f"[{100 * value.low:.1f}, {100 * value.high:.1f}]")
+        if cell.languages and value.languages != cell.languages:
+            parts.append(f"{len(value.languages)}/{len(cell.languages)}")
+    if cell.printed is not None:
+        difference = "" if cell.difference is None else f", {cell.difference:+.1f}"
+        parts.append(f"({cell.printed:.1f}{difference})")
+    return " ".join(parts)
+
+
+def _markdown_cell(cell: Cell) -> str:
+    if cell.is_source:
+        return "src"
+    number = MISSING if cell.shown is None else f"{cell.shown:.1f}"
+    number = f"<u>{number}</u>" if cell.underlined else number
+    number = f"**{number}**" if cell.bold else number
+    return f"{number} {_details(cell)}".rstrip()
+
+
+def _tex_cell(cell: Cell) -> str:
+    if cell.is_source:
+        return "src"
+    number = MISSING if cell.shown is None else f"{cell.shown:.1f}"
+    number = f"\\underline{{{number}}}" if cell.underlined else number
+    number = f"\\textbf{{{number}}}" if cell.bold else number
+    details = _details(cell)  # digits and brackets only
+    return f"{number} {{\\scriptsize {details}}}" if details else number

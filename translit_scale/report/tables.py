@@ -1,0 +1,152 @@
+"""The papers' tables filled with results: which number goes where, what is bold, what is underlined."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from translit_scale.errors import ConfigError
+from translit_scale.report.published import AVERAGE, Block, Column, Line, Table, averaged, published
+from translit_scale.report.results import Results, Value
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number, where it stands, and what the paper prints there."""
+
+    column: Column
+    line: Line
+    value: Value | None = None
+    printed: float | None = None
+    """Percent."""
+    languages: tuple[str, ...] = ()
+    """That the paper averages over; none for a single language."""
+    bold: bool = False
+    underlined: bool = False
+
+    @property
+    def target(self) -> str:
+        """Target language, or `average`."""
+        return str(self.column.target or self.line.target)
+
+    @property
+    def is_source(self) -> bool:
+        """Whether the row's language is the column's source: papers write `src`."""
+        return self.column.target is None and self.line.target == self.column.source
+
+    @property
+    def shown(self) -> float | None:
+        """Percent with one decimal: what is compared for bold and underlined."""
+        return None if self.value is None else round(100 * self.value.value, 1)
+
+    @property
+    def difference(self) -> float | None:
+        """To the printed number, in points; None for an average over other languages than the paper's."""
+        if self.value is None or self.printed is None:
+            return None
+        if self.languages and self.value.languages != self.languages:
+            return None
+        return 100 * self.value.value - self.printed
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A block of a table with its cells, one row for each line."""
+
+    table: Table
+    columns: tuple[Column, ...]
+    rows: list[list[Cell]]
+
+
+def fill(table: Table, results: Results, models: Mapping[str, str], profile: str = "paper") -> list[Filled]:
+    """A table's blocks with the results of models.
+
+    Args:
+        models: row → label of results, as `name_rows` makes it; rows that are not in the table come after its own.
+        profile: of transfer scores, `paper` or `strict`.
+    """
+    return [_fill(table, block, results, models, profile) for block in table.blocks]
+
+
+def name_rows(arguments: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """Rows of the tables and the labels of the results that fill them.
+
+    `Model-1=mlm` fills the row Model-1 (also `model1`) with the results labelled `mlm`. A name that no table has makes
+    a row of its own. Without arguments every label is the name of its row.
+
+    Raises:
+        ConfigError: a row twice, or a label without results.
+    """
+    known = {_plain(model): model for table in published().values() for b in table.blocks for model in b.models}
+    rows: dict[str, str] = {}
+    for argument in arguments or labels:
+        name, equals, label = argument.partition("=")
+        label = label if equals else name
+        name = known.get(_plain(name), name)
+        if name in rows:
+            raise ConfigError(f"--models: {name} is there twice")
+        if label not in labels:
+            raise ConfigError(f"--models {argument}: no results of {label!r}", f"there are {', '.join(labels)}")
+        rows[name] = label
+    return rows
+
+
+def _plain(name: str) -> str:
+    """`Model-1`, `model1` and `MODEL 1` are one; `MLM+SEQ` and `MLMSEQ` are not."""
+    return re.sub(r"[^a-z0-9+]", "", name.lower())
+
+
+def _fill(table: Table, block: Block, results: Results, models: Mapping[str, str], profile: str) -> Filled:
+    elsewhere = {model for other in published().values() for b in other.blocks for model in b.models}
+    names = [*block.models, *(name for name in models if name not in elsewhere)]
+    rows = []
+    for line in (Line(name, target) for name in names for target in block.targets):
+        printed = block.printed.get(line, (None,) * len(block.columns))
+        cells = [Cell(column, line, printed=number) for column, number in zip(block.columns, printed, strict=True)]
+        rows.append([_filled(cell, table, results, models.get(line.model), profile) for cell in cells])
+    return Filled(table, block.columns, _marked_by_source(rows) if table.by_source else _marked(rows))
+
+
+def _filled(cell: Cell, table: Table, results: Results, label: str | None, profile: str) -> Cell:
+    column = cell.column
+    languages = averaged(table, column.task, column.source) if cell.target == AVERAGE else ()
+    value = None
+    if label is not None and not cell.is_source:
+        targets = languages or (cell.target,)
+        value = results.value(label, column.task, column.metric, column.source, targets, profile)
+    return replace(cell, value=value, languages=languages)
+
+
+def _marked(rows: list[list[Cell]]) -> list[list[Cell]]:
+    """Bold and underlined: best and second best of each column, as rounded; equal ones alike."""
+    marked = [list(row) for row in rows]
+    for index in range(len(rows[0])):
+        values = sorted({shown for row in rows if (shown := row[index].shown) is not None}, reverse=True)
+        for row in marked:
+            row[index] = replace(
+                row[index], bold=row[index].shown in values[:1], underlined=row[index].shown in values[1:2]
+            )
+    return marked
+
+
+def _marked_by_source(rows: list[list[Cell]]) -> list[list[Cell]]:
+    """Bold: the best model for a source and target; underlined: a model's best source for a target and task."""
+    best_model: dict[tuple[Column, str | None], float] = {}
+    best_source: dict[tuple[Line, str], float] = {}
+    for cell in (cell for row in rows for cell in row):
+        if cell.shown is not None:
+            pair, line = (cell.column, cell.line.target), (cell.line, cell.column.task)
+            best_model[pair] = max(cell.shown, best_model.get(pair, cell.shown))
+            best_source[line] = max(cell.shown, best_source.get(line, cell.shown))
+    return [
+        [
+            replace(
+                cell,
+                bold=cell.shown is not None and cell.shown == best_model[cell.column, cell.line.target],
+                underlined=cell.shown is not None and cell.shown == best_source[cell.line, cell.column.task],
+            )
+            for cell in row
+        ]
+        for row in rows
+    ]
