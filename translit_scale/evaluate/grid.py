@@ -182,7 +182,7 @@ def _is_same(job: Job, wanted: dict[str, Any], force: bool) -> bool:
     """Whether a finished job's result was made of what it would be made of now."""
     try:
         found = _identity(read_json(job.result, "result"))
-    except (DataError, KeyError, TypeError):
+    except (DataError, KeyError, TypeError, AttributeError):
         if force:
             return False
         raise DataError(f"{job.result} is no result of this command", "--force does the job again") from None
@@ -198,12 +198,14 @@ def _is_same(job: Job, wanted: dict[str, Any], force: bool) -> bool:
 
 
 def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result was made of; not where the model lay or how it was called."""
+    """What a result was made of; not where model and texts lay or how they were called."""
     return {
         "schema": record["schema"],
         "model": {name: record["model"][name] for name in ("weights_sha256", "tokenizer_sha256")},
         "settings": record["settings"],
-        "data": record["data"],
+        "data": {
+            name: {one["language"]: one["text_sha256"] for one in parts} for name, parts in record["data"].items()
+        },
         "test": {score["language"]: score["text_sha256"] for score in record["scores"]["test"]},
     }
 

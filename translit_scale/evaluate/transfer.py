@@ -111,17 +111,20 @@ def describe_job(job: Job, encoder: Encoder) -> dict[str, Any]:
             "bootstrap": {"interval": 0.95, "resamples": RESAMPLES, "seed": 0},
         },
         "data": {
-            split: [describe_split(read_split(job.task_name, job.folder, source, split)) for source in job.sources]
+            split: [
+                _described(job.folder, read_split(job.task_name, job.folder, source, split)) for source in job.sources
+            ]
             for split in ("train", "dev")
         },
     }
 
 
-def describe_split(data: Split) -> dict[str, Any]:
+def _described(folder: Path, data: Split) -> dict[str, Any]:
     """Which examples a number is about; n counts texts or sentences."""
     noted = {"noted": data.noted} if isinstance(data, Tagged) else {}
     return {
         "language": data.language,
+        "files": [Path(path).relative_to(folder).as_posix() for path in data.files],
         "n": len(data),
         "text_sha256": data.fingerprint,
         "dropped": data.dropped,
@@ -164,7 +167,7 @@ def run_job(job: Job, advance: Advance) -> None:
     for target in job.targets:
         data, own = _tokenized(job, encoder, target, "test")
         answers = predict(model, own)
-        scores.append(_score(job.task, data, own, answers))
+        scores.append(_score(job.task, job.folder, data, own, answers))
         arrays |= _items(data, own, answers)
     write_arrays(job.items, arrays)
     best = chosen(epochs)
@@ -196,13 +199,13 @@ def _labels(data: Split, flat: NDArray[np.int64] | None = None) -> Labels:
     return [part.tolist() for part in np.split(flat, ends[:-1])]
 
 
-def _score(task: Task, data: Split, own: Sequences, answers: NDArray[np.int64]) -> dict[str, Any]:
+def _score(task: Task, folder: Path, data: Split, own: Sequences, answers: NDArray[np.int64]) -> dict[str, Any]:
     """One target language; shares between 0 and 1, the main score is the strict profile's."""
     gold, predicted = _labels(data), _labels(data, answers)
     estimates = main_estimates(task, gold, predicted)
     return {
         "hf_subset": data.language,
-        **describe_split(data),
+        **_described(folder, data),
         "main_score": estimates["strict"].value,
         **profiles(task, gold, predicted),
         "ci95": {profile: [estimate.low, estimate.high] for profile, estimate in estimates.items()},

@@ -46,7 +46,7 @@ def _table(jobs: Sequence[Job]) -> str:
     others = {source: [target for target in jobs[0].targets if target not in source] for source in sources}
     counts = ", ".join(map(str, dict.fromkeys(len(targets) for targets in others.values())))
     means = [_cell([_by_profile(r, others[source]) for r in records[source]]) for source in sources]
-    rows.append([f"mean of {counts} others", "", *means])
+    rows.append([f"mean without source ({counts})", "", *means])
     strict, paper = (next(iter(next(iter(of_language.values()))[profile])) for profile in ("strict", "paper"))
     note = (
         f"% strict {strict} ± standard deviation over seeds, in brackets the paper's {paper}; the last line is the "
