@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -63,6 +65,16 @@ def test_the_paper_profile_of_tagging_is_what_seqeval_computes_by_default(task: 
     gold, predicted = data.draw(two_taggings(task))
     expected = seqeval_f1(names(task, gold), names(task, predicted))
     assert profiles(task, gold, predicted)["paper"] == {"entity_f1": pytest.approx(expected, abs=1e-12)}
+
+
+@settings(max_examples=200)
+@given(st.data())
+def test_the_rules_of_seqeval_hold_for_any_tags(data: st.DataObject) -> None:
+    labels = ("B-a", "I-a", "E-a", "S-a", "B-b", "I-b", "E-b", "S-b", "O", ".", "B", "I", "X", "Y-a-b")
+    gold, predicted = data.draw(two_taggings(replace(NER, labels=labels)))
+    sides = ([[labels[label] for label in sentence] for sentence in side] for side in (gold, predicted))
+    score = span_counts(gold, predicted, labels, strict=False).micro().score
+    assert score == pytest.approx(seqeval_f1(*sides), abs=1e-12)
 
 
 @settings(max_examples=200)

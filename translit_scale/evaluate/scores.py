@@ -202,8 +202,7 @@ def _seqeval_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray
     end of a sentence it is in no span, and at the beginning of one its span begins with the one before, in another
     sentence. Such a span counts where it ends.
     """
-    before, before_kind = np.roll(prefix, 1), np.roll(kind, 1)
-    before[0], before_kind[0] = "O", -1
+    before, before_kind = np.roll(prefix, 1), np.roll(kind, 1)  # before the first is the last, which is "O"
     changed = before_kind != kind
     begins = np.isin(prefix, ["B", "S"]) | (np.isin(prefix, ["E", "I"]) & np.isin(before, ["E", "S", "O"]))
     begins |= ~np.isin(prefix, ["O", "."]) & changed
