@@ -4,7 +4,8 @@
 
 The naive step pads each of the three streams to its longest sentence, runs them through the Hugging Face model one
 after the other, keeps all hidden states, and applies the head to masked tokens only, as the papers' code does. CPU
-time of one thread, forward and backward, fp32, no dropout. Prints Markdown.
+time of one thread, forward and backward, fp32, no dropout. With --embedding-pass it is not the naive step that is
+measured, but the share of the embedding pass in a step of two micro-batches. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import argparse
 import copy
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,11 @@ from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.model.encoder import PairEncoder, build_model
-from translit_scale.model.flops import Shape, contrastive_flops, training_flops
+from translit_scale.model.flops import Shape, contrastive_flops, layer_flops, training_flops
 from translit_scale.objectives.contrastive import contrast
+
+FIRST_POSITION = 2
+"""Position id of a sentence's first token in XLM-R."""
 
 
 def packed_step(encoder: PairEncoder, batch: MicroBatch) -> dict[str, torch.Tensor]:
@@ -124,9 +128,82 @@ def flops_of(step: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def necessary_flops(shape: Shape, batch: MicroBatch) -> int:
-    """The floor of translit_scale/model/flops.py for a batch."""
-    return training_flops(shape, batch.work) + contrastive_flops(shape, batch.pairs)
+def cached_step(encoder: PairEncoder, micro: list[MicroBatch]) -> tuple[float, float]:
+    """A step of several micro-batches, as the trainer does it; CPU seconds of its embedding pass, and of all."""
+    began = time.process_time()
+    with torch.no_grad():
+        rows = [encoder(part).rows for part in micro]
+    embedded = time.process_time() - began
+    sizes = [len(part) for part in rows]
+    columns, own = torch.cat(rows), torch.arange(sum(sizes))
+    positive = torch.cat([part.roll(len(part) // 2) for part in own.split(sizes)])
+    found = contrast(columns, columns, own, positive, scale=1 / len(columns))
+    weights = 1 / sum(torch.tensor(part.masked) for part in micro)
+    for part, gradient in zip(micro, (found.rows + found.columns).split(sizes), strict=True):
+        passed = encoder(part, weights)
+        (passed.loss + (passed.rows * gradient).sum()).backward()
+    return embedded, time.process_time() - began
+
+
+def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[MicroBatch]], repeats: int) -> None:
+    """Prints the share of the embedding pass, in CPU time and in operations."""
+    for micro in steps:
+        cached_step(encoder, micro)
+    shares = []
+    for _ in range(repeats):
+        embedded, total = np.sum([cached_step(encoder, micro) for micro in steps], axis=0)
+        shares.append(100 * embedded / total)
+    repeated = needed = 0
+    for micro in chain.from_iterable(steps):
+        repeated += encoder.pool_layer * layer_flops(shape, micro.parts[0].work)
+        needed += training_flops(shape, micro.work)
+    needed += sum(contrastive_flops(shape, sum(micro.pairs for micro in step)) for step in steps)
+    print("| embedding pass up to | CPU time of a step, each repeat | operations |\n|---|---|---|")
+    measured = ", ".join(f"{share:.1f} %" for share in shares)
+    print(
+        f"| layer {encoder.pool_layer} of {shape.layers} | {measured} | {100 * repeated / (repeated + needed):.1f} % |"
+    )
+
+
+def report_against_naive(encoder: PairEncoder, shape: Shape, batches: list[MicroBatch], repeats: int) -> None:
+    """Prints the time of both steps, after a comparison of their losses."""
+    padded = [PaddedStreams(batch, padding=1) for batch in batches]
+    print(f"Padded tokens over real ones {np.mean([p.waste for p in padded]):.2f}.\n")
+    pairs = batches[0].pairs
+    own = milliseconds(lambda n: packed_step(encoder, batches[n]), len(batches), repeats)
+    mine = packed_step(encoder, batches[0])
+    floor = training_flops(shape, batches[0].work) + contrastive_flops(shape, pairs)
+    counted = flops_of(lambda: packed_step(encoder, batches[0]))
+    print("| | ms a batch | pairs per CPU-second | times naive | counted FLOPs over the floor |\n|---|---|---|---|---|")
+    for attention in ("eager", "sdpa"):
+        config = copy.deepcopy(encoder.lm.config)
+        model = AutoModelForMaskedLM.from_config(config, attn_implementation=attention)
+        model.load_state_dict(encoder.lm.state_dict())
+        theirs = naive_step(model, padded[0], encoder.pool_layer, FIRST_POSITION)
+        for name, value in theirs.items():
+            torch.testing.assert_close(mine[name], value, rtol=1e-4, atol=1e-4)
+        naive = milliseconds(
+            lambda n, m=model: naive_step(m, padded[n], encoder.pool_layer, FIRST_POSITION), len(batches), repeats
+        )
+        waste = flops_of(lambda m=model: naive_step(m, padded[0], encoder.pool_layer, FIRST_POSITION)) / floor
+        print(f"| naive, {attention} | {naive:.0f} | {1e3 * pairs / naive:.1f} | 1 | {waste:.2f} |")
+        speed = 1e3 * pairs / own
+        print(f"| packed, against {attention} | {own:.0f} | {speed:.1f} | {naive / own:.2f} | {counted / floor:.3f} |")
+
+
+def read_steps(args: argparse.Namespace) -> tuple[list[list[MicroBatch]], str, int]:
+    """Micro-batches of `args.batches` steps, one each or two; languages, and size of the vocabulary."""
+    shards, tokenizer = ShardSet.open(args.shards), load_tokenizer(str(args.tokenizer))
+    order = PairOrder({language: shards.rows(language) for language in args.languages or shards.languages})
+    vocabulary = Vocabulary(0, 2, tokenizer.mask_token_id, len(tokenizer), FIRST_POSITION)
+    packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=args.embedding_pass)
+    deal = Deal(args.pairs * (2 if args.embedding_pass else 1), 1, args.pairs)
+    stream = BatchStream(
+        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fast=True), packer, deal, 0,
+        np.ones((len(order.languages), 2)), "transliteration",
+    )  # fmt: skip
+    steps = [stream.step(t).micro for t in range(args.batches)]
+    return steps, ", ".join(order.languages), max(args.vocabulary, len(tokenizer))
 
 
 def main() -> None:
@@ -144,47 +221,25 @@ def main() -> None:
         ("repeats", 3),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
+    parser.add_argument("--embedding-pass", action="store_true", help="measure its share of a step instead")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    shards, tokenizer = ShardSet.open(args.shards), load_tokenizer(str(args.tokenizer))
-    order = PairOrder({language: shards.rows(language) for language in args.languages or shards.languages})
-    vocabulary = Vocabulary(0, 2, tokenizer.mask_token_id, len(tokenizer), first_position=2)
-    packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=False)
-    stream = BatchStream(
-        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fast=True), packer,
-        Deal(args.pairs, 1, args.pairs), 0, np.ones((len(order.languages), 2)), "transliteration",
-    )  # fmt: skip
-    batches = [stream.step(t).micro[0] for t in range(args.batches)]
-    padded = [PaddedStreams(batch, padding=1) for batch in batches]
-    size = max(args.vocabulary, len(tokenizer))
+    steps, languages, size = read_steps(args)
     settings = ModelConfig(
         tokenizer="none", hidden_size=args.hidden, num_layers=args.layers, num_heads=args.hidden // 64,
         intermediate_size=4 * args.hidden, max_length=512, dropout=0.0,
     )  # fmt: skip
     layer = max(1, round(args.layers * 2 / 3))
     encoder = PairEncoder(build_model(settings, size, 1, 0, 2), layer)
-    print(heading("Training step", ("torch", "transformers")))
-    print(f"h{args.hidden} L{args.layers} V{size:,}, {args.pairs} pairs of {', '.join(order.languages)}; ", end="")
-    print(f"{np.mean([b.tokens / b.pairs for b in batches]):.0f} tokens a pair, ", end="")
-    print(f"padded tokens over real ones {np.mean([p.waste for p in padded]):.2f}.\n")
-    own = milliseconds(lambda n: packed_step(encoder, batches[n]), args.batches, args.repeats)
-    mine = packed_step(encoder, batches[0])
     shape = Shape(args.hidden, 4 * args.hidden, args.layers, size)
-    floor, counted = necessary_flops(shape, batches[0]), flops_of(lambda: packed_step(encoder, batches[0]))
-    print("| | ms a batch | pairs per CPU-second | times naive | counted FLOPs over the floor |\n|---|---|---|---|---|")
-    for attention in ("eager", "sdpa"):
-        config = copy.deepcopy(encoder.lm.config)
-        model = AutoModelForMaskedLM.from_config(config, attn_implementation=attention)
-        model.load_state_dict(encoder.lm.state_dict())
-        theirs = naive_step(model, padded[0], layer, vocabulary.first_position)
-        for name, value in theirs.items():
-            torch.testing.assert_close(mine[name], value, rtol=1e-4, atol=1e-4)
-        naive = milliseconds(lambda n, m=model: naive_step(m, padded[n], layer, 2), args.batches, args.repeats)
-        waste = flops_of(lambda m=model: naive_step(m, padded[0], layer, 2)) / floor
-        print(f"| naive, {attention} | {naive:.0f} | {1e3 * args.pairs / naive:.1f} | 1 | {waste:.2f} |")
-        speed = 1e3 * args.pairs / own
-        print(f"| packed, against {attention} | {own:.0f} | {speed:.1f} | {naive / own:.2f} | {counted / floor:.3f} |")
+    print(heading("Training step", ("torch", "transformers")))
+    print(f"h{args.hidden} L{args.layers} V{size:,}, {args.pairs} pairs of {languages}; ", end="")
+    print(f"{np.mean([b.tokens / b.pairs for step in steps for b in step]):.0f} tokens a pair.\n")
+    if args.embedding_pass:
+        report_embedding_pass(encoder, shape, steps, args.repeats)
+    else:
+        report_against_naive(encoder, shape, [micro for (micro,) in steps], args.repeats)
 
 
 if __name__ == "__main__":

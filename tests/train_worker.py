@@ -7,6 +7,7 @@ KILL is `never` or `MOMENT:RANK:WHEN`; RANK may be `all`. Moments:
     file:RANK:STEP     in the middle of the rank's file of checkpoint STEP
     record:RANK:STEP   when its file is there, but no record; of the first rank: when all records are
     rename:0:STEP      when the folder has its name, before `latest` names it
+    measure:0:STEP     when that checkpoint is measured for early stopping
     after:RANK:SECONDS of training
 
 or `full:RANK:STEP`: the disk is full in the middle of that file, and nothing is killed.
@@ -26,6 +27,7 @@ from safetensors import SafetensorError
 
 from tests.tiny import make_config
 from translit_scale.cli import run_guarded
+from translit_scale.evaluate import select
 from translit_scale.train import loop, saving
 from translit_scale.train.checkpoint import checkpoint_name
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
@@ -53,6 +55,8 @@ def arm(kill: str, rank: Rank) -> None:
         loop.run_steps = lambda *arguments: (timer.start(), run_steps(*arguments))[1]
     elif moment == "step":
         before(loop, "take_step", lambda engine: engine.global_steps == int(when), die)
+    elif moment == "measure":
+        before(select, "trained_encoder", lambda run, path: path.name == checkpoint_name(int(when)), die)
     elif moment in ("file", "full"):
         before(saving, "save_file", lambda tensors, path: path.parent == temporary(path, when), die, b"half a file")
     elif moment == "record":
@@ -86,7 +90,7 @@ def main() -> int:
     rank = start_rank()
     arm(kill, rank)
     config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
-    loop.train(config, Path(ds_config), resume, rank)
+    loop.train(config, Path(ds_config), resume, rank, select.judge_of)
     leave_ranks()
     return 0
 

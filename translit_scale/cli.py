@@ -18,13 +18,14 @@ from translit_scale.commands import (
     prepare,
     report,
     romanize,
+    select,
     shards,
     tokenizer,
 )
 from translit_scale.commands.arguments import subcommands
 from translit_scale.errors import EXIT_DATA, UserError
 
-COMMANDS = (languages, embedded, romanize, prepare, shards, tokenizer, export, evaluate, analyze, report, demo)
+COMMANDS = (languages, embedded, romanize, prepare, shards, tokenizer, select, export, evaluate, analyze, report, demo)
 """In the order of the stages."""
 
 
@@ -33,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="translit-scale",
         description="Train multilingual encoders on sentences together with their Latin transliterations. "
-        "The stages in order: prepare, tokenizer, train (scripts/train.py), export, evaluate, analyze, report.",
+        "The stages in order: prepare, tokenizer, train (scripts/train.py), select, export, evaluate, analyze, report.",
         epilog="translit-scale COMMAND --help tells more.",
         allow_abbrev=False,
     )

@@ -223,6 +223,27 @@ class RunConfig(Strict):
         return self.dir / self.name
 
 
+class SelectionConfig(Strict):
+    """Early stopping: checkpoints are measured by retrieval, the best is named in best.json (docs/evaluation.md)."""
+
+    task: Literal["sr_b", "sr_f", "tatoeba"]
+    """Test set: Bible verses (paper A), FLORES or Tatoeba (paper B)."""
+    data: Path
+    """Folder of the set, or its parent."""
+    languages: list[str] = Field(min_length=1)
+    """Every two of them are a pair, or each with `source`."""
+    source: str | None = None
+    """Only its queries count, against each of `languages`; without it both directions of every pair."""
+    limit: int | None = Field(None, ge=1)
+    """The first pairs only."""
+    measure: Literal["top1", "top5", "top10", "mean"] | None = None
+    """Averaged over directions; `mean` is that of top-1, 5 and 10. Default: top10 for tatoeba, mean for the others."""
+    layer: Layer | None = None
+    """Whose states are averaged; default: 2/3 of the depth, layer 8 of 12."""
+    patience: int = Field(5, ge=1)
+    """Training ends when so many checkpoints in a row are not better than the best before them."""
+
+
 class Config(Strict):
     """One experiment."""
 
@@ -231,6 +252,8 @@ class Config(Strict):
     objectives: ObjectivesConfig = ObjectivesConfig()
     train: TrainConfig = TrainConfig()
     run: RunConfig
+    selection: SelectionConfig | None = None
+    """Early stopping; default: none."""
 
     def to_yaml(self) -> str:
         """All settings, defaults included."""

@@ -8,12 +8,12 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pycountry
 import yaml
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from translit_scale import __version__
 from translit_scale.config import ObjectivesConfig, load_config
@@ -24,8 +24,8 @@ from translit_scale.languages import language_name
 from translit_scale.markup import escape
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.quiet import quiet_transformers
-from translit_scale.train.checkpoint import checkpoint_name, complete_checkpoints, consolidated_weights, read_info
-from translit_scale.train.state import load_weights
+from translit_scale.train.checkpoint import best_checkpoint, checkpoint_name, complete_checkpoints, read_info
+from translit_scale.train.trained import trained_model
 
 CARD = "README.md"
 
@@ -52,20 +52,20 @@ class CardFacts:
     base_model: str | None = None
 
 
-def export_run(run: Path, step: int | None, out: Path, licence: str | None = None, force: bool = False) -> int:
+def export_run(
+    run: Path, step: int | Literal["best"] | None, out: Path, licence: str | None = None, force: bool = False
+) -> int:
     """Exports a checkpoint of a training run; returns its step.
 
     Args:
-        step: which checkpoint; None is the newest complete one.
+        step: which checkpoint; `best` is the one that best.json names, None the newest complete one.
 
     Raises:
         DataError: no such run or checkpoint; ConfigError: `out` is occupied.
     """
     checkpoint = find_checkpoint(run, step)
     config = load_config([run / "config.yaml"])
-    model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(run / "model"))
-    weights = consolidated_weights(checkpoint)
-    load_weights(model, lambda _, name: weights[name])
+    model = trained_model(run, checkpoint)
     info = read_info(checkpoint)
     card = CardFacts(
         name=config.run.name,
@@ -85,8 +85,8 @@ def export_run(run: Path, step: int | None, out: Path, licence: str | None = Non
     return info.step
 
 
-def find_checkpoint(run: Path, step: int | None) -> Path:
-    """The checkpoint of `step`, or the newest complete one.
+def find_checkpoint(run: Path, step: int | Literal["best"] | None) -> Path:
+    """The checkpoint of `step`, the best or the newest complete one.
 
     Raises:
         DataError: there is none; the message says which there are.
@@ -94,14 +94,17 @@ def find_checkpoint(run: Path, step: int | None) -> Path:
     checkpoints = complete_checkpoints(run / "checkpoints")
     if step is None and checkpoints:
         return checkpoints[-1]
-    wanted = run / "checkpoints" / checkpoint_name(step or 0)
+    name = best_checkpoint(run) if step == "best" else checkpoint_name(step or 0)
+    if name is None and run.is_dir():
+        raise DataError(f"{run} has no best.json", "choose a checkpoint: translit-scale select")
+    wanted = run / "checkpoints" / (name or "")
     if wanted in checkpoints:
         return wanted
     if not run.is_dir():
         raise DataError(f"run folder not found: {run}", "training makes runs/NAME, the name is run.name of its config")
     there = ", ".join(path.name for path in checkpoints)
     raise DataError(
-        f"{run} has no complete checkpoint{'' if step is None else f' of step {step}'}",
+        f"{run} has no complete checkpoint{'' if step is None else f' {name}'}",
         f"there are: {there}" if there else "training writes the first one after run.checkpoint_every steps",
     )
 

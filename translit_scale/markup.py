@@ -6,8 +6,9 @@ import re
 
 _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "[": "{[}", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }  # fmt: skip
+"""A bracket behind the end of a row would be an argument of it."""
 
 
 def escape(text: str) -> str:

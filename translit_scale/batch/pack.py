@@ -59,6 +59,7 @@ class PackedPart:
     pool_row: torch.Tensor
     rows: int
     """2P: pooled rows of this part, 0 where it holds no orig and latn."""
+    work: Work
 
     def to(self, device: torch.device) -> PackedPart:
         """The same part on another device."""
@@ -73,9 +74,6 @@ class MicroBatch:
     parts: list[PackedPart]
     """One flat part (orig | latn | tlm), or two (orig | latn, then tlm) where the first is run twice."""
     pairs: int
-    work: Work
-    slots: int
-    """Tokens and padding that grouped attention works on (`Segments`)."""
     masked: tuple[int, int, int]
     """Predicted tokens of each stream."""
     texts: torch.Tensor
@@ -84,9 +82,19 @@ class MicroBatch:
     """Pairs whose two sides are the same tokens: their contrastive positive is trivial up to masking."""
 
     @property
+    def work(self) -> Work:
+        """Of all parts."""
+        return Work(*map(sum, zip(*(part.work for part in self.parts), strict=True)))
+
+    @property
+    def slots(self) -> int:
+        """Tokens and padding that grouped attention works on (`Segments`)."""
+        return sum(len(part.segments.slot_token) for part in self.parts)
+
+    @property
     def tokens(self) -> int:
         """All tokens, special ones included."""
-        return self.work.tokens
+        return sum(len(part.input_ids) for part in self.parts)
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
@@ -157,8 +165,6 @@ class Packer(NamedTuple):
         return MicroBatch(
             parts=parts,
             pairs=pairs,
-            work=Work(*map(sum, zip(*(_work(part) for part in parts), strict=True))),
-            slots=sum(len(part.segments.slot_token) for part in parts),
             masked=(counts[ORIG], counts[LATN], counts[TLM]),
             texts=torch.from_numpy(texts),
             identical=int((texts[:, 0] == texts[:, 1]).sum()),
@@ -204,11 +210,13 @@ class Packer(NamedTuple):
         pooled = bodies[:2] if rows else ()
         pool_row = [body.text.sentence + i * (rows // 2) for i, body in enumerate(pooled)]
         empty = np.empty(0, np.int64)
+        mask_index = np.concatenate([body.positions[body.selected] for body in bodies])
+        masked, _ = np.histogram(mask_index, bins=np.concatenate([[0], ends]))
         return PackedPart(
             input_ids=torch.from_numpy(input_ids),
             position_ids=torch.from_numpy(position_ids),
             segments=Segments.from_lengths(lengths),
-            mask_index=torch.from_numpy(np.concatenate([body.positions[body.selected] for body in bodies])),
+            mask_index=torch.from_numpy(mask_index),
             mask_labels=torch.from_numpy(np.concatenate([body.text.ids[body.selected] for body in bodies])),
             mask_stream=torch.from_numpy(
                 np.repeat([body.stream for body in bodies], [body.selected.sum() for body in bodies])
@@ -219,13 +227,8 @@ class Packer(NamedTuple):
             pool_index=torch.from_numpy(np.concatenate([empty, *(body.positions for body in pooled)])),
             pool_row=torch.from_numpy(np.concatenate([empty, *pool_row])),
             rows=rows,
+            work=Work.of(lengths, masked),
         )
-
-
-def _work(part: PackedPart) -> Work:
-    bounds = part.segments.cu_seqlens.numpy().astype(np.int64)
-    masked, _ = np.histogram(part.mask_index.numpy(), bins=bounds)
-    return Work.of(np.diff(bounds), masked)
 
 
 def _numbers(text: Ragged) -> Indices:

@@ -65,6 +65,7 @@ class Prefetcher:
                     "out of memory? try fewer with data.workers=0 or 1",
                 ) from None
             result = pickle.loads(made)
+            del made  # as large as the batch, which is used for a whole step
             self.waited += time.monotonic() - began
             if isinstance(result, UserError):
                 raise result

@@ -20,11 +20,19 @@ def add(commands: Any) -> None:
         "translit-scale export --run runs/pol-ukr-model5 --licence apache-2.0",
     )
     parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="DIR", help="run folder; required")
-    parser.add_argument("--step", type=int, metavar="N", help="checkpoint to export (default: the newest)")
+    parser.add_argument(
+        "--step", type=_step, metavar="N|best", help="checkpoint to export; best: of best.json (default: the newest)"
+    )
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder to write (default: export in the run folder)")
     parser.add_argument("--licence", metavar="ID", help="for the card, such as apache-2.0 (default: unknown)")
     parser.add_argument("--force", action="store_true", help="replace an earlier export")
     parser.set_defaults(run=_run)
+
+
+def _step(text: str) -> int | str:
+    if text != "best" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a number of steps or best, found {text!r}")
+    return text if text == "best" else int(text)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -22,18 +22,27 @@ def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="DIR or LABEL=DIR, a folder or hub id of an encoder with its tokenizer; required, repeat for several "
         "(HF_HUB_OFFLINE=1 is honoured)",
     )  # fmt: skip
+    add_device(group)
+    return group
+
+
+def add_device(group: argparse._ArgumentGroup) -> None:
+    """On what encoders run."""
     group.add_argument(
         "--device",
         choices=["auto", "cpu", "cuda"],
         default="auto",
         help="auto is a GPU if there is one (default: auto)",
     )
-    return group
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
     """Which encoders, and how their embeddings are made."""
-    group = add_encoders(parser)
+    add_embedding(add_encoders(parser))
+
+
+def add_embedding(group: argparse._ArgumentGroup) -> None:
+    """How sentences become vectors."""
     group.add_argument(
         "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
         help="whose states are averaged: 8 is hidden_states[8] (0 the embeddings), 0.667 a fraction of the "

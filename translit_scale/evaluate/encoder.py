@@ -91,10 +91,21 @@ class Encoder:
             DataError: no such model, no tokenizer in the folder, weights missing, or the two do not fit.
             ConfigError: the layer is out of range, or there is no such device.
         """
+        pick_device(device)  # a wrong one is found before a large model is read
+        return cls.of(path_or_id, load_model(path_or_id), load_tokenizer(path_or_id), device, layer)
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerFast,
+        device: str = "auto",
+        layer: int | float | None = None,
+    ) -> Encoder:
+        """An encoder in memory, without any head, in float32; arguments and errors as `load`."""
         torch_device = pick_device(device)
-        model = load_model(path_or_id)
-        tokenizer = load_tokenizer(path_or_id)
-        check_fit(path_or_id, model, tokenizer)
+        check_fit(name, model, tokenizer)
         prefix, suffix = special_template(tokenizer)
         weights = hash_weights(model)
         nn.Module.to(model, torch_device).eval()
@@ -103,7 +114,7 @@ class Encoder:
         cut_layers(model, index, n_layers)
         pack_attention(model)
         return cls(
-            path=path_or_id,
+            path=name,
             model=model,
             tokenizer=tokenizer,
             layer=index,

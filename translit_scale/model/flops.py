@@ -37,10 +37,15 @@ def training_flops(shape: Shape, work: Work) -> int:
     Layers 1 … L−1 work on all tokens; of the last, keys and values do, everything else on masked tokens only.
     """
     d, f = shape.hidden, shape.intermediate
-    full_layer = 2 * work.tokens * (4 * d * d + 2 * d * f) + 4 * work.squares * d
     last_layer = 2 * work.tokens * 2 * d * d + 2 * work.masked * (2 * d * d + 2 * d * f) + 4 * work.masked_keys * d
     head = 2 * work.masked * (d * d + d * shape.vocabulary)
-    return 3 * ((shape.layers - 1) * full_layer + last_layer + head)
+    return 3 * ((shape.layers - 1) * layer_flops(shape, work) + last_layer + head)
+
+
+def layer_flops(shape: Shape, work: Work) -> int:
+    """Forward pass of one layer over all tokens."""
+    d, f = shape.hidden, shape.intermediate
+    return 2 * work.tokens * (4 * d * d + 2 * d * f) + 4 * work.squares * d
 
 
 def contrastive_flops(shape: Shape, pairs: int) -> int:

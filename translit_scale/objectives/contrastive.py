@@ -16,8 +16,9 @@ from typing import NamedTuple
 
 import torch
 
-TILE_ELEMENTS = 1 << 26
-"""Similarities of a tile: 256 MB in fp32, and about twice that while it is worked on."""
+TILE_ELEMENTS = 1 << 24
+"""Similarities of a tile: 64 MB in fp32, and three times that while it is worked on. Larger ones are no faster on CPU;
+much smaller ones read and write the gradient of all columns, 2B·d numbers, too often for few rows of a tile."""
 
 
 class Contrasted(NamedTuple):

@@ -128,5 +128,5 @@ def _tex_cell(cell: Cell) -> str:
     number = MISSING if cell.shown is None else f"{cell.shown:.1f}"
     number = f"\\underline{{{number}}}" if cell.underlined else number
     number = f"\\textbf{{{number}}}" if cell.bold else number
-    details = latex(_details(cell))
+    details = _details(cell)  # digits and brackets only
     return f"{number} {{\\scriptsize {details}}}" if details else number

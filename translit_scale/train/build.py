@@ -55,7 +55,7 @@ class Plan:
     def info(self, step: int) -> CheckpointInfo:
         """What a checkpoint after `step` steps belongs to."""
         science = self.config.model_dump(
-            mode="json", exclude={"run": True, "data": {"workers", "prefetch", "max_damaged_share"}}
+            mode="json", exclude={"run": True, "selection": True, "data": {"workers", "prefetch", "max_damaged_share"}}
         )
         science["train"]["precision"] = self.hardware.precision
         return CheckpointInfo(

@@ -5,6 +5,7 @@ Must run before `deepspeed` is imported: the accelerator is chosen at import.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import warnings
@@ -74,6 +75,8 @@ def start_rank(local_rank: int = -1) -> Rank:
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)  # before the first collective, which runs on the current device
+    else:
+        _return_freed_memory()
     _quiet_libraries()
     import deepspeed
 
@@ -99,6 +102,20 @@ def leave_ranks() -> None:
     """
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+
+
+_M_MMAP_THRESHOLD = -3
+"""See mallopt(3)."""
+
+
+def _return_freed_memory() -> None:
+    """Has the C library give tensors above 1 MB back when they are freed (benchmarks/memory.md).
+
+    By itself it keeps them in a heap, where activations of micro-batches that all differ a little in size leave ever
+    more gaps: a step of many micro-batches took twice the memory of one of few.
+    """
+    if hasattr(libc := ctypes.CDLL(None), "mallopt") and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+        libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _quiet_libraries() -> None:

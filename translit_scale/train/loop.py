@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -19,20 +21,28 @@ from translit_scale.train.checkpoint import (
     checkpoint_name,
     complete_checkpoints,
 )
-from translit_scale.train.engine import learning_rate, set_learning_rate, take_step
+from translit_scale.train.engine import Update, learning_rate, set_learning_rate, take_step
 from translit_scale.train.launch import Rank
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.numerics import SkippedSteps
 from translit_scale.train.preemption import Preempted
 from translit_scale.train.run_directory import banner, metric_logger, prepare_run_directory, run_directory_errors
 from translit_scale.train.saving import CheckpointWriter
+from translit_scale.train.selection import EarlyStopping, Judge
 
 
-def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
+def train(
+    config: Config,
+    ds_config: Path,
+    resume: str,
+    rank: Rank,
+    make_judge: Callable[[Config], Judge] | None = None,
+) -> None:
     """Trains to the last step, or says that there is nothing left to train. Every rank must call it.
 
     Args:
         resume: `auto` (newest complete checkpoint, if any), `none`, or the path of a checkpoint.
+        make_judge: what measures checkpoints, for experiments with `selection`; called on the first rank.
 
     Raises:
         UserError: settings, data or checkpoint do not fit, the disk is full, or the loss is not finite.
@@ -42,10 +52,10 @@ def train(config: Config, ds_config: Path, resume: str, rank: Rank) -> None:
         if rank.is_first:
             with run_directory_errors(config.run.path):
                 held.enter_context(only_user(config.run.path, "wait for its end, or choose another run.name"))
-        train_alone(plan, resume)
+        train_alone(plan, resume, make_judge)
 
 
-def train_alone(plan: Plan, resume: str) -> None:
+def train_alone(plan: Plan, resume: str, make_judge: Callable[[Config], Judge] | None = None) -> None:
     """`train` once nobody else trains in the run directory."""
     config, rank, run = plan.config, plan.rank, plan.config.run.path
     checkpoint = choose_checkpoint(run, resume)
@@ -57,6 +67,7 @@ def train_alone(plan: Plan, resume: str) -> None:
                 f"  → translit-scale export --run {run}, or train anew: run.name={config.run.name}-2"
             )
         return
+    stopping = EarlyStopping(config, plan.total_steps, rank, make_judge)
     training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
     if rank.is_first:
         prepare_run_directory(training)
@@ -64,7 +75,7 @@ def train_alone(plan: Plan, resume: str) -> None:
     logging = metric_logger(training, start) if rank.is_first else nullcontext()
     with logging as logger, CheckpointWriter(config.run, rank) as checkpoints:
         try:
-            run_steps(training, start, checkpoints, logger)
+            run_steps(training, start, checkpoints, stopping, logger)
         except RuntimeError as error:
             if mendable := explained(error, plan):
                 raise mendable from error
@@ -108,15 +119,23 @@ def choose_checkpoint(run: Path, resume: str) -> Path | None:
     return newest[0]
 
 
-def run_steps(training: Training, start: int, checkpoints: CheckpointWriter, logger: MetricLogger | None) -> None:
-    """Optimizer steps start … total_steps − 1, with their records and checkpoints.
+def run_steps(
+    training: Training,
+    start: int,
+    checkpoints: CheckpointWriter,
+    stopping: EarlyStopping,
+    logger: MetricLogger | None,
+) -> None:
+    """Optimizer steps start … total_steps − 1, or until early stopping, with their records and checkpoints.
 
     Raises:
         Preempted: some rank was asked to stop; a checkpoint is written.
     """
     engine, run, total, rank = training.engine, training.config.run, training.total_steps, training.rank
-    fp16 = engine.fp16_enabled()
-    skipped = SkippedSteps(training.config.train.max_skipped_steps, fp16, run.path if rank.is_first else None)
+    if stopping.ends(start, logger):
+        return
+    most, records = training.config.train.max_skipped_steps, run.path if rank.is_first else None
+    skipped = SkippedSteps(most, engine.fp16_enabled(), records)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
         checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
@@ -124,18 +143,11 @@ def run_steps(training: Training, start: int, checkpoints: CheckpointWriter, log
         update = take_step(engine)
         skipped.count(t, result, update, training.stream)
         if logger:
-            made_with = {
-                "train/lr": update.lr,
-                "train/grad_norm": update.grad_norm,
-                "train/skipped_steps": skipped.total,
-            }
-            if fp16:
-                made_with["train/loss_scale"] = engine.optimizer.loss_scale
-            logger.step(t + 1, result, made_with, training.prefetcher.waited)
+            logger.step(t + 1, result, update_metrics(engine, update, skipped), training.prefetcher.waited)
         if (t + 1) % run.checkpoint_every == 0 or t + 1 == total or result.stop:
             began = time.monotonic()
             checkpoints.save(engine, training.info(t + 1))
-            if t + 1 == total or result.stop:
+            if t + 1 == total or result.stop or stopping.due(t + 1):
                 checkpoints.finish()
             if logger:
                 logger.wrote_checkpoint(time.monotonic() - began)
@@ -144,3 +156,16 @@ def run_steps(training: Training, start: int, checkpoints: CheckpointWriter, log
                 f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(t + 1)} is written",
                 "the same command goes on from it",
             )
+        if stopping.ends(t + 1, logger):
+            return
+
+
+def update_metrics(engine: Any, update: Update, skipped: SkippedSteps) -> dict[str, Any]:
+    """What an update was made with, by metric name."""
+    scale = {"train/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
+    return {
+        "train/lr": update.lr,
+        "train/grad_norm": update.grad_norm,
+        "train/skipped_steps": skipped.total,
+        **scale,
+    }

@@ -91,6 +91,13 @@ class MetricLogger:
         self.window.started += seconds
         self.checkpoint_seconds = seconds
 
+    def evaluated(self, step: int, name: str, value: float, seconds: float) -> None:
+        """Records a measure of the checkpoint after `step` steps; its time is taken out of the rates."""
+        self.window.started += seconds
+        self._write({"step": step, name: value, "time/evaluation": seconds})
+        print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
+        self.line_is_open = False
+
     def _write(self, record: dict[str, Any]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in record.items()}
         try:

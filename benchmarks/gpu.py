@@ -1,0 +1,237 @@
+"""Speed and memory of the training step on one GPU, beside the cost model: Glot500-base from scratch, unless told else.
+
+    python benchmarks/gpu.py [--shards DIR --tokenizer DIR] [--micro 64 128 256] [--batches 4096 65536]
+
+The trainer's own step on the trainer's own engine: bf16 autocast, ZeRO-1, all four losses, random weights and tokens.
+Lengths are drawn from shards, or without them from the distribution in benchmarks/synthetic.py. First the micro-batch
+sizes, each as one step of one micro-batch; then effective batches with the last of them. With --predict nothing is run:
+what the cost model says at these rates. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from report import heading
+from synthetic import MAX_LENGTH, POOL_LAYER, Lengths, log_normal_lengths, make_batch, make_config, make_step
+
+from translit_scale.batch.order import PairOrder
+from translit_scale.batch.reader import PairReader
+from translit_scale.batch.stream import RankBatch
+from translit_scale.corpus.encode import TextEncoder
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.tokenizer import load_tokenizer
+from translit_scale.model import cost
+from translit_scale.model.devices import peak_flops
+from translit_scale.model.encoder import resolve_layer
+from translit_scale.model.flops import Shape, contrastive_flops, layer_flops, training_flops
+from translit_scale.train.launch import Rank, start_rank
+from translit_scale.train.survey import fit_tokenizer
+
+SAMPLE = 20_000
+"""Pairs of the shards whose lengths are looked at."""
+WARM_UP = 2
+"""Steps before those that are timed."""
+ZERO = {"stage": 1, "reduce_bucket_size": 500_000_000}
+"""As in ds_configs/zero1.json, with DeepSpeed's default written out."""
+
+
+class Measured(NamedTuple):
+    """A step."""
+
+    seconds: float
+    """By the clock, mean of all timed steps."""
+    memory: int
+    """Bytes at most: allocated on the GPU, or resident on CPU."""
+
+
+def shard_lengths(shards: Path, tokenizer: Path) -> Lengths:
+    """Draws from the pairs of a shard set."""
+    opened, loaded = ShardSet.open(shards), load_tokenizer(str(tokenizer))
+    order = PairOrder({language: opened.rows(language) for language in opened.languages})
+    fit = fit_tokenizer(opened, loaded, order.languages, "transliteration", max_unknown_share=1.0)
+    encoder = TextEncoder(loaded, fit.fast)
+    texts = PairReader(opened, order.languages).texts(order.batch(0, min(SAMPLE, order.total)))
+    found = np.minimum(np.stack([encoder(side).lengths for side in texts]), MAX_LENGTH - 2)
+    return lambda rng, pairs: found[:, rng.integers(0, found.shape[1], pairs)]
+
+
+def synchronize(device: torch.device) -> None:
+    """Waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def matmul_rate(device: torch.device) -> float:
+    """FLOP/s of a large bf16 matrix product: what this device can reach."""
+    n, repeats = (8192, 50) if device.type == "cuda" else (512, 2)
+    a, b = (torch.randn(n, n, dtype=torch.bfloat16, device=device) for _ in range(2))
+    for _ in range(3):
+        a @ b
+    synchronize(device)
+    began = time.perf_counter()
+    for _ in range(repeats):
+        a @ b
+    synchronize(device)
+    return 2 * n**3 * repeats / (time.perf_counter() - began)
+
+
+def measure(step: Any, batch: RankBatch, steps: int, rank: Rank) -> Measured:
+    """Takes whole steps, from the batch in the host's memory to the update."""
+    from translit_scale.train.engine import take_step
+
+    for t in range(WARM_UP + steps):
+        if t == WARM_UP:
+            synchronize(rank.device)
+            began = time.perf_counter()
+            if rank.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+        step.accumulate(t, batch)
+        take_step(step.engine)
+    synchronize(rank.device)
+    seconds = (time.perf_counter() - began) / steps
+    if rank.device.type == "cuda":
+        return Measured(seconds, torch.cuda.max_memory_allocated())
+    return Measured(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def operations(shape: Shape, batch: RankBatch, pool_layer: int) -> tuple[int, int]:
+    """FLOPs that the step cannot do without, and those of its embedding pass."""
+    useful, again = contrastive_flops(shape, batch.pairs), 0
+    for micro in batch.micro:
+        useful += training_flops(shape, micro.work)
+        if len(batch.micro) > 1:
+            again += pool_layer * layer_flops(shape, micro.parts[0].work)
+    return useful, again
+
+
+def predicted_memory(shape: Shape, batch: RankBatch, dropout: bool, precision: cost.Precision) -> int:
+    """Bytes at most: in the training passes, in the contrast, or while gradients are reduced."""
+    parameters = cost.count_parameters(shape, MAX_LENGTH + 2)
+    states = cost.model_states(parameters.total, ZERO["stage"], 1, precision, ZERO["reduce_bucket_size"])
+    largest = max(batch.micro, key=lambda micro: micro.tokens)
+    masked = sum(largest.masked)
+    kept = cost.row_bytes(shape, batch.pairs, 1)
+    kept += cost.batch_bytes(sum(m.tokens for m in batch.micro), sum(sum(m.masked) for m in batch.micro))
+    passes = cost.activation_bytes(shape, largest.tokens, masked, precision, dropout)
+    passes += cost.cast_weight_bytes(parameters, precision)
+    passes += cost.logits_bytes(shape, masked) + cost.output_gradient_bytes(shape)
+    contrast = cost.contrastive_bytes(shape, batch.pairs, 1)
+    reduction = states.buckets + states.reduced_gradients
+    return states.in_passes + kept + max(passes, contrast, reduction)
+
+
+class Report:
+    """Lines of the table; the first case sets the rate that times of the others are predicted by."""
+
+    def __init__(self, shape: Shape, rank: Rank, precision: cost.Precision) -> None:
+        self.shape, self.precision, self.rate = shape, precision, 0.0
+        self.device = torch.cuda.get_device_name() if rank.device.type == "cuda" else "CPU"
+        self.matmul, self.peak = matmul_rate(rank.device), peak_flops(self.device)
+
+    def head(self, batch: RankBatch) -> None:
+        """Prints device, shape and the head of the table."""
+        peak = f"{self.peak / 1e12:.0f}" if self.peak else "unknown"
+        print(f"{self.device}, {self.precision}: bf16 matmul {self.matmul / 1e12:.3g} TFLOP/s measured, ", end="")
+        print(f"{peak} by its datasheet. {described(self.shape, batch)}\n")
+        print("| effective batch | micro-batches | dropout | pairs/s | tokens/s | useful TFLOP/s ", end="")
+        print(
+            "| of measured | of datasheet | s a step | predicted | GB | predicted |\n" + "|---" * 12 + "|", flush=True
+        )
+
+    def line(self, batch: RankBatch, dropout: float, pool_layer: int, found: Measured) -> None:
+        """Prints a case."""
+        useful, again = operations(self.shape, batch, pool_layer)
+        self.rate = self.rate or (useful + again) / found.seconds
+        seconds = cost.step_seconds(useful + again, self.rate, sent=0, bandwidth=1)
+        memory = predicted_memory(self.shape, batch, dropout > 0, self.precision)
+        rate, tokens = useful / found.seconds, sum(micro.tokens for micro in batch.micro)
+        share = f"{100 * rate / self.peak:.1f} %" if self.peak else "–"
+        print(f"| {batch.pairs:,} | {len(batch.micro)} | {dropout:g} | {batch.pairs / found.seconds:,.0f} ", end="")
+        print(f"| {tokens / found.seconds:,.0f} | {rate / 1e12:.3g} | {100 * rate / self.matmul:.1f} % ", end="")
+        print(f"| {share} | {found.seconds:.3g} | {seconds:.3g} ", end="")
+        print(f"| {found.memory / 1e9:.2f} | {memory / 1e9:.2f} |", flush=True)
+
+
+def described(shape: Shape, batch: RankBatch) -> str:
+    """The shape, and how long pairs are."""
+    tokens = sum(micro.tokens for micro in batch.micro) / batch.pairs
+    return f"h{shape.hidden} L{shape.layers} V{shape.vocabulary:,}, {tokens:.0f} tokens a pair."
+
+
+def predict(args: argparse.Namespace, lengths: Lengths) -> None:
+    """Prints what the cost model says of the cases at the rates of --predict."""
+    shape = Shape(args.hidden, 4 * args.hidden, args.layers, args.vocabulary)
+    for number, (pairs, micro) in enumerate(cases_of(args)):
+        batch = make_batch(make_config(shape, pairs), shape.vocabulary, micro, 1, lengths)
+        if number == 0:
+            print(described(shape, batch) + "\n")
+            print("| effective batch | micro-batches | GFLOP a pair | with the embedding pass | GB, dropout ", end="")
+            print("".join(f"| pairs/s at {rate:g} TFLOP/s " for rate in args.predict), end="|\n")
+            print("|---" * (5 + len(args.predict)) + "|")
+        useful, again = operations(shape, batch, resolve_layer(POOL_LAYER, shape.layers))
+        memory = predicted_memory(shape, batch, True, "bf16_autocast")
+        print(f"| {pairs:,} | {len(batch.micro)} | {useful / pairs / 1e9:.1f} ", end="")
+        print(f"| {(useful + again) / pairs / 1e9:.1f} | {memory / 1e9:.1f} ", end="")
+        rates = [pairs / cost.step_seconds(useful + again, rate * 1e12, 0, 1) for rate in args.predict]
+        print("".join(f"| {rate:,.0f} " for rate in rates) + "|", flush=True)
+
+
+def cases_of(args: argparse.Namespace) -> list[tuple[int, int]]:
+    """Effective batch and micro-batch of each case."""
+    return [(micro, micro) for micro in args.micro] + [(batch, args.micro[-1]) for batch in args.batches]
+
+
+def run(args: argparse.Namespace, lengths: Lengths) -> None:
+    """Measures all cases."""
+    rank = start_rank()
+    shape = Shape(args.hidden, 4 * args.hidden, args.layers, args.vocabulary)
+    precision: cost.Precision = "bf16_autocast" if rank.device.type == "cuda" else "fp32"
+    report = Report(shape, rank, precision)
+    cases = cases_of(args)
+    for dropout in args.dropout:
+        config = make_config(shape, cases[0][0], dropout, precision=precision)
+        step = make_step(config, shape.vocabulary, ZERO, cases[0][1], rank)
+        for pairs, micro in cases:
+            batch = make_batch(make_config(shape, pairs), shape.vocabulary, micro, 1, lengths)
+            if not report.rate:
+                report.head(batch)
+            try:
+                found = measure(step, batch, args.steps, rank)
+            except torch.OutOfMemoryError:
+                step.engine.zero_grad()
+                predicted = predicted_memory(shape, batch, dropout > 0, precision)
+                print(f"| {pairs:,} | {len(batch.micro)} | {dropout:g} | out of memory, predicted ", end="")
+                print(f"{predicted / 1e9:.2f} GB |" + " |" * 8, flush=True)
+                continue
+            report.line(batch, dropout, step.engine.module.pool_layer, found)
+        step.engine.destroy()
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="draw lengths from them (default: a distribution)")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR")
+    for name, default in (("hidden", 768), ("layers", 12), ("vocabulary", 401_145), ("steps", 5)):
+        parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
+    parser.add_argument("--micro", type=int, nargs="+", default=[64, 128, 256], metavar="N")
+    parser.add_argument("--batches", type=int, nargs="*", default=[4096, 65_536], metavar="N")
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, 0.1], metavar="P")
+    parser.add_argument("--predict", type=float, nargs="+", metavar="TFLOP/s", help="run nothing")
+    args = parser.parse_args()
+    if bool(args.shards) != bool(args.tokenizer):
+        parser.error("--shards and --tokenizer belong together")
+    print(heading("Training step on one device", ("torch", "deepspeed", "transformers")))
+    lengths = shard_lengths(args.shards, args.tokenizer) if args.shards else log_normal_lengths
+    (predict if args.predict else run)(args, lengths)
+
+
+if __name__ == "__main__":
+    main()

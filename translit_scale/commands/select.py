@@ -1,0 +1,49 @@
+"""`translit-scale select`: the best checkpoint of a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from translit_scale.commands.arguments import add_command
+from translit_scale.commands.measuring import add_device, add_embedding, add_test_set, read_test_set
+
+
+def add(commands: Any) -> None:
+    """Declares the command."""
+    parser = add_command(
+        commands,
+        "select",
+        "rank the checkpoints of a run by retrieval",
+        "Measures every complete checkpoint of a run, ranks them by the average over all directions (with --source: "
+        "of its queries) and writes RUN/best.json, which `export --step best` reads. Checkpoints measured before are "
+        "not measured again.",
+        "translit-scale select --run runs/pol-ukr-model5 --task sr_b --data DIR --languages pol_Latn,ukr_Cyrl",
+    )
+    parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="DIR", help="run folder; required")
+    parser.add_argument(
+        "--measure", choices=["top1", "top5", "top10", "mean"],
+        help="what is averaged; mean: of top-1, 5 and 10 (default: top10 for tatoeba, else mean)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--holdout", action="store_true", help="choose on one half of the items, report the chosen one on the other"
+    )
+    add_test_set(parser)
+    embeddings = parser.add_argument_group("embeddings")
+    add_device(embeddings)
+    add_embedding(embeddings)
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    texts, notes = read_test_set(args)
+    from translit_scale.evaluate.results import EmbeddingSettings
+    from translit_scale.evaluate.select import Standard, select, usual_measure
+
+    embedding = EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
+    measure = usual_measure(args.task, args.measure)
+    print(select(args.run_dir, Standard(args.task, texts, args.source, embedding, measure), args.holdout))
+    for note in notes:
+        print(f"note: {note}")
+    print(f"\nwritten to {args.run_dir / 'best.json'}")

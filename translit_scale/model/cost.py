@@ -1,0 +1,313 @@
+"""What a training step needs: memory, bytes between ranks, time. Pure functions; every property of a machine is given.
+
+Bytes are those of one rank unless a function says otherwise, and what our step on DeepSpeed 0.19.8 really holds and
+sends, which is in places not what papers say of ZeRO; tests/test_cost.py counts it. Symbols: N parameters, d hidden
+size, f intermediate size, L layers, V vocabulary, W ranks, K micro-batches of a rank, T tokens, M masked tokens, B
+pairs of the effective batch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from translit_scale.model.flops import Shape
+from translit_scale.objectives.contrastive import TILE_ELEMENTS
+from translit_scale.objectives.masked_lm import CHUNK_ROWS
+
+Precision = Literal["fp32", "bf16_autocast", "bf16", "fp16"]
+"""`bf16_autocast` is over parameters in fp32; with `bf16` and `fp16` the parameters have 16 bits."""
+SIXTEEN_BITS = ("bf16", "fp16")
+FP32, HALF = 4, 2
+"""Bytes of a number."""
+
+
+class Parameters(NamedTuple):
+    """Numbers of parameters of an XLM-R encoder with its head; the output embedding is the input embedding."""
+
+    word_embedding: int
+    """V·d."""
+    other_embeddings: int
+    """Of positions and types, and their LayerNorm."""
+    layer: int
+    """One layer."""
+    layers: int
+    """L."""
+    head: int
+    """Dense layer, LayerNorm and output bias."""
+    outside_linear: int
+    """Those of them that belong to no linear layer: LayerNorm, positions and types."""
+
+    @property
+    def total(self) -> int:
+        """N."""
+        return self.word_embedding + self.other_embeddings + self.layers * self.layer + self.head
+
+    @property
+    def embedding_share(self) -> float:
+        """V·d / N: the share of the gradient that is complete only when the backward pass ends, as the embedding is
+        the first that is used. A reduction during backward could hide the rest at most."""
+        return self.word_embedding / self.total
+
+
+def count_parameters(shape: Shape, positions: int) -> Parameters:
+    """Parameters of the model that `build_model` makes.
+
+    Args:
+        positions: rows of the position embedding: longest sequence + 2 for XLM-R.
+    """
+    d, f, vocabulary = shape.hidden, shape.intermediate, shape.vocabulary
+    norm = 2 * d
+    return Parameters(
+        word_embedding=vocabulary * d,
+        other_embeddings=positions * d + d + norm,
+        layer=4 * (d * d + d) + (d * f + f) + (f * d + d) + 2 * norm,
+        layers=shape.layers,
+        head=d * d + d + norm + vocabulary,
+        outside_linear=positions * d + d + norm * (2 + 2 * shape.layers),
+    )
+
+
+class States(NamedTuple):
+    """Bytes of parameters and what belongs to them."""
+
+    parameters: int
+    master: int
+    """A second copy in fp32, this rank's part: DeepSpeed's ZeRO keeps it even where the parameters are fp32."""
+    moments: int
+    """AdamW's two, fp32, of this rank's part."""
+    local_gradients: int
+    """Of all parameters, from the first backward pass to the reduction at the end of the step."""
+    reduced_gradients: int
+    """This rank's part, in the type of the parameters, from the reduction to the update."""
+    always: int
+    """Buffers that ZeRO-3 keeps at all times: part of the gradient and buckets for reduction."""
+    buckets: int
+    """Buffers that are there only while gradients are reduced (ZeRO-1 and 2)."""
+
+    @property
+    def between_steps(self) -> int:
+        """After the update."""
+        return self.parameters + self.master + self.moments + self.always
+
+    @property
+    def in_passes(self) -> int:
+        """During forward and backward passes."""
+        return self.between_steps + self.local_gradients
+
+    @property
+    def before_update(self) -> int:
+        """After the reduction."""
+        return self.between_steps + self.reduced_gradients
+
+
+def model_states(n: int, stage: int, ranks: int, precision: Precision, bucket: int) -> States:
+    """Model states of a rank with AdamW.
+
+    ZeRO paper (arXiv:1910.02054, section 3.1): 2 + 2 + 12 bytes a parameter, the last divided by W from stage 1 on,
+    gradients from stage 2, parameters at stage 3. Counted instead: with parameters in fp32 the master is a copy all the
+    same; and gradients that are reduced once a step are whole until then at every stage.
+
+    Args:
+        n: N; bucket: `reduce_bucket_size` of the DeepSpeed JSON, in elements (5·10⁸ unless set).
+
+    Raises:
+        ValueError: parameters of 16 bits at stage 0, which the trainer refuses.
+    """
+    width = HALF if precision in SIXTEEN_BITS else FP32
+    if stage == 0:
+        if precision in SIXTEEN_BITS:
+            raise ValueError("ZeRO stage 0 does not train with parameters of 16 bits")
+        return States(FP32 * n, 0, 2 * FP32 * n, FP32 * n, FP32 * n, 0, 0)
+    part = FP32 * n // ranks
+    types = (FP32, HALF) if precision == "bf16_autocast" else (width,)
+    if stage == 3:
+        always = part + bucket * sum(types)
+        return States(width * n // ranks, part, 2 * part, width * n, 0, always, 0)
+    return States(width * n, part, 2 * part, width * n, width * n // ranks, 0, bucket * width * len(types))
+
+
+def activation_bytes(
+    shape: Shape, tokens: int, masked: int, precision: Precision, dropout: bool = False, recompute: bool = False
+) -> int:
+    """What the forward pass of a micro-batch keeps for backward.
+
+    Per token and full layer 9d + 2f numbers: input, Q, K, V, attention's result twice (as attention and as the next
+    matrix product keep it), input and output of the first LayerNorm, input and output of GELU, input of the second
+    LayerNorm. Of the last layer only input, Q, K, V and attention's result are kept for all tokens. Autocast keeps the
+    layer's input three times in bf16, one for each of Q, K, V, and inputs of LayerNorm in fp32. Dropout of hidden
+    states keeps a byte a number on GPUs. Compare Korthikanti et al. (arXiv:2205.05198, eq. 2): 34·d bytes in fp16, of
+    which two are masks, and 5·heads·length more where the attention matrix is kept; here it never is, unless torch has
+    no fused attention for the device: on CPU with dropout it has none.
+
+    Args:
+        tokens, masked: of all parts that are alive at once: T and M of the micro-batch.
+        recompute: only inputs of layers are kept, and all of one layer at a time.
+    """
+    d, f = shape.hidden, shape.intermediate
+    operand = FP32 if precision == "fp32" else HALF
+    norm_input = HALF if precision in SIXTEEN_BITS else FP32
+    copies = 3 if precision == "bf16_autocast" else 1
+    mask = d if dropout else 0
+    attention = operand * (copies + 4) * d  # input, Q, K, V, result
+    rest = operand * (2 * d + 2 * f) + 2 * norm_input * d + 2 * mask  # what follows attention
+    embeddings = norm_input * d + mask
+    last = tokens * attention + masked * rest
+    head = masked * ((2 * operand + norm_input) * d + FP32 * d)
+    full = attention + rest
+    before_last = tokens * (shape.layers - 1) * full
+    if recompute:
+        before_last = tokens * ((shape.layers - 1) * norm_input * d + (full if shape.layers > 1 else 0))
+    return tokens * embeddings + before_last + last + head
+
+
+def cast_weight_bytes(parameters: Parameters, precision: Precision) -> int:
+    """Copies of the weights in bf16 that autocast keeps from forward to backward: those of all linear layers."""
+    return HALF * (parameters.total - parameters.outside_linear) if precision == "bf16_autocast" else 0
+
+
+def logits_bytes(shape: Shape, masked: int, rows: int = CHUNK_ROWS) -> int:
+    """Logits of a chunk at their largest: two fp32 matrices of min(M, rows) × V, whatever the precision.
+
+    Eager cross-entropy over all masked tokens has 16 bytes a cell instead (note in objectives/masked_lm.py).
+    """
+    return 2 * FP32 * min(masked, rows) * shape.vocabulary
+
+
+def output_gradient_bytes(shape: Shape) -> int:
+    """Gradient of the output embedding, fp32, which the forward pass of the head already computes: V·d + V."""
+    return FP32 * shape.vocabulary * (shape.hidden + 1)
+
+
+def batch_bytes(tokens: int, masked: int) -> int:
+    """Packed tensors of this rank's share of an effective batch, all of which is on the device for the whole step.
+
+    int64: id, position and both directions of attention's order of each token, 3 of each masked token, 2 of each pooled
+    one, about half of all where TLM is on.
+
+    Args:
+        tokens, masked: of all micro-batches.
+    """
+    return 8 * (4 * tokens + 3 * masked + tokens)
+
+
+def row_bytes(shape: Shape, pairs: int, ranks: int) -> int:
+    """Rows of this rank's pairs and their gradients, fp32, which are kept over the training passes where K > 1."""
+    return 2 * FP32 * (2 * pairs // ranks) * shape.hidden
+
+
+def contrastive_bytes(shape: Shape, pairs: int, ranks: int, tile: int = TILE_ELEMENTS) -> int:
+    """What the contrastive loss holds at its largest, on top of this rank's rows and their gradients.
+
+    Rows of all ranks and the gradient for them, 2·2B·d numbers; three fp32 matrices of a tile, rows × 2B ≤ `tile`.
+    """
+    rows, columns = 2 * pairs // ranks, 2 * pairs
+    tiles = min(rows, max(1, tile // columns)) * columns
+    return FP32 * (2 * columns * shape.hidden + 3 * tiles)
+
+
+class Sent(NamedTuple):
+    """Bytes that a rank sends in an optimizer step, by ring algorithms."""
+
+    gradients: int
+    parameters: int
+    rows: int
+    """Of the contrastive loss."""
+
+    @property
+    def total(self) -> int:
+        """Sum."""
+        return self.gradients + self.parameters + self.rows
+
+
+def gradient_payload(parameters: Parameters, stage: int, precision: Precision) -> int:
+    """Bytes of one gradient as it is reduced.
+
+    fp32; of fp16 parameters fp16; with autocast at stages 1–3 bf16 for parameters of linear layers (the output
+    embedding is one), see deepspeed/runtime/torch_autocast.py.
+    """
+    n = parameters.total
+    if precision == "bf16_autocast" and stage > 0:
+        return HALF * (n - parameters.outside_linear) + FP32 * parameters.outside_linear
+    return (HALF if precision in SIXTEEN_BITS else FP32) * n
+
+
+def gathered_elements(
+    parameters: Parameters, micro_batches: int, pool_layer: int | None, tlm: bool, recompute: bool, kept: bool
+) -> int:
+    """Parameters that ZeRO-3 gathers in the passes of a step.
+
+    The training pass of each micro-batch gathers all for forward and again for backward; for K > 1 with the contrastive
+    loss an embedding pass up to `pool_layer` comes before it, and TLM runs through all layers apart. The word embedding
+    stays from the embedding pass on and is gathered again for the head; backward needs other embeddings once.
+
+    Args:
+        pool_layer: none where there is no contrastive loss.
+        kept: what forward has gathered stays until backward and is not gathered for it or for recomputation: with N
+            below `stage3_max_live_parameters` and `stage3_max_reuse_distance` (10⁹ unless set), at the price of up to N
+            more parameters in memory. Parameters below `stage3_param_persistence_threshold` (10⁵ elements unless set:
+            biases and LayerNorm), which are gathered once a step, are counted like all others.
+    """
+    word, other, layer = parameters.word_embedding, parameters.other_embeddings, parameters.layer
+    cached = pool_layer if pool_layer is not None and micro_batches > 1 else 0
+    runs = 2 if cached and tlm else 1
+    body = runs * parameters.layers * layer
+    elements = word + runs * other + body + parameters.head
+    if not kept:
+        elements += word + other + body + parameters.head
+        elements += runs * (parameters.layers - 1) * layer if recompute else 0
+    if cached:
+        elements += other + cached * layer
+    return micro_batches * elements
+
+
+def sent_bytes(
+    parameters: Parameters,
+    stage: int,
+    ranks: int,
+    precision: Precision,
+    gathered: int,
+    rows: int,
+    to_owner: bool = False,
+) -> Sent:
+    """What a rank sends in a step, by rings: (W−1)/W of the whole for a gather or scatter, twice that for both.
+
+    ZeRO paper, section 7: 2N elements at stages 0–2, 3N at stage 3. DeepSpeed 0.19.8 reduces gradients at stages 1 and
+    2 with an all-reduce (2N) and then gathers the updated parameters (N), in fp32 with autocast: 3N. Once a step,
+    whatever K. At stage 3 parameters are gathered in the types that gradients are reduced in.
+
+    Args:
+        gathered: `gathered_elements` at stage 3, else unused.
+        rows: bytes of the rows of the effective batch, 2B·d·4; 0 without the contrastive loss.
+        to_owner: `use_multi_rank_bucket_allreduce` is false in the DeepSpeed JSON: stages 1 and 2 reduce each part of
+            the gradient to the rank that owns it, N elements instead of 2N.
+    """
+    share, gradient = (ranks - 1) / ranks, gradient_payload(parameters, stage, precision)
+    if stage == 3:
+        collected = gathered * gradient / parameters.total
+    else:
+        collected = (HALF if precision in SIXTEEN_BITS else FP32) * parameters.total if stage else 0
+    reduced = gradient if stage == 3 or (stage and to_owner) else 2 * gradient
+    return Sent(round(share * reduced), round(share * collected), round(share * 2 * rows))
+
+
+def step_seconds(
+    flops: float, flop_rate: float, sent: int, bandwidth: float, overlapped: float = 0.0, slowest: float = 1.0
+) -> float:
+    """Time of an optimizer step without the update.
+
+    Args:
+        flops: of this rank, with what is computed twice; flop_rate: FLOP/s that the device reaches (not its peak).
+        sent: bytes this rank sends; bandwidth: bytes/s it sends at.
+        overlapped: share of the sending that is hidden behind computing. Our step reduces after its last backward
+            pass: 0. A reduction during backward could hide at most 1 − `embedding_share` of the gradients.
+        slowest: tokens of the slowest rank over the mean.
+    """
+    return flops / flop_rate * slowest + (1 - overlapped) * sent / bandwidth
+
+
+def update_seconds(n: int, stage: int, ranks: int, memory_bandwidth: float) -> float:
+    """Time of AdamW: 28 bytes a parameter of this rank's part, read or written once.
+
+    Reads parameter, gradient and two moments, writes three of them, 7 · 4 bytes.
+    """
+    return 7 * FP32 * n / (ranks if stage else 1) / memory_bandwidth

@@ -1,0 +1,35 @@
+"""The model of a checkpoint, for those who measure or export it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+
+from translit_scale.train.checkpoint import consolidated_weights
+from translit_scale.train.state import load_weights
+
+
+def trained_model(run: Path, checkpoint: Path) -> PreTrainedModel:
+    """The masked language model of a run with the fp32 weights of a checkpoint; torch's random state stays as it is.
+
+    Raises:
+        DataError: the checkpoint is incomplete or damaged.
+    """
+    with torch.random.fork_rng(devices=[]):  # a new model draws weights before it gets those of the checkpoint
+        model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(run / "model"))
+    weights = consolidated_weights(checkpoint)
+    load_weights(model, lambda _, name: weights[name])
+    return model
+
+
+def trained_encoder(run: Path, checkpoint: Path) -> PreTrainedModel:
+    """The same without its head.
+
+    Raises:
+        DataError: as `trained_model`.
+    """
+    encoder = trained_model(run, checkpoint).base_model
+    assert isinstance(encoder, PreTrainedModel)
+    return encoder
