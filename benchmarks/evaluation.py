@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -105,7 +106,7 @@ def transfer(folder: Path, args: argparse.Namespace) -> None:
     model = save_random(folder / "model", args.tokenizer, 64, 2)
     words = ["evaluate", "transfer", "--model", f"tiny={model}", "--data", str(args.data), "--task", "sib200"]
     words += ["--task", "taxi1500", "--targets", ",".join(TARGETS), "--out", str(folder / "results")]
-    words += ["--lr", "1e-3", "--workers", str(args.workers)]
+    words += ["--lr", "1e-3", "--workers", str(args.workers), "--seeds", str(args.seeds)]
     for source in SOURCES:
         words += ["--source", source]
     begin = time.monotonic()
@@ -113,7 +114,8 @@ def transfer(folder: Path, args: argparse.Namespace) -> None:
     seconds = time.monotonic() - begin
     results = [json.loads(path.read_bytes()) for path in (folder / "results").glob("*/*.json")]
     epochs = sum(len(result["epochs"]) for result in results)
-    print(f"\nexit code {code}, {len(results)} jobs, {epochs:,} epochs, {seconds:.0f} s, {args.workers} workers")
+    cpu = sum(resource.getrusage(who).ru_utime for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(f"\nexit code {code}, {len(results)} jobs, {epochs:,} epochs, {seconds:.0f} s, {cpu:.0f} s of CPU time")
 
 
 def main() -> None:
@@ -124,6 +126,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where sib200 and taxi1500 lie")
     parser.add_argument("--languages", default="hin_Deva,urd_Arab", help="of retrieval (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="of transfer (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="of transfer (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(heading(f"Evaluation: {args.what}", ("torch", "transformers")))

@@ -18,7 +18,7 @@ from translit_scale.errors import ConfigError, NumericError
 from translit_scale.evaluate.encoder import Encoder
 from translit_scale.evaluate.finetune import Classifier, Kind, finetune, predict
 from translit_scale.evaluate.labelled import Labelled
-from translit_scale.evaluate.packed import flat_states, pack_attention
+from translit_scale.evaluate.packed import flat_states, last_states, pack_attention
 from translit_scale.evaluate.presets import Hyperparameters
 from translit_scale.evaluate.sequences import Sequences, make_sequences
 from translit_scale.evaluate.tagged import Tagged
@@ -38,14 +38,16 @@ def test_flat_states_are_those_of_one_sentence_at_a_time(tmp_path: Path, family:
     pack_attention(model)
     sentences = some_ids(9)
     with torch.no_grad():
-        for layer in (None, 0, 2):
+        outputs = [plain(torch.tensor([sentence]), output_hidden_states=True) for sentence in sentences]
+        for layer in (0, 2, 3):
             states, bounds = flat_states(model, [*sentences, []], layer)
             assert bounds[-1] == bounds[-2] == len(states)
-            for sentence, start, end in zip(sentences, bounds, bounds[1:], strict=False):
-                output = plain(torch.tensor([sentence]), output_hidden_states=True)
-                expected = output.last_hidden_state if layer is None else output.hidden_states[layer]
-                torch.testing.assert_close(states[start:end], expected[0], atol=1e-5, rtol=0)
-        assert flat_states(model, [[], []])[0].shape == (0, 16)
+            for output, start, end in zip(outputs, bounds, bounds[1:], strict=False):
+                torch.testing.assert_close(states[start:end], output.hidden_states[layer][0], atol=1e-5, rtol=0)
+        assert flat_states(model, [[], []], 2)[0].shape == (0, 16)
+        places = [list(range(row % 2, len(sentence), 2)) for row, sentence in enumerate(sentences)]
+        expected = torch.cat([output.last_hidden_state[0, own] for output, own in zip(outputs, places, strict=True)])
+        torch.testing.assert_close(last_states(model, sentences, places), expected, atol=1e-5, rtol=0)
 
 
 def reference(kind: Kind, folder: str, model: Classifier) -> torch.nn.Module:

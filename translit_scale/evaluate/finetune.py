@@ -23,7 +23,7 @@ from transformers import PreTrainedModel
 from translit_scale.batch.random_bits import key, permute
 from translit_scale.errors import NumericError
 from translit_scale.evaluate.encoder import batches_by_length
-from translit_scale.evaluate.packed import flat_states
+from translit_scale.evaluate.packed import last_states
 from translit_scale.evaluate.presets import Hyperparameters
 from translit_scale.evaluate.sequences import Sequences
 from translit_scale.progress import Advance
@@ -86,11 +86,7 @@ class Classifier(nn.Module):
     def forward(self, ids: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> torch.Tensor:
         """Token ids of S sequences and the places of their classified tokens → [N, labels] fp32 logits."""
         with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.bf16):
-            hidden, bounds = flat_states(self.encoder, ids)
-            rows = np.concatenate(
-                [start + np.array(own, np.int64) for start, own in zip(bounds[:-1], places, strict=True)]
-            )
-            logits: torch.Tensor = self.head(hidden.index_select(0, torch.from_numpy(rows).to(hidden.device)))
+            logits: torch.Tensor = self.head(last_states(self.encoder, ids, places))
         return logits.float()
 
 

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from translit_scale.batch.segments import Segments
 from translit_scale.model.attention import ATTENTION
-from translit_scale.model.encoder import FAMILIES, first_position
+from translit_scale.model.encoder import FAMILIES, first_position, layer_at
 
 
 def pack_attention(model: PreTrainedModel) -> None:
@@ -26,30 +26,60 @@ def pack_attention(model: PreTrainedModel) -> None:
 
 
 def flat_states(
-    model: PreTrainedModel, sentences: Sequence[Sequence[int]], layer: int | None = None
+    model: PreTrainedModel, sentences: Sequence[Sequence[int]], layer: int
 ) -> tuple[torch.Tensor, NDArray[np.int64]]:
     """Hidden states of all tokens, one sentence after the other; a sentence's do not depend on the others.
 
     Args:
         sentences: token ids with special tokens.
-        layer: index into `hidden_states`; what the model returns as its last states if not given.
+        layer: index into `hidden_states`.
 
     Returns:
         [T, d] states, and [S+1] bounds: sentence s has the rows bounds[s] … bounds[s+1] − 1.
     """
+    ids, lengths, bounds = _flat(sentences)
+    if not len(ids):
+        return torch.zeros(0, model.config.hidden_size, device=model.device), bounds
+    if model.config._attn_implementation != ATTENTION:
+        return _padded(model, ids, lengths, layer), bounds
+    hidden, _ = _packed(model, ids, lengths, layer)
+    return hidden[0], bounds
+
+
+def last_states(
+    model: PreTrainedModel, sentences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """What the model returns as its last states, for some tokens of each sentence.
+
+    Args:
+        sentences: token ids with special tokens, at least one token in all.
+        places: of each sentence, the positions wanted.
+
+    Returns:
+        [N, d], sentence after sentence.
+    """
+    ids, lengths, bounds = _flat(sentences)
+    rows = np.concatenate([start + np.array(own, np.int64) for start, own in zip(bounds[:-1], places, strict=True)])
+    index = torch.from_numpy(rows).to(model.device)
+    if model.config._attn_implementation != ATTENTION:
+        return _padded(model, ids, lengths, None).index_select(0, index)
+    body: Any = model
+    hidden, segments = _packed(model, ids, lengths, len(body.encoder.layer) - 1)
+    return layer_at(body.encoder.layer[-1], hidden, segments, index)
+
+
+def _flat(sentences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Ids end to end, the lengths of the sentences that have any, and the bounds [S+1] of all."""
     lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
     bounds = np.concatenate([[0], np.cumsum(lengths)])
-    if bounds[-1] == 0:
-        return torch.zeros(0, model.config.hidden_size, device=model.device), bounds
     ids = np.fromiter(chain.from_iterable(sentences), np.int64, int(bounds[-1]))
-    run = _packed if model.config._attn_implementation == ATTENTION else _padded
-    return run(model, ids, lengths[lengths > 0], layer), bounds
+    return ids, lengths[lengths > 0], bounds
 
 
 def _packed(
-    model: PreTrainedModel, ids: NDArray[np.int64], lengths: NDArray[np.int64], layer: int | None
-) -> torch.Tensor:
-    """Embeddings and layers called as in training: the attention of each sentence is its segment."""
+    model: PreTrainedModel, ids: NDArray[np.int64], lengths: NDArray[np.int64], depth: int
+) -> tuple[torch.Tensor, Segments]:
+    """[1, T, d] after embeddings and `depth` layers, called as in training: attention stays inside each sentence."""
     ends = np.cumsum(lengths)
     positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths) + first_position(model.config)
     segments = Segments.from_lengths(lengths).to(model.device)
@@ -58,9 +88,9 @@ def _packed(
         input_ids=torch.from_numpy(ids).to(model.device)[None],
         position_ids=torch.from_numpy(positions).to(model.device)[None],
     )
-    for block in body.encoder.layer[:layer]:
+    for block in body.encoder.layer[:depth]:
         hidden = block(hidden, attention_mask=None, segments=segments)
-    return hidden[0]
+    return hidden, segments
 
 
 def _padded(

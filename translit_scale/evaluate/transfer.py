@@ -148,20 +148,7 @@ def run_job(job: Job, advance: Advance) -> None:
     torch.set_num_threads(job.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # jobs are what runs in parallel
     encoder = Encoder.load(job.model.path, device=job.device, layer=1.0)
-    record = describe_job(job, encoder)
-    # The same for all models: they see the same order of sentences.
-    seed = int(key("transfer", job.seed, job.task_name, *job.sources) >> np.uint64(1))
-    torch.manual_seed(seed)  # of the head's first weights and dropout
-    settings, kind = job.hyperparameters, job.task.kind
-    model = Classifier(encoder.model, kind, len(job.task.labels), settings.dropout, job.precision == "bf16")
-    train, dev = ([_tokenized(job, encoder, source, split) for source in job.sources] for split in ("train", "dev"))
-
-    def dev_score(model: Classifier) -> float:
-        """Unweighted mean over the sources of the paper's main score."""
-        found = [main_counts(job.task, _labels(data), _labels(data, predict(model, own))) for data, own in dev]
-        return float(np.mean([counts["paper"].score for counts in found]))
-
-    epochs = finetune(model, joined([own for _, own in train]), dev_score, settings, seed, job.name)
+    model, training = _fine_tuned(job, encoder)
     scores: list[dict[str, Any]] = []
     arrays: dict[str, NDArray[Any]] = {}
     for target in job.targets:
@@ -170,14 +157,34 @@ def run_job(job: Job, advance: Advance) -> None:
         scores.append(_score(job.task, job.folder, data, own, answers))
         arrays |= _items(data, own, answers)
     write_arrays(job.items, arrays)
-    best = chosen(epochs)
-    record["chosen"] = {"epoch": best.number, "dev": best.dev}
-    record["epochs"] = [{"epoch": epoch.number, "loss": epoch.loss, "dev": epoch.dev} for epoch in epochs]
-    record["sequences"] = {
-        name: joined([own for _, own in parts]).counts for name, parts in (("train", train), ("dev", dev))
-    }
-    write_json(job.result, record | {"scores": {"test": scores}})
+    write_json(job.result, describe_job(job, encoder) | training | {"scores": {"test": scores}})
     advance(1)
+
+
+def _fine_tuned(job: Job, encoder: Encoder) -> tuple[Classifier, dict[str, Any]]:
+    """The model of the best epoch, and the record of the training."""
+    # The same for all models: they see the same order of sentences.
+    seed = int(key("transfer", job.seed, job.task_name, *job.sources) >> np.uint64(1))
+    torch.manual_seed(seed)  # of the head's first weights and dropout
+    settings, kind = job.hyperparameters, job.task.kind
+    model = Classifier(encoder.model, kind, len(job.task.labels), settings.dropout, job.precision == "bf16")
+    splits = {split: [_tokenized(job, encoder, code, split) for code in job.sources] for split in ("train", "dev")}
+    sequences = {split: joined([own for _, own in parts]) for split, parts in splits.items()}
+
+    def dev_score(model: Classifier) -> float:
+        """Unweighted mean over the sources of the paper's main score."""
+        found = [
+            main_counts(job.task, _labels(data), _labels(data, predict(model, own))) for data, own in splits["dev"]
+        ]
+        return float(np.mean([counts["paper"].score for counts in found]))
+
+    epochs = finetune(model, sequences["train"], dev_score, settings, seed, job.name)
+    best = chosen(epochs)
+    return model, {
+        "chosen": {"epoch": best.number, "dev": best.dev},
+        "epochs": [{"epoch": epoch.number, "loss": epoch.loss, "dev": epoch.dev} for epoch in epochs],
+        "sequences": {split: own.counts for split, own in sequences.items()},
+    }
 
 
 def _max_length(job: Job, encoder: Encoder) -> int:

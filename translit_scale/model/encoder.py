@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForMaskedLM, PretrainedConfig, PreTrainedModel, XLMRobertaConfig
 
 from translit_scale.batch.pack import MicroBatch, PackedPart
+from translit_scale.batch.segments import Segments
 from translit_scale.config import ModelConfig
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import ATTENTION
@@ -188,11 +189,7 @@ class PairEncoder(nn.Module):
             hidden, rows = self._layers(part, depth)
             return hidden[0].index_select(0, part.mask_index), rows
         hidden, rows = self._layers(part, depth - 1)
-        layer = self.lm.base_model.encoder.layer[-1]
-        context, _ = layer.attention.self(hidden, attention_mask=None, segments=part.segments)
-        context, hidden = (x[0].index_select(0, part.mask_index) for x in (context, hidden))
-        attended = layer.attention.output(context, hidden)
-        return layer.output(layer.intermediate(attended), attended), rows
+        return layer_at(self.lm.base_model.encoder.layer[-1], hidden, part.segments, part.mask_index), rows
 
     def _layers(self, part: PackedPart, depth: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Hidden states [1, T, d] after `depth` layers, and the pooled rows [2P, d] where there are any."""
@@ -220,6 +217,22 @@ class PairEncoder(nn.Module):
             return head.layer_norm(F.gelu(head.dense(masked))), head.decoder
         head = self.lm.cls.predictions  # BERT
         return head.transform(masked), head.decoder
+
+
+def layer_at(layer: Any, hidden: torch.Tensor, segments: Segments, index: torch.Tensor) -> torch.Tensor:
+    """A layer's output for some tokens only: what follows its attention is not computed for the others.
+
+    Args:
+        layer: of a model of `FAMILIES`; hidden: [1, T, d] its input; index: [N] the tokens wanted.
+
+    Returns:
+        [N, d].
+    """
+    context, _ = layer.attention.self(hidden, attention_mask=None, segments=segments)
+    context, hidden = (x[0].index_select(0, index) for x in (context, hidden))
+    attended = layer.attention.output(context, hidden)
+    output: torch.Tensor = layer.output(layer.intermediate(attended), attended)
+    return output
 
 
 def mean_pool(hidden: torch.Tensor, pool_index: torch.Tensor, pool_row: torch.Tensor, rows: int) -> torch.Tensor:
