@@ -48,7 +48,7 @@ CASES = [
 def storages() -> dict[int, int]:
     """Bytes of all floating-point storages that Python can reach, by address."""
     gc.collect()
-    tensors = [t for t in gc.get_objects() if issubclass(type(t), torch.Tensor)]
+    tensors = [t for t in gc.get_objects() if type(t) in (torch.Tensor, torch.nn.Parameter)]  # not torch.compile's
     tensors += [t.grad for t in tensors if t.is_leaf and t.grad is not None]
     return {
         t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()

@@ -62,8 +62,9 @@ class Ranks:
         return subprocess.CompletedProcess(words, code, out, err)
 
     def close(self) -> None:
-        """Ends the process."""
-        self.server.communicate()
+        """Ends the process. Closing its input is not enough: whatever the tests have forked holds that open, too."""
+        self.server.kill()
+        self.server.wait()
 
 
 def serve() -> None:

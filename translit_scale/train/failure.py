@@ -19,8 +19,8 @@ from typing import NoReturn
 from translit_scale.errors import UserError
 from translit_scale.train.preemption import EXIT_PREEMPTED
 
-LAUNCHER_SECONDS = 5.0
-"""By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second)."""
+LAUNCHER_SECONDS = 10.0
+"""By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second, then ends one by one)."""
 EXIT_DEFECT, EXIT_INTERRUPTED = 1, 130
 
 
