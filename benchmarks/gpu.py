@@ -196,7 +196,7 @@ def run(args: argparse.Namespace, lengths: Lengths) -> None:
     report = Report(shape, rank, precision)
     cases = cases_of(args)
     for dropout in args.dropout:
-        config = make_config(shape, cases[0][0], dropout, precision=precision)
+        config = make_config(shape, cases[0][0], dropout, precision=precision, compile=args.compile)
         step = make_step(config, shape.vocabulary, ZERO, cases[0][1], rank)
         for pairs, micro in cases:
             batch = make_batch(make_config(shape, pairs), shape.vocabulary, micro, 1, lengths)
@@ -224,6 +224,7 @@ def main() -> None:
     parser.add_argument("--micro", type=int, nargs="+", default=[64, 128, 256], metavar="N")
     parser.add_argument("--batches", type=int, nargs="*", default=[4096, 65_536], metavar="N")
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, 0.1], metavar="P")
+    parser.add_argument("--compile", action="store_true", help="with train.compile")
     parser.add_argument("--predict", type=float, nargs="+", metavar="TFLOP/s", help="run nothing")
     args = parser.parse_args()
     if bool(args.shards) != bool(args.tokenizer):

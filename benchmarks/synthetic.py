@@ -66,6 +66,8 @@ def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_pairs
         path.write_text(json.dumps({"train_micro_batch_size_per_gpu": micro_pairs, "zero_optimization": zero}))
         hardware = resolve_hardware(path, config, rank)
     encoder = PairEncoder(model, pool_layer, config.train.recompute)
+    if config.train.compile:
+        encoder.compile_layers()
     return TrainStep(start_engine(encoder, hardware, config), config.objectives, rank, config.train.seed, languages=1)
 
 
