@@ -124,6 +124,12 @@ def test_newest_are_kept_and_latest_names_the_newest(save: Callable[..., None], 
     assert names(folder) == ["latest", "step_000008"]
 
 
+def test_others_may_read_what_they_may_see(save: Callable[..., None], folder: Path) -> None:
+    save(2)
+    checkpoint = folder / "step_000002"
+    assert {path.stat().st_mode & 0o666 for path in checkpoint.iterdir()} == {checkpoint.stat().st_mode & 0o666}
+
+
 def test_multiples_and_the_best_are_kept(save: Callable[..., None], folder: Path) -> None:
     """Of 2, 4, … 14 with two newest kept: multiples of 6, and 4 as long as it is the best."""
     for step in range(2, 16, 2):

@@ -184,6 +184,7 @@ def _write(own: dict[str, torch.Tensor], temporary: Path, rank: int) -> bool:
         try:
             if own:
                 save_file(own, path)  # lets the other threads of Python run
+                path.chmod(temporary.stat().st_mode & 0o666)  # it is for the owner alone, whatever the umask
                 sync(path)
                 write_json(_record_of(path), {"bytes": path.stat().st_size, "sha256": sha256_file(path)})
         except (OSError, SafetensorError, DataError):
