@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from safetensors.torch import save_file
 
 from translit_scale.config import RunConfig
 from translit_scale.errors import DataError, NumericError
-from translit_scale.files import write_json
+from translit_scale.files import sync, write_json
 from translit_scale.train import saving
 from translit_scale.train.checkpoint import (
+    COMPLETE,
     CheckpointInfo,
     CheckpointState,
     check_same_experiment,
@@ -189,6 +191,27 @@ def test_a_loss_that_is_not_finite_does_not_cost_the_checkpoint_being_written(
         checkpoints.save(Engine(), info(2))
         raise NumericError("step 3: not finite")
     assert names(folder) == ["latest", "step_000002"]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_folder_that_goes_while_a_part_is_recorded(
+    published: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first rank may publish between the rename of the last record and the sync of its folder: no failure."""
+    temporary = tmp_path / "step_000002.tmp"
+    temporary.mkdir()
+
+    def write_and_lose(path: Path, value: object) -> None:
+        write_json(path, value)
+        if published:
+            write_json(temporary / COMPLETE, {})
+            temporary.rename(tmp_path / "step_000002")
+        else:
+            shutil.rmtree(temporary)
+        sync(path.parent)
+
+    monkeypatch.setattr(saving, "write_json", write_and_lose)
+    assert saving._write({"weights/a": torch.zeros(2)}, temporary, rank=1) == published
 
 
 def test_order_is_by_number(save: Callable[..., None], folder: Path) -> None:

@@ -19,8 +19,8 @@ from typing import NoReturn
 from translit_scale.errors import UserError
 from translit_scale.train.preemption import EXIT_PREEMPTED
 
-LAUNCHER_SECONDS = 10.0
-"""By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second, then ends one by one)."""
+LAUNCHER_SECONDS = 5.0
+"""By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second)."""
 EXIT_DEFECT, EXIT_INTERRUPTED = 1, 130
 
 
@@ -33,7 +33,7 @@ def run_rank(body: Callable[[], object]) -> None:
     # Asking the store of a first rank that is gone would print a C++ stack; must be set before torch is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     rank = int(os.environ.get("RANK", "0"))
-    if rank:
+    if rank and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as a job in the background has it
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every rank; the first has the word
     try:
         body()

@@ -190,7 +190,8 @@ def _write(own: dict[str, torch.Tensor], temporary: Path, rank: int) -> bool:
         except (OSError, SafetensorError, DataError):
             if temporary.is_dir():
                 raise
-            return False
+            # The first rank publishes as soon as it sees the record, which may be before the record's folder is synced.
+            return (temporary.with_suffix("") / COMPLETE).is_file()
     return True
 
 
