@@ -310,6 +310,7 @@ def test_best_model_and_best_source() -> None:
 def test_rows_and_labels() -> None:
     assert name_rows(["model1=x", "MLM+seq=y", "own=x"], ["x", "y"]) == {"Model-1": "x", "MLM+SEQ": "y", "own": "x"}
     assert name_rows([], ["Model-2", "z"]) == {"Model-2": "Model-2", "z": "z"}
+    assert name_rows([], ["mlm"]) == {"mlm": "mlm"}  # not paper B's MLM, which other tables would leave out
     with pytest.raises(ConfigError, match="Model-1 is there twice"):
         name_rows(["model1=x", "Model-1=y"], ["x", "y"])
     with pytest.raises(ConfigError, match="no results of 'w'"):

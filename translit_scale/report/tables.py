@@ -83,7 +83,8 @@ def name_rows(arguments: Sequence[str], labels: Sequence[str]) -> dict[str, str]
     for argument in arguments or labels:
         name, equals, label = argument.partition("=")
         label = label if equals else name
-        name = known.get(_plain(name), name)
+        if equals:  # a label of its own, such as `mlm`, means no row of a paper by itself
+            name = known.get(_plain(name), name)
         if name in rows:
             raise ConfigError(f"--models: {name} is there twice")
         if label not in labels:
