@@ -8,6 +8,8 @@ import sys
 import textwrap
 from typing import Any
 
+from translit_scale.errors import ConfigError
+
 WIDTH = 79
 
 
@@ -56,6 +58,19 @@ def positive(text: str) -> int:
 def cores() -> int:
     """Those this process may use, where the system tells (Linux)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def own_part(args: argparse.Namespace) -> tuple[int, int] | None:
+    """(I, N) of --task-id and --num-tasks; None where all of the work is one part.
+
+    Raises:
+        ConfigError: as `task_of`, or there is no --task-id.
+    """
+    from translit_scale.prepare.shares import task_of
+
+    if args.num_tasks and not args.task_id:
+        raise ConfigError("--num-tasks needs --task-id", "which of the tasks is it?")
+    return task_of(args.task_id, args.num_tasks, os.environ) if args.task_id else None
 
 
 def codes(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command, codes, positive
-from translit_scale.commands.measuring import add_models
+from translit_scale.commands.measuring import add_models, embedding_settings
 from translit_scale.commands.transfer import (
     add_grid,
     add_sources,
@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.errors import ConfigError
     from translit_scale.evaluate.battery import ALL_TASKS, find_battery, run_battery
     from translit_scale.evaluate.grid import raise_failures
-    from translit_scale.evaluate.results import EmbeddingSettings, name_models
+    from translit_scale.evaluate.results import name_models
 
     tasks = args.tasks or ALL_TASKS
     if unknown := [task for task in tasks if task not in (*ALL_TASKS, *PAPER_B)]:
@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> None:
     found = find_battery(
         models, args.data, tasks, args.source, args.languages, grid_settings(args), args.out, args.limit
     )
-    embedding = EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
+    embedding = embedding_settings(args)
     page, failures = run_battery(found, models, embedding, args.out, workers_of(args), args.force)
     print(page)
     print(f"\nwritten to {args.out}")

@@ -12,6 +12,7 @@ from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
     from translit_scale.evaluate.parallel import ParallelText
+    from translit_scale.evaluate.results import EmbeddingSettings
 
 
 def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -56,6 +57,13 @@ def add_embedding(group: argparse._ArgumentGroup) -> None:
         "--batch-tokens", type=positive, default=8192, metavar="N",
         help="tokens in one forward pass, counted as if padded; does not change results (default: %(default)s)",
     )  # fmt: skip
+
+
+def embedding_settings(args: argparse.Namespace) -> EmbeddingSettings:
+    """What `add_device` and `add_embedding` have declared."""
+    from translit_scale.evaluate.results import EmbeddingSettings
+
+    return EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
 
 
 def add_parallel_text(parser: argparse.ArgumentParser) -> None:
@@ -167,9 +175,9 @@ def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[st
 
 def measure(args: argparse.Namespace, texts: list[ParallelText], notes: list[str], run: Callable[..., str]) -> None:
     """Runs one measurement over all models and prints its table."""
-    from translit_scale.evaluate.results import EmbeddingSettings, name_models
+    from translit_scale.evaluate.results import name_models
 
-    embedding = EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
+    embedding = embedding_settings(args)
     name = args.name or args.task or args.unnamed
     print(run(name_models(args.model), texts, embedding, name, args.out, args.seed))
     for note in notes:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
-from translit_scale.commands.arguments import add_command, cores, positive
-from translit_scale.errors import ConfigError
+from translit_scale.commands.arguments import add_command, cores, own_part, positive
 
 
 def add(commands: Any) -> None:
@@ -52,12 +50,9 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.corpus.summary import preparation_table, share_line
     from translit_scale.prepare.recipe import load_recipe
     from translit_scale.prepare.run import finalize, prepare, prepare_share
-    from translit_scale.prepare.shares import task_of
 
     folder = args.recipe.parent
-    if args.num_tasks and not args.task_id:
-        raise ConfigError("--num-tasks needs --task-id", "which of the tasks is it?")
-    task = task_of(args.task_id, args.num_tasks, os.environ) if args.task_id else None
+    task = own_part(args)
     out = args.out or folder / load_recipe(args.recipe).name
     data = args.data or folder
     if task:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command
-from translit_scale.commands.measuring import add_device, add_embedding, add_test_set, read_test_set
+from translit_scale.commands.measuring import add_device, add_embedding, add_test_set, embedding_settings, read_test_set
 
 
 def add(commands: Any) -> None:
@@ -38,10 +38,9 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     texts, notes = read_test_set(args)
-    from translit_scale.evaluate.results import EmbeddingSettings
     from translit_scale.evaluate.select import Standard, select, usual_measure
 
-    embedding = EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
+    embedding = embedding_settings(args)
     measure = usual_measure(args.task, args.measure)
     print(select(args.run_dir, Standard(args.task, texts, args.source, embedding, measure), args.holdout))
     for note in notes:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from translit_scale.commands.arguments import add_command, codes, cores, positive
+from translit_scale.commands.arguments import add_command, codes, cores, own_part, positive
 from translit_scale.commands.measuring import add_encoders
-from translit_scale.errors import ConfigError
 from translit_scale.evaluate.presets import PAPER_B, PRESETS
 
 if TYPE_CHECKING:
@@ -140,15 +138,6 @@ def do_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
         print(transfer_tables(jobs))
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(own))
-
-
-def own_part(args: argparse.Namespace) -> tuple[int, int] | None:
-    """(I, N) of --task-id and --num-tasks, None where all is one part."""
-    from translit_scale.prepare.shares import task_of
-
-    if args.num_tasks and not args.task_id:
-        raise ConfigError("--num-tasks needs --task-id", "which of the tasks is it?")
-    return task_of(args.task_id, args.num_tasks, os.environ) if args.task_id else None
 
 
 def workers_of(args: argparse.Namespace) -> int:

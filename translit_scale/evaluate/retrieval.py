@@ -83,7 +83,7 @@ def accuracy(hit: NDArray[np.bool_], seed: int = 0, resamples: int = RESAMPLES) 
     """
     n, share = len(hit), float(hit.mean())
     resampled = np.random.default_rng(seed).binomial(n, share, size=resamples) / n
-    return _estimate(share, resampled)
+    return estimate(share, resampled)
 
 
 def mean_accuracy(
@@ -114,7 +114,7 @@ def mean_accuracy(
         items = weights @ present
         shares = np.divide(weights @ hit, items, out=np.full(items.shape, np.nan), where=items > 0)
         resampled[start:end] = np.nanmean(shares, axis=1)
-    return _estimate(value, resampled)
+    return estimate(value, resampled)
 
 
 def paired_difference(
@@ -132,9 +132,10 @@ def paired_difference(
     gained, lost = int((hits_b & ~hits_a).sum()), int((hits_a & ~hits_b).sum())
     shares = np.array([gained, lost, n - gained - lost]) / n
     draws = np.random.default_rng(seed).multinomial(n, shares, size=resamples)
-    return _estimate((gained - lost) / n, (draws[:, 0] - draws[:, 1]) / n)
+    return estimate((gained - lost) / n, (draws[:, 0] - draws[:, 1]) / n)
 
 
-def _estimate(value: float, resampled: NDArray[np.float64]) -> Estimate:
+def estimate(value: float, resampled: NDArray[np.float64]) -> Estimate:
+    """A value with the percentiles of its resamples."""
     low, high = np.percentile(resampled, [2.5, 97.5])
     return Estimate(value, float(low), float(high))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from translit_scale.evaluate.retrieval import RESAMPLES, Estimate
+from translit_scale.evaluate.retrieval import RESAMPLES, Estimate, estimate
 from translit_scale.evaluate.tasks import Task
 
 PROFILES = ("paper", "strict")
@@ -76,7 +76,7 @@ def main_estimates(
     """
     result = {}
     for profile, counts in main_counts(task, gold, predicted).items():
-        result[profile] = _estimate(counts.score, resampled([counts], seed, resamples)[:, 0])
+        result[profile] = estimate(counts.score, resampled([counts], seed, resamples)[:, 0])
     return result
 
 
@@ -96,7 +96,7 @@ def paired_differences(
     for profile in PROFILES:
         a, b = (counts[profile] for counts in both)
         scores = resampled([a, b], seed, resamples)
-        result[profile] = _estimate(b.score - a.score, scores[:, 1] - scores[:, 0])
+        result[profile] = estimate(b.score - a.score, scores[:, 1] - scores[:, 0])
     return result
 
 
@@ -224,8 +224,3 @@ def _flat(gold: Labels, predicted: Labels) -> tuple[NDArray[Any], NDArray[Any], 
 def _by_class(sentence: NDArray[np.int64], label: NDArray[np.int64], n: int, classes: int) -> NDArray[np.int64]:
     """How often each class occurs in each sentence: [words], [words] -> [n, classes]."""
     return np.bincount(sentence * classes + label, minlength=n * classes).reshape(n, classes)
-
-
-def _estimate(value: float, resampled_scores: NDArray[np.float64]) -> Estimate:
-    low, high = np.percentile(resampled_scores, [2.5, 97.5])
-    return Estimate(value, float(low), float(high))

@@ -33,8 +33,8 @@ class Side(NamedTuple):
 
 
 @dataclass(frozen=True)
-class WithIds:
-    """A table for each language, id and text on each line, joined on the id."""
+class OwnFiles:
+    """Files of its own for each language, found by their names."""
 
     form: str
     glob: str
@@ -44,6 +44,10 @@ class WithIds:
     def files(self, folder: Path) -> dict[str, list[Path]]:
         """The files of each language there."""
         return _by_language(folder, self.glob, self.pattern)
+
+
+class WithIds(OwnFiles):
+    """A table for each language, id and text on each line, joined on the id."""
 
     def pair(self, source: Side, target: Side) -> ParallelText:
         """Two languages with their files."""
@@ -77,18 +81,8 @@ class Sib200:
         return texts
 
 
-@dataclass(frozen=True)
-class SameLines:
+class SameLines(OwnFiles):
     """One file for each language, line i of one translates line i of every other: equal numbers of lines."""
-
-    form: str
-    glob: str
-    pattern: str
-    note: str = ""
-
-    def files(self, folder: Path) -> dict[str, list[Path]]:
-        """The files of each language there."""
-        return _by_language(folder, self.glob, self.pattern)
 
     def pair(self, source: Side, target: Side) -> ParallelText:
         """Two languages with their files."""
