@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ import pytest
 import torch
 
 from tests.tiny import make_shards, make_tokenizer
+from translit_scale.batch import prefetch
 from translit_scale.batch.deal import Deal
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
@@ -146,6 +150,26 @@ def test_a_killed_worker_is_an_error_with_a_name(stream: Callable[..., BatchStre
     one.step = die  # type: ignore[method-assign]
     with pytest.raises(DataError, match="a process that reads ahead was killed"):
         list(Prefetcher(one, 1, ahead=1).batches(0, 4))
+
+
+def test_a_worker_ends_with_its_process_even_if_that_was_killed_before_it_began(
+    stream: Callable[..., BatchStream], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = prefetch._start_worker
+
+    def kill_parent_first(number: int) -> None:
+        parent = os.getppid()
+        os.kill(parent, signal.SIGKILL)
+        while os.getppid() == parent:
+            time.sleep(0.001)
+        start(number)
+
+    monkeypatch.setattr(prefetch, "_start_worker", kill_parent_first)
+    process = multiprocessing.get_context("fork").Process(target=lambda: list(Prefetcher(stream(), 1, 1).batches(0, 4)))
+    process.start()
+    assert wait([process.sentinel], timeout=20), "which the worker holds open as long as it is alive"
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
 
 
 def test_pairs_in_damaged_blocks_are_left_out_by_all_alike(stream: Callable[..., BatchStream]) -> None:

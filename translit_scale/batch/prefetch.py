@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import io
 import multiprocessing
+import os
 import pickle
 import signal
 import sys
@@ -111,5 +112,13 @@ def _start_worker(_: int) -> None:
     """Signals to the whole job are for the step to handle; a worker ends with its process, whatever ends that."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":  # elsewhere the loader's own watch takes some seconds
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """Has the system kill this process of `multiprocessing` when its parent ends, however that ends."""
+    parent = multiprocessing.parent_process()
+    if sys.platform == "linux" and parent:  # elsewhere the loader's own watch takes some seconds
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent.pid:  # it has ended already, and the system tells that once only
+            os._exit(1)
