@@ -11,7 +11,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other make tiny models 3 to 10 times slower
 
 from tests.ranks import Ranks
-from tests.tiny import make_world
+from tests.tiny import make_config, make_world
+from tests.train_script import STEPS
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +27,12 @@ def run_ranks() -> Iterator[Ranks]:
     runner = Ranks()
     yield runner
     runner.close()
+
+
+@pytest.fixture
+def experiment(tiny_world: Path, tmp_path: Path) -> Path:
+    """The tiny experiment as a YAML file; its runs go to runs/ beside it."""
+    path = tmp_path / "tiny.yaml"
+    changes = {"run__dir": tmp_path / "runs", "run__log_every": 1, "run__checkpoint_every": 2}
+    path.write_text(make_config(tiny_world, train__max_steps=STEPS, **changes).to_yaml())
+    return path

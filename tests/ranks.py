@@ -1,7 +1,7 @@
 """Scripts on several CPU ranks, as torchrun starts them, without importing torch anew for each of them.
 
 One clean process per session imports everything once and forks the ranks of each request. It has no thread of its own
-and has computed nothing, so that a fork is safe. Launchers themselves are tested in test_train_cli.py.
+and has computed nothing, so that a fork is safe. Launchers themselves are tested in test_train_launchers.py.
 """
 
 from __future__ import annotations

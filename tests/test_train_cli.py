@@ -1,4 +1,4 @@
-"""`scripts/train.py` as a user meets it: under every launcher, with good settings and with bad ones."""
+"""`scripts/train.py` as a user meets it, with good settings and with bad ones."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import importlib.util
 import json
 import os
 import re
-import resource
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,36 +17,16 @@ from typing import Any
 import pytest
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny import SHARD_BLOCKS, make_config, make_shards, make_tokenizer
-from translit_scale.batch.order import PairOrder
+from tests.tiny import make_shards, make_tokenizer
+from tests.train_script import SCRIPT, SPOILT, STEPS, ZERO2, records
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError, NumericError
-from translit_scale.train.checkpoint import complete_checkpoints, consolidated_weights, read_info
+from translit_scale.train.checkpoint import complete_checkpoints, consolidated_weights
 from translit_scale.train.engine import take_step
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "scripts" / "train.py"
-TOOLS = Path(sys.executable).parent
-ZERO2 = ROOT / "ds_configs" / "zero2.json"
-OFFLOAD = ROOT / "ds_configs" / "zero3_offload.json"
-STEPS = 4
-SPOILT = "train.lr=1e30 train.max_skipped_steps=0"
-SECONDS_TO_END = 120
-"""Upper limit from start to end of a job that fails; its start takes most of it on a busy machine."""
-
 Train = Callable[..., str]
-
-
-@pytest.fixture
-def experiment(tiny_world: Path, tmp_path: Path) -> Path:
-    """The tiny experiment as a YAML file; its runs go to runs/ beside it."""
-    path = tmp_path / "tiny.yaml"
-    changes = {"run__dir": tmp_path / "runs", "run__log_every": 1, "run__checkpoint_every": 2}
-    path.write_text(make_config(tiny_world, train__max_steps=STEPS, **changes).to_yaml())
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -74,112 +50,7 @@ def train(script: Any, experiment: Path, capsys: pytest.CaptureFixture[str]) -> 
     return run
 
 
-def launch(
-    launcher: str, *words: object, limit_file_bytes: int | None = None, **environment: str
-) -> subprocess.Popen[str]:
-    """Starts the script: `python` (one rank), or `deepspeed` or `torchrun` with two CPU ranks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    command = {
-        "python": [sys.executable],
-        "deepspeed": [str(TOOLS / "deepspeed"), "--master_port", port, "--num_gpus", "2"],
-        "torchrun": [str(TOOLS / "torchrun"), "--master-port", port, "--nproc-per-node", "2"],
-    }[launcher]
-
-    def limit() -> None:
-        if limit_file_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_bytes, limit_file_bytes))
-
-    return subprocess.Popen(
-        [*command, str(SCRIPT), *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=limit,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
-    )  # fmt: skip
-
-
-def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
-    """Waits for a job; its output. No process of it may be left."""
-    try:
-        output, _ = job.communicate(timeout=SECONDS_TO_END)
-    except subprocess.TimeoutExpired:
-        os.killpg(job.pid, signal.SIGTERM)
-        pytest.fail(f"still running after {SECONDS_TO_END} s: {job.communicate()[0]}")
-    assert job.returncode == expected, output
-    with pytest.raises(ProcessLookupError):
-        os.killpg(job.pid, 0)
-    return output
-
-
-def launch_until_step_3(launcher: str, experiment: Path) -> subprocess.Popen[str]:
-    """A job without end that has taken some steps."""
-    job = launch(launcher, "--config", experiment, "train.max_steps=100000", "run.checkpoint_every=100000")
-    assert job.stdout
-    line = ""
-    while not line.startswith("step 3/"):
-        line = job.stdout.readline()
-        assert line, "ended before step 3"
-    return job
-
-
-def records(run: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def assert_said_once(output: str, message: str) -> None:
-    assert len(re.findall(message, output)) == 1, output
-    assert_no_traceback(output)
-
-
-def assert_no_traceback(output: str) -> None:
-    """None of ours; torchrun always shows one of its own."""
-    assert f'File "{SCRIPT}' not in output and f'File "{ROOT}/translit_scale' not in output, output
-
-
-def tensorboard_values(run: Path) -> dict[tuple[str, int], float]:
-    events = EventAccumulator(str(run / "tb")).Reload()
-    return {(tag, event.step): event.value for tag in events.Tags()["scalars"] for event in events.Scalars(tag)}
-
-
 # ------------------------------------------------------------------------------------------------ good settings
-
-
-@pytest.mark.slow
-def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) -> None:
-    """Overrides in all places; no compiler, offload included; a run directory; same losses on one rank and on two."""
-    (tmp_path / "empty").mkdir()
-    no_compiler = {"PATH": str(tmp_path / "empty"), "TORCH_EXTENSIONS_DIR": str(tmp_path / "extensions")}
-    jobs = {
-        "deepspeed": ["run.name=deepspeed", "--ds_config", ZERO2, "--config", experiment, "train.lr=2e-3"],
-        "torchrun": ["--config", experiment, "run.name=torchrun", "--ds_config", ZERO2, "train.lr=2e-3"],
-        "python": ["run.name=python", "--ds_config", OFFLOAD, "train.lr=2e-3", "--config", experiment],
-    }
-    for launcher, words in jobs.items():
-        finish(launch(launcher, *words, **no_compiler))
-    assert not (tmp_path / "extensions").exists()
-
-    run = tmp_path / "runs" / "deepspeed"
-    there = {path.name for path in run.iterdir()}
-    assert there == {
-        ".lock", "config.yaml", "ds_config.json", "environment.json", "metrics.jsonl", "tb", "model", "checkpoints"
-    }  # fmt: skip
-    assert "lr: 0.002" in (run / "config.yaml").read_text()
-    assert [path.name for path in complete_checkpoints(run / "checkpoints")] == ["step_000002", "step_000004"]
-    assert (run / "checkpoints" / "latest").read_text() == "step_000004\n"
-    written = {(name, record["step"]): v for record in records(run) for name, v in record.items() if name != "step"}
-    assert tensorboard_values(run) == pytest.approx(written, rel=1e-6)  # TensorBoard stores 32 bits
-
-    trained = {
-        launcher: [
-            {name: value for name, value in record.items() if name == "step" or name.startswith("train/")}
-            for record in records(tmp_path / "runs" / launcher)
-        ]
-        for launcher in jobs
-    }
-    assert [record["step"] for record in trained["python"]] == list(range(1, STEPS + 1))
-    assert trained["torchrun"] == trained["deepspeed"]
-    for one_rank, two_ranks in zip(trained["python"], trained["deepspeed"], strict=True):
-        assert two_ranks == pytest.approx(one_rank, rel=1e-4)
 
 
 def test_finished_run_says_so_and_trains_nothing(train: Train, tmp_path: Path) -> None:
@@ -399,100 +270,4 @@ def test_fp16_that_overflows_at_every_loss_scale() -> None:
         take_step(engine)
 
 
-@pytest.mark.slow
-def test_hub_id_without_network(experiment: Path) -> None:
-    job = launch(
-        "python", "--config", experiment, "model.pretrained=nobody/nothing", "model.tokenizer=null", HF_HUB_OFFLINE="1"
-    )
-    assert_said_once(finish(job, DataError.exit_code), "error: cannot load a tokenizer from 'nobody/nothing'.*")
-
-
 # --------------------------------------------------------------------------------- failures among several ranks
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("launcher", "code", "override", "message"),
-    [
-        (
-            "deepspeed",
-            ConfigError.exit_code,
-            "train.lrr=1",
-            r"error: override 'train.lrr=1': train.lrr: unknown setting",
-        ),
-        ("torchrun", 1, "train.batch_pairs=1", r"error.*: 2 ranks cannot share a batch of 1 pairs"),
-        ("deepspeed", NumericError.exit_code, SPOILT, r"error.*: step \d: the (loss|gradient) is not finite"),
-    ],
-)
-def test_error_of_all_ranks_is_said_once(
-    launcher: str, code: int, override: str, message: str, experiment: Path
-) -> None:
-    """Before and after the ranks have met; torchrun's own exit code is always 1."""
-    assert_said_once(finish(launch(launcher, "--config", experiment, *override.split()), code), message)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "code"), [("deepspeed", DataError.exit_code), ("torchrun", 1)])
-def test_damaged_block_that_one_rank_meets(launcher: str, code: int, experiment: Path, tmp_path: Path) -> None:
-    """Blocks of one pair: the one with the flipped bit is read by rank 1 alone, in step 2."""
-    shards = make_shards(tmp_path / "shards", {"ukr_Cyrl": 40}, block_rows=1)
-    victim = int(PairOrder({"ukr_Cyrl": 40}).batch(2 * 12, 12).row.max())  # the last rank has the last rows
-    number, block = divmod(victim, SHARD_BLOCKS)
-    tar = shards / f"ukr_Cyrl-{number:05d}.tar"
-    damaged = bytearray(tar.read_bytes())
-    damaged[ShardSet.open(shards).manifest.shards[number].blocks[block].offset + 1024 + 512] ^= 1
-    tar.write_bytes(damaged)
-    output = finish(launch(launcher, "--config", experiment, f"data.shards={shards}"), code)
-    assert_said_once(output, rf"error on rank 1: .*ukr_Cyrl-{number:05d}-{block:04d}: .*crc32")
-    assert [record["step"] for record in records(tmp_path / "runs" / "tiny")] == [1, 2]
-
-
-@pytest.mark.slow
-def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Path) -> None:
-    """Files larger than 64 KiB cannot be written: the second checkpoint fails, and later the run goes on."""
-    finish(launch("torchrun", "--config", experiment))
-    checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
-    whole = consolidated_weights(checkpoints / "step_000004")
-    shutil.rmtree(checkpoints / "step_000004")
-
-    output = finish(launch("deepspeed", "--config", experiment, limit_file_bytes=1 << 16), DataError.exit_code)
-    assert_said_once(output, r"error.*: could not write the checkpoint .*step_000004: ")
-    assert [path.name for path in checkpoints.glob("step_*")] == ["step_000002"]
-
-    assert "resumed from" in finish(launch("torchrun", "--config", experiment))
-    resumed = consolidated_weights(checkpoints / "step_000004")
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["deepspeed", "torchrun"])
-def test_interrupt_ends_quickly_and_quietly(launcher: str, experiment: Path) -> None:
-    job = launch_until_step_3(launcher, experiment)
-    began = time.monotonic()
-    os.killpg(job.pid, signal.SIGINT)
-    output, _ = job.communicate(timeout=SECONDS_TO_END)
-    assert time.monotonic() - began < 15
-    assert job.returncode != 0
-    assert output.count("interrupted: the same command goes on") <= 1  # the launcher may be faster than rank 0
-    assert_no_traceback(output)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("launcher", "number"), [("deepspeed", signal.SIGUSR1), ("torchrun", signal.SIGTERM)])
-def test_a_job_that_is_asked_to_stop_writes_a_checkpoint(
-    launcher: str, number: signal.Signals, experiment: Path, tmp_path: Path
-) -> None:
-    """One rank gets SIGUSR1, or the launcher SIGTERM; the same command goes on."""
-    job = launch_until_step_3(launcher, experiment)
-    if number == signal.SIGUSR1:
-        found = subprocess.run(["pgrep", "-g", str(job.pid), "-f", "local_rank=1"], capture_output=True, text=True)
-        os.kill(int(found.stdout.split()[0]), number)
-    else:
-        os.kill(job.pid, number)
-    output, _ = job.communicate(timeout=SECONDS_TO_END)
-    assert_no_traceback(output)
-    (left,) = complete_checkpoints(tmp_path / "runs" / "tiny" / "checkpoints")
-    assert output.count(f"asked to stop: checkpoint {left} is written") == 1
-    if launcher == "deepspeed":  # torchrun has exit codes of its own
-        assert job.returncode == 75
-    assert read_info(left).step > 3

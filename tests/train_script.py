@@ -1,0 +1,88 @@
+"""`scripts/train.py` under its launchers, and what it leaves: for tests of what a user meets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.ranks import ROOT
+
+SCRIPT = ROOT / "scripts" / "train.py"
+TOOLS = Path(sys.executable).parent
+ZERO2 = ROOT / "ds_configs" / "zero2.json"
+STEPS = 4
+SPOILT = "train.lr=1e30 train.max_skipped_steps=0"
+SECONDS_TO_END = 120
+"""Upper limit from start to end of a job that fails; its start takes most of it on a busy machine."""
+
+
+def launch(
+    launcher: str, *words: object, limit_file_bytes: int | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """Starts the script: `python` (one rank), or `deepspeed` or `torchrun` with two CPU ranks."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = {
+        "python": [sys.executable],
+        "deepspeed": [str(TOOLS / "deepspeed"), "--master_port", port, "--num_gpus", "2"],
+        "torchrun": [str(TOOLS / "torchrun"), "--master-port", port, "--nproc-per-node", "2"],
+    }[launcher]
+
+    def limit() -> None:
+        if limit_file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_bytes, limit_file_bytes))
+
+    return subprocess.Popen(
+        [*command, str(SCRIPT), *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=limit,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
+    )  # fmt: skip
+
+
+def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
+    """Waits for a job; its output. No process of it may be left."""
+    try:
+        output, _ = job.communicate(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        os.killpg(job.pid, signal.SIGTERM)
+        pytest.fail(f"still running after {SECONDS_TO_END} s: {job.communicate()[0]}")
+    assert job.returncode == expected, output
+    with pytest.raises(ProcessLookupError):
+        os.killpg(job.pid, 0)
+    return output
+
+
+def launch_until_step_3(launcher: str, experiment: Path) -> subprocess.Popen[str]:
+    """A job without end that has taken some steps."""
+    job = launch(launcher, "--config", experiment, "train.max_steps=100000", "run.checkpoint_every=100000")
+    assert job.stdout
+    line = ""
+    while not line.startswith("step 3/"):
+        line = job.stdout.readline()
+        assert line, "ended before step 3"
+    return job
+
+
+def records(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_said_once(output: str, message: str) -> None:
+    assert len(re.findall(message, output)) == 1, output
+    assert_no_traceback(output)
+
+
+def assert_no_traceback(output: str) -> None:
+    """None of ours; torchrun always shows one of its own."""
+    assert f'File "{SCRIPT}' not in output and f'File "{ROOT}/translit_scale' not in output, output
