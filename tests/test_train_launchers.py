@@ -153,13 +153,13 @@ def test_interrupt_ends_quickly_and_quietly(launcher: str, experiment: Path) -> 
 def test_a_job_that_is_asked_to_stop_writes_a_checkpoint(
     launcher: str, number: signal.Signals, experiment: Path, tmp_path: Path
 ) -> None:
-    """One rank gets SIGUSR1, or the launcher SIGTERM; the same command goes on."""
+    """One rank gets SIGUSR1, or all processes SIGTERM, as from SLURM, and the ranks once more from their launcher."""
     job = launch_until_step_3(launcher, experiment)
     if number == signal.SIGUSR1:
         found = subprocess.run(["pgrep", "-g", str(job.pid), "-f", "local_rank=1"], capture_output=True, text=True)
         os.kill(int(found.stdout.split()[0]), number)
     else:
-        os.kill(job.pid, number)
+        os.killpg(job.pid, number)
     output, _ = job.communicate(timeout=SECONDS_TO_END)
     assert_no_traceback(output)
     (left,) = complete_checkpoints(tmp_path / "runs" / "tiny" / "checkpoints")

@@ -23,17 +23,20 @@ class Preempted(UserError):  # noqa: N818 - nothing is wrong
 
 
 class StopRequest:
-    """Becomes true with the first signal; a second one ends the process at once, as it would have without this."""
+    """Becomes true with the first signal; more of them say nothing new.
+
+    They are no sign of impatience: SLURM and a shell signal launchers and ranks alike, and each launcher passes on to
+    its ranks what it gets. Who cannot wait has SIGKILL, as launchers and SLURM after their time.
+    """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number)
-        for each, before in self._before.items():
-            signal.signal(each, before)
+        self.signal = self.signal or signal.Signals(number)
 
     def __bool__(self) -> bool:
         return self.signal is not None
