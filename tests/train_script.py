@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ STEPS = 4
 SPOILT = "train.lr=1e30 train.max_skipped_steps=0"
 SECONDS_TO_END = 120
 """Upper limit from start to end of a job that fails; its start takes most of it on a busy machine."""
+SECONDS_TO_REAP = 2.0
+"""A process that has ended is still there until the system's first process has taken note of it."""
 
 
 def launch(
@@ -58,8 +61,11 @@ def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
         os.killpg(job.pid, signal.SIGTERM)
         pytest.fail(f"still running after {SECONDS_TO_END} s: {job.communicate()[0]}")
     assert job.returncode == expected, output
+    deadline = time.monotonic() + SECONDS_TO_REAP
     with pytest.raises(ProcessLookupError):
-        os.killpg(job.pid, 0)
+        while time.monotonic() < deadline:
+            os.killpg(job.pid, 0)
+            time.sleep(0.01)
     return output
 
 
