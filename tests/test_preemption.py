@@ -21,3 +21,16 @@ def test_signals_that_follow_the_first_do_not_end_the_process() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
     assert not fatal
+
+
+def test_ranks_heed_what_their_launcher_ignores() -> None:
+    """`trap '' USR1` before a launcher (docs/launching.md): ignored signals stay so in the processes it starts."""
+    terminate = signal.getsignal(signal.SIGTERM)
+    handler = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    try:
+        stop = StopRequest()
+        signal.raise_signal(signal.SIGUSR1)
+        assert stop
+    finally:
+        signal.signal(signal.SIGUSR1, handler)
+        signal.signal(signal.SIGTERM, terminate)

@@ -1,4 +1,4 @@
-"""What happens when a rank fails: one message, one exit code, and all ranks gone within seconds.
+"""What happens when a rank fails: one message, one exit code, and all ranks gone soon after.
 
 A launcher (deepspeed, torchrun, `srun --kill-on-bad-exit`) ends the other ranks when one has left with an error. So
 the ranks need not agree on a failure, for which all of them would have to reach the same collective: the first that
