@@ -26,7 +26,7 @@ from translit_scale.batch.segments import Segments
 from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
 from translit_scale.errors import ConfigError
-from translit_scale.model.attention import flash_attention, segment_attention
+from translit_scale.model.attention import flash_attention, has_kernel, segment_attention
 from translit_scale.model.encoder import PairEncoder, build_model, first_position, mean_pool, resolve_layer
 
 VOCABULARY = Vocabulary(bos_id=0, eos_id=2, mask_id=49, size=50, first_position=2)
@@ -75,6 +75,25 @@ def test_flash_kernel_takes_what_it_is_given_and_has_a_gradient() -> None:
     out = flash_attention(q, k, v, Segments.from_lengths(lengths).to(torch.device("meta")), 0.3, dropout=0.1)
     assert out.shape == q.shape and out.dtype == torch.bfloat16
     assert [g.shape for g in torch.autograd.grad(out.sum(), (q, k, v))] == [q.shape] * 3
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype", "head_size", "there"),
+    [
+        ((8, 0), torch.float16, 64, True),
+        ((9, 0), torch.bfloat16, 256, True),
+        ((7, 5), torch.float16, 64, False),  # T4 and 2080 Ti, which train in fp16
+        ((7, 0), torch.float16, 64, False),  # V100
+        ((9, 0), torch.float32, 64, False),
+        ((9, 0), torch.bfloat16, 68, False),
+        ((9, 0), torch.bfloat16, 264, False),
+    ],
+)
+def test_what_the_flash_kernel_runs_on(
+    capability: tuple[int, int], dtype: torch.dtype, head_size: int, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert has_kernel(torch.device("cuda", 0), dtype, head_size) == there
 
 
 PACKER = Packer(MaskingConfig(probability=0.3), VOCABULARY, max_length=64, with_tlm=True, split_tlm=False)

@@ -1,7 +1,7 @@
 """Attention inside the segments of a flat sequence: tokens of one sentence never see another sentence.
 
-One function with two ways: the variable-length flash kernel on GPUs in half precision, and batched calls for groups
-of similar length everywhere else. Both know dropout and repeat it under the same seed.
+One function with two ways: the variable-length flash kernel on GPUs that have it in half precision, and batched calls
+for groups of similar length everywhere else. Both know dropout and repeat it under the same seed.
 
 Registered with transformers under the name `packed`, so that Hugging Face's own layers call it. The layers pass
 `segments` through untouched; nothing of the model is copied or patched. (Position ids alone would not do:
@@ -20,6 +20,8 @@ ATTENTION = "packed"
 """Value of a model's `_attn_implementation`."""
 WIDEST_HEAD = 256
 """Largest head dimension of the flash kernel; it must also be a multiple of 8."""
+OLDEST_DEVICE = (8, 0)
+"""Least compute capability of the flash kernel (Ampere); V100, T4 and 2080 Ti have fp16, but are older."""
 
 
 def segment_attention(
@@ -46,8 +48,10 @@ def segment_attention(
 
 def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether attention runs as one variable-length kernel."""
-    half = dtype in (torch.float16, torch.bfloat16)
-    return device.type == "cuda" and half and head_size % 8 == 0 and head_size <= WIDEST_HEAD
+    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
+        return False
+    new_enough = torch.cuda.get_device_capability(device) >= OLDEST_DEVICE
+    return new_enough and head_size % 8 == 0 and head_size <= WIDEST_HEAD
 
 
 def flash_attention(
