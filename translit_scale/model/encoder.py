@@ -247,4 +247,6 @@ def mean_pool(hidden: torch.Tensor, pool_index: torch.Tensor, pool_row: torch.Te
     """
     tokens = hidden.index_select(0, pool_index).float()
     sums = tokens.new_zeros(rows, hidden.shape[-1]).index_add(0, pool_row, tokens)
-    return sums / torch.bincount(pool_row, minlength=rows).clamp(min=1)[:, None]
+    # Not bincount, which on a GPU waits until everything before it is computed.
+    counts = tokens.new_zeros(rows).index_add(0, pool_row, tokens.new_ones(len(pool_row)))
+    return sums / counts.clamp(min=1)[:, None]
