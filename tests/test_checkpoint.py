@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from translit_scale.config import RunConfig
-from translit_scale.errors import DataError, NumericError
+from translit_scale.errors import ConfigError, DataError, NumericError
 from translit_scale.files import sync, write_json
 from translit_scale.train import saving
 from translit_scale.train.checkpoint import (
@@ -33,6 +34,7 @@ from translit_scale.train.checkpoint import (
     remove_unfinished,
 )
 from translit_scale.train.launch import Rank, start_rank
+from translit_scale.train.loop import choose_checkpoint
 from translit_scale.train.saving import CheckpointWriter
 from translit_scale.train.state import load_weights
 
@@ -221,6 +223,24 @@ def test_order_is_by_number(save: Callable[..., None], folder: Path) -> None:
     assert [path.name for path in complete_checkpoints(folder)] == ["step_999999", "step_1000000"]
     save(1_000_001)
     assert names(folder) == ["latest", "step_1000000", "step_1000001"]
+
+
+@pytest.mark.parametrize("resume", ["auto", "none"])
+def test_only_the_first_rank_looks_for_checkpoints(
+    resume: str, save: Callable[..., None], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another node would remember what was not there yet, and it might see others than the first rank."""
+    save(2)
+    second = Rank(1, 2, torch.device("cpu"))
+    said: list[Path] = []
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda found: found.extend(said) or found.reverse())
+    assert choose_checkpoint(folder.parent, resume, second) is None
+    said.append(folder / "step_000004")
+    if resume == "auto":
+        assert choose_checkpoint(folder.parent, resume, second) == folder / "step_000004"
+    else:
+        with pytest.raises(ConfigError, match="already has the checkpoint step_000004"):
+            choose_checkpoint(folder.parent, resume, second)
 
 
 def test_same_step_again_replaces(save: Callable[..., None], folder: Path) -> None:

@@ -58,7 +58,7 @@ def train(
 def train_alone(plan: Plan, resume: str, make_judge: Callable[[Config], Judge] | None = None) -> None:
     """`train` once nobody else trains in the run directory."""
     config, rank, run = plan.config, plan.rank, plan.config.run.path
-    checkpoint = choose_checkpoint(run, resume)
+    checkpoint = choose_checkpoint(run, resume, rank)
     start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
     if start >= plan.total_steps:
         if rank.is_first:
@@ -100,22 +100,25 @@ def explained(error: RuntimeError, plan: Plan) -> ConfigError | None:
     return None
 
 
-def choose_checkpoint(run: Path, resume: str) -> Path | None:
-    """The checkpoint to go on from, if any; what the first rank sees decides for all.
+def choose_checkpoint(run: Path, resume: str, rank: Rank) -> Path | None:
+    """The checkpoint to go on from, if any. Every rank must call it.
+
+    Only the first rank looks, and not just for agreement: a node that has asked a network file system for a folder
+    remembers for up to a minute that there is none, and would not find the one that the first rank then makes.
 
     Raises:
         ConfigError: `none` although the run has checkpoints.
     """
-    existing = complete_checkpoints(run / "checkpoints")
-    if resume == "none" and existing:
-        raise ConfigError(
-            f"{run} already has the checkpoint {existing[-1].name}, and --resume none would overwrite it",
-            "go on from it with --resume auto, or choose another run.name",
-        )
     if resume not in ("auto", "none"):
         return Path(resume)
+    existing = complete_checkpoints(run / "checkpoints") if rank.is_first else []
     newest = [existing[-1] if existing else None]
     dist.broadcast_object_list(newest)
+    if resume == "none" and newest[0]:
+        raise ConfigError(
+            f"{run} already has the checkpoint {newest[0].name}, and --resume none would overwrite it",
+            "go on from it with --resume auto, or choose another run.name",
+        )
     return newest[0]
 
 

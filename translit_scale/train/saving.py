@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -206,7 +206,7 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
     records = {name: _record_of(temporary / name) for name in files}
     final = temporary.with_suffix("")
     with _writing(temporary):
-        while not all(path.is_file() for path in records.values()):
+        while not _holds(temporary, records.values()):
             if not temporary.is_dir():
                 return False
             time.sleep(POLL_SECONDS)
@@ -223,6 +223,17 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
         for path in removable(run):
             _remove(path)
     return True
+
+
+def _holds(folder: Path, files: Iterable[Path]) -> bool:
+    """Whether all files are there, as far as a listing of their folder says.
+
+    Opening a folder makes a network file system ask its server. Asked for a single file, it would repeat from memory,
+    for up to a minute, that what another node has written meanwhile is not there.
+    """
+    with suppress(FileNotFoundError):
+        return {path.name for path in files} <= {path.name for path in folder.iterdir()}
+    return False
 
 
 @contextmanager
