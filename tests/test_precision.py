@@ -164,6 +164,22 @@ def test_resumed_bf16_equals_uninterrupted(stage: int, build: Build, tmp_path: P
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
+def test_fp16_that_raises_its_loss_scale_trains_alike(stage: int, build: Build, fp16: None) -> None:
+    """DeepSpeed by itself divides the gradient by the raised scale; clipping would hide most of it."""
+    runs = []
+    for window in (1000, 1):
+        given = {"fp16": {"enabled": True, "initial_scale_power": 10, "loss_scale_window": window}}
+        run = build(stage, given=given, train__clip_norm=1000)
+        norms = [float(update.grad_norm) for update in train(run, range(3))]
+        runs.append((norms, run.engine.optimizer.loss_scale, weights_and_moments(run)))
+    (norms, scale, tensors), (raised_norms, raised_scale, raised) = runs
+    assert (scale, raised_scale) == (2**10, 2**12)
+    assert raised_norms == pytest.approx(norms, rel=1e-2)
+    firsts = [{name: tensor for (kind, name), tensor in of.items() if kind == "exp_avg"} for of in (raised, tensors)]
+    assert relative_difference(*firsts) < 1e-2
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
 def test_fp16_finds_its_loss_scale(stage: int, build: Build, fp16: None, tmp_path: Path) -> None:
     """From 2^17 down: overflows are skipped and counted and halve the scale; the rest trains; all of it is resumed."""
     given = {"fp16": {"enabled": True, "initial_scale_power": 17, "hysteresis": 1, "loss_scale_window": 3}}

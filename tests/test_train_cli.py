@@ -262,9 +262,10 @@ def test_out_of_memory_says_which_setting_to_lower(train: Train, monkeypatch: py
 
 def test_fp16_that_overflows_at_every_loss_scale() -> None:
     scaler = DynamicLossScaler(1.0, scale_window=10, min_scale=1.0, delayed_shift=1, consecutive_hysteresis=False)
+    optimizer = SimpleNamespace(param_groups=[{"lr": 0.1}], _update_scale=scaler.update_scale)
     engine = SimpleNamespace(
-        global_steps=7, step=lambda: scaler.update_scale(overflow=True), zero_optimization_stage=lambda: 1,
-        optimizer=SimpleNamespace(param_groups=[{"lr": 0.1}]),
+        global_steps=7, step=lambda: optimizer._update_scale(True), zero_optimization_stage=lambda: 1,
+        fp16_enabled=lambda: True, optimizer=optimizer,
     )  # fmt: skip
     with pytest.raises(NumericError, match="step 7: the gradient overflows fp16 at any loss scale"):
         take_step(engine)

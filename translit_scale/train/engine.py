@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,29 @@ class Update:
     """Global norm before clipping."""
 
 
+@contextmanager
+def loss_scale_raised_afterwards(engine: Any) -> Iterator[None]:
+    """Has a step of the engine divide the gradient by the loss scale that it was multiplied by.
+
+    DeepSpeed raises the scale first, every `loss_scale_window` steps, so that such an update is made with half the
+    gradient. A lower scale is no such matter: after an overflow there is no update.
+    """
+    optimizer = engine.optimizer
+    update_scale = optimizer._update_scale
+
+    def lower_only(has_overflow: bool = False) -> None:
+        if has_overflow:
+            update_scale(True)
+
+    optimizer._update_scale = lower_only
+    try:
+        yield
+    finally:
+        del optimizer._update_scale  # the method is there again
+    if engine.was_step_applied():
+        update_scale(False)
+
+
 def take_step(engine: Any) -> Update:
     """The optimizer's update from the gradients in the engine, which must count exactly one step.
 
@@ -217,7 +240,8 @@ def take_step(engine: Any) -> Update:
             engine.global_steps, engine.skipped_steps = t + 1, engine.skipped_steps + 1
             return Update(False, lr, norm)
     try:
-        engine.step()
+        with loss_scale_raised_afterwards(engine) if engine.fp16_enabled() else nullcontext():
+            engine.step()
     except Exception as error:
         if "loss scale" not in str(error):
             raise
