@@ -22,7 +22,7 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from translit_scale.batch.prefetch import end_with_parent
+from translit_scale.corpus.workers import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[1]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
@@ -34,6 +34,13 @@ IMPORTED = (
     "torch._inductor.compile_fx",  # which DeepSpeed's engine imports when it starts
 )
 TIMED_OUT = 124
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 class Ranks:
@@ -93,10 +100,7 @@ def serve() -> None:
 
 def run_ranks(ranks: int, words: list[str], folder: str, timeout: float) -> int:
     """Forks the ranks and waits until all have ended, or one has failed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context, group = multiprocessing.get_context("fork"), 0
+    context, port, group = multiprocessing.get_context("fork"), free_port(), 0
     alive = {}
     for rank in range(ranks):
         process = context.Process(target=become_rank, args=(rank, ranks, port, group, words, folder))

@@ -232,10 +232,14 @@ def test_only_the_first_rank_looks_for_checkpoints(
     """Another node would remember what was not there yet, and it might see others than the first rank."""
     save(2)
     second = Rank(1, 2, torch.device("cpu"))
-    said: list[Path] = []
-    monkeypatch.setattr(dist, "broadcast_object_list", lambda found: found.extend(said) or found.reverse())
+    said: list[Path | None] = [None]
+
+    def broadcast(found: list[Path | None]) -> None:
+        found[:] = said
+
+    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
     assert choose_checkpoint(folder.parent, resume, second) is None
-    said.append(folder / "step_000004")
+    said[:] = [folder / "step_000004"]
     if resume == "auto":
         assert choose_checkpoint(folder.parent, resume, second) == folder / "step_000004"
     else:

@@ -7,7 +7,6 @@ import os
 import re
 import resource
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.ranks import ROOT
+from tests.ranks import ROOT, free_port
 
 SCRIPT = ROOT / "scripts" / "train.py"
 TOOLS = Path(sys.executable).parent
@@ -33,9 +32,7 @@ def launch(
     launcher: str, *words: object, limit_file_bytes: int | None = None, **environment: str
 ) -> subprocess.Popen[str]:
     """Starts the script: `python` (one rank), or `deepspeed` or `torchrun` with two CPU ranks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     command = {
         "python": [sys.executable],
         "deepspeed": [str(TOOLS / "deepspeed"), "--master_port", port, "--num_gpus", "2"],

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import io
 import multiprocessing
-import os
 import pickle
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from translit_scale.batch.stream import BatchStream, RankBatch
+from translit_scale.corpus.workers import end_with_parent
 from translit_scale.errors import DataError, UserError
 
 
@@ -80,10 +78,6 @@ def end_readers() -> None:
         child.kill()
 
 
-_PR_SET_PDEATHSIG = 1
-"""See prctl(2)."""
-
-
 class _Steps(Dataset[bytes]):
     """Step number → pickled batch, or the error that made it impossible."""
 
@@ -113,12 +107,3 @@ def _start_worker(_: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
-
-
-def end_with_parent() -> None:
-    """Has the system kill this process of `multiprocessing` when its parent ends, however that ends."""
-    parent = multiprocessing.parent_process()
-    if sys.platform == "linux" and parent:  # elsewhere the loader's own watch takes some seconds
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent.pid:  # it has ended already, and the system tells that once only
-            os._exit(1)

@@ -86,7 +86,7 @@ def _receive(connection: Connection, task: object) -> tuple[str, Any]:
 
 def _serve(function: Callable[[Any, Advance], Any], connection: Connection) -> None:
     """A worker's life: tasks in, progress and results out, until the other end closes."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         while True:
             task = connection.recv()
@@ -101,8 +101,15 @@ def _serve(function: Callable[[Any, Advance], Any], connection: Connection) -> N
         return
 
 
-def _end_with_parent() -> None:
-    """Ends this process when its parent does: what it holds and writes is the next run's from then on."""
+def end_with_parent() -> None:
+    """From now on this process of `multiprocessing` ends when its parent does, even if that has ended already.
+
+    What it holds and writes is the next run's from then on. A thread waits for the parent; the call returns at once.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 
 from translit_scale.batch.segments import Segments
+from translit_scale.model.devices import is_ampere
 
 ATTENTION = "packed"
 """Value of a model's `_attn_implementation`."""
 WIDEST_HEAD = 256
 """Largest head dimension of the flash kernel; it must also be a multiple of 8."""
-OLDEST_DEVICE = (8, 0)
-"""Least compute capability of the flash kernel (Ampere); V100, T4 and 2080 Ti have fp16, but are older."""
 
 
 def segment_attention(
@@ -48,10 +47,9 @@ def segment_attention(
 
 def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
     """Whether attention runs as one variable-length kernel."""
-    if device.type != "cuda" or dtype not in (torch.float16, torch.bfloat16):
-        return False
-    new_enough = torch.cuda.get_device_capability(device) >= OLDEST_DEVICE
-    return new_enough and head_size % 8 == 0 and head_size <= WIDEST_HEAD
+    half = dtype in (torch.float16, torch.bfloat16)
+    fits = half and head_size % 8 == 0 and head_size <= WIDEST_HEAD
+    return device.type == "cuda" and fits and is_ampere(device)
 
 
 def flash_attention(

@@ -1,8 +1,10 @@
-"""Peak rates of devices, against which training says how much of a device it uses."""
+"""What devices can do: their peak rates, against which training says how much of a device it uses, and their age."""
 
 from __future__ import annotations
 
 import re
+
+import torch
 
 PEAK_FLOPS = {
     "A100 SXM4": 312e12,  # NVIDIA A100 datasheet
@@ -22,6 +24,14 @@ PEAK_FLOPS = {
 }
 """FLOP/s of bf16 matrix products without sparsity, by words of the device's name. None of them is reached in practice:
 power limits the clock of a large matmul first."""
+
+
+def is_ampere(device: torch.device) -> bool:
+    """Whether a GPU is of the Ampere generation or newer: it has bf16, and runs the flash kernel.
+
+    V100, T4 and 2080 Ti (paper A's) are older; they have fp16.
+    """
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def peak_flops(device_name: str) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 
 from translit_scale.errors import ConfigError
+from translit_scale.model.devices import is_ampere
 
 Precision = Literal["fp32", "bf16_autocast", "bf16", "fp16"]
 """`bf16_autocast`: matrix products in bf16; parameters, gradients and optimizer in fp32. `bf16` and `fp16`: parameters,
@@ -41,7 +42,7 @@ def resolve_precision(asked: str, given: dict[str, Any], device: torch.device) -
         if wanted == "fp16":
             return "fp32", ["fp16 does not run on CPU: running fp32"]
         return ("fp32" if wanted == "auto" else wanted), []  # type: ignore[return-value]
-    has_bf16 = torch.cuda.get_device_capability(device) >= (8, 0)
+    has_bf16 = is_ampere(device)
     if wanted == "auto":
         return ("bf16_autocast" if has_bf16 else "fp16"), []
     if wanted.startswith("bf16") and not has_bf16:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -206,10 +206,8 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
     records = {name: _record_of(temporary / name) for name in files}
     final = temporary.with_suffix("")
     with _writing(temporary):
-        while not _holds(temporary, records.values()):
-            if not temporary.is_dir():
-                return False
-            time.sleep(POLL_SECONDS)
+        if not _await_files(temporary, {path.name for path in records.values()}):
+            return False
         parts = {name: read_json(path, "record of a part") for name, path in records.items()}
         write_json(temporary / COMPLETE, record | {"files": parts})
         for path in records.values():
@@ -225,15 +223,18 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
     return True
 
 
-def _holds(folder: Path, files: Iterable[Path]) -> bool:
-    """Whether all files are there, as far as a listing of their folder says.
+def _await_files(folder: Path, names: set[str]) -> bool:
+    """Waits until a listing of the folder has all names; false if the folder is removed.
 
     Opening a folder makes a network file system ask its server. Asked for a single file, it would repeat from memory,
     for up to a minute, that what another node has written meanwhile is not there.
     """
-    with suppress(FileNotFoundError):
-        return {path.name for path in files} <= {path.name for path in folder.iterdir()}
-    return False
+    try:
+        while not names <= {path.name for path in folder.iterdir()}:
+            time.sleep(POLL_SECONDS)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextmanager
