@@ -33,8 +33,9 @@ def micro_batches_of_all(stream: BatchStream, deal: Deal, t: int, in_order: bool
 def info_nce(orig: torch.Tensor, latn: torch.Tensor, inverse_temperature: float | torch.Tensor = 1.0) -> torch.Tensor:
     """Mean over 2n rows [2n, d]; row i of orig and latn are each other's positives."""
     z = torch.cat([orig, latn])
-    logits = (z @ z.T * inverse_temperature).masked_fill(torch.eye(len(z), dtype=torch.bool), float("-inf"))
-    return F.cross_entropy(logits, torch.arange(len(z)).roll(len(z) // 2))
+    own = torch.arange(len(z), device=z.device)
+    logits = (z @ z.T * inverse_temperature).masked_fill(own[:, None] == own, float("-inf"))
+    return F.cross_entropy(logits, own.roll(len(z) // 2))
 
 
 def gradient_of(total: torch.Tensor, encoder: torch.nn.Module) -> Gradients:
@@ -43,25 +44,29 @@ def gradient_of(total: torch.Tensor, encoder: torch.nn.Module) -> Gradients:
     return dict(zip(parameters, torch.autograd.grad(total, list(parameters.values())), strict=True))
 
 
-def whole_batch(training: Training, ranks: int, t: int) -> tuple[Gradients, float]:
+def whole_batch(
+    training: Training, ranks: int, t: int, encoder: torch.nn.Module | None = None
+) -> tuple[Gradients, float]:
     """Gradient and loss of step t, its pairs dealt to `ranks` ranks with as many micro-batches as `training` has.
 
     Args:
         training: a world of one in this process.
+        encoder: computes it in place of the one in the engine, on the device where its weights are.
     """
-    encoder, objectives, own = training.engine.module, training.config.objectives, training.hardware.deal
+    encoder, objectives, own = encoder or training.engine.module, training.config.objectives, training.hardware.deal
+    device = next(encoder.parameters()).device
     deal = Deal(own.batch_pairs, ranks, own.micro_pairs // ranks)
     assert deal.micro_batches == own.micro_batches
     batches = micro_batches_of_all(training.stream, deal, t)
     masked = torch.tensor([part.masked for of_rank in batches for part in of_rank]).sum(0)
-    weights = torch.tensor([1.0, 1.0, objectives.tlm_weight]) / masked
-    total, orig, latn = torch.zeros(()), [], []
+    weights = (torch.tensor([1.0, 1.0, objectives.tlm_weight]) / masked).to(device)
+    total, orig, latn = torch.zeros((), device=device), [], []
     for number, of_rank in enumerate(batches):
         rank = dataclasses.replace(training.rank, rank=number, world_size=ranks)
         seeds = TrainStep(training.engine, objectives, rank, training.config.train.seed, languages=0)
         for k, part in enumerate(of_rank):
             seeds._seed_dropout(t, k)
-            passed = encoder(part, weights)
+            passed = encoder(part.to(device), weights)
             total = total + passed.loss
             for side, rows in zip((orig, latn), passed.rows.split(part.pairs), strict=True):
                 side.append(rows)
