@@ -91,14 +91,14 @@ def test_rows_of_the_same_text_are_no_negatives() -> None:
     assert torch.isfinite(found.rows).all() and torch.isfinite(found.log_inverse_temperature)
 
 
-@pytest.mark.parametrize("chunk_rows", [1, 4, 9, 2048])
-def test_chunked_cross_entropy_equals_the_plain_one(chunk_rows: int) -> None:
-    """Losses and all gradients, a last chunk of another size among them."""
+@pytest.mark.parametrize(("chunk_rows", "align"), [(1, 1), (4, 1), (9, 11), (2048, 1), (4, 8), (2048, 64)])
+def test_chunked_cross_entropy_equals_the_plain_one(chunk_rows: int, align: int) -> None:
+    """Losses and all gradients, with a last chunk of another size and with a padded vocabulary."""
     torch.manual_seed(2)
     features, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((9, 5), (11, 5), (11,)))
     labels, row_weight = torch.randint(11, (9,)), torch.rand(9)
     plain = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="none")
-    total, losses = masked_lm_losses(features, weight, bias, labels, row_weight, chunk_rows)
+    total, losses = masked_lm_losses(features, weight, bias, labels, row_weight, chunk_rows, align)
     torch.testing.assert_close(losses, plain)
     torch.testing.assert_close(total, (plain * row_weight).sum())
     expected = torch.autograd.grad(3 * (plain * row_weight).sum(), (features, weight, bias))

@@ -209,6 +209,18 @@ def test_fp16_finds_its_loss_scale(stage: int, build: Build, fp16: None, tmp_pat
     assert_same(resumed, run)
 
 
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_a_checkpoint_before_the_first_update_resumes(stage: int, build: Build, fp16: None, tmp_path: Path) -> None:
+    """A run asked to stop while fp16 still looks for its loss scale: AdamW has no moments yet."""
+    given = {"fp16": {"enabled": True, "initial_scale_power": 17, "hysteresis": 1}}
+    whole, cut = build(stage, given=given), build(stage, given=given)
+    assert not any(update.applied for run in (whole, cut) for update in train(run, range(1)))
+    resumed = build(stage, given=given, saved=save(cut, tmp_path, 1))
+    applied = [update.applied for update in train(whole, range(1, 8))]
+    assert any(applied) and [update.applied for update in train(resumed, range(1, 8))] == applied
+    assert_same(resumed, whole)
+
+
 def test_loss_scale_and_skipped_steps_are_on_record(tiny_world: Path, tmp_path: Path, fp16: None) -> None:
     ds_config = tmp_path / "ds.json"
     scaling = {"initial_scale_power": 16, "hysteresis": 1}

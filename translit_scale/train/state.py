@@ -27,7 +27,7 @@ def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
     """(kind, parameter's name, whole fp32 tensor) one after the other. Every rank must go through all of them."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
-    _link_moments(engine)
+    _make_moments(engine)
     for name, parameter in trained_parameters(engine):
         if engine.zero_optimization_stage() == 0:
             moments = engine.optimizer.state[parameter]
@@ -55,16 +55,9 @@ def restore(engine: Any, read: Callable[[str, str], torch.Tensor], updates: int)
     Args:
         updates: AdamW updates made so far, skipped ones not counted: its bias correction depends on it.
     """
-    stage = engine.zero_optimization_stage()
-    adam = engine.optimizer if stage == 0 else engine.optimizer.optimizer
-    if stage == 3:
-        owned = list(engine.optimizer.fp32_partitioned_groups_flat)
-    else:
-        owned = [parameter for group in adam.param_groups for parameter in group["params"]]
-    for parameter in owned:  # as AdamW makes it at its first step; DeepSpeed's partitions are such parameters
-        moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in MOMENTS}
-        adam.state[parameter] = {"step": torch.tensor(float(updates)), **moments}
-    _link_moments(engine)
+    stage, adam = engine.zero_optimization_stage(), _adam(engine)
+    adam.state.clear()
+    _make_moments(engine, updates)
     for name, parameter in trained_parameters(engine):
         for kind in MOMENTS:
             _set(adam, parameter, kind, read(kind, name), stage)
@@ -100,20 +93,37 @@ def _set(adam: torch.optim.Optimizer, parameter: Any, kind: str, whole: torch.Te
         safe_set_full_optimizer_state(parameter, value, kind)
 
 
-def _link_moments(engine: Any) -> None:
-    """Tells the parameters where their moments are (ZeRO 1 and 2).
+def _adam(engine: Any) -> torch.optim.Optimizer:
+    """AdamW, which DeepSpeed's own optimizers (ZeRO 1 to 3) wrap."""
+    stage_0 = engine.zero_optimization_stage() == 0
+    adam: torch.optim.Optimizer = engine.optimizer if stage_0 else engine.optimizer.optimizer
+    return adam
 
-    DeepSpeed does it once, after the step of the first parameter group, when the other groups have no moments yet.
+
+def _make_moments(engine: Any, updates: int = 0) -> None:
+    """Gives every parameter the moments that AdamW makes at its first update, where it has none yet.
+
+    There are none before that update, which fp16 may skip many times until it has found its loss scale.
     """
-    if engine.zero_optimization_stage() in (1, 2):
+    stage, adam = engine.zero_optimization_stage(), _adam(engine)
+    if stage == 3:
+        owned = list(engine.optimizer.fp32_partitioned_groups_flat)
+    else:
+        owned = [parameter for group in adam.param_groups for parameter in group["params"]]
+    for parameter in owned:  # DeepSpeed's partitions are parameters of AdamW
+        if not adam.state[parameter]:
+            moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in MOMENTS}
+            adam.state[parameter] = {"step": torch.tensor(float(updates)), **moments}
+    if stage in (1, 2):
+        # DeepSpeed links parameters with their moments once, after the step of the first parameter group, when the
+        # other groups have no moments yet.
         engine.optimizer._hp_optimizer_states_linked = False
         engine.optimizer._lazy_init_hp_params_optimizer_state()
 
 
 def adam_updates(engine: Any) -> int:
     """Updates that AdamW has made."""
-    adam = engine.optimizer if engine.zero_optimization_stage() == 0 else engine.optimizer.optimizer
-    return max((int(state["step"]) for state in adam.state.values() if "step" in state), default=0)
+    return max((int(state["step"]) for state in _adam(engine).state.values() if "step" in state), default=0)
 
 
 def loss_scaler_state(engine: Any) -> dict[str, float]:
