@@ -55,7 +55,7 @@ def shard_lengths(shards: Path, tokenizer: Path) -> Lengths:
     """Draws from the pairs of a shard set."""
     opened, loaded = ShardSet.open(shards), load_tokenizer(str(tokenizer))
     order = PairOrder({language: opened.rows(language) for language in opened.languages})
-    fit = fit_tokenizer(opened, loaded, order.languages, "transliteration", max_unknown_share=1.0)
+    fit = fit_tokenizer(opened, loaded, order.languages, "transliteration", max_unknown_fraction=1.0)
     encoder = TextEncoder(loaded, fit.fast)
     texts = PairReader(opened, order.languages).texts(order.batch(0, min(SAMPLE, order.total)))
     found = np.minimum(np.stack([encoder(side).lengths for side in texts]), MAX_LENGTH - 2)

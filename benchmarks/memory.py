@@ -41,7 +41,7 @@ def measure(args: argparse.Namespace) -> dict[str, int]:
         "data.shards": args.shards, "model.tokenizer": args.tokenizer, "model.hidden_size": args.hidden,
         "model.num_layers": args.layers, "model.num_heads": args.hidden // 64,
         "model.intermediate_size": 4 * args.hidden, "model.dropout": 0,
-        "objectives.tcm.weight": 1, "objectives.tcm.layer": 0.667, "objectives.tlm_weight": 1,
+        "objectives.tcm.weight": 1, "objectives.tcm.layer": 0.667, "objectives.tlm.weight": 1,
         "train.batch_pairs": args.case, "train.max_steps": 1, "run.name": "memory",
     }  # fmt: skip
     config = load_config([], [f"{name}={value}" for name, value in settings.items()])

@@ -47,7 +47,7 @@ def make_config(shape: Shape, batch_pairs: int, dropout: float = 0.0, **train: A
         "data.shards": "none", "model.tokenizer": "none", "model.hidden_size": shape.hidden,
         "model.num_layers": shape.layers, "model.num_heads": max(1, shape.hidden // 64),
         "model.intermediate_size": shape.intermediate, "model.max_length": MAX_LENGTH, "model.dropout": dropout,
-        "objectives.tcm.weight": 1, "objectives.tcm.layer": POOL_LAYER, "objectives.tlm_weight": 1,
+        "objectives.tcm.weight": 1, "objectives.tcm.layer": POOL_LAYER, "objectives.tlm.weight": 1,
         "train.batch_pairs": batch_pairs, "train.max_steps": 1, "run.name": "benchmark",
     } | {f"train.{name}": value for name, value in train.items()}  # fmt: skip
     return load_config([], [f"{name}={value}" for name, value in settings.items()])
@@ -65,7 +65,7 @@ def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_pairs
         path = Path(folder) / "ds.json"
         path.write_text(json.dumps({"train_micro_batch_size_per_gpu": micro_pairs, "zero_optimization": zero}))
         hardware = resolve_hardware(path, config, rank)
-    encoder = PairEncoder(model, pool_layer, config.train.recompute)
+    encoder = PairEncoder(model, pool_layer, config.train.gradient_checkpointing)
     if config.train.compile:
         encoder.compile_layers()
     return TrainStep(start_engine(encoder, hardware, config), config.objectives, rank, config.train.seed, languages=1)

@@ -29,8 +29,8 @@ def row(shape: Shape, stage: int, micro_batches: int, precision: str, setting: s
     """Takes two steps of an engine; a line of the table."""
     from synthetic import MAX_LENGTH, make_batch, make_config, make_step
 
-    from tests.cost_worker import NOT_KEPT
-    from tests.traffic import Traffic
+    from tests.support.cost_worker import NOT_KEPT
+    from tests.support.traffic import Traffic
     from translit_scale.train.engine import take_step
 
     zero = {"stage": stage, "reduce_bucket_size": 1_000_000, "stage3_param_persistence_threshold": 0}

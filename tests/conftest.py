@@ -10,20 +10,20 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other make tiny models 3 to 10 times slower
 
-from tests.ranks import Ranks
-from tests.tiny import make_config, make_world
-from tests.train_script import STEPS
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_config, make_world
+from tests.support.train_script import STEPS
 
 
 @pytest.fixture(scope="session")
 def tiny_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shards of two invented languages and a tokenizer (see tests/tiny.py)."""
+    """Shards of two invented languages and a tokenizer (see tests/support/tiny.py)."""
     return make_world(tmp_path_factory.mktemp("world"))
 
 
 @pytest.fixture(scope="session")
 def run_ranks() -> Iterator[Ranks]:
-    """Runs a script on N CPU ranks: `run_ranks(2, "tests/train_worker.py", *arguments, check=True)`."""
+    """Runs a script on N CPU ranks: `run_ranks(2, "tests/support/train_worker.py", *arguments, check=True)`."""
     runner = Ranks()
     yield runner
     runner.close()

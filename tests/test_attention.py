@@ -96,7 +96,7 @@ def test_what_the_flash_kernel_runs_on(
     assert has_kernel(torch.device("cuda", 0), dtype, head_size) == there
 
 
-PACKER = Packer(MaskingConfig(probability=0.3), VOCABULARY, max_length=64, with_tlm=True, split_tlm=False)
+PACKER = Packer(MaskingConfig(mlm_probability=0.3), VOCABULARY, max_length=64, with_tlm=True, split_tlm=False)
 
 
 def pack(*texts: tuple[list[int], list[int]], packer: Packer = PACKER) -> MicroBatch:
@@ -188,7 +188,7 @@ def test_recomputed_layers_change_nothing_even_with_dropout() -> None:
     encoder.train()
     batch = pack(([5, 6, 7], [8, 9]), ([10] * 20, [11] * 25))
     gradients = []
-    for encoder.recompute in (False, True):
+    for encoder.gradient_checkpointing in (False, True):
         torch.manual_seed(0)
         encoder.zero_grad()
         passed = encoder(batch, torch.ones(3))

@@ -41,7 +41,7 @@ from translit_scale.train.state import load_weights
 STATE = "state-00000.safetensors"
 FULL_DISK = SafetensorError("I/O error: No space left on device (os error 28)")
 """What safetensors raises on a full disk."""
-SCIENCE = {"train": {"lr": 1.0, "seed": 0}, "data": {"changes": []}}
+SCIENCE = {"train": {"lr": 1.0, "seed": 0}, "data": {"mixture_schedule": []}}
 
 
 class Engine:
@@ -390,7 +390,10 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
     checkpoint = folder / "step_000002"
     assert check_same_experiment(checkpoint, info(0)) == 2
     other = info(
-        0, world_size=4, shards="c", science={"train": {"lr": 2.0, "seed": 0}, "data": {"changes": [], "alpha": 0.3}}
+        0,
+        world_size=4,
+        shards="c",
+        science={"train": {"lr": 2.0, "seed": 0}, "data": {"mixture_schedule": [], "alpha": 0.3}},
     )
     with pytest.raises(DataError) as found:
         check_same_experiment(checkpoint, other)
@@ -404,10 +407,10 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
 def test_changes_of_the_mixture_ahead_of_the_checkpoint_may_be_made(save: Callable[..., None], folder: Path) -> None:
     def planned(*steps: int) -> CheckpointInfo:
         changes = [{"from_step": step, "mixture": {"alpha": 0.5}} for step in steps]
-        return info(4, science={**SCIENCE, "data": {"changes": changes}})
+        return info(4, science={**SCIENCE, "data": {"mixture_schedule": changes}})
 
     save(4)
     checkpoint = folder / "step_000004"
     assert check_same_experiment(checkpoint, planned(4, 9)) == 4  # step 4 has not been taken yet
-    with pytest.raises(DataError, match=r"data\.changes: \[\] in the checkpoint, \[\{'from_step': 3"):
+    with pytest.raises(DataError, match=r"data\.mixture_schedule: \[\] in the checkpoint, \[\{'from_step': 3"):
         check_same_experiment(checkpoint, planned(3))

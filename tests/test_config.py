@@ -44,7 +44,7 @@ def test_models_of_paper_a_differ_in_objectives_only() -> None:
     models = [load_config([base, ROOT / f"configs/paper_a/model{i}.yaml"]) for i in range(1, 6)]
     rest = [m.model_dump(exclude={"objectives", "run"}) for m in models]
     assert all(r == rest[0] for r in rest)
-    terms = [(m.objectives.second, m.objectives.tcm.weight, m.objectives.tlm_weight) for m in models]
+    terms = [(m.objectives.pair_with, m.objectives.tcm.weight, m.objectives.tlm.weight) for m in models]
     latn = "transliteration"
     assert terms == [("copy", 0, 0), (latn, 0, 0), (latn, 1, 0), (latn, 0, 1), (latn, 1, 1)]
 
@@ -69,7 +69,7 @@ def test_later_files_and_overrides_win(tmp_path: Path) -> None:
         ("objectives.tcm.layer=0", "objectives.tcm.layer"),
         ("model.num_heads=7", "hidden_size 768 is not a multiple of num_heads 7"),
         ("model.tokenizer=null", "a model from scratch needs `tokenizer`"),
-        ("objectives.masking.random_share=0.5", "must not exceed 1"),
+        ("objectives.masking.random_replace_prob=0.5", "must not exceed 1"),
         ("run.name=../x", "run.name"),
         ("train.lr", "expected section.setting=value"),
         ("train.lr=[1", "not a YAML value"),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.small_corpus import CYRILLIC, POLISH, invent
-from tests.tiny import make_shards
+from tests.support.small_corpus import CYRILLIC, POLISH, invent
+from tests.support.tiny import make_shards
 from translit_scale.cli import main
 from translit_scale.corpus import contamination as room
 from translit_scale.corpus.clean import fold

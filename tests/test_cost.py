@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.cost_worker import BUCKET, CASES, Case, measure
-from tests.ranks import Ranks
+from tests.support.cost_worker import BUCKET, CASES, Case, measure
+from tests.support.ranks import Ranks
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
@@ -23,20 +23,20 @@ from translit_scale.model.flops import Shape
 from translit_scale.train.launch import start_rank
 
 TINY = Shape(hidden=32, intermediate=48, layers=3, vocabulary=45)
-"""What tests/tiny.py makes."""
+"""What tests/support/tiny.py makes."""
 PAIRS = 12
 GLOT500 = Shape(hidden=768, intermediate=3072, layers=12, vocabulary=401_145)
 SMALL = Shape(hidden=64, intermediate=192, layers=4, vocabulary=500)
 GB = 1e9
 
 
-def encoder(shape: Shape, recompute: bool = False) -> PairEncoder:
+def encoder(shape: Shape, gradient_checkpointing: bool = False) -> PairEncoder:
     """A model of this shape without dropout."""
     config = ModelConfig(
         tokenizer="none", hidden_size=shape.hidden, num_layers=shape.layers, num_heads=4,
         intermediate_size=shape.intermediate, max_length=128, dropout=0.0,
     )  # fmt: skip
-    return PairEncoder(build_model(config, shape.vocabulary, 1, 0, 2), 2, recompute)
+    return PairEncoder(build_model(config, shape.vocabulary, 1, 0, 2), 2, gradient_checkpointing)
 
 
 def micro_batch(pairs: int, vocabulary: int, longest: int = 60) -> MicroBatch:
@@ -97,13 +97,13 @@ def test_activations_are_what_autograd_keeps(precision: cost.Precision) -> None:
 def test_recomputation_keeps_the_inputs_of_layers() -> None:
     batch = micro_batch(64, SMALL.vocabulary)
     kept = []
-    for recompute in (False, True):
-        model = encoder(SMALL, recompute)
+    for gradient_checkpointing in (False, True):
+        model = encoder(SMALL, gradient_checkpointing)
         with saved_bytes(list(model.parameters())) as found:
             model(batch, torch.ones(3))
         kept.append(found[0])
     one_layer = 4 * batch.tokens * (9 * SMALL.hidden + 2 * SMALL.intermediate)
-    expected = cost.activation_bytes(SMALL, batch.tokens, sum(batch.masked), "fp32", recompute=True)
+    expected = cost.activation_bytes(SMALL, batch.tokens, sum(batch.masked), "fp32", gradient_checkpointing=True)
     assert kept[1] + one_layer == pytest.approx(expected + cost.output_gradient_bytes(SMALL), rel=0.1)
     assert kept[1] < kept[0] / 2
 
@@ -123,7 +123,7 @@ def check(case: Case, found: dict[str, Any], ranks: int) -> None:
     states = cost.model_states(parameters.total, case.stage, ranks, case.precision, BUCKET)
     assert found["between_steps"] == pytest.approx(states.between_steps, rel=0.03), case
     assert found["before_update"] == pytest.approx(states.before_update, rel=0.03), case
-    gathered = cost.gathered_elements(parameters, case.micro_batches, 2, True, case.recompute, case.kept)
+    gathered = cost.gathered_elements(parameters, case.micro_batches, 2, True, case.gradient_checkpointing, case.kept)
     rows = 2 * PAIRS * TINY.hidden * 4
     sent = cost.sent_bytes(parameters, case.stage, ranks, case.precision, gathered, rows)
     assert found["sent"] == pytest.approx(sent.total, rel=0.04), case
@@ -138,7 +138,7 @@ def test_states_of_an_engine_on_one_rank(stage: int, tiny_world: Path) -> None:
 
 @pytest.mark.slow
 def test_states_and_traffic_of_engines_on_two_ranks(tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:
-    run_ranks(2, "tests/cost_worker.py", tiny_world, tmp_path / "found.json")
+    run_ranks(2, "tests/support/cost_worker.py", tiny_world, tmp_path / "found.json")
     results = {Case(*case): found for case, found in json.loads((tmp_path / "found.json").read_text())}
     assert set(results) == set(CASES)
     for case, found in results.items():

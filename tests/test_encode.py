@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from tests.tiny import make_tokenizer, sentences
+from tests.support.tiny import make_tokenizer, sentences
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.encode import Ragged, TextEncoder, differing, sentencepiece_model
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer

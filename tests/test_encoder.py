@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM
 
-from tests.encoders import WORDS, save_encoder, word_tokenizer
+from tests.support.encoders import WORDS, save_encoder, word_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.encoder import Encoder, batches_by_length
 

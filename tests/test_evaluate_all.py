@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.encoders import WORDS
-from tests.labelled_world import save_learner, write_ner, write_sib200
+from tests.support.encoders import WORDS
+from tests.support.labelled_world import save_learner, write_ner, write_sib200
 from translit_scale.cli import main
 
 LANGUAGES = ("eng_Latn", "hin_Deva", "urd_Arab")

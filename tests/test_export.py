@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from tests.encoders import save_encoder, tiny_model, word_tokenizer
+from tests.support.encoders import save_encoder, tiny_model, word_tokenizer
 from translit_scale import export
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.encoder import Encoder

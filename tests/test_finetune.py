@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoModel, XLMRobertaForSequenceClassification, XLMRobertaForTokenClassification
 
-from tests.encoders import save_encoder, word_tokenizer
-from tests.labelled_world import save_learner
+from tests.support.encoders import save_encoder, word_tokenizer
+from tests.support.labelled_world import save_learner
 from translit_scale.errors import ConfigError, NumericError
 from translit_scale.evaluate.encoder import Encoder
 from translit_scale.evaluate.finetune import Classifier, Kind, finetune, predict

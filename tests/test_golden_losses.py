@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.golden_losses import GOLDEN, golden_records
+from tests.support.golden_losses import GOLDEN, golden_records
 
 TOLERANCE = 1e-4
 """Relative. Without vector instructions and with two threads the largest difference was 4e-6:
-ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 python -m tests.golden_losses"""
+ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=2 python -m tests.support.golden_losses"""
 
 
 def golden() -> list[dict[str, float]]:
@@ -23,19 +23,19 @@ def test_losses_are_those_of_the_past(tmp_path: Path) -> None:
     found = golden_records(tmp_path)
     assert len(found) == len(golden())
     for record, expected in zip(found, golden(), strict=True):
-        assert record == pytest.approx(expected, rel=TOLERANCE), "if that is meant: python -m tests.golden_losses"
+        assert record == pytest.approx(expected, rel=TOLERANCE), "if meant: python -m tests.support.golden_losses"
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"objectives__tcm__weight": 0.71},
-        {"objectives__tlm_weight": 1.31},
-        {"objectives__masking__random_share": 0.11},
+        {"objectives__tlm__weight": 1.31},
+        {"objectives__masking__random_replace_prob": 0.11},
         {"data__mixture__kind": "temperature", "data__mixture__alpha": 0.9},
         {"train__betas": "[0.9, 0.99]"},
         {"train__weight_decay": 0.1},
-        {"train__clip_norm": 2.0},
+        {"train__max_grad_norm": 2.0},
     ],
 )
 def test_they_tell_small_changes(changes: dict[str, Any], tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.gradient_worker import gradients_of
-from tests.one_graph import relative_difference, whole_batch
-from tests.tiny import make_config
+from tests.support.gradient_worker import gradients_of
+from tests.support.one_graph import relative_difference, whole_batch
+from tests.support.tiny import make_config
 from translit_scale.batch.segments import Segments
 from translit_scale.model.attention import flash_attention, grouped_attention
 from translit_scale.model.encoder import PairEncoder, build_model

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ranks import ROOT
+from tests.support.ranks import ROOT
 
 
 @pytest.mark.slow

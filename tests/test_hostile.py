@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.hostile import (
+from tests.support.hostile import (
     KEY,
     LATN,
     LENGTHS,
@@ -33,7 +33,7 @@ from tests.hostile import (
     with_header,
     write_set,
 )
-from tests.ranks import ROOT
+from tests.support.ranks import ROOT
 from translit_scale.cli import main
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import DataError

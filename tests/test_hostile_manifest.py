@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile import confined
+from tests.support.hostile import confined
 from tests.test_shards import SPAN, make_set
 from translit_scale.cli import main
 from translit_scale.corpus.shards import ShardSet

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile import confined, headers, members, write_set
+from tests.support.hostile import confined, headers, members, write_set
 from translit_scale.cli import main
 from translit_scale.config import load_config
 from translit_scale.corpus.text import MAX_LINE_BYTES, read_all_cells, read_lines, read_sentences

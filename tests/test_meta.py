@@ -27,7 +27,9 @@ class Engine:
     def __init__(self, learn_temperature: bool, dtype: torch.dtype) -> None:
         with META:  # a model that is moved there loses its ties
             model = build_model(SMALL.model_copy(update={"dropout": 0.1}), 50, 1, 0, 2)
-            self.module = PairEncoder(model, pool_layer=2, recompute=True, learn_temperature=learn_temperature)
+            self.module = PairEncoder(
+                model, pool_layer=2, gradient_checkpointing=True, learn_temperature=learn_temperature
+            )
         self.module.to(dtype)
 
     def __call__(self, *arguments: Any) -> Any:
@@ -73,7 +75,7 @@ def test_all_tensors_are_on_the_device_and_only_the_results_are_waited_for(
     """Meta tensors have no values: whatever asks for one, as bincount does, fails."""
     monkeypatch.setattr(attention, "has_kernel", lambda *_: kernel)
     tcm = {"weight": 1.0, "layer": 2, **changes.get("tcm", {})}
-    objectives = ObjectivesConfig.model_validate({"tlm_weight": 1.0, **changes, "tcm": tcm})
+    objectives = ObjectivesConfig.model_validate({"tlm": {"weight": 1.0}, **changes, "tcm": tcm})
     engine = Engine(bool(changes.get("tcm")), torch.bfloat16 if kernel else torch.float32)
     in_order = objectives.in_micro_batches
     packer = PACKER._replace(split_tlm=not in_order)

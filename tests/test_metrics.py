@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.tiny import make_config
+from tests.support.tiny import make_config
 from translit_scale.batch.pack import TLM
 from translit_scale.batch.segments import Work
 from translit_scale.model.flops import Shape, training_flops

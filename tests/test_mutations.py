@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.gradient_worker import Case, on_ranks
-from tests.one_graph import relative_difference, whole_batch
-from tests.ranks import Ranks
-from tests.tiny import make_config
+from tests.support.gradient_worker import Case, on_ranks
+from tests.support.one_graph import relative_difference, whole_batch
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_config
 from translit_scale.train.build import build_training, make_plan
 from translit_scale.train.launch import start_rank
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad, safe_set_full_grad
 
-from tests.tiny import make_config
+from tests.support.tiny import make_config
 from translit_scale.batch.segments import Work
 from translit_scale.errors import NumericError
 from translit_scale.train.build import Training, build_training, make_plan

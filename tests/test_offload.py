@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.gradient_worker import Gradients, gradients_of, save
-from tests.one_graph import relative_difference
-from tests.tiny import make_config
+from tests.support.gradient_worker import Gradients, gradients_of, save
+from tests.support.one_graph import relative_difference
+from tests.support.tiny import make_config
 from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.checkpoint import CheckpointState
 from translit_scale.train.engine import take_step

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.naive import MaskedPair, mask_pair
+from tests.support.naive import MaskedPair, mask_pair
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
@@ -20,8 +20,8 @@ from translit_scale.corpus.encode import Ragged
 
 BOS, EOS, MASK = 0, 2, 99
 VOCABULARY = Vocabulary(bos_id=BOS, eos_id=EOS, mask_id=MASK, size=100, first_position=2)
-HALF = Packer(MaskingConfig(probability=0.5), VOCABULARY, max_length=21, with_tlm=True, split_tlm=False)
-NOTHING = HALF._replace(masking=MaskingConfig(probability=1e-300))
+HALF = Packer(MaskingConfig(mlm_probability=0.5), VOCABULARY, max_length=21, with_tlm=True, split_tlm=False)
+NOTHING = HALF._replace(masking=MaskingConfig(mlm_probability=1e-300))
 ids = st.lists(st.integers(4, 98), max_size=19)
 pair_lists = st.lists(st.tuples(ids, ids), min_size=1, max_size=6)
 

@@ -14,17 +14,17 @@ from typing import Any
 import pytest
 import torch
 
-from tests.gradient_worker import Case, Gradients, on_ranks, run_case
-from tests.one_graph import gradient_of, info_nce, micro_batches_of_all, relative_difference
-from tests.ranks import Ranks
-from tests.tiny import make_config
+from tests.support.gradient_worker import Case, Gradients, on_ranks, run_case
+from tests.support.one_graph import gradient_of, info_nce, micro_batches_of_all, relative_difference
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_config
 from translit_scale.batch.deal import Deal
 from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.launch import start_rank
 
 STEP = 3
 TCM, TLM = 0.7, 1.3
-"""Weights in tests/tiny.py."""
+"""Weights in tests/support/tiny.py."""
 
 
 def build(world: Path, folder: Path, **changes: Any) -> Training:
@@ -72,7 +72,7 @@ def test_gradient_equals_the_formulae(ranks: int, tiny_world: Path, tmp_path: Pa
 
 def test_the_papers_code_halves_the_gradient_and_divides_it_by_the_ranks(tiny_world: Path, tmp_path: Path) -> None:
     """With one micro-batch and one rank, only the factor is left: 0.5 of the exact contrastive gradient."""
-    only = {"objectives__tlm_weight": 0, "objectives__masking__probability": 1e-9}
+    only = {"objectives__tlm__weight": 0, "objectives__masking__mlm_probability": 1e-9}
     exact, theirs = (build(tiny_world, tmp_path, **only, **more) for more in ({}, {"objectives__parity": "ppa"}))
     norms = []
     for training in (exact, theirs):

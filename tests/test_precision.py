@@ -12,10 +12,10 @@ import pytest
 import torch
 from deepspeed.accelerator import get_accelerator
 
-from tests.gradient_worker import Case, Gradients, gradients_of, on_ranks, save
-from tests.one_graph import relative_difference
-from tests.ranks import Ranks
-from tests.tiny import make_config
+from tests.support.gradient_worker import Case, Gradients, gradients_of, on_ranks, save
+from tests.support.one_graph import relative_difference
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_config
 from translit_scale.objectives.masked_lm import masked_lm_losses
 from translit_scale.train import loop
 from translit_scale.train.build import Training, build_training, make_plan
@@ -169,7 +169,7 @@ def test_fp16_that_raises_its_loss_scale_trains_alike(stage: int, build: Build, 
     runs = []
     for window in (1000, 1):
         given = {"fp16": {"enabled": True, "initial_scale_power": 10, "loss_scale_window": window}}
-        run = build(stage, given=given, train__clip_norm=1000)
+        run = build(stage, given=given, train__max_grad_norm=1000)
         norms = [float(update.grad_norm) for update in train(run, range(3))]
         runs.append((norms, run.engine.optimizer.loss_scale, weights_and_moments(run)))
     (norms, scale, tensors), (raised_norms, raised_scale, raised) = runs

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_corpus import POLISH, contents, edit_recipe, invent, run, write_corpus
+from tests.support.small_corpus import POLISH, contents, edit_recipe, invent, run, write_corpus
 from translit_scale.cli import main
 from translit_scale.corpus.clean import fold
 from translit_scale.corpus.romanize import Romanizer

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.small_corpus import (
+from tests.support.small_corpus import (
     CYRILLIC,
     ROOT,
     contents,

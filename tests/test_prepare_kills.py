@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_corpus import CYRILLIC, command, contents, edit_recipe, environment, invent, run, write_corpus
+from tests.support.small_corpus import CYRILLIC, command, contents, edit_recipe, environment, invent, run, write_corpus
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
 from translit_scale.progress import Advance

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.small_corpus import environment
+from tests.support.small_corpus import environment
 
 pytestmark = pytest.mark.slow
 

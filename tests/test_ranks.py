@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.ranks import TIMED_OUT, Ranks
+from tests.support.ranks import TIMED_OUT, Ranks
 
 pytestmark = pytest.mark.slow
 

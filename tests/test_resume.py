@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.ranks import Ranks
+from tests.support.ranks import Ranks
 from translit_scale.errors import DataError
 from translit_scale.train.checkpoint import (
     CheckpointState,
@@ -67,7 +67,7 @@ def test_ten_steps_and_ten_more_equal_twenty(
     stage: int, kill: str, tiny_world: Path, tmp_path: Path, run_ranks: Ranks
 ) -> None:
     """Dropout on, accumulation on, two ranks; killed at a step, and in the middle of writing a checkpoint."""
-    worker = ("tests/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", stage, 3))
+    worker = ("tests/support/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", stage, 3))
     changes = settings(tmp_path, steps=20, every=10)
     run_ranks(2, *worker, "auto", "never", *changes, "run__name=whole")
     killed = run_ranks(2, *worker, "auto", kill, *changes, "run__name=broken", check=False)
@@ -82,7 +82,7 @@ def test_ten_steps_and_ten_more_equal_twenty(
 def test_a_rank_that_cannot_write_ends_the_training_and_leaves_no_half(
     tiny_world: Path, tmp_path: Path, run_ranks: Ranks
 ) -> None:
-    worker = ("tests/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", 2, 6))
+    worker = ("tests/support/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", 2, 6))
     changes = settings(tmp_path, STEPS, every=2)
     done = run_ranks(2, *worker, "auto", "full:1:4", *changes, "run__name=broken", check=False)
     assert done.returncode == DataError.exit_code
@@ -109,7 +109,7 @@ def test_twenty_kills_lose_no_more_than_the_steps_since_the_last_checkpoint(
 ) -> None:
     """Of one rank or both, between any two steps, and in every phase of a save; 40 in two trainings."""
     steps, every, generator = 80, 2, random.Random(seed)
-    worker = ("tests/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", 2, 6))
+    worker = ("tests/support/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", 2, 6))
     changes = settings(tmp_path, steps, every)
     run_ranks(2, *worker, "auto", "never", *changes, "run__name=whole")
     broken, start = tmp_path / "broken", 0
@@ -133,7 +133,7 @@ def test_ranks_and_zero_stage_may_change_on_the_way(tiny_world: Path, tmp_path: 
     changes = [
         f"run__dir={tmp_path}", f"train__max_steps={STEPS}", "run__checkpoint_every=2", "run__log_every=1",
     ]  # fmt: skip
-    worker = "tests/train_worker.py", tiny_world
+    worker = "tests/support/train_worker.py", tiny_world
     files = {stage: ds_json(tmp_path / f"ds{stage}.json", stage, 3) for stage in (1, 2, 3)}
     run_ranks(2, *worker, files[2], "auto", "never", *changes, "run__name=whole")
     for ranks, stage, kill in ((2, 2, "step:0:2"), (1, 3, "step:0:4"), (4, 1, "never")):

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from tests.encoders import WORDS, save_encoder
+from tests.support.encoders import WORDS, save_encoder
 from translit_scale.cli import build_parser, main
 from translit_scale.errors import ConfigError
 from translit_scale.evaluate import retrieval

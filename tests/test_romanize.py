@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import uroman
 
-from tests.romanize_fuzz import Fuzz, differences, outcome
+from tests.support.romanize_fuzz import Fuzz, differences, outcome
 from translit_scale.cli import main
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.romanize import Romanizer

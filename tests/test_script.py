@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translit_scale.corpus.script import script_share
+from translit_scale.corpus.script import script_fraction
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import inventory
 from translit_scale.prepare.run import prepare
@@ -31,27 +31,27 @@ from translit_scale.prepare.run import prepare
     ],
 )
 def test_only_letters_count(sentence: str, script: str, share: float) -> None:
-    assert script_share(sentence, script) == share
+    assert script_fraction(sentence, script) == share
 
 
 @given(st.text("aż вг漢ひ한 1-ーʼ", max_size=20))
 def test_the_share_against_its_definition(sentence: str) -> None:
     letters = [c for c in sentence if unicodedata.category(c).startswith("L") and c not in "ーʼ"]
     latin = [c for c in letters if unicodedata.name(c).startswith("LATIN")]
-    assert script_share(sentence, "Latn") == (len(latin) / len(letters) if letters else 1)
+    assert script_fraction(sentence, "Latn") == (len(latin) / len(letters) if letters else 1)
 
 
 def test_every_script_of_the_inventory_is_known() -> None:
     for script in {code[4:] for code in inventory()}:
-        assert script_share("1", script) == 1
-    with pytest.raises(DataError, match=r"'Zmth'.*\n.*script_share to 0"):
-        script_share("1", "Zmth")
+        assert script_fraction("1", script) == 1
+    with pytest.raises(DataError, match=r"'Zmth'.*\n.*min_script_fraction to 0"):
+        script_fraction("1", "Zmth")
 
 
 RECIPE = """
 name: scripts
 languages: {ukr_Cyrl: [ukr.txt], hin_Latn: [hin.txt]}
-script_share: 0.5
+min_script_fraction: 0.5
 """
 
 
@@ -75,8 +75,8 @@ def test_the_filter_of_a_recipe_counts_what_it_drops(data: Path) -> None:
 
 def test_single_languages_may_have_other_settings(data: Path) -> None:
     own = """per_language:
-  ukr_Cyrl: {script_share: 0.9, max_chars: 5}
-  hin_Latn: {script_share: 0, sample: {fraction: 0.5}}
+  ukr_Cyrl: {min_script_fraction: 0.9, max_chars: 5}
+  hin_Latn: {min_script_fraction: 0, sample: {fraction: 0.5}}
 """
     assert dropped(data, RECIPE + own, "own") == {"ukr_Cyrl": (1, 2), "hin_Latn": (0, 1)}
 

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.ranks import Ranks
-from tests.tiny import make_config, romanize, sentences
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_config, romanize, sentences
 from translit_scale.cli import main
 from translit_scale.config import Config, SelectionConfig
 from translit_scale.errors import DataError

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.encoders import WORDS, save_encoder
+from tests.support.encoders import WORDS, save_encoder
 from translit_scale.analyze.similarity import contrast, derangement, four_similarities
 from translit_scale.cli import main
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from tests import naive
-from tests.gradient_worker import Case, Found, Gradients, gradients_of, on_ranks, run_case
-from tests.one_graph import relative_difference, whole_batch
-from tests.ranks import Ranks
-from tests.tiny import make_config
+from tests.support import naive
+from tests.support.gradient_worker import Case, Found, Gradients, gradients_of, on_ranks, run_case
+from tests.support.one_graph import relative_difference, whole_batch
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_config
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.engine import take_step
@@ -53,7 +53,7 @@ def training(tiny_world: Path, tmp_path: Path, rank: Rank) -> Callable[..., Trai
 
 
 def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
-    """Gradient of step STEP's batch by tests/naive.py, from the same weights."""
+    """Gradient of step STEP's batch by tests/support/naive.py, from the same weights."""
     stream = training.stream
     trained = training.engine.module.lm
     model = AutoModelForMaskedLM.from_config(copy.deepcopy(trained.config))
@@ -159,9 +159,9 @@ def test_loss_that_is_not_finite_is_reported_as_it_is(training: Callable[..., Tr
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
-        ({"objectives__second": "copy", "objectives__tcm__weight": 0, "objectives__tlm_weight": 0}, set()),
-        ({"objectives__tcm__weight": 0, "objectives__tlm_weight": 0}, set()),
-        ({"objectives__tlm_weight": 0}, {"tcm"}),
+        ({"objectives__pair_with": "copy", "objectives__tcm__weight": 0, "objectives__tlm__weight": 0}, set()),
+        ({"objectives__tcm__weight": 0, "objectives__tlm__weight": 0}, set()),
+        ({"objectives__tlm__weight": 0}, {"tcm"}),
         ({"objectives__tcm__weight": 0}, {"tlm"}),
         ({}, {"tcm", "tlm"}),
     ],
@@ -191,7 +191,7 @@ def test_a_learned_temperature_trains(stage: int, training: Callable[..., Traini
 
 def test_all_masked_away_and_no_masked_token_are_defined(training: Callable[..., Training]) -> None:
     """A probability so small that nothing is masked: token losses are zero, gradients finite."""
-    run = training(4, objectives__masking__probability=1e-9)
+    run = training(4, objectives__masking__mlm_probability=1e-9)
     result = run.step.accumulate(STEP, run.stream.step(STEP))
     assert result.losses["mlm_orig"] == result.losses["tlm"] == 0.0
     assert result.losses["tcm"] > 0

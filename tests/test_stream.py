@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import make_shards, make_tokenizer
+from tests.support.tiny import make_shards, make_tokenizer
 from translit_scale.batch import prefetch
 from translit_scale.batch.deal import Deal
 from translit_scale.batch.order import PairOrder

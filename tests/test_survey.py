@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tiny import make_config
+from tests.support.tiny import make_config
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer
 from translit_scale.errors import DataError
@@ -78,7 +78,7 @@ def test_training_refuses_damage_or_leaves_it_out(share: float, world: Path, tmp
     flip(world / "shards", "ukr_Cyrl", 2, 1024 + 512)
     ds_config = tmp_path / "ds.json"
     ds_config.write_text(json.dumps({"train_micro_batch_size_per_gpu": 12, "zero_optimization": {"stage": 1}}))
-    training = build_training(make_plan(make_config(world, data__max_damaged_share=share), ds_config, rank))
+    training = build_training(make_plan(make_config(world, data__max_damaged_fraction=share), ds_config, rank))
     epoch: Callable[[], list[Any]] = lambda: [training.stream.step(t) for t in range(5)]  # noqa: E731
     if not share:
         with pytest.raises(DataError, match="ukr_Cyrl-00000-0002"):

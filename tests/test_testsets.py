@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.encoders import WORDS, save_encoder
+from tests.support.encoders import WORDS, save_encoder
 from translit_scale.cli import main
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.encoder import Encoder

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from tests.tiny import make_shards
+from tests.support.tiny import make_shards
 from translit_scale.cli import main
 from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, save_tokenizer, tokenizer_fingerprint
 from translit_scale.corpus.tokenizer_training import (

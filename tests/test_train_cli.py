@@ -18,8 +18,8 @@ import pytest
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 
-from tests.tiny import make_shards, make_tokenizer
-from tests.train_script import SCRIPT, SPOILT, STEPS, ZERO2, records
+from tests.support.tiny import make_shards, make_tokenizer
+from tests.support.train_script import SCRIPT, SPOILT, STEPS, ZERO2, records
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError, NumericError

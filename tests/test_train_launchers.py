@@ -13,9 +13,9 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.ranks import ROOT
-from tests.tiny import SHARD_BLOCKS, make_shards
-from tests.train_script import (
+from tests.support.ranks import ROOT
+from tests.support.tiny import SHARD_BLOCKS, make_shards
+from tests.support.train_script import (
     SECONDS_TO_END,
     SPOILT,
     STEPS,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from tests.labelled_world import SIZES, save_learner, write_ner, write_sib200
+from tests.support.labelled_world import SIZES, save_learner, write_ner, write_sib200
 from translit_scale.cli import main
 
 LANGUAGES = ("eng_Latn", "hin_Deva", "urd_Arab")

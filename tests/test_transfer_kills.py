@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.labelled_world import save_learner, write_ner, write_sib200
-from tests.small_corpus import environment
+from tests.support.labelled_world import save_learner, write_ner, write_sib200
+from tests.support.small_corpus import environment
 from translit_scale.cli import main
 
 pytestmark = pytest.mark.slow

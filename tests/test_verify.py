@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tiny import sentences
 from tests.test_shards import SPAN, block, damage, make_set
-from tests.tiny import sentences
 from translit_scale.cli import main
 from translit_scale.corpus.romanize import Romanizer
 from translit_scale.corpus.shards import Block, ShardSet

@@ -58,11 +58,11 @@ class DataConfig(Strict):
     languages: list[str] | None = None
     """Train on these languages of the shards only; default: all."""
     mixture: MixtureConfig = MixtureConfig()
-    changes: list[MixtureChange] = Field([])
+    mixture_schedule: list[MixtureChange] = Field([])
     """Later mixtures in ascending order; a running experiment may get one at a step it has not reached yet."""
-    max_damaged_share: float = Field(0.0, ge=0, lt=1)
+    max_damaged_fraction: float = Field(0.0, ge=0, lt=1)
     """Pairs in damaged blocks are skipped up to this share of all, after a check of every block; 0: any is an error."""
-    max_unknown_share: float = Field(0.05, ge=0, le=1)
+    max_unknown_fraction: float = Field(0.05, ge=0, le=1)
     """Refuse to start when the tokenizer maps more of a language's tokens to `<unk>`, in either script."""
     workers: int = Field(1, ge=0)
     """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the step does it itself."""
@@ -70,10 +70,10 @@ class DataConfig(Strict):
     """Batches each of them may be ahead."""
 
     @model_validator(mode="after")
-    def _changes_ascend(self) -> DataConfig:
-        steps = [change.from_step for change in self.changes]
+    def _schedule_ascends(self) -> DataConfig:
+        steps = [change.from_step for change in self.mixture_schedule]
         if steps != sorted(set(steps)):
-            raise ValueError(f"changes: from_step must ascend, found {steps}")
+            raise ValueError(f"mixture_schedule: from_step must ascend, found {steps}")
         return self
 
 
@@ -109,17 +109,17 @@ class ModelConfig(Strict):
 class MaskingConfig(Strict):
     """Random masking of masked language modelling (BERT's 80/10/10 by default, as in the papers' code)."""
 
-    probability: float = Field(0.15, gt=0, le=1)
+    mlm_probability: float = Field(0.15, gt=0, le=1)
     """Share of non-special tokens that are predicted."""
-    mask_share: float = Field(0.8, ge=0, le=1)
+    mask_replace_prob: float = Field(0.8, ge=0, le=1)
     """Share of those replaced by `<mask>`."""
-    random_share: float = Field(0.1, ge=0, le=1)
+    random_replace_prob: float = Field(0.1, ge=0, le=1)
     """Share of those replaced by a random token; the rest stay as they are."""
 
     @model_validator(mode="after")
     def _shares(self) -> MaskingConfig:
-        if self.mask_share + self.random_share > 1 + 1e-9:
-            raise ValueError("mask_share + random_share must not exceed 1")
+        if self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9:
+            raise ValueError("mask_replace_prob + random_replace_prob must not exceed 1")
         return self
 
 
@@ -142,15 +142,21 @@ class ContrastiveConfig(Strict):
     """Where negatives come from: all ranks and micro-batches, or all ranks' micro-batches of the same number."""
 
 
-class ObjectivesConfig(Strict):
-    """loss = mlm_orig + mlm_latn + tcm.weight · tcm + tlm_weight · tlm (paper B, section 3)."""
+class TlmConfig(Strict):
+    """Transliteration language modelling: masked language modelling over a sentence joined with its transliteration."""
 
-    second: Literal["transliteration", "copy"] = "transliteration"
+    weight: float = Field(0.0, ge=0)
+    """Coefficient of the loss; 0 switches the objective off."""
+
+
+class ObjectivesConfig(Strict):
+    """loss = mlm_orig + mlm_latn + tcm.weight · tcm + tlm.weight · tlm (paper B, section 3)."""
+
+    pair_with: Literal["transliteration", "copy"] = "transliteration"
     """Second half of a pair. `copy` is paper A's Model-1: the same sentence twice, masks drawn apart."""
     masking: MaskingConfig = MaskingConfig()
     tcm: ContrastiveConfig = ContrastiveConfig()
-    tlm_weight: float = Field(0.0, ge=0)
-    """Coefficient of transliteration language modelling; 0 switches it off."""
+    tlm: TlmConfig = TlmConfig()
     parity: Literal["ppa", "translico"] | None = None
     """Compute what the code of paper B (`ppa`) or of its predecessor (`translico`) computes, see docs/concepts.md."""
 
@@ -185,13 +191,13 @@ class TrainConfig(Strict):
     """AdamW ε."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW weight decay, not applied to biases and LayerNorm."""
-    clip_norm: float = Field(1.0, ge=0)
+    max_grad_norm: float = Field(1.0, ge=0)
     """Global gradient norm limit; 0 switches clipping off."""
     max_skipped_steps: int = Field(5, ge=0)
     """Updates in a row that may be skipped because loss or gradient is not finite (apart from fp16's loss scaling)."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, data order, masks and dropout."""
-    recompute: bool = False
+    gradient_checkpointing: bool = False
     """Keep only the inputs of layers and compute the rest again in backward: a third more work, far less memory."""
     compile: bool = False
     """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and costs a minute at the

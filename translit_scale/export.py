@@ -112,15 +112,15 @@ def find_checkpoint(run: Path, step: int | Literal["best"] | None) -> Path:
 def describe_objectives(objectives: ObjectivesConfig) -> list[str]:
     """The terms of the loss, in words."""
     tcm = objectives.tcm
-    second = "transliterated" if objectives.second == "transliteration" else "same original, masked again,"
+    second = "transliterated" if objectives.pair_with == "transliteration" else "same original, masked again,"
     terms = ["masked language modelling of the original text", f"masked language modelling of the {second} text"]
     if tcm.weight:
         terms.append(
             f"contrast of each sentence with its transliteration (weight {tcm.weight:g}, {tcm.similarity} similarity, "
             f"temperature {tcm.temperature:g})"
         )
-    if objectives.tlm_weight:
-        terms.append(f"masked language modelling of both joined (weight {objectives.tlm_weight:g})")
+    if objectives.tlm.weight:
+        terms.append(f"masked language modelling of both joined (weight {objectives.tlm.weight:g})")
     return terms
 
 

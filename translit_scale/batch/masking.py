@@ -28,7 +28,7 @@ def mask_tokens(
     mask_id: int,
     vocab_size: int,
 ) -> Masked:
-    """Selects each token with `masking.probability`; replaces 80 % by `<mask>`, 10 % by a random token.
+    """Selects each token with `masking.mlm_probability`; replaces 80 % by `<mask>`, 10 % by a random token.
 
     Random tokens come from the whole vocabulary, special tokens included, as in the papers' code.
 
@@ -37,12 +37,14 @@ def mask_tokens(
         keys: [n] random key of the sentence each token stands in.
         place: [n] place of each token in its sentence.
     """
-    selected = uniforms(derive(keys, 3 * place)) < masking.probability
+    selected = uniforms(derive(keys, 3 * place)) < masking.mlm_probability
     chosen = np.flatnonzero(selected)
     action = uniforms(derive(keys[chosen], 3 * place[chosen] + 1))
     input_ids = token_ids.copy()
-    input_ids[chosen[action < masking.mask_share]] = mask_id
-    randomised = chosen[(action >= masking.mask_share) & (action < masking.mask_share + masking.random_share)]
+    input_ids[chosen[action < masking.mask_replace_prob]] = mask_id
+    randomised = chosen[
+        (action >= masking.mask_replace_prob) & (action < masking.mask_replace_prob + masking.random_replace_prob)
+    ]
     random_ids = uniforms(derive(keys[randomised], 3 * place[randomised] + 2)) * vocab_size
     input_ids[randomised] = random_ids.astype(np.int64)
     return Masked(input_ids, selected)

@@ -47,7 +47,7 @@ class BatchStream:
     Args:
         token_rates: [L, 2] tokens per byte of each language's sentences and transliterations, by which the pairs of
             the ranks are estimated; equal on all ranks.
-        second: whether the second half of a pair is its transliteration or the sentence once more.
+        pair_with: whether the second half of a pair is its transliteration or the sentence once more.
         in_order: deal by number, not by length: for objectives that are defined on micro-batches.
     """
 
@@ -60,11 +60,11 @@ class BatchStream:
         deal: Deal,
         rank: int,
         token_rates: npt.NDArray[np.float64],
-        second: Literal["transliteration", "copy"],
+        pair_with: Literal["transliteration", "copy"],
         in_order: bool = False,
     ) -> None:
         self.order, self.reader, self.encoder, self.packer = order, reader, encoder, packer
-        self.deal, self.rank, self.token_rates, self.second = deal, rank, token_rates, second
+        self.deal, self.rank, self.token_rates, self.pair_with = deal, rank, token_rates, pair_with
         self.in_order = in_order
 
     def batch(self, t: int) -> PairKeys:
@@ -86,7 +86,7 @@ class BatchStream:
         if self.deal.world_size == 1:
             return [np.arange(len(keys))]
         tokens = self.reader.lengths(keys) * self.token_rates[keys.language]
-        if self.second == "copy":
+        if self.pair_with == "copy":
             tokens[:, 1] = tokens[:, 0]
         cost = _COST_UNIT * (np.minimum(tokens, self.packer.max_length - 2).sum(1) + SPECIAL)
         return deal_to_ranks(
@@ -121,5 +121,5 @@ class BatchStream:
     def tokens(self, keys: PairKeys) -> tuple[Ragged, Ragged]:
         """Token ids of both sides of pairs."""
         orig, latn = self.reader.texts(keys)
-        both = self.encoder(orig + (orig if self.second == "copy" else latn))
+        both = self.encoder(orig + (orig if self.pair_with == "copy" else latn))
         return both.take(np.arange(len(keys))), both.take(np.arange(len(keys), 2 * len(keys)))

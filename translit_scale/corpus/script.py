@@ -39,7 +39,7 @@ class _WithoutLetters(dict[int, int | None]):
 _ALL_LETTERS = _WithoutLetters(r"[\p{L}--[\p{Script=Zyyy}\p{Script=Zinh}]]")
 
 
-def script_share(sentence: str, script: str) -> float:
+def script_fraction(sentence: str, script: str) -> float:
     """Share of the letters of `sentence` that are of `script` (ISO 15924); 1 if it has no letters.
 
     Raises:
@@ -58,5 +58,5 @@ def _letters_of(script: str) -> _WithoutLetters:
     except regex.error:
         raise DataError(
             f"the letters of the script {script!r} are not known",
-            "set script_share to 0 for its languages, under per_language in the recipe",
+            "set min_script_fraction to 0 for its languages, under per_language in the recipe",
         ) from None

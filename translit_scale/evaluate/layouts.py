@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pycountry
 
-from translit_scale.corpus.script import script_share
+from translit_scale.corpus.script import script_fraction
 from translit_scale.corpus.text import read_records
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import (
@@ -84,7 +84,9 @@ class Named:
         column = self.layout.text_column
         records = (fields for _, fields in read_records(self.path) if column < len(fields) and fields[0][:1] != "#")
         sample = "\n".join(fields[column] for fields in islice(records, _SAMPLE))
-        return max(sorted({code.partition("_")[2] for code in known}), key=lambda script: script_share(sample, script))
+        return max(
+            sorted({code.partition("_")[2] for code in known}), key=lambda script: script_fraction(sample, script)
+        )
 
 
 def files_of(folder: Path, layouts: Sequence[Layout], split: str) -> Iterator[Named]:

@@ -127,7 +127,12 @@ def model_states(n: int, stage: int, ranks: int, precision: Precision, bucket: i
 
 
 def activation_bytes(
-    shape: Shape, tokens: int, masked: int, precision: Precision, dropout: bool = False, recompute: bool = False
+    shape: Shape,
+    tokens: int,
+    masked: int,
+    precision: Precision,
+    dropout: bool = False,
+    gradient_checkpointing: bool = False,
 ) -> int:
     """What the forward pass of a micro-batch keeps for backward.
 
@@ -141,7 +146,7 @@ def activation_bytes(
 
     Args:
         tokens, masked: of all parts that are alive at once: T and M of the micro-batch.
-        recompute: only inputs of layers are kept, and all of one layer at a time.
+        gradient_checkpointing: only inputs of layers are kept, and all of one layer at a time.
     """
     d, f = shape.hidden, shape.intermediate
     operand = FP32 if precision == "fp32" else HALF
@@ -155,7 +160,7 @@ def activation_bytes(
     head = masked * ((2 * operand + norm_input) * d + FP32 * d)
     full = attention + rest
     before_last = tokens * (shape.layers - 1) * full
-    if recompute:
+    if gradient_checkpointing:
         before_last = tokens * ((shape.layers - 1) * norm_input * d + (full if shape.layers > 1 else 0))
     return tokens * embeddings + before_last + last + head
 
@@ -232,7 +237,12 @@ def gradient_payload(parameters: Parameters, stage: int, precision: Precision) -
 
 
 def gathered_elements(
-    parameters: Parameters, micro_batches: int, pool_layer: int | None, tlm: bool, recompute: bool, kept: bool
+    parameters: Parameters,
+    micro_batches: int,
+    pool_layer: int | None,
+    tlm: bool,
+    gradient_checkpointing: bool,
+    kept: bool,
 ) -> int:
     """Parameters that ZeRO-3 gathers in the passes of a step.
 
@@ -254,7 +264,7 @@ def gathered_elements(
     elements = word + runs * other + body + parameters.head
     if not kept:
         elements += word + other + body + parameters.head
-        elements += runs * (parameters.layers - 1) * layer if recompute else 0
+        elements += runs * (parameters.layers - 1) * layer if gradient_checkpointing else 0
     if cached:
         elements += other + cached * layer
     return micro_batches * elements

@@ -131,7 +131,7 @@ class PairEncoder(nn.Module):
     Args:
         lm: the Hugging Face model; its modules are called as they are.
         pool_layer: hidden_states index whose output is pooled into sentence rows; none: no pooling.
-        recompute: keep the inputs of layers only, and compute the rest again during backward.
+        gradient_checkpointing: keep the inputs of layers only, and compute the rest again during backward.
         temperature: τ of the contrastive loss, or its first value if it is learned.
     """
 
@@ -139,14 +139,14 @@ class PairEncoder(nn.Module):
         self,
         lm: PreTrainedModel,
         pool_layer: int | None,
-        recompute: bool = False,
+        gradient_checkpointing: bool = False,
         temperature: float = 1.0,
         learn_temperature: bool = False,
     ) -> None:
         super().__init__()
         self.lm: Any = lm
         self.pool_layer = pool_layer
-        self.recompute = recompute
+        self.gradient_checkpointing = gradient_checkpointing
         # A number and a change: as a buffer or parameter, log 1/τ would be rounded by 1 % in a model of bf16.
         self.first_log_inverse = -math.log(temperature)
         change = torch.zeros(1)  # DeepSpeed refuses parameters without a dimension
@@ -203,7 +203,7 @@ class PairEncoder(nn.Module):
         return hidden, rows
 
     def _layer(self, layer: nn.Module, hidden: torch.Tensor, part: PackedPart) -> torch.Tensor:
-        if not (self.recompute and torch.is_grad_enabled()):
+        if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return layer(hidden, attention_mask=None, segments=part.segments)
         again: torch.Tensor = checkpoint(
             layer, hidden, attention_mask=None, segments=part.segments, use_reentrant=False

@@ -87,7 +87,7 @@ class LanguageSettings(Strict):
 
     sample: Sample | None = None
     max_chars: int | None = Field(None, ge=1)
-    script_share: float | None = Field(None, ge=0, le=1)
+    min_script_fraction: float | None = Field(None, ge=0, le=1)
 
 
 class Romanize(Strict):
@@ -114,10 +114,10 @@ class Recipe(Strict):
     """Key of the sentence hash that decides what is sampled and in which order rows are stored."""
     max_chars: int = Field(MAX_CHARS, ge=1)
     """Longer sentences are dropped."""
-    script_share: float = Field(0.0, ge=0, le=1)
+    min_script_fraction: float = Field(0.0, ge=0, le=1)
     """Sentences of whose letters a smaller share is of the script of their language are dropped."""
     per_language: dict[str, LanguageSettings] = Field({})
-    """Other settings of single languages: `sample`, `max_chars`, `script_share`."""
+    """Other settings of single languages: `sample`, `max_chars`, `min_script_fraction`."""
     block_rows: int = Field(1000, ge=1, le=100_000)
     """Pairs in a block; the last block of a language is smaller."""
     shard_blocks: int = Field(100, ge=1, le=10_000)
@@ -140,7 +140,7 @@ class Recipe(Strict):
         return self
 
     def settings(self, language: str) -> dict[str, Any]:
-        """`sample`, `max_chars` and `script_share` of a language."""
+        """`sample`, `max_chars` and `min_script_fraction` of a language."""
         own = self.per_language.get(language, LanguageSettings())
         return {
             name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
 from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
 from translit_scale.corpus.romanize import LcodePolicy, Romanizer
-from translit_scale.corpus.script import SCRIPT_DATA, script_share
+from translit_scale.corpus.script import SCRIPT_DATA, script_fraction
 from translit_scale.corpus.shards import Block, encode_shard
 from translit_scale.corpus.text import read_all_cells, read_clean
 from translit_scale.errors import DataError
@@ -72,7 +72,7 @@ class SelectTask:
     sample: Sample
     seed: int
     max_chars: int
-    script_share: float
+    min_script_fraction: float
     shard_rows: int
     work_dir: Path
     run_dir: Path
@@ -90,7 +90,7 @@ class SelectTask:
     def target(self) -> Path:
         """File of the result; the sentences are beside it with the suffix `.txt`."""
         contents = [[(file.name, file.column, file.sha256) for file in files] for files in (self.files, self.excluded)]
-        settings = [self.sample.model_dump(), self.seed, self.max_chars, self.script_share, self.shard_rows]
+        settings = [self.sample.model_dump(), self.seed, self.max_chars, self.min_script_fraction, self.shard_rows]
         versions = [WORK_VERSION, CLEANING_VERSION, unicodedata.unidata_version, SCRIPT_DATA]
         key = content_key([self.language, contents, settings, versions])
         return self.work_dir / f"select-{self.language}-{key}.json"
@@ -137,7 +137,7 @@ def _read(task: SelectTask, counts: Counter[str], advance: Advance) -> Iterator[
     for file in task.files:
         path = task.data_dir / file.name
         for sentence in read_clean(path, file.column, task.max_chars, counts, advance):
-            if task.script_share and script_share(sentence, script) < task.script_share:
+            if task.min_script_fraction and script_fraction(sentence, script) < task.min_script_fraction:
                 counts["wrong_script"] += 1
             else:
                 yield sentence

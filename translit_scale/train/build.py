@@ -55,7 +55,8 @@ class Plan:
     def info(self, step: int) -> CheckpointInfo:
         """What a checkpoint after `step` steps belongs to."""
         science = self.config.model_dump(
-            mode="json", exclude={"run": True, "selection": True, "data": {"workers", "prefetch", "max_damaged_share"}}
+            mode="json",
+            exclude={"run": True, "selection": True, "data": {"workers", "prefetch", "max_damaged_fraction"}},
         )
         science["train"]["precision"] = self.hardware.precision
         return CheckpointInfo(
@@ -86,9 +87,9 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
         ConfigError, DataError: settings that contradict each other or do not fit the data.
     """
     hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
-    shards = ShardSet.open(data.shards, check_files=not data.max_damaged_share)
+    shards = ShardSet.open(data.shards, check_files=not data.max_damaged_fraction)
     languages = chosen_languages(config, shards)
-    damage = find_damage(shards, languages, data.max_damaged_share, rank) if data.max_damaged_share else []
+    damage = find_damage(shards, languages, data.max_damaged_fraction, rank) if data.max_damaged_fraction else []
     rows = {language: shards.rows(language) for language in languages}
     pairs = sum(rows.values())
     if train.batch_pairs > pairs:
@@ -98,11 +99,11 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
             f"set train.batch_pairs to {pairs:,} or less, or train on more pairs",
         )
     total = train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
-    changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.changes]
+    changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.mixture_schedule]
     order = PairOrder(rows, data.mixture, changes, train.seed, total * train.batch_pairs)
     tokenizer = load_tokenizer(config.model.tokenizer or str(config.model.pretrained))
     fit = [
-        fit_tokenizer(shards, tokenizer, order.languages, config.objectives.second, data.max_unknown_share)
+        fit_tokenizer(shards, tokenizer, order.languages, config.objectives.pair_with, data.max_unknown_fraction)
         if rank.is_first
         else None
     ]
@@ -132,7 +133,7 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
         config.objectives.masking,
         Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position(model.config)),
         config.model.max_length,
-        with_tlm=config.objectives.tlm_weight > 0,
+        with_tlm=config.objectives.tlm.weight > 0,
         split_tlm=tcm.weight > 0 and deal.micro_batches > 1 and not config.objectives.in_micro_batches,
     )
     stream = BatchStream(
@@ -143,10 +144,12 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
         deal,
         plan.rank.rank,
         plan.fit.token_rates,
-        config.objectives.second,
+        config.objectives.pair_with,
         in_order=config.objectives.in_micro_batches,
     )
-    encoder = PairEncoder(model, pool_layer, config.train.recompute, tcm.temperature, tcm.learn_temperature)
+    encoder = PairEncoder(
+        model, pool_layer, config.train.gradient_checkpointing, tcm.temperature, tcm.learn_temperature
+    )
     if saved:
         saved.verify(plan.rank.rank, plan.rank.world_size)
         load_weights(encoder, saved.read)

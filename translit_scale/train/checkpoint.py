@@ -172,7 +172,10 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
 def _until(step: int, science: dict[str, Any]) -> dict[str, Any]:
     """The settings without changes of the mixture that lie ahead of a step: these may still be made or dropped."""
     data = science["data"]
-    return {**science, "data": {**data, "changes": [c for c in data["changes"] if c["from_step"] < step]}}
+    return {
+        **science,
+        "data": {**data, "mixture_schedule": [c for c in data["mixture_schedule"] if c["from_step"] < step]},
+    }
 
 
 class CheckpointState:

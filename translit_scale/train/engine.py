@@ -69,7 +69,7 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         MICRO: deal.micro_pairs,
         # The step runs its own micro-batches and reduces gradients once: to the engine each step is one backward.
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": config.train.clip_norm,
+        "gradient_clipping": config.train.max_grad_norm,
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": sys.maxsize,
@@ -116,7 +116,7 @@ def _check_agreement(given: dict[str, Any], path: Path, train: TrainConfig, deal
     owned = {
         "train_batch_size": (train.batch_pairs, "train.batch_pairs"),
         "gradient_accumulation_steps": (deal.micro_batches, "micro-batches that follow from train.batch_pairs"),
-        "gradient_clipping": (train.clip_norm, "train.clip_norm"),
+        "gradient_clipping": (train.max_grad_norm, "train.max_grad_norm"),
     }
     for key, (expected, ours) in owned.items():
         if given.get(key, "auto") not in ("auto", expected):

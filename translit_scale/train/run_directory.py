@@ -58,7 +58,7 @@ def prepare_run_directory(training: Training) -> None:
         write_json(run / "environment.json", environment(training))
         training.engine.module.lm.config.save_pretrained(run / "model")
         save_tokenizer(training.tokenizer, run / "model")
-        if training.config.data.max_damaged_share:
+        if training.config.data.max_damaged_fraction:
             write_ledger(run / "damaged.json", training.damage)
 
 
@@ -117,14 +117,14 @@ def _left_out(training: Training) -> str:
 def loss_terms(training: Training) -> list[str]:
     """The terms of the loss with their weights and settings."""
     objectives, deal = training.config.objectives, training.hardware.deal
-    names = ["mlm_orig", "mlm_latn" if objectives.second == "transliteration" else "mlm_latn (copy of orig)"]
+    names = ["mlm_orig", "mlm_latn" if objectives.pair_with == "transliteration" else "mlm_latn (copy of orig)"]
     if objectives.tcm.weight:
         names.append(
             f"{objectives.tcm.weight:g}·tcm (layer {training.engine.module.pool_layer}, {objectives.tcm.similarity}, "
             f"τ {objectives.tcm.temperature:g}, {2 * deal.batch_pairs - 2:,} negatives a row)"
         )
-    if objectives.tlm_weight:
-        names.append(f"{objectives.tlm_weight:g}·tlm")
+    if objectives.tlm.weight:
+        names.append(f"{objectives.tlm.weight:g}·tlm")
     return names
 
 

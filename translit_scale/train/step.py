@@ -87,7 +87,7 @@ class TrainStep:
     ) -> None:
         self.engine, self.objectives, self.rank, self.seed = engine, objectives, rank, seed
         self.languages, self.stop = languages, stop
-        self.stream_weights = torch.tensor([1.0, 1.0, objectives.tlm_weight], device=rank.device)
+        self.stream_weights = torch.tensor([1.0, 1.0, objectives.tlm.weight], device=rank.device)
 
     def accumulate(self, t: int, batch: RankBatch) -> StepResult:
         """Leaves the gradient of step t's effective batch in the engine.
@@ -193,14 +193,14 @@ class TrainStep:
         masked, work, (slots, identical, truncated), of_language = np.split(counts.cpu().numpy(), [3, 7, 10])
         loss_sums, contrastive, language_sums = np.split(local.cpu().numpy(), [3, 7])
         losses = {name: float(value) for name, value in zip(STREAMS, loss_sums / np.maximum(1, masked), strict=True)}
-        if not self.objectives.tlm_weight:
+        if not self.objectives.tlm.weight:
             del losses["tlm"]
         means = {}
         if self.objectives.tcm.weight:
             losses["tcm"], *rest = (contrastive / (2 * batch.pairs)).tolist()
             means = dict(zip(("top1", "positive_similarity", "negative_similarity"), rest, strict=True))
             means["identical"] = float(identical / batch.pairs)
-        weights = {"tcm": self.objectives.tcm.weight, "tlm": self.objectives.tlm_weight}
+        weights = {"tcm": self.objectives.tcm.weight, "tlm": self.objectives.tlm.weight}
         losses["total"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
         return StepResult(
             losses,

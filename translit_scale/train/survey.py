@@ -41,8 +41,8 @@ def fit_tokenizer(
     shards: ShardSet,
     tokenizer: PreTrainedTokenizerFast,
     languages: Sequence[str],
-    second: Literal["transliteration", "copy"],
-    max_unknown_share: float,
+    pair_with: Literal["transliteration", "copy"],
+    max_unknown_fraction: float,
 ) -> Fit:
     """Tries a tokenizer on the first block of each language.
 
@@ -63,14 +63,14 @@ def fit_tokenizer(
             ids = encoder(lines).ids
             rates[index, side] = len(ids) / sum(map(len, lines))
             share = float((ids == tokenizer.unk_token_id).mean()) if len(ids) else 0.0
-            if share > max_unknown_share and (side == 0 or second == "transliteration"):
+            if share > max_unknown_fraction and (side == 0 or pair_with == "transliteration"):
                 misfits.append((share, ("sentences", "transliterations")[side], language))
     if misfits:
         worst = [f"{share:.1%} of the tokens of the {side} of {code}" for share, side, code in sorted(misfits)[::-1]]
         more = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
         raise DataError(
             f"the tokenizer does not fit the shards: {', '.join(worst[:5])}{more} in {shards.directory} are unknown to "
-            f"it, allowed are {max_unknown_share:.1%} (data.max_unknown_share)",
+            f"it, allowed are {max_unknown_fraction:.1%} (data.max_unknown_fraction)",
             f"train one on these shards: translit-scale tokenizer --shards {shards.directory} --out DIR",
         )
     return Fit(fast, rates)
@@ -109,7 +109,7 @@ def find_damage(shards: ShardSet, languages: Sequence[str], max_share: float, ra
         first = "\n    ".join(one.problem for one in damage[:5])
         raise DataError(
             f"{len(damage)} damaged blocks with {lost:,} of {total:,} pairs in {shards.directory}, allowed are "
-            f"{max_share:.2%} of the pairs (data.max_damaged_share):\n    {first}",
+            f"{max_share:.2%} of the pairs (data.max_damaged_fraction):\n    {first}",
             f"translit-scale shards verify --deep {shards.directory} lists all; remove the damaged shards and run "
             "prepare again",
         )

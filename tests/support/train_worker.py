@@ -25,7 +25,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from tests.tiny import make_config
+from tests.support.tiny import make_config
 from translit_scale.cli import run_guarded
 from translit_scale.evaluate import select
 from translit_scale.train import loop, saving

@@ -1,6 +1,6 @@
 """Random text made to break the romanizer: what stands in uroman's tables, its neighbours, and mixtures.
 
-    python -m tests.romanize_fuzz --strings 1000000 --seed 1 [--lcode ukr]
+    python -m tests.support.romanize_fuzz --strings 1000000 --seed 1 [--lcode ukr]
 
 compares `ExactUroman` with uroman itself and prints every difference. The same strings for the same seed.
 """

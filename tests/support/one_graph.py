@@ -1,6 +1,6 @@
 """The whole effective batch of all ranks in one process and one graph, with the ranks' own dropout, as a reference.
 
-Unlike tests/naive.py it runs the encoder under test, over the micro-batches of every rank under the seeds of that
+Unlike `naive.py` it runs the encoder under test, over the micro-batches of every rank under the seeds of that
 rank; it shares nothing with the cached gradient, the reductions and the engine.
 """
 
@@ -11,7 +11,7 @@ import dataclasses
 import torch
 import torch.nn.functional as F
 
-from tests.gradient_worker import Gradients
+from tests.support.gradient_worker import Gradients
 from translit_scale.batch.deal import Deal
 from translit_scale.batch.pack import MicroBatch
 from translit_scale.batch.stream import BatchStream
@@ -23,8 +23,8 @@ def micro_batches_of_all(stream: BatchStream, deal: Deal, t: int, in_order: bool
     """[W][K] micro-batches of step t, as the ranks of another world make them."""
     return [
         BatchStream(
-            stream.order, stream.reader, stream.encoder, stream.packer, deal, rank, stream.token_rates, stream.second,
-            in_order=in_order,
+            stream.order, stream.reader, stream.encoder, stream.packer, deal, rank, stream.token_rates,
+            stream.pair_with, in_order=in_order,
         ).step(t).micro
         for rank in range(deal.world_size)
     ]  # fmt: skip
@@ -59,7 +59,7 @@ def whole_batch(
     assert deal.micro_batches == own.micro_batches
     batches = micro_batches_of_all(training.stream, deal, t)
     masked = torch.tensor([part.masked for of_rank in batches for part in of_rank]).sum(0)
-    weights = (torch.tensor([1.0, 1.0, objectives.tlm_weight]) / masked).to(device)
+    weights = (torch.tensor([1.0, 1.0, objectives.tlm.weight]) / masked).to(device)
     total, orig, latn = torch.zeros((), device=device), [], []
     for number, of_rank in enumerate(batches):
         rank = dataclasses.replace(training.rank, rank=number, world_size=ranks)

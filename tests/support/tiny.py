@@ -80,7 +80,7 @@ def make_config(directory: Path, **changes: Any) -> Config:
         "model.tokenizer": directory / "tokenizer",
         "model.hidden_size": 32, "model.num_layers": 3, "model.num_heads": 4, "model.intermediate_size": 48,
         "model.max_length": 64, "model.dropout": 0.0,
-        "objectives.tcm.weight": 0.7, "objectives.tcm.layer": 2, "objectives.tlm_weight": 1.3,
+        "objectives.tcm.weight": 0.7, "objectives.tcm.layer": 2, "objectives.tlm.weight": 1.3,
         "train.batch_pairs": 12, "train.max_steps": 4, "train.lr": 1e-3,
         "run.name": "tiny", "run.dir": directory / "runs",
     } | {name.replace("__", "."): value for name, value in changes.items()}  # fmt: skip

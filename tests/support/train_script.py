@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.ranks import ROOT, free_port
+from tests.support.ranks import ROOT, free_port
 
 SCRIPT = ROOT / "scripts" / "train.py"
 TOOLS = Path(sys.executable).parent

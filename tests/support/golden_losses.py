@@ -1,6 +1,6 @@
 """Ten steps of the tiny world, all objectives: numbers that must not change unless somebody means to change them.
 
-    python -m tests.golden_losses
+    python -m tests.support.golden_losses
 
 writes them to golden_losses.jsonl anew; the commit says why they have changed.
 """
@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.tiny import make_config, make_world
+from tests.support.tiny import make_config, make_world
 
 GOLDEN = Path(__file__).with_suffix(".jsonl")
 STEPS = 10

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from translit_scale.corpus.workers import end_with_parent
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
 IMPORTED = (
     "translit_scale.cli",
@@ -52,7 +52,7 @@ class Ranks:
     def start(self) -> None:
         """Starts the process that forks the ranks."""
         self.server = subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks"],
+            [sys.executable, "-m", "tests.support.ranks"],
             cwd=ROOT, env=os.environ | ENVIRONMENT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tests.tiny import make_config
-from tests.traffic import Traffic
+from tests.support.tiny import make_config
+from tests.support.traffic import Traffic
 from translit_scale.train.launch import Rank, leave_ranks, start_rank
 
 BUCKET = 100_000
@@ -31,7 +31,7 @@ class Case(NamedTuple):
     stage: int
     micro_batches: int
     precision: str = "fp32"
-    recompute: bool = False
+    gradient_checkpointing: bool = False
     kept: bool = True
     """Whether ZeRO-3 keeps what it has gathered from forward to backward."""
 
@@ -41,7 +41,7 @@ CASES = [
     Case(2, micro_batches=1),
     *(Case(stage, 1, "bf16_autocast") for stage in (1, 3)),
     Case(2, 2, "bf16"),
-    Case(3, 3, recompute=True, kept=False),
+    Case(3, 3, gradient_checkpointing=True, kept=False),
 ]
 
 
@@ -75,7 +75,8 @@ def measure(case: Case, world: Path, rank: Rank) -> dict[str, Any]:
     ds_config = world / f"cost.{rank.rank}.json"
     micro = 12 // rank.world_size // case.micro_batches
     ds_config.write_text(json.dumps({"train_micro_batch_size_per_gpu": micro, "zero_optimization": zero}))
-    config = make_config(world, train__precision=case.precision, train__recompute=case.recompute)
+    settings = {"train__precision": case.precision, "train__gradient_checkpointing": case.gradient_checkpointing}
+    config = make_config(world, **settings)
     training = build_training(make_plan(config, ds_config, rank))
     for t in range(2):
         batch = training.stream.step(t)

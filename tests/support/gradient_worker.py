@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from tests.mutations import MUTATIONS
-from tests.ranks import Ranks
-from tests.tiny import make_config
-from tests.traffic import Traffic
+from tests.support.mutations import MUTATIONS
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_config
+from tests.support.traffic import Traffic
 from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.checkpoint import checkpoint_name
 from translit_scale.train.engine import take_step
@@ -33,9 +33,9 @@ class Case(NamedTuple):
     stage: int
     micro: int
     changes: tuple[tuple[str, Any], ...] = ()
-    """Settings other than in tests/tiny.py, dots as `__`."""
+    """Settings other than in tests/support/tiny.py, dots as `__`."""
     mutation: str | None = None
-    """A defect of tests/mutations.py that the code gets."""
+    """A defect of tests/support/mutations.py that the code gets."""
 
 
 class Found(NamedTuple):
@@ -88,7 +88,7 @@ def on_ranks(
     """Results of all cases from one launch; of a case that raised, the error."""
     (folder / "cases.json").write_text(json.dumps(cases))
     out = folder / "gradients.pt"
-    run_ranks(ranks, "tests/gradient_worker.py", world, out, t, folder / "cases.json")
+    run_ranks(ranks, "tests/support/gradient_worker.py", world, out, t, folder / "cases.json")
     found: list[Any] = torch.load(out)
     return {case: one if isinstance(one, str) else Found(*one) for case, one in zip(cases, found, strict=True)}
 

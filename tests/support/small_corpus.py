@@ -11,7 +11,7 @@ from translit_scale.corpus.clean import fold
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.prepare.run import prepare
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 POLISH, CYRILLIC = "aąbcćdeęłńóśźż", "абвгґдеєжзиіїйклмн"
 HELD_OUT = "Ąbc, łęć!"
 RECIPE = """

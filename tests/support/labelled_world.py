@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForMaskedLM, XLMRobertaConfig
 
-from tests.encoders import WORDS, word_tokenizer
+from tests.support.encoders import WORDS, word_tokenizer
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.evaluate.labelled import SIB200_LABELS
 

@@ -1,0 +1,1 @@
+"""What tests share: tiny worlds, naive references, workers that run on ranks, injected faults."""
