@@ -22,10 +22,10 @@ from report import heading
 
 from translit_scale.config import ModelConfig, RunConfig
 from translit_scale.model.encoder import PairEncoder, build_model
-from translit_scale.train.checkpoint import CheckpointInfo, CheckpointState, load_checkpoint
-from translit_scale.train.launch import start_rank
-from translit_scale.train.saving import CheckpointWriter
-from translit_scale.train.state import load_weights
+from translit_scale.train.checkpointing.checkpoint import CheckpointInfo, CheckpointState, load_checkpoint
+from translit_scale.train.checkpointing.saving import CheckpointWriter
+from translit_scale.train.checkpointing.state import load_weights
+from translit_scale.train.launching.ranks import start_rank
 
 
 def make_engine(hidden: int, layers: int, vocabulary: int) -> Any:

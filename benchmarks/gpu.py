@@ -31,8 +31,8 @@ from translit_scale.model import cost
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.model.flops import Shape, contrastive_flops, layer_flops, training_flops
-from translit_scale.train.launch import Rank, start_rank
-from translit_scale.train.survey import fit_tokenizer
+from translit_scale.train.launching.ranks import Rank, start_rank
+from translit_scale.train.preflight import check_tokenizer
 
 SAMPLE = 20_000
 """Pairs of the shards whose lengths are looked at."""
@@ -55,8 +55,8 @@ def shard_lengths(shards: Path, tokenizer: Path) -> Lengths:
     """Draws from the pairs of a shard set."""
     opened, loaded = ShardSet.open(shards), load_tokenizer(str(tokenizer))
     order = PairOrder({language: opened.rows(language) for language in opened.languages})
-    fit = fit_tokenizer(opened, loaded, order.languages, "transliteration", max_unknown_fraction=1.0)
-    encoder = TextEncoder(loaded, fit.fast)
+    check = check_tokenizer(opened, loaded, order.languages, "transliteration", max_unknown_fraction=1.0)
+    encoder = TextEncoder(loaded, check.use_sentencepiece)
     texts = PairReader(opened, order.languages).texts(order.batch(0, min(SAMPLE, order.total)))
     found = np.minimum(np.stack([encoder(side).lengths for side in texts]), MAX_LENGTH - 2)
     return lambda rng, pairs: found[:, rng.integers(0, found.shape[1], pairs)]

@@ -30,7 +30,7 @@ from translit_scale.config import MaskingConfig
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.train.survey import fit_tokenizer
+from translit_scale.train.preflight import check_tokenizer
 
 BATCH = 1024
 FAR = 10**9
@@ -61,7 +61,7 @@ class Setting:
         self.shards = ShardSet.open(shards)
         self.tokenizer = load_tokenizer(str(tokenizer))
         self.order = PairOrder({language: self.shards.rows(language) for language in self.shards.languages})
-        self.fit = fit_tokenizer(self.shards, self.tokenizer, self.order.languages, "copy", 1.0)
+        self.check = check_tokenizer(self.shards, self.tokenizer, self.order.languages, "copy", 1.0)
 
     def reader(self) -> PairReader:
         """A reader that has read nothing yet."""
@@ -74,9 +74,9 @@ class Setting:
             tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, len(tokenizer), pad + 1
         )
         packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=False)
-        deal, encoder = Deal(BATCH, ranks, 64), TextEncoder(tokenizer, self.fit.fast)
+        deal, encoder = Deal(BATCH, ranks, 64), TextEncoder(tokenizer, self.check.use_sentencepiece)
         return BatchStream(
-            self.order, self.reader(), encoder, packer, deal, rank, self.fit.token_rates, "transliteration"
+            self.order, self.reader(), encoder, packer, deal, rank, self.check.token_rates, "transliteration"
         )
 
     def sentences(self, pairs: int) -> list[tuple[str, str]]:
@@ -168,7 +168,7 @@ def main() -> None:
     total = setting.order.total
     pairs, size = min(args.pairs, total), sum(shard.bytes for shard in setting.shards.manifest.shards)
     print(heading("Loader", ("webdataset", "sentencepiece", "numpy", "torch")))
-    encoder = "SentencePiece" if setting.fit.fast else "tokenizers"
+    encoder = "SentencePiece" if setting.check.use_sentencepiece else "tokenizers"
     print(f"{len(setting.order.languages)} languages, {total:,} pairs, {size / total:.0f} bytes a pair; ", end="")
     print(f"encoded by {encoder}; {pairs:,} pairs a line.\n")
     with tempfile.TemporaryDirectory() as name:

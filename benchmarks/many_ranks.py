@@ -23,7 +23,7 @@ from translit_scale.config import MixtureConfig
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.train.survey import fit_tokenizer
+from translit_scale.train.preflight import check_tokenizer
 
 
 class Simulation:
@@ -98,7 +98,7 @@ def main() -> None:
     shards, tokenizer = ShardSet.open(args.shards), load_tokenizer(str(args.tokenizer))
     mixture = MixtureConfig() if args.alpha is None else MixtureConfig(kind="temperature", alpha=args.alpha)
     order = PairOrder({language: shards.rows(language) for language in shards.languages}, mixture)
-    fit = fit_tokenizer(shards, tokenizer, order.languages, "copy", 1.0)
+    fit = check_tokenizer(shards, tokenizer, order.languages, "copy", 1.0)
     simulation = Simulation(
         order, PairReader(shards, order.languages), TextEncoder(tokenizer, fit.fast), fit.token_rates
     )

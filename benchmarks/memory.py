@@ -23,7 +23,7 @@ from report import heading
 from translit_scale.config import load_config
 from translit_scale.model import cost
 from translit_scale.model.flops import Shape
-from translit_scale.train.launch import start_rank
+from translit_scale.train.launching.ranks import start_rank
 
 
 def peak() -> int:
@@ -34,8 +34,8 @@ def peak() -> int:
 def measure(args: argparse.Namespace) -> dict[str, int]:
     """Takes one step of `args.case` pairs in this process."""
     rank = start_rank()
-    from translit_scale.train.build import build_training, make_plan
     from translit_scale.train.engine import take_step
+    from translit_scale.train.loop import build_training, make_plan
 
     settings = {
         "data.shards": args.shards, "model.tokenizer": args.tokenizer, "model.hidden_size": args.hidden,

@@ -35,8 +35,10 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.flops import Shape, contrastive_flops, layer_flops, training_flops
-from translit_scale.objectives.contrastive import contrast
+from translit_scale.objectives.contrastive import LogitParameters, contrastive_loss, info_nce
 
+DOT = LogitParameters(torch.zeros(()), torch.zeros(()))
+"""Logits are dot products: τ = 1, no bias."""
 FIRST_POSITION = 2
 """Position id of a sentence's first token in XLM-R."""
 
@@ -44,11 +46,11 @@ FIRST_POSITION = 2
 def packed_step(encoder: PairEncoder, batch: MicroBatch) -> dict[str, torch.Tensor]:
     """One effective batch in one packed forward, as the trainer does it on one rank with one micro-batch."""
     passed = encoder(batch, 1 / torch.tensor(batch.masked))
-    rows = passed.rows.detach()
+    rows = passed.embeddings.detach()
     own = torch.arange(len(rows))
-    found = contrast(rows, rows, own, own.roll(batch.pairs), scale=1 / len(rows))
-    (passed.loss + (passed.rows * (found.rows + found.columns)).sum()).backward()
-    return {"mlm": passed.loss.detach(), "tcm": found.loss_sum / len(rows)}
+    found = contrastive_loss(info_nce, rows, rows, own, own.roll(batch.pairs), DOT, 1 / len(rows))
+    (passed.loss + (passed.embeddings * (found.embeddings + found.candidates)).sum()).backward()
+    return {"mlm": passed.loss.detach(), "tcm": found.loss / len(rows)}
 
 
 class PaddedStreams:
@@ -132,16 +134,16 @@ def cached_step(encoder: PairEncoder, micro: list[MicroBatch]) -> tuple[float, f
     """A step of several micro-batches, as the trainer does it; CPU seconds of its embedding pass, and of all."""
     began = time.process_time()
     with torch.no_grad():
-        rows = [encoder(part).rows for part in micro]
+        rows = [encoder(part).embeddings for part in micro]
     embedded = time.process_time() - began
     sizes = [len(part) for part in rows]
     columns, own = torch.cat(rows), torch.arange(sum(sizes))
     positive = torch.cat([part.roll(len(part) // 2) for part in own.split(sizes)])
-    found = contrast(columns, columns, own, positive, scale=1 / len(columns))
+    found = contrastive_loss(info_nce, columns, columns, own, positive, DOT, 1 / len(columns))
     weights = 1 / sum(torch.tensor(part.masked) for part in micro)
-    for part, gradient in zip(micro, (found.rows + found.columns).split(sizes), strict=True):
+    for part, gradient in zip(micro, (found.embeddings + found.candidates).split(sizes), strict=True):
         passed = encoder(part, weights)
-        (passed.loss + (passed.rows * gradient).sum()).backward()
+        (passed.loss + (passed.embeddings * gradient).sum()).backward()
     return embedded, time.process_time() - began
 
 

@@ -19,7 +19,7 @@ from translit_scale.config import Config, MaskingConfig, load_config
 from translit_scale.corpus.encode import Ragged
 from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
 from translit_scale.model.flops import Shape
-from translit_scale.train.launch import Rank
+from translit_scale.train.launching.ranks import Rank
 
 MAX_LENGTH = 512
 POOL_LAYER = 0.667

@@ -18,7 +18,7 @@ from report import heading
 
 from translit_scale.model.cost import Parameters, count_parameters, gathered_elements, gradient_payload, sent_bytes
 from translit_scale.model.flops import Shape
-from translit_scale.train.launch import Rank, leave_ranks, start_rank
+from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
 
 ROOT = Path(__file__).resolve().parents[1]
 RANKS, PAIRS, MICRO_BATCHES = 2, 32, (1, 8)

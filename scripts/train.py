@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from translit_scale.errors import ConfigError
-from translit_scale.train.failure import run_rank
+from translit_scale.train.launching.failure import run_rank
 
 ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "configs" / "demo.yaml"
@@ -82,27 +82,27 @@ def main(argv: list[str] | None = None) -> None:
     """
     args = parse(argv)
     from translit_scale.config import load_config
-    from translit_scale.train.launch import start_rank
+    from translit_scale.train.launching.ranks import start_rank
 
     config = load_config(args.config or [DEMO], args.overrides)
     rank = start_rank(args.local_rank)
     from torch.distributed import barrier
 
     from translit_scale.demo import SHARDS, TOKENIZER, make_demo_data
-    from translit_scale.evaluate.select import judge_of
+    from translit_scale.evaluate.select import scorer_of
     from translit_scale.train.loop import train
 
     if config.data.shards == SHARDS:
         if rank.is_first and not ((SHARDS / "manifest.json").is_file() and TOKENIZER.is_dir()):
             make_demo_data()
         barrier()
-    train(config, args.ds_config, args.resume, rank, judge_of)
+    train(config, args.ds_config, args.resume, rank, scorer_of)
 
 
 def run() -> None:
     """`main` as a process of its own."""
     main()
-    from translit_scale.train.launch import leave_ranks
+    from translit_scale.train.launching.ranks import leave_ranks
 
     leave_ranks()
 

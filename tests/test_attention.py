@@ -27,7 +27,8 @@ from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import flash_attention, has_kernel, segment_attention
-from translit_scale.model.encoder import PairEncoder, build_model, first_position, mean_pool, resolve_layer
+from translit_scale.model.encoder import PairEncoder, build_model, mean_pool, resolve_layer
+from translit_scale.model.families import family_of
 
 VOCABULARY = Vocabulary(bos_id=0, eos_id=2, mask_id=49, size=50, first_position=2)
 SMALL = ModelConfig(
@@ -109,7 +110,7 @@ def test_rows_of_a_sentence_do_not_depend_on_its_neighbours() -> None:
     mine = ([5, 6, 7, 8, 9, 10], [11, 12, 13])
     alone, crowd = pack(mine), pack(mine, ([20] * 30, [21] * 40), ([22], [23] * 7))
     with torch.no_grad():
-        a, b = encoder(alone).rows, encoder(crowd).rows
+        a, b = encoder(alone).embeddings, encoder(crowd).embeddings
     torch.testing.assert_close(a, b[[0, 3]], rtol=1e-5, atol=1e-6)
 
 
@@ -120,11 +121,11 @@ def test_split_tlm_changes_nothing_but_the_layout() -> None:
     flat, split = (encoder(batch, torch.ones(3)) for batch in packed)
     torch.testing.assert_close(flat.loss, split.loss)
     torch.testing.assert_close(flat.token_losses, split.token_losses)
-    torch.testing.assert_close(flat.rows, split.rows)
+    torch.testing.assert_close(flat.embeddings, split.embeddings)
 
 
 def test_sentence_without_tokens_has_a_zero_row() -> None:
-    rows = small_model()(pack(([], [5, 6]))).rows
+    rows = small_model()(pack(([], [5, 6]))).embeddings
     assert torch.equal(rows[0], torch.zeros(32))
     assert rows[1].abs().sum() > 0
 
@@ -148,7 +149,7 @@ def test_packed_equals_padded_hugging_face(family: type, pool_layer: int, tmp_pa
     reference = AutoModelForMaskedLM.from_pretrained(tmp_path, attn_implementation="eager")
     settings = ModelConfig(pretrained=str(tmp_path), max_length=64, dropout=0.0)
     encoder = PairEncoder(build_model(settings, 50, 1, 0, 2), pool_layer)
-    packer = PACKER._replace(vocabulary=VOCABULARY._replace(first_position=first_position(config)))
+    packer = PACKER._replace(vocabulary=VOCABULARY._replace(first_position=family_of(config).first_position(config)))
     texts = [([5, 6, 7, 8], [20, 21]), ([9, 10], [22] * 12), ([11] * 9, [23, 24, 25])]
     batch = pack(*texts, packer=packer)
     passed = encoder(batch, torch.tensor([1.0, 0.5, 2.0]))
@@ -160,7 +161,7 @@ def test_packed_equals_padded_hugging_face(family: type, pool_layer: int, tmp_pa
     ids, attended = torch.ones(len(bounds) - 1, longest, dtype=torch.long), torch.zeros(len(bounds) - 1, longest)
     for s, (begin, end) in enumerate(pairwise(bounds)):
         ids[s, : end - begin], attended[s, : end - begin] = part.input_ids[begin:end], 1
-    positions = (attended.cumsum(1) - 1).clamp(min=0).long() + first_position(config)
+    positions = (attended.cumsum(1) - 1).clamp(min=0).long() + family_of(config).first_position(config)
     reference.eval()
     out = reference(ids, attention_mask=attended, position_ids=positions, output_hidden_states=True)
     for s, (begin, end) in enumerate(pairwise(bounds)):
@@ -170,9 +171,9 @@ def test_packed_equals_padded_hugging_face(family: type, pool_layer: int, tmp_pa
         if s < 2 * len(texts):
             rows.append(out.hidden_states[pool_layer][s, 1 : end - begin - 1].mean(0))
     expected = (losses * torch.tensor([1.0, 0.5, 2.0])[part.mask_stream]).sum()
-    torch.testing.assert_close(passed.rows, torch.stack(rows), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(passed.embeddings, torch.stack(rows), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(passed.loss, expected, rtol=1e-5, atol=1e-5)
-    (passed.loss + passed.rows.square().sum()).backward()
+    (passed.loss + passed.embeddings.square().sum()).backward()
     (expected + torch.stack(rows).square().sum()).backward()
     theirs = dict(reference.named_parameters())
     for name, parameter in encoder.lm.named_parameters():
@@ -192,7 +193,7 @@ def test_recomputed_layers_change_nothing_even_with_dropout() -> None:
         torch.manual_seed(0)
         encoder.zero_grad()
         passed = encoder(batch, torch.ones(3))
-        (passed.loss + passed.rows.sum()).backward()
+        (passed.loss + passed.embeddings.sum()).backward()
         gradients.append([p.grad.clone() for p in encoder.parameters() if p.grad is not None])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
@@ -206,7 +207,7 @@ def test_compiled_layers_change_nothing_but_the_draw_of_dropout() -> None:
         for encoder in (plain, compiled):
             encoder.zero_grad()
             passed = encoder(batch, torch.ones(3))
-            (passed.loss + passed.rows.sum()).backward()
+            (passed.loss + passed.embeddings.sum()).backward()
         for (name, a), b in zip(plain.named_parameters(), compiled.parameters(), strict=True):
             torch.testing.assert_close(b.grad, a.grad, rtol=1e-5, atol=1e-6, msg=name)
     for module in compiled.modules():
@@ -215,9 +216,9 @@ def test_compiled_layers_change_nothing_but_the_draw_of_dropout() -> None:
     compiled.train()
     torch.manual_seed(0)
     with torch.no_grad():
-        rows = compiled(batch).rows
+        rows = compiled(batch).embeddings
     torch.manual_seed(0)
-    assert torch.equal(compiled(batch, torch.ones(3)).rows, rows)
+    assert torch.equal(compiled(batch, torch.ones(3)).embeddings, rows)
 
 
 def test_layers_by_index_and_fraction() -> None:

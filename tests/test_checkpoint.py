@@ -22,7 +22,7 @@ from translit_scale.config import RunConfig
 from translit_scale.errors import ConfigError, DataError, NumericError
 from translit_scale.files import sync, write_json
 from translit_scale.train import saving
-from translit_scale.train.checkpoint import (
+from translit_scale.train.checkpointing.checkpoint import (
     COMPLETE,
     CheckpointInfo,
     CheckpointState,
@@ -33,10 +33,10 @@ from translit_scale.train.checkpoint import (
     read_info,
     remove_unfinished,
 )
-from translit_scale.train.launch import Rank, start_rank
+from translit_scale.train.checkpointing.saving import CheckpointWriter
+from translit_scale.train.checkpointing.state import load_weights
+from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import choose_checkpoint
-from translit_scale.train.saving import CheckpointWriter
-from translit_scale.train.state import load_weights
 
 STATE = "state-00000.safetensors"
 FULL_DISK = SafetensorError("I/O error: No space left on device (os error 28)")

@@ -13,7 +13,7 @@ from translit_scale.batch.deal import Deal
 from translit_scale.config import Config, configuration_page, load_config
 from translit_scale.errors import ConfigError
 from translit_scale.train.engine import learning_rate, resolve_hardware
-from translit_scale.train.launch import Rank, complete_environment
+from translit_scale.train.launching.ranks import Rank, complete_environment
 from translit_scale.train.precision import BLOCKS, resolve_precision
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,7 +20,7 @@ from translit_scale.corpus.encode import Ragged
 from translit_scale.model import cost
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.flops import Shape
-from translit_scale.train.launch import start_rank
+from translit_scale.train.launching.ranks import start_rank
 
 TINY = Shape(hidden=32, intermediate=48, layers=3, vocabulary=45)
 """What tests/support/tiny.py makes."""

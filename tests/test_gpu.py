@@ -16,8 +16,8 @@ from tests.support.tiny import make_config
 from translit_scale.batch.segments import Segments
 from translit_scale.model.attention import flash_attention, grouped_attention
 from translit_scale.model.encoder import PairEncoder, build_model
-from translit_scale.train.build import Training, build_training, make_plan
-from translit_scale.train.launch import start_rank
+from translit_scale.train.launching.ranks import start_rank
+from translit_scale.train.loop import Training, build_training, make_plan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 LENGTHS = np.array([3, 90, 1, 33, 34, 128])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from translit_scale.train.launch import start_rank
+from translit_scale.train.launching.ranks import start_rank
 
 MB = 2**20
 

@@ -16,15 +16,15 @@ from tests.support.tiny import make_config
 from translit_scale.batch.pack import TLM
 from translit_scale.batch.segments import Work
 from translit_scale.model.flops import Shape, training_flops
-from translit_scale.train.build import build_training, make_plan
-from translit_scale.train.launch import start_rank
+from translit_scale.train.launching.ranks import start_rank
+from translit_scale.train.loop import build_training, make_plan
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.rates import MOST_LANGUAGES, Measured
 from translit_scale.train.step import StepResult
 
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
 RESULT = StepResult(
-    {"total": 1.0}, {}, np.array([[60.0, 20], [20.0, 20], [0.0, 0]]), Work(100, 900, 15, 140), 125, 1.0, 10, truncated=1
+    {"total": 1.0}, np.array([[60.0, 20], [20.0, 20], [0.0, 0]]), Work(100, 900, 15, 140), 125, 1.0, 10, truncated=1
 )
 UPDATE = {"train/lr": 0.0, "train/grad_norm": 1.0}
 
@@ -94,8 +94,8 @@ def test_losses_of_languages_and_similarities_are_what_they_are_called(tiny_worl
     with torch.no_grad():
         for micro in batch.micro:
             passed = run.engine.module(micro, torch.ones(3))
-            orig += passed.rows[: micro.pairs]
-            latn += passed.rows[micro.pairs :]
+            orig += passed.embeddings[: micro.pairs]
+            latn += passed.embeddings[micro.pairs :]
             columns = (torch.cat([getattr(p, name) for p in micro.parts]) for name in ("mask_stream", "mask_language"))
             for stream, language, loss in zip(*columns, passed.token_losses, strict=True):
                 if stream != TLM:
@@ -104,6 +104,6 @@ def test_losses_of_languages_and_similarities_are_what_they_are_called(tiny_worl
     rows = orig + latn
     others = [float(a @ b) for i, a in enumerate(rows) for j, b in enumerate(rows) if (i - j) % len(orig)]
     positives = [float(a @ b) for a, b in zip(orig, latn, strict=True)]
-    assert result.contrastive["negative_similarity"] == pytest.approx(np.mean(others), rel=1e-4)
-    assert result.contrastive["positive_similarity"] == pytest.approx(np.mean(positives), rel=1e-4)
+    assert result.metrics["train/tcm/negative_similarity"] == pytest.approx(np.mean(others), rel=1e-4)
+    assert result.metrics["train/tcm/positive_similarity"] == pytest.approx(np.mean(positives), rel=1e-4)
     assert result.work.tokens == sum(m.tokens for m in batch.micro) <= result.slots

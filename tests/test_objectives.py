@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from translit_scale.objectives.contrastive import contrast
+from tests.support.one_graph import contrastive
+from translit_scale.config import ContrastiveConfig
+from translit_scale.objectives.contrastive import (
+    LOSSES,
+    ContrastiveOutput,
+    LogitParameters,
+    contrastive_loss,
+    info_nce,
+    sigmoid,
+)
 from translit_scale.objectives.masked_lm import group_sums, masked_lm_losses
 
+UNIT = LogitParameters(torch.zeros(()), torch.zeros(()))
+"""τ = 1, no bias."""
 
-def by_definition(z: torch.Tensor, partner: torch.Tensor, temperature: float, cosine: bool) -> float:
-    """Paper B, section 3.2, one row at a time in plain Python floats."""
-    if cosine:
-        z = z / z.norm(dim=1, keepdim=True)
+
+def by_definition(z: torch.Tensor, partner: torch.Tensor, temperature: float) -> float:
+    """Paper B, section 3.2, one embedding at a time in plain Python floats."""
     total = 0.0
     for i in range(len(z)):
         scores = [float(z[i] @ z[j]) / temperature for j in range(len(z))]
@@ -23,72 +34,122 @@ def by_definition(z: torch.Tensor, partner: torch.Tensor, temperature: float, co
     return total
 
 
+def sigmoid_by_definition(z: torch.Tensor, partner: torch.Tensor, temperature: float, bias: float) -> float:
+    """SigLIP's equation over all other embeddings, one term at a time in plain Python floats."""
+    total = 0.0
+    for i in range(len(z)):
+        for j in range(len(z)):
+            if j != i:
+                sign = 1 if j == int(partner[i]) else -1
+                total += math.log(1 + math.exp(-sign * (float(z[i] @ z[j]) / temperature + bias)))
+    return total
+
+
 def everyone(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Own columns and positives of n rows that are contrasted among themselves: orig rows, then latn rows."""
+    """Own candidates and positives of n embeddings that are compared among themselves: orig, then latn."""
     return torch.arange(n), torch.arange(n).roll(n // 2)
+
+
+def among_themselves(z: torch.Tensor, **more: Any) -> ContrastiveOutput:
+    return contrastive_loss(info_nce, z, z, *everyone(len(z)), UNIT, **more)
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.2])
 @pytest.mark.parametrize("tile_elements", [1, 25, 1 << 20])
-def test_contrastive_loss_and_gradient_are_the_papers(temperature: float, tile_elements: int) -> None:
+def test_info_nce_and_its_gradient_are_the_papers(temperature: float, tile_elements: int) -> None:
     torch.manual_seed(0)
     z, (own, partner) = torch.randn(10, 6), everyone(10)
-    found = contrast(z, z, own, partner, 1 / temperature, scale=0.3, tile_elements=tile_elements)
-    assert found.loss_sum.item() == pytest.approx(by_definition(z, partner, temperature, False), rel=1e-5)
-    leaf, log_inverse = z.clone().requires_grad_(), torch.tensor(-math.log(temperature), requires_grad=True)
-    logits = (leaf @ leaf.T * log_inverse.exp()).masked_fill(torch.eye(10, dtype=torch.bool), float("-inf"))
+    scale = torch.tensor(-math.log(temperature))
+    found = contrastive_loss(
+        info_nce, z, z, own, partner, LogitParameters(scale, torch.zeros(())), weight=0.3, tile_elements=tile_elements
+    )
+    assert found.loss.item() == pytest.approx(by_definition(z, partner, temperature), rel=1e-5)
+    leaf, scale = z.clone().requires_grad_(), scale.requires_grad_()
+    logits = (leaf @ leaf.T * scale.exp()).masked_fill(torch.eye(10, dtype=torch.bool), float("-inf"))
     loss = 0.3 * torch.nn.functional.cross_entropy(logits, partner, reduction="sum")
-    expected = torch.autograd.grad(loss, (leaf, log_inverse))
-    torch.testing.assert_close(found.rows + found.columns, expected[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.log_inverse_temperature, expected[1], rtol=1e-4, atol=1e-5)
+    expected = torch.autograd.grad(loss, (leaf, scale))
+    torch.testing.assert_close(found.embeddings + found.candidates, expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.parameters.logit_scale, expected[1], rtol=1e-4, atol=1e-5)
+    assert found.parameters.logit_bias.item() == pytest.approx(0, abs=1e-5)  # a softmax does not see it
+    assert found.positive_similarity.item() == pytest.approx(float((z * z[partner]).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("tile_elements", [1, 1 << 20])
+def test_sigmoid_loss_is_siglips(tile_elements: int) -> None:
+    torch.manual_seed(0)
+    z, (own, partner) = torch.randn(10, 6), everyone(10)
+    parameters = LogitParameters(torch.tensor(math.log(5.0)), torch.tensor(-1.5))
+    found = contrastive_loss(sigmoid, z, z, own, partner, parameters, tile_elements=tile_elements)
+    assert found.loss.item() == pytest.approx(sigmoid_by_definition(z, partner, 0.2, -1.5), rel=1e-5)
+    assert found.positive_similarity.item() == pytest.approx(float((z * z[partner]).sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("exclude_duplicates", [False, True])
+def test_gradient_of_each_loss_is_that_of_autograd(name: Any, exclude_duplicates: bool) -> None:
+    """Of embeddings, temperature and bias, with and without duplicates among the negatives."""
+    torch.manual_seed(6)
+    z, texts = torch.randn(12, 5), torch.tensor([[1, 10], [2, 11], [1, 11], [4, 12], [5, 13], [6, 10]])
+    parameters = LogitParameters(torch.tensor(0.3), torch.tensor(-0.7))
+    numbers = texts.repeat(2, 1)
+    shared = (numbers, numbers) if exclude_duplicates else None
+    found = contrastive_loss(LOSSES[name], z, z, *everyone(12), parameters, 1 / 12, shared, tile_elements=50)
+    leaves = [z.clone().requires_grad_(), *(p.clone().requires_grad_() for p in parameters)]
+    tcm = ContrastiveConfig(loss=name, exclude_duplicates=exclude_duplicates)
+    loss = contrastive(*leaves[0].split(6), texts, tcm, LogitParameters(*leaves[1:]))
+    assert found.loss.item() / 12 == pytest.approx(loss.item(), rel=1e-5)
+    expected = torch.autograd.grad(loss, leaves, allow_unused=True)
+    results = (found.embeddings + found.candidates, *found.parameters)
+    for result, gradient in zip(results, expected, strict=True):
+        torch.testing.assert_close(result, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_terms_of_parts_sum_to_the_whole() -> None:
     torch.manual_seed(1)
     z, (own, partner) = torch.randn(12, 6), everyone(12)
-    whole = contrast(z, z, own, partner)
-    parts = [contrast(z[s], z, own[s], partner[s]) for s in (slice(0, 5), slice(5, 12))]
-    torch.testing.assert_close(sum(p.loss_sum for p in parts), whole.loss_sum)
-    torch.testing.assert_close(torch.cat([p.rows for p in parts]), whole.rows)
-    torch.testing.assert_close(sum(p.columns for p in parts), whole.columns)
-    assert sum(int(p.hits) for p in parts) == int(whole.hits)
+    whole = among_themselves(z)
+    parts = [contrastive_loss(info_nce, z[s], z, own[s], partner[s], UNIT) for s in (slice(0, 5), slice(5, 12))]
+    torch.testing.assert_close(sum(p.loss for p in parts), whole.loss)
+    torch.testing.assert_close(torch.cat([p.embeddings for p in parts]), whole.embeddings)
+    torch.testing.assert_close(sum(p.candidates for p in parts), whole.candidates)
+    assert sum(int(p.correct) for p in parts) == int(whole.correct)
 
 
-def test_perfect_and_hopeless_rows() -> None:
+def test_perfect_and_hopeless_embeddings() -> None:
     z = torch.eye(3).repeat(2, 1) * 30
-    found = contrast(z, z, *everyone(6))
-    assert found.loss_sum.item() == pytest.approx(0, abs=1e-6)
-    assert int(found.hits) == 6 and found.positive_sum.item() == pytest.approx(6 * 900)
-    assert int(contrast(z, z, torch.arange(6), torch.tensor([1, 2, 0, 4, 5, 3])).hits) == 0
+    found = among_themselves(z)
+    assert found.loss.item() == pytest.approx(0, abs=1e-6)
+    assert int(found.correct) == 6 and found.positive_similarity.item() == pytest.approx(6 * 900)
+    hopeless = contrastive_loss(info_nce, z, z, torch.arange(6), torch.tensor([1, 2, 0, 4, 5, 3]), UNIT)
+    assert int(hopeless.correct) == 0
 
 
-def test_a_row_is_never_its_own_negative() -> None:
+def test_an_embedding_is_never_its_own_negative() -> None:
     """Its dot product with itself is the largest of all; included, it would swamp the softmax."""
     z = torch.tensor([[9.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    found = contrast(z[:1], z, torch.tensor([0]), torch.tensor([1]))
-    assert found.loss_sum.item() == pytest.approx(math.log(1 + 2 * math.exp(-9)), rel=1e-3)
+    found = contrastive_loss(info_nce, z[:1], z, torch.tensor([0]), torch.tensor([1]), UNIT)
+    assert found.loss.item() == pytest.approx(math.log(1 + 2 * math.exp(-9)), rel=1e-3)
 
 
-def test_low_precision_rows_are_contrasted_in_fp32() -> None:
+def test_low_precision_embeddings_are_compared_in_fp32() -> None:
     torch.manual_seed(4)
     z = (torch.randn(8, 16) * 20).bfloat16()
-    found, exact = contrast(z, z, *everyone(8)), contrast(z.float(), z.float(), *everyone(8))
-    assert torch.equal(found.loss_sum, exact.loss_sum)
+    assert torch.equal(among_themselves(z).loss, among_themselves(z.float()).loss)
 
 
-def test_rows_of_the_same_text_are_no_negatives() -> None:
+def test_embeddings_of_the_same_text_are_no_negatives() -> None:
     """Pairs 0 and 2 share their original, pairs 1 and 2 their transliteration: as if those columns were not there."""
     torch.manual_seed(5)
-    z, (own, partner) = torch.randn(8, 6), everyone(8)
+    z, (_, partner) = torch.randn(8, 6), everyone(8)
     texts = torch.tensor([[1, 10], [2, 11], [1, 11], [4, 12]]).repeat(2, 1)
-    found = contrast(z, z, own, partner, texts=(texts, texts))
+    found = among_themselves(z, texts=(texts, texts))
     expected = 0.0
     for i in range(8):
         shared = {0: {2}, 1: {2}, 2: {0, 1}, 3: set()}[i % 4]
         kept = [j for j in range(8) if j != i and j % 4 not in shared]
         expected += float(torch.logsumexp(z[kept] @ z[i], 0) - z[int(partner[i])] @ z[i])
-    assert found.loss_sum.item() == pytest.approx(expected, rel=1e-5)
-    assert torch.isfinite(found.rows).all() and torch.isfinite(found.log_inverse_temperature)
+    assert found.loss.item() == pytest.approx(expected, rel=1e-5)
+    assert torch.isfinite(found.embeddings).all() and torch.isfinite(found.parameters.logit_scale)
 
 
 @pytest.mark.parametrize(("chunk_rows", "align"), [(1, 1), (4, 1), (9, 11), (2048, 1), (4, 8), (2048, 64)])

@@ -11,11 +11,11 @@ import torch
 from tests.support.gradient_worker import Gradients, gradients_of, save
 from tests.support.one_graph import relative_difference
 from tests.support.tiny import make_config
-from translit_scale.train.build import Training, build_training, make_plan
-from translit_scale.train.checkpoint import CheckpointState
+from translit_scale.train.checkpointing.checkpoint import CheckpointState
+from translit_scale.train.checkpointing.state import gathered
 from translit_scale.train.engine import take_step
-from translit_scale.train.launch import start_rank
-from translit_scale.train.state import gathered
+from translit_scale.train.launching.ranks import start_rank
+from translit_scale.train.loop import Training, build_training, make_plan
 
 SHIPPED = Path(__file__).resolve().parents[1] / "ds_configs"
 

@@ -19,8 +19,8 @@ from tests.support.one_graph import gradient_of, info_nce, micro_batches_of_all,
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from translit_scale.batch.deal import Deal
-from translit_scale.train.build import Training, build_training, make_plan
-from translit_scale.train.launch import start_rank
+from translit_scale.train.launching.ranks import start_rank
+from translit_scale.train.loop import Training, build_training, make_plan
 
 STEP = 3
 TCM, TLM = 0.7, 1.3
@@ -47,13 +47,38 @@ def by_formula(training: Training, parity: str, ranks: int, micro: int) -> Gradi
             means = torch.tensor([1.0, 1.0, TLM]) / torch.tensor(part.masked).clamp(min=1)
             passed = encoder(part, means)
             total = total + passed.loss / (steps * ranks)
-            rows.append(passed.rows.split(part.pairs))
+            rows.append(passed.embeddings.split(part.pairs))
         if parity == "ppa":
             loss = info_nce(torch.cat([orig for orig, _ in rows]), torch.cat([latn for _, latn in rows]))
         else:
             loss = torch.stack([info_nce(*own) for own in rows]).sum()
         total = total + TCM * 0.5 * loss / (steps * ranks)
     return gradient_of(total, encoder)
+
+
+def with_scope_of_micro_batches(training: Training, ranks: int, micro: int) -> Gradients:
+    """Gradient whose negatives are those of all ranks' micro-batches of the same number, all in one graph."""
+    encoder = training.engine.module
+    batches = micro_batches_of_all(training.stream, Deal(12, ranks, micro), STEP, in_order=True)
+    masked = torch.tensor([part.masked for of_rank in batches for part in of_rank]).sum(0)
+    weights = torch.tensor([1.0, 1.0, TLM]) / masked
+    total = torch.zeros(())
+    for number in range(len(batches[0])):
+        outputs = [encoder(of_rank[number], weights) for of_rank in batches]
+        sides = [out.embeddings.split(of_rank[number].pairs) for out, of_rank in zip(outputs, batches, strict=True)]
+        loss = info_nce(torch.cat([orig for orig, _ in sides]), torch.cat([latn for _, latn in sides]))
+        total = total + sum(out.loss for out in outputs) + TCM * loss / len(batches[0])
+    return gradient_of(total, encoder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_scope_of_micro_batches(ranks: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:
+    scope = (("objectives__tcm__scope", "micro_batch"),)
+    case = Case(2, 3, scope)
+    found = on_ranks(run_ranks, ranks, [case], tiny_world, tmp_path, STEP)[case]
+    expected = with_scope_of_micro_batches(build(tiny_world, tmp_path, **dict(scope)), ranks, 3)
+    assert relative_difference(found.gradients, expected) < 1e-5
 
 
 @pytest.mark.slow

@@ -18,12 +18,12 @@ from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from translit_scale.objectives.masked_lm import masked_lm_losses
 from translit_scale.train import loop
-from translit_scale.train.build import Training, build_training, make_plan
-from translit_scale.train.checkpoint import CheckpointState
+from translit_scale.train.checkpointing.checkpoint import CheckpointState
+from translit_scale.train.checkpointing.state import adam_updates, gathered
 from translit_scale.train.engine import Update, take_step
-from translit_scale.train.launch import start_rank
-from translit_scale.train.numerics import SkippedSteps
-from translit_scale.train.state import adam_updates, gathered
+from translit_scale.train.launching.ranks import start_rank
+from translit_scale.train.loop import Training, build_training, make_plan
+from translit_scale.train.skipped_steps import SkippedSteps
 
 STEP = 3
 Build = Callable[..., Training]
@@ -141,9 +141,9 @@ def test_temperature_is_not_rounded_with_the_model(build: Build) -> None:
         cosine = {"objectives__tcm__similarity": "cosine", "objectives__tcm__temperature": 0.07}
         run = build(stage, "bf16", objectives__tcm__learn_temperature=learned, **cosine)
         part = run.stream.step(0).micro[0]
-        assert run.engine(part).log_inverse_temperature.item() == pytest.approx(-math.log(0.07), rel=1e-6)
+        assert run.engine(part).parameters.logit_scale.item() == pytest.approx(-math.log(0.07), rel=1e-6)
         train(run, range(1))
-        moved = abs(run.engine(part).log_inverse_temperature.item() + math.log(0.07))
+        moved = abs(run.engine(part).parameters.logit_scale.item() + math.log(0.07))
         assert moved == pytest.approx(
             1e-3 if learned else 0, rel=0.01, abs=1e-6
         )  # Adam's first update is the learning rate

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from translit_scale.train.preemption import StopRequest
+from translit_scale.train.launching.preemption import StopRequest
 
 REQUESTS = (signal.SIGTERM, signal.SIGUSR1)
 

@@ -13,14 +13,14 @@ import torch
 
 from tests.support.ranks import Ranks
 from translit_scale.errors import DataError
-from translit_scale.train.checkpoint import (
+from translit_scale.train.checkpointing.checkpoint import (
     CheckpointState,
     checkpoint_name,
     checkpoint_step,
     complete_checkpoints,
     consolidated_weights,
 )
-from translit_scale.train.state import MOMENTS, WEIGHTS
+from translit_scale.train.checkpointing.state import MOMENTS, WEIGHTS
 
 pytestmark = pytest.mark.slow
 STEPS = 6

@@ -20,11 +20,11 @@ from translit_scale.config import Config, SelectionConfig
 from translit_scale.errors import DataError
 from translit_scale.evaluate import select as module
 from translit_scale.evaluate.retrieval import hits
-from translit_scale.evaluate.select import HOLDOUT, MEASURES, SELECT, half, judge_of
-from translit_scale.train.checkpoint import complete_checkpoints
-from translit_scale.train.launch import Rank, start_rank
+from translit_scale.evaluate.select import HOLDOUT, MEASURES, SELECT, half, scorer_of
+from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
+from translit_scale.train.early_stopping import EarlyStopping
+from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import train
-from translit_scale.train.selection import EarlyStopping
 
 ROOT = Path(__file__).resolve().parents[1]
 ZERO2 = ROOT / "ds_configs" / "zero2.json"
@@ -76,7 +76,7 @@ def finished(tiny_world: Path, verses: Path, rank: Rank, tmp_path_factory: pytes
     """A run of five steps that keeps all its checkpoints and was measured while training."""
     out = tmp_path_factory.mktemp("runs")
     changes = settings(verses, out, run__keep_checkpoints=9, selection__patience=9, train__lr=5e-3)
-    train(make_config(tiny_world, **changes), ZERO2, "auto", rank, judge_of)
+    train(make_config(tiny_world, **changes), ZERO2, "auto", rank, scorer_of)
     return out / "tiny"
 
 
@@ -173,7 +173,7 @@ def test_training_is_the_same_with_and_without_early_stopping(
         changes = settings(verses, tmp_path, run__name=name, model__dropout=0.1, train__max_steps=3)
         changes = changes if name == "with" else {k: v for k, v in changes.items() if not k.startswith("selection")}
         torch.manual_seed(0)
-        train(make_config(tiny_world, **changes), ZERO2, "auto", rank, judge_of)
+        train(make_config(tiny_world, **changes), ZERO2, "auto", rank, scorer_of)
     assert losses(tmp_path / "with") == losses(tmp_path / "without")
     assert len(measured(tmp_path / "with")) == 3 and not (tmp_path / "without/best.json").exists()
 
@@ -215,7 +215,7 @@ def test_a_missing_test_set_ends_all_ranks_before_training(
     assert not (tmp_path / "tiny/metrics.jsonl").exists()
 
 
-class InventedJudge:
+class InventedScorer:
     """Values by step, told one after the other."""
 
     metric = "eval/invented"
@@ -223,7 +223,7 @@ class InventedJudge:
     def __init__(self, told: list[float]) -> None:
         self.told, self.known = told, dict[int, float]()
 
-    def judge(self, checkpoint: Path) -> float:
+    def score(self, checkpoint: Path) -> float:
         step = int(checkpoint.name.removeprefix("step_"))
         self.known[step] = self.told[step - 1]
         return self.known[step]
@@ -245,10 +245,10 @@ def stop_step(tiny_world: Path, rank: Rank, tmp_path_factory: pytest.TempPathFac
         config = make_config(tiny_world, run__dir=out, run__checkpoint_every=1).model_copy(
             update={"selection": selection}
         )
-        judge = InventedJudge(told)
+        scorer = InventedScorer(told)
 
-        def make(_: Config) -> InventedJudge:
-            return judge
+        def make(_: Config) -> InventedScorer:
+            return scorer
 
         stopping = EarlyStopping(config, len(told), rank, make)
         for step in range(1, len(told) + 1):

@@ -21,12 +21,21 @@ from tests.support.one_graph import relative_difference, whole_batch
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from translit_scale.corpus.tokenizer import encode_batch
-from translit_scale.train.build import Training, build_training, make_plan
 from translit_scale.train.engine import take_step
-from translit_scale.train.launch import Rank, start_rank
+from translit_scale.train.launching.ranks import Rank, start_rank
+from translit_scale.train.loop import Training, build_training, make_plan
 
 STEP = 3
 BATCH = (("train__batch_pairs", 16),)
+COSINE = (
+    *BATCH, ("objectives__tcm__similarity", "cosine"), ("objectives__tcm__temperature", 0.2),
+    ("objectives__tcm__exclude_duplicates", True),
+)  # fmt: skip
+SIGMOID = (
+    *BATCH, ("model__dropout", 0.2), ("objectives__tcm__loss", "sigmoid"), ("objectives__tcm__similarity", "cosine"),
+    ("objectives__tcm__temperature", 0.1), ("objectives__tcm__learn_temperature", True),
+    ("objectives__tcm__exclude_duplicates", True), ("objectives__tcm__initial_bias", -2.0),
+)  # fmt: skip
 DROPOUT = (
     *BATCH, ("model__dropout", 0.2), ("objectives__tcm__temperature", 2.0), ("objectives__tcm__learn_temperature", True)
 )  # fmt: skip
@@ -91,9 +100,9 @@ def computed(
     def on(ranks: int) -> dict[Case, Found | str]:
         micros = [16 // (ranks * k) for k in (1, 2, 4)]
         cases = [Case(stage, micro, BATCH) for stage, micro in product((0, 1, 2, 3), micros)]
-        cases += [Case(2, micro, DROPOUT) for micro in micros] + [
-            Case(stage, micros[1], DROPOUT) for stage in (0, 1, 3)
-        ]
+        for changes in (DROPOUT, COSINE, SIGMOID):
+            cases += [Case(2, micro, changes) for micro in micros]
+            cases += [Case(stage, micros[1], changes) for stage in (0, 1, 3)]
         folder = tmp_path_factory.mktemp("gradients")
         if ranks == 1:
             return {case: run_case(case, tiny_world, folder, STEP, rank) for case in cases}
@@ -117,22 +126,59 @@ def test_gradient_does_not_depend_on_ranks_micro_batches_and_zero_stage(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "learned"),
+    [(DROPOUT, ["scale_change"]), (COSINE, []), (SIGMOID, ["scale_change", "bias_change"])],
+    ids=["dropout", "cosine", "sigmoid"],
+)
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_gradient_is_exact_with_dropout(
-    ranks: int, computed: Callable[[int], dict[Case, Found]], training: Callable[..., Training]
+def test_gradient_is_that_of_one_graph(
+    ranks: int,
+    changes: tuple[tuple[str, Any], ...],
+    learned: list[str],
+    computed: Callable[[int], dict[Case, Found]],
+    training: Callable[..., Training],
 ) -> None:
-    """Equal to one graph over the same forward passes, whatever ranks, micro-batches and ZeRO stage; τ is learned."""
-    found = {case: one for case, one in computed(ranks).items() if case.changes == DROPOUT}
+    """Equal to one graph over the same forward passes, whatever ranks, micro-batches and ZeRO stage: with dropout and
+    learned logit parameters, for both losses and similarities, without duplicates among the negatives."""
+    found = {case: one for case, one in computed(ranks).items() if case.changes == changes}
     assert len(found) == 6
     for micro in {case.micro for case in found}:
-        expected, total = whole_batch(training(micro * ranks, **dict(DROPOUT)), ranks, STEP)
+        expected, total = whole_batch(training(micro * ranks, **dict(changes)), ranks, STEP)
         for case in found:
             if case.micro == micro:
                 gradients = found[case].gradients
                 assert relative_difference(gradients, expected) < 1e-5, case
-                learned = "log_inverse_change"
-                assert gradients[learned].item() == pytest.approx(expected[learned].item(), rel=1e-4), case
+                for name in learned:
+                    assert gradients[name].item() == pytest.approx(expected[name].item(), rel=1e-4), (case, name)
                 assert found[case].losses["total"] == pytest.approx(total, rel=1e-5), case
+
+
+def test_the_batch_of_these_tests_has_duplicates(training: Callable[..., Training]) -> None:
+    """Otherwise they would not see whether duplicates are left out of the negatives."""
+    (part,) = training(16, **dict(COSINE)).stream.step(STEP).micro
+    numbers = part.texts.flatten().tolist()
+    assert len(set(numbers)) < len(numbers)
+
+
+@pytest.mark.parametrize("pair_with", ["transliteration", "copy"])
+def test_pairs_of_the_same_tokens_are_counted_as_a_fraction(pair_with: str, training: Callable[..., Training]) -> None:
+    run = training(4, objectives__pair_with=pair_with)
+    identical = run.step.accumulate(STEP, run.stream.step(STEP)).metrics["train/tcm/identical"]
+    assert identical == (1.0 if pair_with == "copy" else 0.0)
+
+
+def test_a_learned_bias_trains(training: Callable[..., Training]) -> None:
+    """Adam's first update is the learning rate, in the direction of the smaller loss."""
+    run = training(4, objectives__tcm__loss="sigmoid")
+    part = run.stream.step(0).micro[0]
+    before = run.engine(part).parameters.logit_bias.item()
+    assert before == -10.0
+    run.step.accumulate(0, run.stream.step(0))
+    gradient = gradients_of(run.engine)["bias_change"].item()
+    take_step(run.engine)
+    after = run.engine(part).parameters.logit_bias.item()
+    assert after - before == pytest.approx(-math.copysign(1e-3, gradient), rel=0.01)
 
 
 @pytest.mark.slow
@@ -180,12 +226,12 @@ def test_a_learned_temperature_trains(stage: int, training: Callable[..., Traini
     """Adam's first update is the learning rate, in the direction of the smaller loss."""
     run = training(4, stage, objectives__tcm__learn_temperature=True, objectives__tcm__temperature=0.5)
     part = run.stream.step(0).micro[0]
-    before = run.engine(part).log_inverse_temperature.item()
+    before = run.engine(part).parameters.logit_scale.item()
     assert before == pytest.approx(math.log(2), rel=1e-6)
     run.step.accumulate(0, run.stream.step(0))
-    gradient = gradients_of(run.engine)["log_inverse_change"].item()
+    gradient = gradients_of(run.engine)["scale_change"].item()
     take_step(run.engine)
-    after = run.engine(part).log_inverse_temperature.item()
+    after = run.engine(part).parameters.logit_scale.item()
     assert after - before == pytest.approx(-math.copysign(1e-3, gradient), rel=0.01)
 
 

@@ -15,9 +15,9 @@ from tests.support.tiny import make_config
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer
 from translit_scale.errors import DataError
-from translit_scale.train.build import build_training, make_plan
-from translit_scale.train.launch import Rank, start_rank
-from translit_scale.train.survey import Damage, find_damage, fit_tokenizer, write_ledger
+from translit_scale.train.launching.ranks import Rank, start_rank
+from translit_scale.train.loop import build_training, make_plan
+from translit_scale.train.preflight import DamagedBlock, check_tokenizer, find_damaged_blocks, write_damaged_blocks
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def flip(shards: Path, language: str, block: int, member_offset: int) -> None:
 
 def test_token_rates_are_tokens_per_byte(tiny_world: Path) -> None:
     shards, tokenizer = ShardSet.open(tiny_world / "shards"), load_tokenizer(str(tiny_world / "tokenizer"))
-    fit = fit_tokenizer(shards, tokenizer, ["bul_Cyrl", "ukr_Cyrl"], "transliteration", 0.05)
+    fit = check_tokenizer(shards, tokenizer, ["bul_Cyrl", "ukr_Cyrl"], "transliteration", 0.05)
     assert not fit.fast  # a tokenizer without a SentencePiece model
     for rates, language in zip(fit.token_rates, ("bul_Cyrl", "ukr_Cyrl"), strict=True):
         block = shards.read_block(language, 0)
@@ -55,7 +55,7 @@ def test_token_rates_are_tokens_per_byte(tiny_world: Path) -> None:
 
 
 def test_undamaged_shards_have_no_damage(tiny_world: Path, rank: Rank) -> None:
-    assert find_damage(ShardSet.open(tiny_world / "shards"), ["bul_Cyrl", "ukr_Cyrl"], 0.1, rank) == []
+    assert find_damaged_blocks(ShardSet.open(tiny_world / "shards"), ["bul_Cyrl", "ukr_Cyrl"], 0.1, rank) == []
 
 
 def test_damage_is_found_in_lengths_text_and_missing_shards(world: Path, rank: Rank) -> None:
@@ -63,14 +63,14 @@ def test_damage_is_found_in_lengths_text_and_missing_shards(world: Path, rank: R
     flip(world / "shards", "ukr_Cyrl", 2, 1024 + 512)
     (world / "shards/bul_Cyrl-00000.tar").unlink()
     shards = ShardSet.open(world / "shards", check_files=False)
-    found = find_damage(shards, ["bul_Cyrl", "ukr_Cyrl"], 0.9, rank)
+    found = find_damaged_blocks(shards, ["bul_Cyrl", "ukr_Cyrl"], 0.9, rank)
     assert [(one.language, one.block) for one in found] == [
         *(("bul_Cyrl", b) for b in range(3)), ("ukr_Cyrl", 1), ("ukr_Cyrl", 2),
     ]  # fmt: skip
     assert "No such file" in found[0].problem and "crc32" in found[3].problem
     assert sum(one.rows for one in found) == 23 + 16
     with pytest.raises(DataError, match=r"5 damaged blocks with 39 of 63 pairs .* allowed are 50\.00%"):
-        find_damage(shards, ["bul_Cyrl", "ukr_Cyrl"], 0.5, rank)
+        find_damaged_blocks(shards, ["bul_Cyrl", "ukr_Cyrl"], 0.5, rank)
 
 
 @pytest.mark.parametrize("share", [0, 0.3])
@@ -90,7 +90,7 @@ def test_training_refuses_damage_or_leaves_it_out(share: float, world: Path, tmp
 
 
 def test_the_ledger_says_what_is_left_out(tmp_path: Path) -> None:
-    write_ledger(tmp_path / "damaged.json", [Damage("ukr_Cyrl", 2, 8, "crc32")])
+    write_damaged_blocks(tmp_path / "damaged.json", [DamagedBlock("ukr_Cyrl", 2, 8, "crc32")])
     assert json.loads((tmp_path / "damaged.json").read_bytes()) == [
         {"language": "ukr_Cyrl", "block": 2, "rows": 8, "problem": "crc32"}
     ]
@@ -98,4 +98,4 @@ def test_the_ledger_says_what_is_left_out(tmp_path: Path) -> None:
 
 def test_rates_are_arrays_of_languages_by_sides(tiny_world: Path) -> None:
     shards, tokenizer = ShardSet.open(tiny_world / "shards"), load_tokenizer(str(tiny_world / "tokenizer"))
-    assert np.shape(fit_tokenizer(shards, tokenizer, ["ukr_Cyrl"], "copy", 0.05).token_rates) == (1, 2)
+    assert np.shape(check_tokenizer(shards, tokenizer, ["ukr_Cyrl"], "copy", 0.05).token_rates) == (1, 2)

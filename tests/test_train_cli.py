@@ -23,7 +23,7 @@ from tests.support.train_script import SCRIPT, SPOILT, STEPS, ZERO2, records
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError, NumericError
-from translit_scale.train.checkpoint import complete_checkpoints, consolidated_weights
+from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, consolidated_weights
 from translit_scale.train.engine import take_step
 
 Train = Callable[..., str]

@@ -124,20 +124,25 @@ class MaskingConfig(Strict):
 
 
 class ContrastiveConfig(Strict):
-    """TCM of paper A, SEQ of paper B: each row's positive is the other script of its sentence."""
+    """TCM of paper A, SEQ of paper B: a sentence and its transliteration are each other's positive."""
 
     weight: float = Field(0.0, ge=0)
     """Coefficient of the loss; 0 switches the objective off."""
+    loss: Literal["info_nce", "sigmoid"] = "info_nce"
+    """`info_nce`: softmax over all candidates, as in both papers; `sigmoid`: SigLIP's, each candidate by itself (its
+    authors begin with `similarity: cosine`, `temperature: 0.1`, `learn_temperature: true`)."""
     layer: Layer = 8
-    """Rows are means over the tokens of this layer's output."""
+    """The embedding of a sentence is the mean over its tokens of this layer's output."""
     temperature: float = Field(1.0, gt=0)
     """τ: similarities are divided by it."""
     learn_temperature: bool = False
-    """Train log 1/τ like a weight, beginning at `temperature`; τ stays above 0.01."""
+    """Train `logit_scale` = log 1/τ like a weight, beginning at `temperature`; τ stays above 0.01."""
+    initial_bias: float = -10.0
+    """First value of the bias that `sigmoid` adds to all logits and learns (SigLIP: −10)."""
     similarity: Literal["dot", "cosine"] = "dot"
-    """Similarity of two rows."""
+    """Similarity of two embeddings."""
     exclude_duplicates: bool = False
-    """A row that shares its original or its transliteration with another row is no negative of it."""
+    """Do not use sentences with the same original or the same transliteration as negatives of each other."""
     scope: Literal["effective_batch", "micro_batch"] = "effective_batch"
     """Where negatives come from: all ranks and micro-batches, or all ranks' micro-batches of the same number."""
 

@@ -24,8 +24,13 @@ from translit_scale.languages import language_name
 from translit_scale.markup import escape
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.quiet import quiet_transformers
-from translit_scale.train.checkpoint import best_checkpoint, checkpoint_name, complete_checkpoints, read_info
-from translit_scale.train.trained import trained_model
+from translit_scale.train.checkpointing.checkpoint import (
+    best_checkpoint,
+    checkpoint_name,
+    complete_checkpoints,
+    read_info,
+)
+from translit_scale.train.checkpointing.trained import trained_model
 
 CARD = "README.md"
 

@@ -15,7 +15,7 @@ import torch
 
 from tests.support.tiny import make_config
 from tests.support.traffic import Traffic
-from translit_scale.train.launch import Rank, leave_ranks, start_rank
+from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
 
 BUCKET = 100_000
 """Elements of a bucket for reduction."""
@@ -64,8 +64,8 @@ def held_since(before: dict[int, int]) -> int:
 
 def measure(case: Case, world: Path, rank: Rank) -> dict[str, Any]:
     """Builds the engine, takes a step, and counts in the second one."""
-    from translit_scale.train.build import build_training, make_plan
     from translit_scale.train.engine import take_step
+    from translit_scale.train.loop import build_training, make_plan
 
     before = storages()
     zero: dict[str, Any] = {"stage": case.stage, "reduce_bucket_size": BUCKET}

@@ -26,7 +26,7 @@ def golden_records(folder: Path, **changes: Any) -> list[dict[str, float]]:
         folder: empty; gets a world and a run.
         changes: settings as in `make_config`.
     """
-    from translit_scale.train.launch import start_rank
+    from translit_scale.train.launching.ranks import start_rank
     from translit_scale.train.loop import train
 
     rank, world = start_rank(), make_world(folder)

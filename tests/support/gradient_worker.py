@@ -18,11 +18,11 @@ from tests.support.mutations import MUTATIONS
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from tests.support.traffic import Traffic
-from translit_scale.train.build import Training, build_training, make_plan
-from translit_scale.train.checkpoint import checkpoint_name
+from translit_scale.train.checkpointing.checkpoint import checkpoint_name
+from translit_scale.train.checkpointing.saving import CheckpointWriter
 from translit_scale.train.engine import take_step
-from translit_scale.train.launch import Rank, leave_ranks, start_rank
-from translit_scale.train.saving import CheckpointWriter
+from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
+from translit_scale.train.loop import Training, build_training, make_plan
 
 Gradients = dict[str, torch.Tensor]
 

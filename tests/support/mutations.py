@@ -12,28 +12,28 @@ from unittest import mock
 
 import torch
 
-from translit_scale.train import contrast, step
-from translit_scale.train.build import Plan
+from translit_scale.train import contrastive, step
+from translit_scale.train.loop import Plan
 
 Mutation = Callable[[Plan], AbstractContextManager[None]]
 
 
 @contextmanager
 def other_dropout(plan: Plan) -> Iterator[None]:
-    """The embedding pass has dropout of its own, and nobody looks at the rows of both passes."""
-    with mock.patch.object(step, "ROW_DRIFT", float("inf")), other_dropout_guarded(plan):
+    """The first pass of GradCache draws other dropout masks, and nobody compares the embeddings of both passes."""
+    with mock.patch.object(step, "MAX_EMBEDDING_DRIFT", float("inf")), other_dropout_guarded(plan):
         yield
 
 
 @contextmanager
 def other_dropout_guarded(plan: Plan) -> Iterator[None]:
-    """The embedding pass has dropout of its own."""
-    embedding_pass = step.TrainStep._embedding_pass
+    """The first pass of GradCache draws other dropout masks."""
+    cache_gradients = step.TrainStep._cache_gradients
 
     def with_other_seed(self: Any, t: int, *arguments: Any) -> Any:
-        return embedding_pass(self, t + 1000, *arguments)
+        return cache_gradients(self, t + 1000, *arguments)
 
-    with mock.patch.object(step.TrainStep, "_embedding_pass", with_other_seed):
+    with mock.patch.object(step.TrainStep, "_cache_gradients", with_other_seed):
         yield
 
 
@@ -53,17 +53,19 @@ def mean_over_ranks(plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def detached_columns(plan: Plan) -> Iterator[None]:
-    """Rows are contrasted with constants."""
-    with mock.patch.object(
-        contrast, "reduce_scatter_rows", lambda found, counts, rank: torch.zeros_like(_own(found, counts, rank))
-    ):
+    """Embeddings are compared with constants."""
+
+    def nothing(gradients: torch.Tensor, counts: list[int], rank: int) -> torch.Tensor:
+        return torch.zeros_like(_own(gradients, counts, rank))
+
+    with mock.patch.object(contrastive, "reduce_scatter_embeddings", nothing):
         yield
 
 
 @contextmanager
 def own_columns_only(plan: Plan) -> Iterator[None]:
-    """What other ranks find for our rows does not come back."""
-    with mock.patch.object(contrast, "reduce_scatter_rows", _own):
+    """The gradients that other ranks compute for our embeddings do not come back."""
+    with mock.patch.object(contrastive, "reduce_scatter_embeddings", _own):
         yield
 
 
@@ -72,7 +74,7 @@ def mean_of_means(plan: Plan) -> Iterator[None]:
     """Token losses are means of the means of micro-batches."""
     ranks = plan.rank.world_size
 
-    def weights(self: Any, counts: torch.Tensor, part: Any, micro_batches: int) -> torch.Tensor:
+    def weights(self: Any, masked: torch.Tensor, part: Any, micro_batches: int) -> torch.Tensor:
         means: torch.Tensor = self.stream_weights / torch.tensor(part.masked).clamp(min=1) / (micro_batches * ranks)
         return means
 
@@ -83,7 +85,7 @@ def mean_of_means(plan: Plan) -> Iterator[None]:
 @contextmanager
 def reduced_each_time(plan: Plan) -> Iterator[None]:
     """Every micro-batch reduces its gradients over ranks, as ZeRO 2 and 3 do by themselves."""
-    with mock.patch.object(step, "one_reduction", lambda engine: nullcontext()):
+    with mock.patch.object(step, "reduce_gradients_once", lambda engine: nullcontext()):
         yield
 
 

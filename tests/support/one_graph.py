@@ -15,7 +15,9 @@ from tests.support.gradient_worker import Gradients
 from translit_scale.batch.deal import Deal
 from translit_scale.batch.pack import MicroBatch
 from translit_scale.batch.stream import BatchStream
-from translit_scale.train.build import Training
+from translit_scale.config import ContrastiveConfig
+from translit_scale.objectives.contrastive import LogitParameters
+from translit_scale.train.loop import Training
 from translit_scale.train.step import TrainStep
 
 
@@ -30,12 +32,35 @@ def micro_batches_of_all(stream: BatchStream, deal: Deal, t: int, in_order: bool
     ]  # fmt: skip
 
 
-def info_nce(orig: torch.Tensor, latn: torch.Tensor, inverse_temperature: float | torch.Tensor = 1.0) -> torch.Tensor:
-    """Mean over 2n rows [2n, d]; row i of orig and latn are each other's positives."""
+def info_nce(orig: torch.Tensor, latn: torch.Tensor) -> torch.Tensor:
+    """The papers' loss: dot products, τ = 1."""
+    one, zero = torch.ones(()), torch.zeros(())
+    texts = torch.arange(2 * len(orig)).view(-1, 2)
+    return contrastive(orig, latn, texts, ContrastiveConfig(), LogitParameters(one.log(), zero))
+
+
+def contrastive(
+    orig: torch.Tensor, latn: torch.Tensor, texts: torch.Tensor, tcm: ContrastiveConfig, parameters: LogitParameters
+) -> torch.Tensor:
+    """Mean loss over 2n embeddings: those of orig [n, d] and of latn [n, d] are each other's positives.
+
+    Args:
+        texts: [n, 2] numbers of the texts of each pair.
+    """
     z = torch.cat([orig, latn])
+    if tcm.similarity == "cosine":
+        z = z / z.norm(dim=1, keepdim=True)
     own = torch.arange(len(z), device=z.device)
-    logits = (z @ z.T * inverse_temperature).masked_fill(own[:, None] == own, float("-inf"))
-    return F.cross_entropy(logits, own.roll(len(z) // 2))
+    positive = own.roll(len(z) // 2)
+    left_out = own[:, None] == own
+    if tcm.exclude_duplicates:
+        numbers = torch.cat([texts, texts]).to(z.device)
+        left_out = left_out | ((numbers[:, None] == numbers).any(dim=2) & (own != positive[:, None]))
+    logits = z @ z.T * parameters.logit_scale.exp() + parameters.logit_bias
+    if tcm.loss == "info_nce":
+        return F.cross_entropy(logits.masked_fill(left_out, float("-inf")), positive)
+    sign = torch.where(own == positive[:, None], 1.0, -1.0)
+    return -F.logsigmoid(sign * logits).masked_fill(left_out, 0.0).sum(dim=1).mean()
 
 
 def gradient_of(total: torch.Tensor, encoder: torch.nn.Module) -> Gradients:
@@ -60,7 +85,7 @@ def whole_batch(
     batches = micro_batches_of_all(training.stream, deal, t)
     masked = torch.tensor([part.masked for of_rank in batches for part in of_rank]).sum(0)
     weights = (torch.tensor([1.0, 1.0, objectives.tlm.weight]) / masked).to(device)
-    total, orig, latn = torch.zeros((), device=device), [], []
+    total, orig, latn, texts = torch.zeros((), device=device), [], [], []
     for number, of_rank in enumerate(batches):
         rank = dataclasses.replace(training.rank, rank=number, world_size=ranks)
         seeds = TrainStep(training.engine, objectives, rank, training.config.train.seed, languages=0)
@@ -68,10 +93,11 @@ def whole_batch(
             seeds._seed_dropout(t, k)
             passed = encoder(part.to(device), weights)
             total = total + passed.loss
-            for side, rows in zip((orig, latn), passed.rows.split(part.pairs), strict=True):
-                side.append(rows)
-    inverse_temperature = passed.log_inverse_temperature.exp()
-    total = total + objectives.tcm.weight * info_nce(torch.cat(orig), torch.cat(latn), inverse_temperature)
+            for side, embeddings in zip((orig, latn), passed.embeddings.split(part.pairs), strict=True):
+                side.append(embeddings)
+            texts.append(part.texts)
+    sides = torch.cat(orig), torch.cat(latn), torch.cat(texts)
+    total = total + objectives.tcm.weight * contrastive(*sides, objectives.tcm, passed.parameters)
     return gradient_of(total, encoder), total.item()
 
 

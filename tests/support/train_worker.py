@@ -29,8 +29,8 @@ from tests.support.tiny import make_config
 from translit_scale.cli import run_guarded
 from translit_scale.evaluate import select
 from translit_scale.train import loop, saving
-from translit_scale.train.checkpoint import checkpoint_name
-from translit_scale.train.launch import Rank, leave_ranks, start_rank
+from translit_scale.train.checkpointing.checkpoint import checkpoint_name
+from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
 
 
 def arm(kill: str, rank: Rank) -> None:
@@ -90,7 +90,7 @@ def main() -> int:
     rank = start_rank()
     arm(kill, rank)
     config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
-    loop.train(config, Path(ds_config), resume, rank, select.judge_of)
+    loop.train(config, Path(ds_config), resume, rank, select.scorer_of)
     leave_ranks()
     return 0
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from transformers import PreTrainedModel
 
 from translit_scale.batch.segments import Segments
 from translit_scale.model.attention import ATTENTION
-from translit_scale.model.encoder import FAMILIES, first_position, layer_at
+from translit_scale.model.families import FAMILIES, family_of
 
 
 def pack_attention(model: PreTrainedModel) -> None:
@@ -63,9 +62,10 @@ def last_states(
     index = torch.from_numpy(rows).to(model.device)
     if model.config._attn_implementation != ATTENTION:
         return _padded(model, ids, lengths, None).index_select(0, index)
-    body: Any = model
-    hidden, segments = _packed(model, ids, lengths, len(body.encoder.layer) - 1)
-    return layer_at(body.encoder.layer[-1], hidden, segments, index)
+    family = family_of(model.config)
+    layers = family.layers(model)
+    hidden, segments = _packed(model, ids, lengths, len(layers) - 1)
+    return family.layer_at(layers[-1], hidden, segments, index)
 
 
 def _flat(sentences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -81,15 +81,12 @@ def _packed(
 ) -> tuple[torch.Tensor, Segments]:
     """[1, T, d] after embeddings and `depth` layers, called as in training: attention stays inside each sentence."""
     ends = np.cumsum(lengths)
-    positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths) + first_position(model.config)
+    family = family_of(model.config)
+    positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths) + family.first_position(model.config)
     segments = Segments.from_lengths(lengths).to(model.device)
-    body: Any = model
-    hidden: torch.Tensor = body.embeddings(
-        input_ids=torch.from_numpy(ids).to(model.device)[None],
-        position_ids=torch.from_numpy(positions).to(model.device)[None],
-    )
-    for block in body.encoder.layer[:depth]:
-        hidden = block(hidden, attention_mask=None, segments=segments)
+    hidden = family.embed(model, *(torch.from_numpy(x).to(model.device) for x in (ids, positions)))
+    for layer in family.layers(model)[:depth]:
+        hidden = family.layer(layer, hidden, segments)
     return hidden, segments
 
 

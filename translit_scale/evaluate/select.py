@@ -26,8 +26,8 @@ from translit_scale.evaluate.retrieval import TOP_K, Estimate, hits, mean_accura
 from translit_scale.evaluate.run import Direction, answer_texts
 from translit_scale.evaluate.testsets import read_task
 from translit_scale.files import read_json, sha256_file, write_json
-from translit_scale.train.checkpoint import COMPLETE, checkpoint_step, complete_checkpoints
-from translit_scale.train.trained import trained_encoder
+from translit_scale.train.checkpointing.checkpoint import COMPLETE, checkpoint_step, complete_checkpoints
+from translit_scale.train.checkpointing.trained import trained_encoder
 
 MEASURES = {**{f"top{k}": (k,) for k in TOP_K}, "mean": TOP_K}
 """Name → the top-k whose accuracies are averaged."""
@@ -98,7 +98,7 @@ class CheckpointJudge:
         write_json(path, record)
         return _scored(record)
 
-    def judge(self, checkpoint: Path) -> float:
+    def score(self, checkpoint: Path) -> float:
         """The measure of a checkpoint; best.json then names the best of all that were measured and are still there."""
         value = self.scored(checkpoint).estimates[ALL][self.standard.measure].value
         there = [path for path in complete_checkpoints(checkpoint.parent) if self._record(path.name).exists()]
@@ -206,8 +206,8 @@ def select(run: Path, standard: Standard, holdout: bool = False) -> str:
             f"{run} has no complete checkpoint" if run.is_dir() else f"run folder not found: {run}",
             "training writes the first one after run.checkpoint_every steps",
         )
-    part, judge = SELECT if holdout else ALL, CheckpointJudge(run, standard)
-    order = ranked([judge.scored(checkpoint) for checkpoint in checkpoints], standard.measure, part)
+    part, scorer = SELECT if holdout else ALL, CheckpointJudge(run, standard)
+    order = ranked([scorer.scored(checkpoint) for checkpoint in checkpoints], standard.measure, part)
     write_choice(run, standard, order, part)
     rows = [[one.checkpoint, percent(one.estimates[part][standard.measure])] for one in order]
     title = f"{run}: {standard.task}, {standard.measure}" + (", half of the items" if holdout else "")
@@ -223,7 +223,7 @@ def usual_measure(task: str, measure: str | None) -> str:
     return measure or USUAL_MEASURE[task]
 
 
-def judge_of(config: Config) -> CheckpointJudge:
+def scorer_of(config: Config) -> CheckpointJudge:
     """What measures the checkpoints of a training with early stopping.
 
     Raises:

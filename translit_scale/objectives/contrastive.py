@@ -1,86 +1,139 @@
-"""The contrastive loss of both papers (TCM, SEQ) over rows that live on several ranks, with its gradient.
+"""The contrastive objective of both papers (TCM, SEQ) over embeddings that live on several ranks, with its gradient.
 
-A batch of B pairs has 2B rows z: row i is f(orig_i), row B+i is f(latn_i). Each row's positive is the other script
-of its sentence, its negatives the 2B−2 rows of other sentences (paper B, section 3.2):
+A batch of B pairs has 2B embeddings z: embedding i is f(orig_i), embedding B+i is f(latn_i). The positive of each is
+the other script of its sentence; its negatives are the 2B−2 embeddings of other sentences. Their logits are
 
-    loss = 1/2B Σ_i −log( exp(s(z_i, z_i⁺)/τ) / Σ_{j≠i} exp(s(z_i, z_j)/τ) )
+    logits_ij = exp(logit_scale) · s(z_i, z_j) + logit_bias            (j ≠ i; exp(logit_scale) = 1/τ)
 
-A rank computes the terms of its own rows against all rows, so the work is shared; what it finds for the rows of others
-goes back to them (`gather.reduce_scatter_rows`). The gradient is written down, not recorded: the [n, 2B] similarities
-exist for a tile of rows at a time.
+A loss is one function of a tile of logits, which returns its sum and its gradient with respect to the logits: see
+`ContrastiveLoss`. Everything else is the same for every loss. A rank computes the terms of its own embeddings against
+all candidates, and the gradients that it finds for other ranks' embeddings go back to them
+(`gather.reduce_scatter_embeddings`). The gradient is computed here, not recorded by autograd, so that the [n, 2B]
+logits exist for one tile of rows at a time.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 
 TILE_ELEMENTS = 1 << 24
-"""Similarities of a tile: 64 MB in fp32, and three times that while it is worked on. Larger ones are no faster on CPU;
-much smaller ones read and write the gradient of all columns, 2B·d numbers, too often for few rows of a tile."""
+"""Logits of a tile: 64 MB in fp32, and three times that while the gradient is computed. Larger tiles are not faster on
+a CPU; much smaller ones read and write the gradient of all candidates, 2B·d numbers, too often."""
 
 
-class Contrasted(NamedTuple):
-    """Sums over the given rows, and gradients of `scale` · loss sum."""
-
-    loss_sum: torch.Tensor
-    """Σ −log softmax of the positive (scalar fp32)."""
-    hits: torch.Tensor
-    """How many rows have their positive as nearest of all columns."""
-    positive_sum: torch.Tensor
-    """Σ similarity to the positive, before the temperature."""
-    rows: torch.Tensor
-    """[n, d] fp32 gradient with respect to the rows."""
-    columns: torch.Tensor
-    """[C, d] fp32 gradient with respect to the columns."""
-    log_inverse_temperature: torch.Tensor
-    """Gradient with respect to log 1/τ (scalar)."""
-
-
-def contrast(
-    rows: torch.Tensor,
-    columns: torch.Tensor,
-    own: torch.Tensor,
-    positive: torch.Tensor,
-    inverse_temperature: float | torch.Tensor = 1.0,
-    scale: float = 1.0,
-    texts: tuple[torch.Tensor, torch.Tensor] | None = None,
-    tile_elements: int = TILE_ELEMENTS,
-) -> Contrasted:
-    """Loss and gradient of the terms that belong to `rows`.
-
-    Computed in fp32 whatever the encoder's precision: with τ = 1 the dot products of a wide model reach hundreds,
-    where bf16 steps are larger than 1.
+class ContrastiveLoss(Protocol):
+    """A loss over the logits of some embeddings, without state.
 
     Args:
-        rows: [n, d] this rank's rows; for the cosine, of length 1.
-        columns: [C, d] all rows that are contrasted, these among them.
-        own: [n] column that is the row itself (excluded); positive: [n] column of its positive.
-        inverse_temperature: 1/τ.
-        scale: what the sum of the loss is multiplied by.
-        texts: numbers of the texts that rows [n, 2] and columns [C, 2] come from (original and transliteration). A
-            column that shares one of them with the row is no negative; without them every other column is one.
+        logits: [r, C] fp32, −inf where a candidate is not compared with the embedding (itself, duplicates).
+        positive: [r, 1] the candidate that is the embedding's positive.
+
+    Returns:
+        The sum of the loss over the r embeddings (scalar), and its gradient with respect to the logits, [r, C]; the
+        gradient is 0 where a logit is −inf.
     """
-    rows, columns = rows.float(), columns.float()
-    gradients = torch.empty_like(rows), torch.zeros_like(columns)
-    sums = rows.new_zeros(4)  # loss, hits, positive similarity, gradient of log 1/τ
-    tile = max(1, tile_elements // max(1, len(columns)))
-    for start in range(0, len(rows), tile):
+
+    def __call__(self, logits: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
+def info_nce(logits: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Σ_i −log softmax(logits_i)[positive]: the loss of both papers (paper B, section 3.2; Oord et al., 2018)."""
+    at_positive = logits.gather(1, positive)
+    normaliser = logits.logsumexp(dim=1, keepdim=True)
+    gradient = (logits - normaliser).exp_().scatter_add_(1, positive, -torch.ones_like(at_positive))
+    return (normaliser - at_positive).sum(), gradient
+
+
+def sigmoid(logits: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Σ_i Σ_{j≠i} −log σ(±logits_ij), + for the positive and − for negatives (SigLIP, Zhai et al. 2023, section 3.2).
+
+    SigLIP compares images with texts only; here, as in the papers' InfoNCE, sentences of the same script are negatives
+    too. The number of terms grows with the batch, but the bias makes nearly all of those of negatives small.
+    """
+    at_positive = logits.gather(1, positive)
+    loss = F.softplus(logits).sum() - at_positive.sum()  # −log σ(x) = softplus(x) − x
+    return loss, logits.sigmoid().scatter_add_(1, positive, -torch.ones_like(at_positive))
+
+
+LOSSES: dict[str, ContrastiveLoss] = {"info_nce": info_nce, "sigmoid": sigmoid}
+"""By the name that `objectives.tcm.loss` gives them."""
+
+
+class LogitParameters(NamedTuple):
+    """What turns similarities into logits, or the gradient with respect to it (fp32 scalars)."""
+
+    logit_scale: torch.Tensor
+    """log 1/τ."""
+    logit_bias: torch.Tensor
+
+
+class ContrastiveOutput(NamedTuple):
+    """Sums over n embeddings, and gradients of `weight` · loss."""
+
+    loss: torch.Tensor
+    """Sum of the loss (scalar fp32)."""
+    correct: torch.Tensor
+    """How many embeddings are nearer to their positive than to any other candidate (scalar)."""
+    positive_similarity: torch.Tensor
+    """Sum of the similarities to the positives (scalar)."""
+    embeddings: torch.Tensor
+    """[n, d] fp32 gradient with respect to the embeddings."""
+    candidates: torch.Tensor
+    """[C, d] fp32 gradient with respect to the candidates."""
+    parameters: LogitParameters
+    """Gradients with respect to the logit parameters."""
+
+
+def contrastive_loss(
+    loss: ContrastiveLoss,
+    embeddings: torch.Tensor,
+    candidates: torch.Tensor,
+    own: torch.Tensor,
+    positive: torch.Tensor,
+    parameters: LogitParameters,
+    weight: float = 1.0,
+    texts: tuple[torch.Tensor, torch.Tensor] | None = None,
+    tile_elements: int = TILE_ELEMENTS,
+) -> ContrastiveOutput:
+    """Loss and gradient of the terms that belong to `embeddings`.
+
+    Computed in fp32 whatever the encoder's precision: with τ = 1 the dot products of a wide model reach hundreds, where
+    two neighbouring bf16 numbers are more than 1 apart.
+
+    Args:
+        embeddings: [n, d] of this rank; for the cosine, of length 1.
+        candidates: [C, d] all embeddings that these are compared with, these among them.
+        own: [n] the candidate that is the embedding itself; it is left out.
+        positive: [n] the candidate that is the embedding's positive.
+        weight: what the sum of the loss is multiplied by in the gradients.
+        texts: numbers of the texts (original, transliteration) that the embeddings [n, 2] and the candidates [C, 2]
+            come from. A candidate that shares a text with the embedding is not used as a negative. None: all are used.
+    """
+    embeddings, candidates = embeddings.float(), candidates.float()
+    inverse_temperature = parameters.logit_scale.exp()
+    gradient, candidate_gradient = torch.empty_like(embeddings), torch.zeros_like(candidates)
+    total, correct, similarity, scale_gradient, bias_gradient = embeddings.new_zeros(5)
+    tile = max(1, tile_elements // max(1, len(candidates)))
+    for start in range(0, len(embeddings), tile):
         part = slice(start, start + tile)
         target = positive[part, None]
-        logits = rows[part] @ columns.T * inverse_temperature  # [r, C]
-        at_positive = logits.gather(1, target)
+        scaled = embeddings[part] * inverse_temperature
+        logits = torch.addmm(parameters.logit_bias, scaled, candidates.T)  # [r, C]
+        similarity += (logits.gather(1, target) - parameters.logit_bias).sum() / inverse_temperature
         logits.scatter_(1, own[part, None], float("-inf"))
         if texts is not None:
             shared = (texts[0][part, None, :] == texts[1][None]).any(dim=2)
             logits.masked_fill_(shared.scatter_(1, target, False), float("-inf"))
-        normaliser = logits.logsumexp(dim=1, keepdim=True)
-        sums[0] += (normaliser - at_positive).sum()
-        sums[1] += (logits.argmax(dim=1, keepdim=True) == target).sum()
-        sums[2] += at_positive.sum() / inverse_temperature
-        error = (logits - normaliser).exp_().scatter_add_(1, target, -torch.ones_like(at_positive)).mul_(scale)
-        sums[3] += (error * logits.masked_fill_(logits.isneginf(), 0.0)).sum()
-        gradients[0][part] = error @ columns * inverse_temperature
-        gradients[1].addmm_(error.T, rows[part] * inverse_temperature)
-    return Contrasted(sums[0], sums[1], sums[2], *gradients, sums[3])
+        tile_loss, error = loss(logits, target)
+        total += tile_loss
+        correct += (logits.argmax(dim=1, keepdim=True) == target).sum()
+        error.mul_(weight)
+        bias_gradient += error.sum()
+        gradient[part] = error @ candidates * inverse_temperature
+        scale_gradient += (embeddings[part] * gradient[part]).sum()  # Σ_j error_ij · s(z_i, z_j) / τ
+        candidate_gradient.addmm_(error.T, scaled)
+    parameter_gradients = LogitParameters(scale_gradient, bias_gradient)
+    return ContrastiveOutput(total, correct, similarity, gradient, candidate_gradient, parameter_gradients)

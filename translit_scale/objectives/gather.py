@@ -1,8 +1,8 @@
-"""Rows of all ranks, and the gradients that ranks compute for each other's rows.
+"""Gathers the embeddings of all ranks, and returns to each rank the gradients that others computed for its embeddings.
 
-The papers' code gathers without a gradient and puts only its own rows back into the graph. As the engine averages
-gradients over ranks, that divides the contrastive gradient by the world size. Here what other ranks find for our rows
-comes back to us.
+The papers' code gathers without a gradient and puts only the rank's own embeddings back into the graph. As the engine
+averages gradients over ranks, that divides the contrastive gradient by the number of ranks. Here the gradients that
+other ranks compute for our embeddings come back to us.
 """
 
 from __future__ import annotations
@@ -12,42 +12,42 @@ import torch.distributed as dist
 import torch.nn.functional as F
 
 
-def all_gather_rows(rows: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    """Concatenates the rows of all ranks, in rank order.
+def all_gather_embeddings(embeddings: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Concatenates the embeddings of all ranks, in rank order. Every rank must call it.
 
-    Every rank must call it. Ranks may hold different numbers of rows; `counts` is known to all of them beforehand
-    (it follows from the batch plan), so nothing has to be exchanged first.
+    Ranks may hold different numbers of embeddings. All ranks know `counts` beforehand, because it follows from the plan
+    of the batch, so nothing has to be exchanged first.
 
     Args:
-        rows: [n, d] with n = counts[rank]; any type.
-        counts: [W] rows of each rank.
+        embeddings: [n, d] with n = counts[rank]; any type.
+        counts: [W] embeddings of each rank.
 
     Returns:
         [Σ counts, d].
     """
     if len(counts) == 1:
-        return rows
+        return embeddings
     longest = max(counts)
-    gathered = rows.new_empty(len(counts) * longest, *rows.shape[1:])
-    dist.all_gather_into_tensor(gathered, F.pad(rows, (0, 0, 0, longest - len(rows))).contiguous())
+    gathered = embeddings.new_empty(len(counts) * longest, *embeddings.shape[1:])
+    dist.all_gather_into_tensor(gathered, F.pad(embeddings, (0, 0, 0, longest - len(embeddings))).contiguous())
     return torch.cat([part[:n] for part, n in zip(gathered.split(longest), counts, strict=True)])
 
 
-def reduce_scatter_rows(gathered: torch.Tensor, counts: list[int], rank: int) -> torch.Tensor:
-    """Sums over ranks what each has for all rows, and returns the part of this rank's rows.
+def reduce_scatter_embeddings(gradients: torch.Tensor, counts: list[int], rank: int) -> torch.Tensor:
+    """Sums over ranks the gradients of all embeddings, and returns those of this rank. Every rank must call it.
 
-    Every rank must call it; the transpose of `all_gather_rows`.
+    It is the transpose of `all_gather_embeddings`.
 
     Args:
-        gathered: [Σ counts, d]; counts: [W] rows of each rank.
+        gradients: [Σ counts, d]; counts: [W] embeddings of each rank.
 
     Returns:
         [counts[rank], d].
     """
     if len(counts) == 1:
-        return gathered
+        return gradients
     longest = max(counts)
-    padded = torch.cat([F.pad(part, (0, 0, 0, longest - len(part))) for part in gathered.split(counts)])
-    own = gathered.new_empty(longest, *gathered.shape[1:])
+    padded = torch.cat([F.pad(part, (0, 0, 0, longest - len(part))) for part in gradients.split(counts)])
+    own = gradients.new_empty(longest, *gradients.shape[1:])
     dist.reduce_scatter_tensor(own, padded, op=dist.ReduceOp.SUM)
     return own[: counts[rank]]

@@ -16,7 +16,7 @@ from torch import nn
 from translit_scale.batch.deal import Deal
 from translit_scale.config import Config, TrainConfig
 from translit_scale.errors import ConfigError, NumericError
-from translit_scale.train.launch import Rank
+from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.precision import (
     BLOCKS,
     Precision,
@@ -154,6 +154,26 @@ def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
     return engine
 
 
+@contextmanager
+def explain_torch_errors(hardware: Hardware) -> Iterator[None]:
+    """Turns errors of torch that the user can mend into a ConfigError: out of GPU memory, a failed compilation."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise ConfigError(
+                f"out of GPU memory with micro-batches of {hardware.deal.micro_pairs} pairs: {error}",
+                f"lower train_micro_batch_size_per_gpu in {hardware.path}: the update stays the same, and the same "
+                "command resumes from the last checkpoint",
+            ) from error
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise ConfigError(
+                f"train.compile: torch.compile failed: {str(error).strip().partition(chr(10))[0]}",
+                "it needs a C++ compiler (on GPUs a C compiler and triton); or set train.compile=false",
+            ) from error
+        raise
+
+
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Weight decay for matrices only, as in Hugging Face's trainer: not for biases and LayerNorm."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
@@ -175,7 +195,7 @@ def set_learning_rate(engine: Any, lr: float) -> None:
 
 
 @contextmanager
-def one_reduction(engine: Any) -> Iterator[None]:
+def reduce_gradients_once(engine: Any) -> Iterator[None]:
     """Several backward passes, one reduction of gradients over ranks at the end of the block."""
     if engine.zero_optimization_stage() > 0:
         with engine.coalesce_grad_reduction():

@@ -1,34 +1,71 @@
-"""The training loop: set up, then plan, accumulate, update, log, checkpoint until the last step."""
+"""How a training goes, from the first line to the last:
+
+    train            the whole story
+      make_plan        settings, shards, tokenizer and hardware, the same on every rank (cheap; finds wrong settings)
+      build_training   model, data stream and DeepSpeed engine, from scratch or from a checkpoint
+      run_steps        for each step: plan the batch, accumulate its gradient, update, log, save a checkpoint
+
+What a step computes is in `step.py`, the update in `engine.py`, which pairs form a batch in `batch/`, the losses in
+`objectives/`. Checkpoints and launching have rooms of their own.
+"""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedTokenizerFast
 
+from translit_scale.batch.order import PairOrder
+from translit_scale.batch.pack import Packer, Vocabulary
+from translit_scale.batch.prefetch import Prefetcher
+from translit_scale.batch.reader import PairReader
+from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config
+from translit_scale.corpus.encode import TextEncoder
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
+from translit_scale.languages import listed
 from translit_scale.locks import only_user
-from translit_scale.train.build import Plan, Training, build_training, make_plan
-from translit_scale.train.checkpoint import (
+from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
+from translit_scale.model.families import family_of
+from translit_scale.train.checkpointing.checkpoint import (
+    CheckpointInfo,
     CheckpointState,
     check_same_experiment,
     checkpoint_name,
+    choose_checkpoint,
     complete_checkpoints,
+    load_checkpoint,
 )
-from translit_scale.train.engine import Update, learning_rate, set_learning_rate, take_step
-from translit_scale.train.launch import Rank
+from translit_scale.train.checkpointing.saving import CheckpointWriter
+from translit_scale.train.checkpointing.state import load_weights
+from translit_scale.train.early_stopping import EarlyStopping, Scorer
+from translit_scale.train.engine import (
+    Hardware,
+    Update,
+    explain_torch_errors,
+    learning_rate,
+    resolve_hardware,
+    set_learning_rate,
+    start_engine,
+    take_step,
+)
+from translit_scale.train.launching.preemption import Preempted, StopRequest
+from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.metrics import MetricLogger
-from translit_scale.train.numerics import SkippedSteps
-from translit_scale.train.preemption import Preempted
+from translit_scale.train.preflight import DamagedBlock, TokenizerCheck, check_tokenizer, find_damaged_blocks
 from translit_scale.train.run_directory import banner, metric_logger, prepare_run_directory, run_directory_errors
-from translit_scale.train.saving import CheckpointWriter
-from translit_scale.train.selection import EarlyStopping, Judge
+from translit_scale.train.skipped_steps import SkippedSteps
+from translit_scale.train.step import TrainStep
 
 
 def train(
@@ -36,90 +73,189 @@ def train(
     ds_config: Path,
     resume: str,
     rank: Rank,
-    make_judge: Callable[[Config], Judge] | None = None,
+    make_scorer: Callable[[Config], Scorer] | None = None,
 ) -> None:
     """Trains to the last step, or says that there is nothing left to train. Every rank must call it.
 
     Args:
         resume: `auto` (newest complete checkpoint, if any), `none`, or the path of a checkpoint.
-        make_judge: what measures checkpoints, for experiments with `selection`; called on the first rank.
+        make_scorer: what scores checkpoints, for experiments with `selection`; called on the first rank.
 
     Raises:
         UserError: settings, data or checkpoint do not fit, the disk is full, or the loss is not finite.
     """
     plan = make_plan(config, ds_config, rank)
+    run = config.run.path
     with ExitStack() as held:
         if rank.is_first:
-            with run_directory_errors(config.run.path):
-                held.enter_context(only_user(config.run.path, "wait for its end, or choose another run.name"))
-        train_alone(plan, resume, make_judge)
-
-
-def train_alone(plan: Plan, resume: str, make_judge: Callable[[Config], Judge] | None = None) -> None:
-    """`train` once nobody else trains in the run directory."""
-    config, rank, run = plan.config, plan.rank, plan.config.run.path
-    checkpoint = choose_checkpoint(run, resume, rank)
-    start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
-    if start >= plan.total_steps:
+            with run_directory_errors(run):
+                held.enter_context(only_user(run, "wait for its end, or choose another run.name"))
+        checkpoint = choose_checkpoint(run, resume, rank)
+        start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
+        if start >= plan.total_steps:
+            if rank.is_first:
+                print(
+                    f"nothing to train: {checkpoint} is step {start} of {plan.total_steps}\n"
+                    f"  → translit-scale export --run {run}, or train anew: run.name={config.run.name}-2"
+                )
+            return
+        stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
+        training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:
-            print(
-                f"nothing to train: {checkpoint} is step {start} of {plan.total_steps}\n"
-                f"  → translit-scale export --run {run}, or train anew: run.name={config.run.name}-2"
-            )
-        return
-    stopping = EarlyStopping(config, plan.total_steps, rank, make_judge)
-    training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
-    if rank.is_first:
-        prepare_run_directory(training)
-        print(banner(training, checkpoint, start), flush=True)
-    logging = metric_logger(training, start) if rank.is_first else nullcontext()
-    with logging as logger, CheckpointWriter(config.run, rank) as checkpoints:
-        try:
+            prepare_run_directory(training)
+            print(banner(training, checkpoint, start), flush=True)
+        logging = metric_logger(training, start) if rank.is_first else nullcontext()
+        with explain_torch_errors(plan.hardware), logging as logger, CheckpointWriter(config.run, rank) as checkpoints:
             run_steps(training, start, checkpoints, stopping, logger)
-        except RuntimeError as error:
-            if mendable := explained(error, plan):
-                raise mendable from error
-            raise
-    if rank.is_first:
-        print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
+        if rank.is_first:
+            print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
 
 
-def explained(error: RuntimeError, plan: Plan) -> ConfigError | None:
-    """An error of torch as one that the user can mend, if it is."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return ConfigError(
-            f"out of GPU memory with micro-batches of {plan.hardware.deal.micro_pairs} pairs: {error}",
-            f"lower train_micro_batch_size_per_gpu in {plan.hardware.path}: the update stays the same, and the same "
-            "command goes on from the last checkpoint",
+@dataclass
+class Plan:
+    """What will be trained, on which data, with which hardware; the same on every rank."""
+
+    config: Config
+    rank: Rank
+    hardware: Hardware
+    shards: ShardSet
+    order: PairOrder
+    tokenizer: PreTrainedTokenizerFast
+    tokenizer_fingerprint: str
+    tokenizer_check: TokenizerCheck
+    damaged_blocks: list[DamagedBlock]
+    """Blocks that are left out."""
+    total_steps: int
+
+    def info(self, step: int) -> CheckpointInfo:
+        """What a checkpoint after `step` steps belongs to."""
+        not_science: Any = {"run": True, "selection": True, "data": {"workers", "prefetch", "max_damaged_fraction"}}
+        science = self.config.model_dump(mode="json", exclude=not_science)
+        science["train"]["precision"] = self.hardware.precision
+        return CheckpointInfo(
+            step=step,
+            world_size=self.rank.world_size,
+            zero_stage=self.hardware.zero_stage,
+            science=science,
+            shards=self.shards.fingerprint,
+            tokenizer=self.tokenizer_fingerprint,
+            pairs=self.order.pairs,
         )
-    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return ConfigError(
-            f"train.compile: torch.compile failed: {str(error).strip().partition(chr(10))[0]}",
-            "it needs a C++ compiler (on GPUs a C compiler and triton); or set train.compile=false",
-        )
-    return None
 
 
-def choose_checkpoint(run: Path, resume: str, rank: Rank) -> Path | None:
-    """The checkpoint to go on from, if any. Every rank must call it.
+def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
+    """Opens shards and tokenizer and joins the experiment with the hardware. Every rank must call it.
 
-    Only the first rank looks, and not just for agreement: a node that has asked a network file system for a folder
-    remembers for up to a minute that there is none, and would not find the one that the first rank then makes.
+    Everything that a user can get wrong in settings and data is found here, before the model is built.
 
     Raises:
-        ConfigError: `none` although the run has checkpoints.
+        ConfigError, DataError: settings that contradict each other or do not fit the data.
     """
-    if resume not in ("auto", "none"):
-        return Path(resume)
-    existing = complete_checkpoints(run / "checkpoints") if rank.is_first else []
-    newest = [existing[-1] if existing else None]
-    dist.broadcast_object_list(newest)
-    if resume == "none" and newest[0]:
+    hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
+    shards = ShardSet.open(data.shards, check_files=not data.max_damaged_fraction)
+    languages = chosen_languages(config, shards)
+    damaged: list[DamagedBlock] = []
+    if data.max_damaged_fraction:
+        damaged = find_damaged_blocks(shards, languages, data.max_damaged_fraction, rank)
+    rows = {language: shards.rows(language) for language in languages}
+    pairs = sum(rows.values())
+    if train.batch_pairs > pairs:
         raise ConfigError(
-            f"{run} already has the checkpoint {newest[0].name}, and --resume none would overwrite it",
-            "go on from it with --resume auto, or choose another run.name",
+            f"train.batch_pairs is {train.batch_pairs:,}, but {data.shards} has {pairs:,} pairs of "
+            f"{listed(languages)}: a pair would be its own negative",
+            f"set train.batch_pairs to {pairs:,} or less, or train on more pairs",
         )
-    return newest[0]
+    total_steps = train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
+    changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.mixture_schedule]
+    order = PairOrder(rows, data.mixture, changes, train.seed, total_steps * train.batch_pairs)
+    tokenizer = load_tokenizer(config.model.tokenizer or str(config.model.pretrained))
+    pair_with, limit = config.objectives.pair_with, data.max_unknown_fraction
+    check = [check_tokenizer(shards, tokenizer, order.languages, pair_with, limit) if rank.is_first else None]
+    dist.broadcast_object_list(check)
+    assert check[0] is not None
+    fingerprint = tokenizer_fingerprint(tokenizer)
+    return Plan(config, rank, hardware, shards, order, tokenizer, fingerprint, check[0], damaged, total_steps)
+
+
+def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:
+    """Languages of the shards that the experiment trains on.
+
+    Raises:
+        ConfigError: it names one that the shards do not have.
+    """
+    chosen = config.data.languages or shards.languages
+    missing = sorted(set(chosen) - set(shards.languages))
+    if missing:
+        raise ConfigError(
+            f"data.languages: {', '.join(missing)} not in {config.data.shards}", f"it has {listed(shards.languages)}"
+        )
+    return chosen
+
+
+@dataclass
+class Training(Plan):
+    """A plan with its model on the engine."""
+
+    stream: BatchStream
+    prefetcher: Prefetcher
+    engine: Any
+    step: TrainStep
+
+
+def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training:
+    """Builds or loads the model and wraps it for training. Every rank must call it.
+
+    Args:
+        saved: the checkpoint to resume from.
+
+    Raises:
+        ConfigError: the model cannot be loaded or does not fit tokenizer and settings.
+        DataError: the checkpoint is damaged.
+    """
+    config, tokenizer = plan.config, plan.tokenizer
+    torch.manual_seed(config.train.seed)
+    pad, bos, eos = tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id
+    model = build_model(config.model, len(tokenizer), pad, bos, eos)
+    tcm = config.objectives.tcm
+    pool_layer = resolve_layer(tcm.layer, model.config.num_hidden_layers) if tcm.weight else None
+    first_position = family_of(model.config).first_position(model.config)
+    stream = make_stream(plan, Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position))
+    encoder = PairEncoder(model, pool_layer, config.train.gradient_checkpointing, tcm)
+    if saved:
+        saved.verify(plan.rank.rank, plan.rank.world_size)
+        load_weights(encoder, saved.read)
+    if config.train.compile:
+        encoder.compile_layers()
+    engine = start_engine(encoder, plan.hardware, config)
+    if saved:
+        load_checkpoint(engine, saved)
+    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, len(plan.order.languages), StopRequest())
+    prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
+    return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
+
+
+def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
+    """What reads, tokenizes, masks and packs this rank's part of each batch."""
+    objectives, deal = plan.config.objectives, plan.hardware.deal
+    packer = Packer(
+        objectives.masking,
+        vocabulary,
+        plan.config.model.max_length,
+        with_tlm=objectives.tlm.weight > 0,
+        split_tlm=objectives.tcm.weight > 0 and deal.micro_batches > 1 and not objectives.in_micro_batches,
+    )
+    left_out = {(block.language, block.block) for block in plan.damaged_blocks}
+    return BatchStream(
+        plan.order,
+        PairReader(plan.shards, plan.order.languages, left_out),
+        TextEncoder(plan.tokenizer, plan.tokenizer_check.use_sentencepiece),
+        packer,
+        deal,
+        plan.rank.rank,
+        plan.tokenizer_check.token_rates,
+        objectives.pair_with,
+        in_order=objectives.in_micro_batches,
+    )
 
 
 def run_steps(
@@ -137,8 +273,8 @@ def run_steps(
     engine, run, total, rank = training.engine, training.config.run, training.total_steps, training.rank
     if stopping.ends(start, logger):
         return
-    most, records = training.config.train.max_skipped_steps, run.path if rank.is_first else None
-    skipped = SkippedSteps(most, engine.fp16_enabled(), records)
+    max_skipped, records = training.config.train.max_skipped_steps, run.path if rank.is_first else None
+    skipped = SkippedSteps(max_skipped, engine.fp16_enabled(), records)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
         checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
@@ -157,7 +293,7 @@ def run_steps(
         if result.stop and t + 1 < total:
             raise Preempted(
                 f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(t + 1)} is written",
-                "the same command goes on from it",
+                "the same command resumes from it",
             )
         if stopping.ends(t + 1, logger):
             return

@@ -72,7 +72,7 @@ class MetricLogger:
         record = {
             "step": step,
             **{f"train/loss/{name}": value for name, value in result.losses.items()},
-            **{f"train/tcm/{name}": value for name, value in result.contrastive.items()},
+            **result.metrics,
             **{name: float(value) for name, value in update.items()},
             "train/truncated": self.truncated,
             **self.window.rates(time.monotonic(), waited),

@@ -61,7 +61,7 @@ class Window:
         self.slots += result.tokens if self.measured.unpadded else result.slots
         self.slowest += result.slowest
         self.flops += training_flops(self.measured.shape, result.work)
-        if result.contrastive:
+        if "tcm" in result.losses:
             self.flops += contrastive_flops(self.measured.shape, result.pairs)
         if result.is_finite:
             self.language_losses += result.language_losses

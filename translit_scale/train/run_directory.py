@@ -1,4 +1,4 @@
-"""What a run leaves in its directory and says on the console: settings, versions, metrics, what is to happen."""
+"""What a run writes into its directory and prints at the start: settings, versions, metrics, what will happen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,11 +19,13 @@ from translit_scale.languages import listed
 from translit_scale.model.attention import has_kernel
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.flops import Shape
-from translit_scale.train.build import Plan, Training
-from translit_scale.train.checkpoint import remove_unfinished
+from translit_scale.train.checkpointing.checkpoint import remove_unfinished
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.preflight import write_damaged_blocks
 from translit_scale.train.rates import Measured
-from translit_scale.train.survey import write_ledger
+
+if TYPE_CHECKING:  # loop.py imports this file
+    from translit_scale.train.loop import Plan, Training
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
 """Recorded with their versions in environment.json."""
@@ -59,7 +62,7 @@ def prepare_run_directory(training: Training) -> None:
         training.engine.module.lm.config.save_pretrained(run / "model")
         save_tokenizer(training.tokenizer, run / "model")
         if training.config.data.max_damaged_fraction:
-            write_ledger(run / "damaged.json", training.damage)
+            write_damaged_blocks(run / "damaged.json", training.damaged_blocks)
 
 
 @contextmanager
@@ -83,7 +86,7 @@ def environment(plan: Plan) -> dict[str, object]:
         "world_size": plan.rank.world_size,
         "shards": plan.shards.fingerprint,
         "tokenizer": plan.tokenizer_fingerprint,
-        "encoded_by": "sentencepiece" if plan.fit.fast else "tokenizers",
+        "encoded_by": "sentencepiece" if plan.tokenizer_check.use_sentencepiece else "tokenizers",
     }
 
 
@@ -102,15 +105,15 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
         f"  steps {start} → {training.total_steps} ({math.ceil(order.total / deal.batch_pairs)} an epoch), checkpoint "
         f"every {config.run.checkpoint_every}; tensorboard --logdir {config.run.path / 'tb'}",
         *(f"  note: {note}" for note in hardware.notes),
-        *([_left_out(training)] if training.damage else []),
+        *([_left_out(training)] if training.damaged_blocks else []),
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
     ]
     return "\n".join(lines)
 
 
 def _left_out(training: Training) -> str:
-    rows = sum(damage.rows for damage in training.damage)
-    blocks = counted(len(training.damage), "damaged block")
+    rows = sum(block.rows for block in training.damaged_blocks)
+    blocks = counted(len(training.damaged_blocks), "damaged block")
     return f"  left out: {rows:,} pairs in {blocks}, see {training.config.run.path / 'damaged.json'}"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 
-from translit_scale.train.checkpoint import consolidated_weights
-from translit_scale.train.state import load_weights
+from translit_scale.train.checkpointing.checkpoint import consolidated_weights
+from translit_scale.train.checkpointing.state import load_weights
 
 
 def trained_model(run: Path, checkpoint: Path) -> PreTrainedModel:

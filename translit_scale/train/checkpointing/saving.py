@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 from translit_scale.config import RunConfig
 from translit_scale.errors import DataError, UserError
 from translit_scale.files import read_json, sha256_file, sync, write_bytes, write_json
-from translit_scale.train import state
-from translit_scale.train.checkpoint import (
+from translit_scale.train.checkpointing import state
+from translit_scale.train.checkpointing.checkpoint import (
     COMPLETE,
     FORMAT,
     CheckpointInfo,
@@ -37,7 +37,7 @@ from translit_scale.train.checkpoint import (
     complete_checkpoints,
     file_errors,
 )
-from translit_scale.train.launch import Rank
+from translit_scale.train.launching.ranks import Rank
 
 MOST_WRITERS = 16
 """Ranks that write a file each; with more, files would become many rather than small."""

@@ -1,8 +1,9 @@
-"""What happens when a rank fails: one message, one exit code, and all ranks gone soon after.
+"""What happens when a rank fails: one message, one exit code, and soon afterwards no rank is left.
 
-A launcher (deepspeed, torchrun, `srun --kill-on-bad-exit`) ends the other ranks when one has left with an error. So
-the ranks need not agree on a failure, for which all of them would have to reach the same collective: the first that
-fails says why and leaves; those that find the same error, or lose contact with it, keep quiet until they are ended.
+A launcher (deepspeed, torchrun, `srun --kill-on-bad-exit`) ends the other ranks when one has exited with an error. So
+the ranks need not agree on a failure, for which all of them would have to reach the same collective: the first rank
+that fails prints the reason and exits; ranks that find the same error, or lose contact with the first, stay silent
+until the launcher ends them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from translit_scale.errors import UserError
-from translit_scale.train.preemption import EXIT_PREEMPTED
+from translit_scale.train.launching.preemption import EXIT_PREEMPTED
 
 LAUNCHER_SECONDS = 5.0
 """By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second)."""
@@ -34,14 +35,14 @@ def run_rank(body: Callable[[], object]) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     rank = int(os.environ.get("RANK", "0"))
     if rank and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as a job in the background has it
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every rank; the first has the word
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every rank; only rank 0 reports it
     try:
         body()
     except UserError as error:
         prefix = "" if error.exit_code == EXIT_PREEMPTED else f"error on rank {rank}: " if rank else "error: "
         _leave(f"{prefix}{error}", error.exit_code, rank)
     except KeyboardInterrupt:
-        _leave("\ninterrupted: the same command goes on from the last checkpoint", EXIT_INTERRUPTED, rank)
+        _leave("\ninterrupted: the same command resumes from the last checkpoint", EXIT_INTERRUPTED, rank)
     except Exception:
         _leave(f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
 

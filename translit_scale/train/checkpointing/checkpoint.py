@@ -1,12 +1,12 @@
-"""Checkpoints that are complete or not there: what they hold and how they are read; saving.py writes them.
+"""Checkpoints, which are either complete or absent: what they hold and how they are read; saving.py writes them.
 
     checkpoints/step_002000/       state-00000.safetensors … (weights and moments, whole) and COMPLETE.json
     checkpoints/step_004000.tmp/   being written, or left by a run that was killed; removed at the next start
     checkpoints/latest             name of the newest complete one
 
-Nothing random is stored: order, masks and dropout are functions of the seed and the step. A checkpoint can be gone on
-from with any number of ranks and any ZeRO stage, and reading one runs no code. DeepSpeed's own checkpoints can neither,
-and their `latest` is written before the other ranks have finished.
+Nothing random is stored: order, masks and dropout are functions of the seed and the step. A training resumes from a
+checkpoint with any number of ranks and any ZeRO stage, and reading one runs no code. DeepSpeed's own checkpoints offer
+neither, and DeepSpeed writes their `latest` before the other ranks have finished.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 
-from translit_scale.errors import DataError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json, sha256_file
 from translit_scale.schema import changed_settings
-from translit_scale.train import state
+from translit_scale.train.checkpointing import state
+from translit_scale.train.launching.ranks import Rank
 
 COMPLETE = "COMPLETE.json"
 FORMAT = 2
@@ -52,7 +54,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class EngineCounts:
-    """Numbers of the engine that go on; stored in COMPLETE.json."""
+    """Counts of the engine that a resumed training continues; stored in COMPLETE.json."""
 
     updates: int
     """AdamW updates made: steps less skipped ones."""
@@ -142,11 +144,11 @@ def _read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[s
 
 
 def _without(checkpoint: Path) -> str:
-    return f"remove {checkpoint} to go on from the one before it"
+    return f"remove {checkpoint} to resume from the one before it"
 
 
 def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
-    """Compares a checkpoint with the run that wants to go on from it; returns its step.
+    """Compares a checkpoint with the run that wants to resume from it; returns its step.
 
     Raises:
         DataError: it is damaged or belongs to other settings or data; all differences are listed.
@@ -176,6 +178,31 @@ def _until(step: int, science: dict[str, Any]) -> dict[str, Any]:
         **science,
         "data": {**data, "mixture_schedule": [c for c in data["mixture_schedule"] if c["from_step"] < step]},
     }
+
+
+def choose_checkpoint(run: Path, resume: str, rank: Rank) -> Path | None:
+    """The checkpoint to resume from, if any. Every rank must call it.
+
+    Only the first rank looks, and not just for agreement: a node that has asked a network file system for a folder
+    remembers for up to a minute that there is none, and would not find the one that the first rank then makes.
+
+    Args:
+        resume: `auto`, `none` or the path of a checkpoint.
+
+    Raises:
+        ConfigError: `none` although the run has checkpoints.
+    """
+    if resume not in ("auto", "none"):
+        return Path(resume)
+    existing = complete_checkpoints(run / "checkpoints") if rank.is_first else []
+    newest = [existing[-1] if existing else None]
+    dist.broadcast_object_list(newest)
+    if resume == "none" and newest[0]:
+        raise ConfigError(
+            f"{run} already has the checkpoint {newest[0].name}, and --resume none would overwrite it",
+            "resume from it with --resume auto, or choose another run.name",
+        )
+    return newest[0]
 
 
 class CheckpointState:

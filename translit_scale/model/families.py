@@ -1,0 +1,81 @@
+"""Encoder families: everything that is particular to one, such as the names of its modules in transformers.
+
+The rest of the project calls a model through `Family` only. A further family is a class here and its entry in
+`FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import PretrainedConfig
+
+from translit_scale.batch.segments import Segments
+
+
+class Bert:
+    """BERT: post-norm blocks and learned absolute positions that count from 0."""
+
+    def first_position(self, config: PretrainedConfig) -> int:
+        """Position id of the first token of a sentence."""
+        return 0
+
+    def embed(self, body: Any, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        """Input of the first layer, [1, T, d], from flat ids and positions [T]."""
+        embedded: torch.Tensor = body.embeddings(input_ids=input_ids[None], position_ids=position_ids[None])
+        return embedded
+
+    def layers(self, body: Any) -> Sequence[nn.Module]:
+        """The Transformer blocks, from the first to the last."""
+        blocks: Sequence[nn.Module] = body.encoder.layer
+        return blocks
+
+    def layer(self, layer: Any, hidden: torch.Tensor, segments: Segments) -> torch.Tensor:
+        """Output [1, T, d] of a block for its input [1, T, d]; attention stays inside the segments."""
+        output: torch.Tensor = layer(hidden, attention_mask=None, segments=segments)
+        return output
+
+    def layer_at(self, layer: Any, hidden: torch.Tensor, segments: Segments, index: torch.Tensor) -> torch.Tensor:
+        """A block's output [N, d] for some tokens only; what follows attention is not computed for the others.
+
+        Args:
+            hidden: [1, T, d] input of the block; index: [N] the tokens.
+        """
+        context, _ = layer.attention.self(hidden, attention_mask=None, segments=segments)
+        context, hidden = (x[0].index_select(0, index) for x in (context, hidden))
+        attended = layer.attention.output(context, hidden)
+        output: torch.Tensor = layer.output(layer.intermediate(attended), attended)
+        return output
+
+    def head(self, lm: Any, masked: torch.Tensor) -> tuple[torch.Tensor, nn.Linear]:
+        """What the output embedding is applied to, [M, d], and the output embedding, for last states [M, d]."""
+        predictions = lm.cls.predictions
+        return predictions.transform(masked), predictions.decoder
+
+
+class Roberta(Bert):
+    """RoBERTa and XLM-R (Glot500 too): BERT's blocks, positions from padding_idx + 1, and another head."""
+
+    def first_position(self, config: PretrainedConfig) -> int:
+        """Position id of the first token of a sentence."""
+        return int(config.pad_token_id) + 1
+
+    def head(self, lm: Any, masked: torch.Tensor) -> tuple[torch.Tensor, nn.Linear]:
+        """What the output embedding is applied to, [M, d], and the output embedding, for last states [M, d]."""
+        head = lm.lm_head
+        return head.layer_norm(F.gelu(head.dense(masked))), head.decoder
+
+
+Family = Bert
+"""What all families have; BERT's way of doing it is inherited where a family does not differ."""
+FAMILIES: dict[str, Family] = {"bert": Bert(), "roberta": Roberta(), "xlm-roberta": Roberta()}
+"""By the `model_type` of the configuration."""
+
+
+def family_of(config: PretrainedConfig) -> Family:
+    """The family of a model; KeyError for a `model_type` that is not in `FAMILIES`."""
+    return FAMILIES[config.model_type]

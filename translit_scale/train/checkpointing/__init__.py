@@ -1,0 +1,1 @@
+"""Checkpoints: their files, how they are written beside training, and how they are read."""

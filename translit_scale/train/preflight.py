@@ -1,0 +1,127 @@
+"""Checks of the shards and the tokenizer before training, on a sample of sentences or on every block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch.distributed as dist
+from transformers import PreTrainedTokenizerFast
+
+from translit_scale.corpus.encode import TextEncoder, differing, sentencepiece_model
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.errors import DataError
+from translit_scale.files import write_json
+from translit_scale.train.launching.ranks import Rank
+
+SAMPLE = 500
+"""Sentences of each language that are tokenized."""
+COMPARED = 50
+"""Sentences of each language that are tokenized both ways."""
+MAX_DIFFERING = 1e-3
+"""Training encodes with SentencePiece if it gives other ids than the tokenizer for at most this fraction of the
+sentences. A single tie may always differ, however small the sample."""
+
+
+@dataclass(frozen=True)
+class TokenizerCheck:
+    """What a tokenizer makes of a shard set."""
+
+    use_sentencepiece: bool
+    """Whether training encodes with the tokenizer's SentencePiece model, which is faster."""
+    token_rates: npt.NDArray[np.float64]
+    """[L, 2] tokens per byte of each language's sentences and transliterations."""
+
+
+def check_tokenizer(
+    shards: ShardSet,
+    tokenizer: PreTrainedTokenizerFast,
+    languages: Sequence[str],
+    pair_with: Literal["transliteration", "copy"],
+    max_unknown_fraction: float,
+) -> TokenizerCheck:
+    """Tries a tokenizer on the first block of each language.
+
+    Raises:
+        DataError: it does not know the script of a language, or the Latin of its transliterations; the message names
+            the language and the fraction of unknown tokens.
+    """
+    samples = [
+        [column.split(b"\n")[:-1][:SAMPLE] for column in shards.read_columns(language, 0)] for language in languages
+    ]
+    compared = [line for sides in samples for side in sides for line in side[:COMPARED]]
+    use_sentencepiece = sentencepiece_model(tokenizer) is not None and differing(tokenizer, compared) <= max(
+        1, MAX_DIFFERING * len(compared)
+    )
+    encoder = TextEncoder(tokenizer, use_sentencepiece)
+    rates, too_many_unknown = np.empty((len(languages), 2)), []
+    for index, (language, sides) in enumerate(zip(languages, samples, strict=True)):
+        for side, lines in enumerate(sides):
+            ids = encoder(lines).ids
+            rates[index, side] = len(ids) / sum(map(len, lines))
+            unknown = float((ids == tokenizer.unk_token_id).mean()) if len(ids) else 0.0
+            if unknown > max_unknown_fraction and (side == 0 or pair_with == "transliteration"):
+                too_many_unknown.append((unknown, ("sentences", "transliterations")[side], language))
+    if too_many_unknown:
+        worst = [
+            f"{unknown:.1%} of the tokens of the {side} of {code}"
+            for unknown, side, code in sorted(too_many_unknown)[::-1]
+        ]
+        more = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
+        raise DataError(
+            f"the tokenizer does not fit the shards: {', '.join(worst[:5])}{more} in {shards.directory} are unknown to "
+            f"it; at most {max_unknown_fraction:.1%} are allowed (data.max_unknown_fraction)",
+            f"train one on these shards: translit-scale tokenizer --shards {shards.directory} --out DIR",
+        )
+    return TokenizerCheck(use_sentencepiece, rates)
+
+
+@dataclass(frozen=True)
+class DamagedBlock:
+    """A block that training leaves out."""
+
+    language: str
+    block: int
+    rows: int
+    problem: str
+
+
+def find_damaged_blocks(
+    shards: ShardSet, languages: Sequence[str], max_fraction: float, rank: Rank
+) -> list[DamagedBlock]:
+    """Reads every block, each rank its part, and returns the damaged ones, the same list on all ranks.
+
+    Raises:
+        DataError: more than `max_fraction` of the pairs are in damaged blocks.
+    """
+    blocks = [(language, b, rows) for language in languages for b, rows in enumerate(shards.block_rows(language))]
+    part = slice(*(len(blocks) * r // rank.world_size for r in (rank.rank, rank.rank + 1)))
+    damaged_here: list[DamagedBlock] = []
+    for language, number, rows in blocks[part]:
+        try:
+            shards.read_lengths(language, number)
+            shards.read_columns(language, number)
+        except DataError as error:
+            damaged_here.append(DamagedBlock(language, number, int(rows), error.message))
+    of_rank: list[list[DamagedBlock]] = [[] for _ in range(rank.world_size)]
+    dist.all_gather_object(of_rank, damaged_here)
+    damaged = [block for blocks_of_rank in of_rank for block in blocks_of_rank]
+    lost, total = sum(block.rows for block in damaged), sum(int(rows) for _, _, rows in blocks)
+    if lost > max_fraction * total:
+        first = "\n    ".join(block.problem for block in damaged[:5])
+        raise DataError(
+            f"{len(damaged)} damaged blocks with {lost:,} of {total:,} pairs in {shards.directory}; at most "
+            f"{max_fraction:.2%} of the pairs are allowed (data.max_damaged_fraction):\n    {first}",
+            f"translit-scale shards verify --deep {shards.directory} lists all; remove the damaged shards and run "
+            "prepare again",
+        )
+    return damaged
+
+
+def write_damaged_blocks(path: Path, damaged: Sequence[DamagedBlock]) -> None:
+    """Writes as JSON what a training leaves out."""
+    write_json(path, [vars(block) for block in damaged])
