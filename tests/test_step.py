@@ -27,14 +27,15 @@ from translit_scale.train.loop import Training, build_training, make_plan
 
 STEP = 3
 BATCH = (("train__batch_pairs", 16),)
+DUPLICATES = (*BATCH, ("train__seed", 4), ("objectives__tcm__exclude_duplicates", True))
+"""A batch in which two pairs have the same text."""
 COSINE = (
-    *BATCH, ("objectives__tcm__similarity", "cosine"), ("objectives__tcm__temperature", 0.2),
-    ("objectives__tcm__exclude_duplicates", True),
+    *DUPLICATES, ("objectives__tcm__similarity", "cosine"), ("objectives__tcm__temperature", 0.2),
 )  # fmt: skip
 SIGMOID = (
-    *BATCH, ("model__dropout", 0.2), ("objectives__tcm__loss", "sigmoid"), ("objectives__tcm__similarity", "cosine"),
-    ("objectives__tcm__temperature", 0.1), ("objectives__tcm__learn_temperature", True),
-    ("objectives__tcm__exclude_duplicates", True), ("objectives__tcm__initial_bias", -2.0),
+    *DUPLICATES, ("model__dropout", 0.2), ("objectives__tcm__loss", "sigmoid"),
+    ("objectives__tcm__similarity", "cosine"), ("objectives__tcm__temperature", 0.1),
+    ("objectives__tcm__learn_temperature", True), ("objectives__tcm__initial_bias", -2.0),
 )  # fmt: skip
 DROPOUT = (
     *BATCH, ("model__dropout", 0.2), ("objectives__tcm__temperature", 2.0), ("objectives__tcm__learn_temperature", True)
