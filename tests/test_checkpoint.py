@@ -21,13 +21,14 @@ from safetensors.torch import save_file
 from translit_scale.config import RunConfig
 from translit_scale.errors import ConfigError, DataError, NumericError
 from translit_scale.files import sync, write_json
-from translit_scale.train import saving
+from translit_scale.train.checkpointing import saving
 from translit_scale.train.checkpointing.checkpoint import (
     COMPLETE,
     CheckpointInfo,
     CheckpointState,
     check_same_experiment,
     checkpoint_name,
+    choose_checkpoint,
     complete_checkpoints,
     load_checkpoint,
     read_info,
@@ -36,7 +37,6 @@ from translit_scale.train.checkpointing.checkpoint import (
 from translit_scale.train.checkpointing.saving import CheckpointWriter
 from translit_scale.train.checkpointing.state import load_weights
 from translit_scale.train.launching.ranks import Rank, start_rank
-from translit_scale.train.loop import choose_checkpoint
 
 STATE = "state-00000.safetensors"
 FULL_DISK = SafetensorError("I/O error: No space left on device (os error 28)")

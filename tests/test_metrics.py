@@ -18,8 +18,8 @@ from translit_scale.batch.segments import Work
 from translit_scale.model.flops import Shape, training_flops
 from translit_scale.train.launching.ranks import start_rank
 from translit_scale.train.loop import build_training, make_plan
+from translit_scale.train.meter import MOST_LANGUAGES, MeterContext
 from translit_scale.train.metrics import MetricLogger
-from translit_scale.train.rates import MOST_LANGUAGES, Measured
 from translit_scale.train.step import StepResult
 
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
@@ -37,8 +37,8 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
     """Steps of 10 pairs: 9 s for the first, then 1 s each, and a checkpoint of 5 s after the third."""
     clock = [0.0]
     monkeypatch.setattr("translit_scale.train.metrics.time.monotonic", lambda: clock[0])
-    measured = Measured(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e6, unpadded=False)
-    with MetricLogger(tmp_path, measured, start=0, total_steps=5, every=2) as logger:
+    context = MeterContext(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e6, unpadded=False)
+    with MetricLogger(tmp_path, context, start=0, total_steps=5, every=2) as logger:
         for step in range(1, 6):
             clock[0] += 9 if step == 1 else 1
             logger.step(
@@ -70,7 +70,7 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
 def test_many_languages_are_grouped_by_script_in_tensorboard(count: int, shown: str, tmp_path: Path) -> None:
     languages = tuple(f"a{chr(97 + i // 26)}{chr(97 + i % 26)}_{'Latn' if i % 2 else 'Cyrl'}" for i in range(count))
     result = replace(RESULT, language_losses=np.stack([np.arange(count) * 2.0, np.full(count, 2.0)], axis=1))
-    with MetricLogger(tmp_path, Measured(languages, SHAPE, 1, None, True), 0, 1, 1) as logger:
+    with MetricLogger(tmp_path, MeterContext(languages, SHAPE, 1, None, True), 0, 1, 1) as logger:
         logger.step(1, result, UPDATE, waited=0.0)
     (record,) = records(tmp_path)
     found = EventAccumulator(str(tmp_path / "tb")).Reload().Tags()["scalars"]

@@ -28,7 +28,8 @@ from safetensors import SafetensorError
 from tests.support.tiny import make_config
 from translit_scale.cli import run_guarded
 from translit_scale.evaluate import select
-from translit_scale.train import loop, saving
+from translit_scale.train import loop
+from translit_scale.train.checkpointing import saving
 from translit_scale.train.checkpointing.checkpoint import checkpoint_name
 from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
 

@@ -1,11 +1,11 @@
-"""Attention inside the segments of a flat sequence: tokens of one sentence never see another sentence.
+"""Attention inside the segments of a flat sequence: tokens of one sentence never attend to another sentence.
 
-One function with two ways: the variable-length flash kernel on GPUs that have it in half precision, and batched calls
-for groups of similar length everywhere else. Both know dropout and repeat it under the same seed.
+There are two implementations: the variable-length flash kernel on GPUs that have it in half precision, and batched
+calls for groups of similar length everywhere else. Both have dropout, and repeat it under the same seed.
 
-Registered with transformers under the name `packed`, so that Hugging Face's own layers call it. The layers pass
-`segments` through untouched; nothing of the model is copied or patched. (Position ids alone would not do:
-transformers ignores them when it builds masks and lets sentences of a flat batch leak into each other.)
+The function is registered with transformers under the name `packed`, so that Hugging Face's own layers call it. The
+layers pass `segments` on unchanged; no code of the model is copied or patched. (Position ids alone are not enough:
+transformers ignores them when it builds masks, and sentences of a flat batch would attend to each other.)
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def flash_attention(
 ) -> torch.Tensor:
     """`segment_attention` by torch's own flash kernel: no padding, no copies, no wait for the device.
 
-    Called by its name because torch's public function (`torch.nn.attention.varlen`) has no dropout.
+    The operator is called directly, because torch's public function (`torch.nn.attention.varlen`) has no dropout.
     """
     bounds, longest = segments.cu_seqlens, segments.longest
     attended: torch.Tensor = torch.ops.aten._flash_attention_forward(

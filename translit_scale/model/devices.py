@@ -1,4 +1,4 @@
-"""What devices can do: their peak rates, against which training says how much of a device it uses, and their age."""
+"""What devices can do: their peak rates, which MFU is relative to, and whether they are new enough for bf16."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PEAK_FLOPS = {
     "B200": 2250e12,  # NVIDIA HGX B200 datasheet: 36 000 with sparsity for eight
     "MI300X": 1307.4e12,  # AMD Instinct MI300X datasheet
 }
-"""FLOP/s of bf16 matrix products without sparsity, by words of the device's name. None of them is reached in practice:
-power limits the clock of a large matmul first."""
+"""FLOP/s of bf16 matrix products without sparsity, by words of the device's name. None is reached in practice,
+because power limits the clock of a large matrix product first."""
 
 
 def is_ampere(device: torch.device) -> bool:

@@ -1,7 +1,7 @@
-"""Floating-point operations that a step cannot do without: exact, of real tokens, a multiply-add counted as two.
+"""Floating-point operations that a step needs: exact, of real tokens; a multiply-add counts as two.
 
-Counted are matrix products of the forward pass; the backward pass has two for each. Not counted: element-wise
-operations, softmax, the optimizer, what recomputation or the embedding pass repeat, and padding (there is none).
+The matrix products of the forward pass are counted; the backward pass has two for each. Element-wise operations,
+softmax, the optimizer, recomputation, the first pass of GradCache and padding (there is none) are not counted.
 """
 
 from __future__ import annotations
@@ -49,5 +49,5 @@ def layer_flops(shape: Shape, work: Work) -> int:
 
 
 def contrastive_flops(shape: Shape, pairs: int) -> int:
-    """Similarities of 2B rows with 2B columns and the two products of their gradient, once for all ranks together."""
+    """Similarities of 2B embeddings with each other and the two products of their gradient, over all ranks together."""
     return 3 * 2 * (2 * pairs) ** 2 * shape.hidden

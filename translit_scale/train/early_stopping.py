@@ -1,4 +1,4 @@
-"""Early stopping: each checkpoint is measured when it is written, and training ends when none is better for a while."""
+"""Early stopping: each new checkpoint is scored, and training ends when several in a row are not the best so far."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.metrics import MetricLogger
 
 LONGEST_EVALUATION = timedelta(hours=12)
-"""Ranks wait so long for the first one; a first one that fails is noticed by its launcher at once."""
+"""How long the other ranks wait for the first one; if the first rank fails, its launcher ends them at once."""
 
 
 class Scorer(Protocol):
-    """Measures checkpoints; training is given one, because it must not know how (`evaluate/select.py` does)."""
+    """Scores checkpoints. Training gets one from outside, because `train` must not depend on `evaluate`."""
 
     metric: str
-    """Name of the measure in metrics.jsonl, `eval/sr_b/mean`."""
+    """Name of the score in metrics.jsonl, such as `eval/sr_b/mean`."""
 
     def score(self, checkpoint: Path) -> float:
-        """The measure of a checkpoint, measured once; higher is better."""
+        """The score of a checkpoint, computed once; higher is better."""
 
     def values(self) -> dict[int, float]:
-        """The measures of all checkpoints so far, by their steps."""
+        """The scores of all checkpoints so far, by their steps."""
 
 
 class EarlyStopping:
-    """Asks, at every checkpoint, whether training is over.
+    """Decides at every checkpoint whether training ends.
 
     The first rank measures what is on disk, the others wait for its decision: the value is that of `translit-scale
     select`, whatever the ranks, the ZeRO stage and the precision of training. What was measured stays in the run
@@ -56,7 +56,7 @@ class EarlyStopping:
             self.group = dist.new_group(backend="gloo", timeout=LONGEST_EVALUATION)  # nccl's would time out
 
     def due(self, step: int) -> bool:
-        """Whether the checkpoint after `step` steps is measured: not those that a request to stop has caused."""
+        """Whether the checkpoint after `step` steps is scored; one that a request to stop has caused is not."""
         on_time = step % self.run.checkpoint_every == 0 or step == self.total_steps
         return self.patience is not None and step > 0 and on_time
 
@@ -64,7 +64,7 @@ class EarlyStopping:
         """Whether training ends after `step` steps, whose checkpoint is complete. Every rank must call it.
 
         Raises:
-            DataError: the checkpoint cannot be measured.
+            DataError: the checkpoint cannot be scored.
         """
         if not self.due(step):
             return False

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine: one JSON for the hardware, checked against the experiment, and AdamW with its schedule."""
+"""The DeepSpeed engine: its JSON, checked against the experiment, and AdamW with its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from translit_scale.train.precision import (
     resolve_precision,
 )
 
-CALMER = "lower train.lr or raise train.warmup_steps; the last checkpoint is intact"
+LOWER_LR_HINT = "lower train.lr or raise train.warmup_steps; the last checkpoint is intact"
 """Hint of every NumericError of training."""
 MICRO = "train_micro_batch_size_per_gpu"
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What the DeepSpeed JSON says once it is checked and completed."""
+    """The DeepSpeed JSON, checked and completed."""
 
     path: Path
     """The JSON file."""
@@ -43,14 +43,14 @@ class Hardware:
     precision: Precision
     zero_stage: int
     notes: tuple[str, ...]
-    """Decisions the user should see, such as a precision that this device does not have."""
+    """Decisions to print, such as a precision that this device does not have."""
 
 
 def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     """Reads a DeepSpeed JSON and joins it with the experiment.
 
-    The experiment owns the effective batch, optimizer, schedule and clipping; the JSON owns ZeRO, micro-batch,
-    precision and offload. What both state must agree.
+    The experiment decides the effective batch, optimizer, schedule and clipping; the JSON decides ZeRO, micro-batch,
+    precision and offload. A value that both state must be the same.
 
     Raises:
         ConfigError: the file is missing or malformed, or contradicts the experiment (both values are printed).
@@ -67,7 +67,7 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     ds_config |= {
         "train_batch_size": deal.micro_pairs * rank.world_size,
         MICRO: deal.micro_pairs,
-        # The step runs its own micro-batches and reduces gradients once: to the engine each step is one backward.
+        # The step runs its own micro-batches and reduces gradients once; the engine sees one backward pass a step.
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.train.max_grad_norm,
         "zero_force_ds_cpu_optimizer": False,
@@ -79,7 +79,7 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
 
 
 def read_ds_json(path: Path) -> dict[str, Any]:
-    """A DeepSpeed configuration file.
+    """Reads a DeepSpeed configuration file.
 
     Raises:
         ConfigError: missing, or not a JSON object with objects for ZeRO and precision.
@@ -112,7 +112,7 @@ def _micro_pairs(given: dict[str, Any], path: Path) -> int:
 
 
 def _check_agreement(given: dict[str, Any], path: Path, train: TrainConfig, deal: Deal) -> None:
-    """Refuses what the JSON says differently from the experiment."""
+    """Refuses values of the JSON that differ from the experiment's."""
     owned = {
         "train_batch_size": (train.batch_pairs, "train.batch_pairs"),
         "gradient_accumulation_steps": (deal.micro_batches, "micro-batches that follow from train.batch_pairs"),
@@ -196,7 +196,7 @@ def set_learning_rate(engine: Any, lr: float) -> None:
 
 @contextmanager
 def reduce_gradients_once(engine: Any) -> Iterator[None]:
-    """Several backward passes, one reduction of gradients over ranks at the end of the block."""
+    """Reduces gradients over ranks once, at the end of the block, after several backward passes."""
     if engine.zero_optimization_stage() > 0:
         with engine.coalesce_grad_reduction():
             yield
@@ -209,7 +209,7 @@ def reduce_gradients_once(engine: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Update:
-    """What the optimizer's step was made with."""
+    """How an update was made."""
 
     applied: bool
     """False: the gradient was not finite, and weights and moments are as before."""
@@ -220,10 +220,10 @@ class Update:
 
 @contextmanager
 def loss_scale_raised_afterwards(engine: Any) -> Iterator[None]:
-    """Has a step of the engine divide the gradient by the loss scale that it was multiplied by.
+    """Makes a step of the engine divide the gradient by the loss scale that it was multiplied by.
 
-    DeepSpeed raises the scale first, every `loss_scale_window` steps, so that such an update is made with half the
-    gradient. A lower scale is no such matter: after an overflow there is no update.
+    Every `loss_scale_window` steps DeepSpeed raises the scale first, so that this update is made with half the
+    gradient. Lowering the scale is harmless: after an overflow there is no update.
     """
     optimizer = engine.optimizer
     update_scale = optimizer._update_scale
@@ -236,22 +236,22 @@ def loss_scale_raised_afterwards(engine: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        del optimizer._update_scale  # the method is there again
+        del optimizer._update_scale  # uncovers the method of the class
     if engine.was_step_applied():
         update_scale(False)
 
 
 def take_step(engine: Any) -> Update:
-    """The optimizer's update from the gradients in the engine, which must count exactly one step.
+    """Makes the optimizer's update from the gradients in the engine, which must count exactly one step.
 
-    An update whose gradient is not finite is skipped, on all ranks alike. With fp16 that is part of loss scaling.
+    An update whose gradient is not finite is skipped, on all ranks alike; with fp16 this is part of loss scaling.
 
     Raises:
         NumericError: fp16 overflows at any loss scale.
     """
     t, lr = engine.global_steps, engine.optimizer.param_groups[0]["lr"]
     norm = None
-    if engine.zero_optimization_stage() == 0:  # where DeepSpeed neither measures nor checks it
+    if engine.zero_optimization_stage() == 0:  # DeepSpeed neither measures nor checks the norm here
         gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
@@ -265,6 +265,8 @@ def take_step(engine: Any) -> Update:
     except Exception as error:
         if "loss scale" not in str(error):
             raise
-        raise NumericError(f"step {t}: the gradient overflows fp16 at any loss scale ({error})", CALMER) from error
+        raise NumericError(
+            f"step {t}: the gradient overflows fp16 at any loss scale ({error})", LOWER_LR_HINT
+        ) from error
     assert engine.global_steps == t + 1, "DeepSpeed took no optimizer step: its accumulation must be 1"
     return Update(engine.was_step_applied(), lr, engine.get_global_grad_norm() if norm is None else norm)

@@ -14,28 +14,31 @@ from torch.utils.tensorboard import SummaryWriter
 from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 from translit_scale.progress import duration
-from translit_scale.train.rates import Measured, Window, memory
+from translit_scale.train.meter import Meter, MeterContext, memory
 from translit_scale.train.step import StepResult
 
 
 class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
 
-    Losses are those of the recorded step. Losses by language, and rates, cover all steps since the last record; rates
-    with reading and logging included, and without two things: standing still for checkpoints, which has its own metric,
-    and the first step of a process (which sets up memory and communication), unless it has a record of its own.
+    Losses are those of the recorded step. Losses by language and rates cover all steps since the last record. Rates
+    include reading and logging. They leave out the time that training waits for checkpoints, which is a metric of its
+    own, and the first step of a process, which sets up memory and communication, unless that step has its own record.
 
-        Args:
-            directory: run directory; gets `metrics.jsonl` and `tb/`.
-            measured: what rates and languages refer to.
-            start: steps taken before; records of later steps, left by a killed process, are removed.
+    A new metric needs no change here: the step's own are entries of `StepResult.metrics` (for the contrastive loss, of
+    `EmbeddingGradients.sums`), those of the update of `loop.update_metrics`, rates of `Meter.rates`.
 
-        Raises:
-            DataError: the files cannot be written (here, or in `step`).
+    Args:
+        directory: run directory; gets `metrics.jsonl` and `tb/`.
+        context: what rates and languages refer to.
+        start: steps taken before; records of later steps, left by a killed process, are removed.
+
+    Raises:
+        DataError: the files cannot be written (here, or in `step`).
     """
 
-    def __init__(self, directory: Path, measured: Measured, start: int, total_steps: int, every: int) -> None:
-        self.path, self.measured = directory / "metrics.jsonl", measured
+    def __init__(self, directory: Path, context: MeterContext, start: int, total_steps: int, every: int) -> None:
+        self.path, self.context = directory / "metrics.jsonl", context
         self.first, self.total_steps, self.every = start + 1, total_steps, every
         try:
             self._drop_records_after(start)
@@ -47,10 +50,10 @@ class MetricLogger:
         self.checkpoint_seconds: float | None = None
         self.live = sys.stdout.isatty()
         self.line_is_open = False
-        self.window = Window(measured, time.monotonic(), waited=0.0)
+        self.meter = Meter(context, time.monotonic(), waited=0.0)
 
     def _drop_records_after(self, start: int) -> None:
-        """A killed process may have logged steps beyond its last checkpoint; they are taken again."""
+        """A killed process may have logged steps beyond its last checkpoint; these steps are repeated."""
         if self.path.exists():
             lines = [line for line in self.path.read_bytes().split(b"\n") if line and _step_of(line) <= start]
             write_bytes(self.path, b"".join(line + b"\n" for line in lines))
@@ -60,14 +63,14 @@ class MetricLogger:
 
         Args:
             step: steps taken so far, this one included.
-            update: metrics of the update, by name; read only when there is a record, as it may wait for a device.
+            update: metrics of the update, by name; read only for a record, because that waits for the device.
             waited: seconds that this rank has waited for batches so far.
         """
         self.truncated += result.truncated
-        self.window.add(result)
+        self.meter.add(result)
         if step % self.every and step != self.total_steps:
             if step == self.first:
-                self.window.restart(time.monotonic(), waited)
+                self.meter.restart(time.monotonic(), waited)
             return
         record = {
             "step": step,
@@ -75,25 +78,25 @@ class MetricLogger:
             **result.metrics,
             **{name: float(value) for name, value in update.items()},
             "train/truncated": self.truncated,
-            **self.window.rates(time.monotonic(), waited),
+            **self.meter.rates(time.monotonic(), waited),
             **memory(),
-            **self.window.losses_by_language(),
+            **self.meter.losses_by_language(),
         }
         if self.checkpoint_seconds is not None:
             record["time/checkpoint"] = self.checkpoint_seconds
         self._write(record)
         self._print(record)
         self.checkpoint_seconds = None
-        self.window = Window(self.measured, time.monotonic(), waited)
+        self.meter = Meter(self.context, time.monotonic(), waited)
 
     def wrote_checkpoint(self, seconds: float) -> None:
-        """Takes the seconds that training stood still for a checkpoint out of the rates."""
-        self.window.started += seconds
+        """Leaves the seconds that training waited for a checkpoint out of the rates."""
+        self.meter.started += seconds
         self.checkpoint_seconds = seconds
 
     def evaluated(self, step: int, name: str, value: float, seconds: float) -> None:
-        """Records a measure of the checkpoint after `step` steps; its time is taken out of the rates."""
-        self.window.started += seconds
+        """Records the score of the checkpoint after `step` steps; its time is left out of the rates."""
+        self.meter.started += seconds
         self._write({"step": step, name: value, "time/evaluation": seconds})
         print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
         self.line_is_open = False
@@ -113,7 +116,7 @@ class MetricLogger:
             ) from error
 
     def _in_tensorboard(self, name: str) -> bool:
-        return name != "step" and not (self.measured.many_languages and name.startswith("train/language/"))
+        return name != "step" and not (self.context.many_languages and name.startswith("train/language/"))
 
     def _print(self, record: dict[str, Any]) -> None:
         step = record["step"]

@@ -1,4 +1,4 @@
-"""In which numbers a training computes: what experiment and DeepSpeed JSON ask for, as far as the device has it."""
+"""Resolves the numeric precision of a run from the experiment, the DeepSpeed JSON and the device."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from translit_scale.model.devices import is_ampere
 
 Precision = Literal["fp32", "bf16_autocast", "bf16", "fp16"]
 """`bf16_autocast`: matrix products in bf16; parameters, gradients and optimizer in fp32. `bf16` and `fp16`: parameters,
-gradients and everything computed from them in 16 bits, fp32 copies of the parameters in the optimizer."""
+gradients and everything computed from them have 16 bits, and the optimizer keeps fp32 copies of the parameters."""
 BLOCKS: dict[str, Precision] = {
     "fp16": "fp16", "bf16": "bf16", "bfloat16": "bf16", "torch_autocast": "bf16_autocast"
 }  # fmt: skip
 """Blocks of a DeepSpeed JSON that switch a precision on."""
 LOW_MASTERS = ("_master_weights_and_grads", "_optimizer_states")
-"""Options that would keep what the optimizer works with in 16 bits."""
+"""Options that would give the optimizer weights or states of 16 bits."""
 
 
 def resolve_precision(asked: str, given: dict[str, Any], device: torch.device) -> tuple[Precision, list[str]]:
-    """The precision to train in, and what the user should know about it.
+    """The precision of the training, and notes for the user about it.
 
     Args:
         asked: `train.precision` of the experiment.

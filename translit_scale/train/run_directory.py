@@ -20,9 +20,9 @@ from translit_scale.model.attention import has_kernel
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.flops import Shape
 from translit_scale.train.checkpointing.checkpoint import remove_unfinished
+from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import write_damaged_blocks
-from translit_scale.train.rates import Measured
 
 if TYPE_CHECKING:  # loop.py imports this file
     from translit_scale.train.loop import Plan, Training
@@ -32,11 +32,11 @@ PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers"
 
 
 def metric_logger(training: Training, start: int) -> MetricLogger:
-    """The logger of a training, and what its metrics are measured with."""
+    """The logger of a training."""
     model, device = training.engine.module.lm.config, training.rank.device
     dtype = torch.float32 if training.hardware.precision == "fp32" else torch.bfloat16
     head_size = model.hidden_size // model.num_attention_heads
-    measured = Measured(
+    context = MeterContext(
         training.order.languages,
         Shape.of(model),
         training.rank.world_size,
@@ -44,11 +44,11 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
         has_kernel(device, dtype, head_size),
     )
     run = training.config.run
-    return MetricLogger(run.path, measured, start, training.total_steps, run.log_every)
+    return MetricLogger(run.path, context, start, training.total_steps, run.log_every)
 
 
 def prepare_run_directory(training: Training) -> None:
-    """Writes what is needed to repeat the run or use its checkpoints: settings, versions, fingerprints, model/.
+    """Writes what is needed to repeat the run or to use its checkpoints: settings, versions, fingerprints, model/.
 
     Raises:
         DataError: the run directory cannot be written to.
@@ -67,7 +67,7 @@ def prepare_run_directory(training: Training) -> None:
 
 @contextmanager
 def run_directory_errors(run: Path) -> Iterator[None]:
-    """Turns what the system raises about the run directory into a DataError."""
+    """Turns errors of the system about the run directory into a DataError."""
     try:
         yield
     except OSError as error:
@@ -91,7 +91,7 @@ def environment(plan: Plan) -> dict[str, object]:
 
 
 def banner(training: Training, checkpoint: Path | None, start: int) -> str:
-    """What is about to happen, in the user's terms."""
+    """What is about to happen, in the user's words."""
     config, hardware, order, deal = training.config, training.hardware, training.order, training.hardware.deal
     parameters = sum(getattr(p, "ds_numel", p.numel()) for p in training.engine.module.parameters())
     on_cpu = training.rank.device.type == "cpu"
@@ -124,7 +124,7 @@ def loss_terms(training: Training) -> list[str]:
     if objectives.tcm.weight:
         names.append(
             f"{objectives.tcm.weight:g}·tcm (layer {training.engine.module.pool_layer}, {objectives.tcm.similarity}, "
-            f"τ {objectives.tcm.temperature:g}, {2 * deal.batch_pairs - 2:,} negatives a row)"
+            f"τ {objectives.tcm.temperature:g}, {2 * deal.batch_pairs - 2:,} negatives each)"
         )
     if objectives.tlm.weight:
         names.append(f"{objectives.tlm.weight:g}·tlm")

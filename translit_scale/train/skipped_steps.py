@@ -1,4 +1,4 @@
-"""Steps whose loss or gradient is not a finite number: skipped, counted, and after too many in a row the end."""
+"""Skips and counts steps whose loss or gradient is not a finite number; too many in a row end the training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from translit_scale.batch.stream import BatchStream
 from translit_scale.errors import NumericError
 from translit_scale.files import write_json
-from translit_scale.train.engine import CALMER, Update
+from translit_scale.train.engine import LOWER_LR_HINT, Update
 from translit_scale.train.step import StepResult
 
 
@@ -15,9 +15,9 @@ class SkippedSteps:
     """Counts updates that were not made. All ranks see the same numbers, so all stop at the same step.
 
     Args:
-        most_in_a_row: so many are forgiven.
-        overflow_is_normal: fp16 with loss scaling, which finds its scale by overflowing; DeepSpeed ends it at scale 1.
-        run: where the last bad batch is described; none: not on this rank.
+        most_in_a_row: skipped steps in a row that do not end the training.
+        overflow_is_normal: fp16 finds its loss scale by overflowing; DeepSpeed raises an error at scale 1.
+        run: where the last bad batch is described; none: this rank does not describe it.
     """
 
     def __init__(self, most_in_a_row: int, overflow_is_normal: bool, run: Path | None) -> None:
@@ -25,11 +25,11 @@ class SkippedSteps:
         self.total = self.in_a_row = 0
 
     def count(self, t: int, result: StepResult, update: Update, stream: BatchStream) -> None:
-        """Takes note of step t.
+        """Counts step t.
 
         Raises:
-            NumericError: too many in a row; the batch of the last is in `nonfinite_step_….json`. Or the update was made
-                although the loss is not finite, so that the weights may be spoilt.
+            NumericError: too many in a row; `nonfinite_step_….json` describes the last batch. Or the update was made
+                although the loss is not finite, so the weights may be spoilt.
         """
         if update.applied and result.is_finite:
             self.in_a_row = 0
@@ -46,7 +46,7 @@ class SkippedSteps:
             path = self.run / f"nonfinite_step_{t:06d}.json"
             write_json(path, self._description(t, result, update, stream))
             where = f"; the batch is described in {path}"
-        raise NumericError(f"step {t}: the {what} is not finite ({shown}){often}{where}", CALMER)
+        raise NumericError(f"step {t}: the {what} is not finite ({shown}){often}{where}", LOWER_LR_HINT)
 
     def _description(self, t: int, result: StepResult, update: Update, stream: BatchStream) -> dict[str, object]:
         keys = stream.batch(t)

@@ -98,7 +98,7 @@ def best_checkpoint(run: Path) -> str | None:
 
 @contextmanager
 def file_errors(message: str, hint: str) -> Iterator[None]:
-    """Turns what safetensors and the system raise about files into a DataError."""
+    """Turns errors of safetensors and of the system about files into a DataError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -106,13 +106,13 @@ def file_errors(message: str, hint: str) -> Iterator[None]:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Removes what a killed run has left half-written; the first rank calls it before training."""
+    """Removes what a killed run has written in part; the first rank calls it before training."""
     for path in directory.glob("step_*.tmp"):
         shutil.rmtree(path)
 
 
 def read_info(checkpoint: Path) -> CheckpointInfo:
-    """What a checkpoint belongs to, after checking that its files are there in full.
+    """What a checkpoint belongs to, after checking that its files are complete.
 
     Raises:
         DataError: not a complete checkpoint, or a file is missing or has another size.
@@ -172,7 +172,7 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
 
 
 def _until(step: int, science: dict[str, Any]) -> dict[str, Any]:
-    """The settings without changes of the mixture that lie ahead of a step: these may still be made or dropped."""
+    """The settings without the changes of the mixture after a step: these may still be added or removed."""
     data = science["data"]
     return {
         **science,

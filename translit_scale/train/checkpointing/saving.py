@@ -1,8 +1,9 @@
-"""Writes checkpoints while training goes on: a copy in host memory first, then the files, by a thread of each writer.
+"""Writes checkpoints while training continues: first a copy in host memory, then the files, by a thread of each writer.
 
-All ranks gather the state, between two steps. From then on they share nothing but the folder `step_N.tmp`, because
-collectives of a thread would mix with those of the steps: each writer leaves its file and, by a rename, a record of it;
-the first rank's thread waits for all records, then publishes by a rename of the folder. `latest` comes last.
+All ranks gather the state between two steps. After that they share nothing but the folder `step_N.tmp`, because
+collectives of a thread would mix with those of the steps. Each writer writes its file and then, by a rename, a record
+of it; the thread of the first rank waits for all records and publishes the checkpoint by renaming the folder. `latest`
+is written last.
 """
 
 from __future__ import annotations
@@ -40,26 +41,26 @@ from translit_scale.train.checkpointing.checkpoint import (
 from translit_scale.train.launching.ranks import Rank
 
 MOST_WRITERS = 16
-"""Ranks that write a file each; with more, files would become many rather than small."""
+"""Ranks that write a file each; more writers would make many files without making them much smaller."""
 POLL_SECONDS = 0.02
 SETTLE_SECONDS = 60.0
-"""Longest that a rank which fails waits for a checkpoint that is being written."""
+"""How long a failing rank waits at most for a checkpoint that is being written."""
 
 
 class CheckpointWriter:
     """Saves checkpoints of a run, one at a time; a context manager.
 
-    An error of this rank's thread is raised by the next call of any method. Nothing is published before all ranks have
-    written their part, so after a failure the previous checkpoint is the newest one, and no half of another is left.
+    The next call of any method raises an error of this rank's thread. Nothing is published before all ranks have
+    written their part; after a failure the previous checkpoint is therefore the newest one, and no partial one is left.
     """
 
     def __init__(self, run: RunConfig, rank: Rank) -> None:
-        """Raises DataError for a damaged best.json: now, not when the first checkpoint is to be removed."""
+        """Raises DataError for a damaged best.json now, not when the first checkpoint is to be removed."""
         self.run, self.rank = run, rank
         self.directory = run.path / "checkpoints"
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.copy: dict[str, torch.Tensor] = {}
-        """Of this rank's part; kept, because most of the time of a first copy goes into getting the memory."""
+        """This rank's part; kept, because most of the time of a first copy is spent on allocating memory."""
         self.temporary: Path | None = None
         self.written: Future[bool] | None = None
         self.published: Future[bool] | None = None
@@ -67,7 +68,7 @@ class CheckpointWriter:
             best_checkpoint(run.path)
 
     def save(self, engine: Any, info: CheckpointInfo) -> None:
-        """Copies the state and begins to write it; first waits for the checkpoint before. Every rank must call it.
+        """Copies the state and starts writing it, after the previous checkpoint is finished. Every rank must call it.
 
         Raises:
             DataError: the disk is too small, or `check` or `finish` raise it.
@@ -89,7 +90,7 @@ class CheckpointWriter:
             self.published = self.thread.submit(_publish, self.written, self.temporary, record, files, self.run)
 
     def check(self) -> None:
-        """Raises what has failed so far.
+        """Raises the error of a part that has failed so far.
 
         Raises:
             DataError: this rank could not write its part (full disk, no permission), or could not publish.
@@ -107,7 +108,7 @@ class CheckpointWriter:
         if not self.temporary:
             return
         complete = bool(self.written and self.written.result())
-        dist.barrier()  # which a rank that could not write never reaches: its launcher ends the others
+        dist.barrier()  # a rank that could not write never gets here: its launcher ends the others
         if self.published:
             complete = self.published.result() and complete
         if not complete:
@@ -121,7 +122,7 @@ class CheckpointWriter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What ends training, such as a loss that is not finite, need not cost a checkpoint that is being written."""
+        """Lets a checkpoint that is being written finish, even if a non-finite loss or the like ends the training."""
         if isinstance(value, UserError) and self.temporary:
             deadline = time.monotonic() + SETTLE_SECONDS
             wait([part for part in (self.written, self.published) if part], SETTLE_SECONDS)
@@ -131,7 +132,7 @@ class CheckpointWriter:
 
 
 def removable(run: RunConfig) -> list[Path]:
-    """Complete checkpoints that need not be kept, oldest first.
+    """Complete checkpoints that may be removed, oldest first.
 
     Kept are the newest ones, those at multiples of `run.keep_every`, and the one that best.json names.
 
@@ -157,7 +158,7 @@ def _check_space(engine: Any, directory: Path) -> None:
 
 
 def _copy_own_part(engine: Any, rank: Rank, copy: dict[str, torch.Tensor]) -> list[str]:
-    """Gathers the state; copies what falls to this rank, if anything, into `copy`, under the names it is stored by.
+    """Gathers the state and copies this rank's part of it, if any, into `copy`, under the names used in the file.
 
     Returns:
         Names of the files of all ranks.
@@ -178,13 +179,15 @@ def _file_name(rank: int) -> str:
 
 
 def _write(own: dict[str, torch.Tensor], temporary: Path, rank: int) -> bool:
-    """Writes a rank's file, then its record; false if another rank has failed and has removed the folder."""
+    """Writes a rank's file, then its record; false if another rank has failed and removed the folder."""
     path = temporary / _file_name(rank)
     with _writing(temporary):
         try:
             if own:
-                save_file(own, path)  # lets the other threads of Python run
-                path.chmod(temporary.stat().st_mode & 0o666)  # it is for the owner alone, whatever the umask
+                save_file(own, path)  # releases Python's lock
+                path.chmod(
+                    temporary.stat().st_mode & 0o666
+                )  # safetensors makes it readable by the owner only, whatever the umask
                 sync(path)
                 write_json(_record_of(path), {"bytes": path.stat().st_size, "sha256": sha256_file(path)})
         except (OSError, SafetensorError, DataError):
@@ -200,7 +203,7 @@ def _record_of(file: Path) -> Path:
 
 
 def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], files: list[str], run: RunConfig) -> bool:
-    """Waits for the records of all files and makes the checkpoint known; false if some rank has failed."""
+    """Waits for the records of all files and publishes the checkpoint; false if some rank has failed."""
     if written.exception():
         return False
     records = {name: _record_of(temporary / name) for name in files}
@@ -212,7 +215,7 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
         write_json(temporary / COMPLETE, record | {"files": parts})
         for path in records.values():
             path.unlink()
-        if final.exists():  # a run that was set back by hand writes the same step again
+        if final.exists():  # a run that was reset by hand writes the same step again
             _remove(final)
         temporary.replace(final)
         sync(final.parent)
@@ -226,8 +229,8 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
 def _await_files(folder: Path, names: set[str]) -> bool:
     """Waits until a listing of the folder has all names; false if the folder is removed.
 
-    Opening a folder makes a network file system ask its server. Asked for a single file, it would repeat from memory,
-    for up to a minute, that what another node has written meanwhile is not there.
+    Opening a folder makes a network file system ask its server. Asked for a single file, it would answer from its
+    cache, for up to a minute, that a file which another node has written meanwhile does not exist.
     """
     try:
         while not names <= {path.name for path in folder.iterdir()}:
@@ -239,19 +242,19 @@ def _await_files(folder: Path, names: set[str]) -> bool:
 
 @contextmanager
 def _writing(temporary: Path) -> Iterator[None]:
-    """Turns what safetensors and the system raise about files into a DataError, and gives the space back."""
-    hint = "is the disk full? make room and run the same command again: it goes on from the previous checkpoint"
+    """Turns errors of safetensors and of the system into a DataError, and frees the space."""
+    hint = "is the disk full? make room and run the same command again: it resumes from the previous checkpoint"
     try:
         with file_errors(f"could not write the checkpoint {temporary.with_suffix('')}", hint):
             yield
     except BaseException:
-        with suppress(OSError):  # another rank may be doing the same
+        with suppress(OSError):  # another rank may be removing it too
             _remove(temporary)
         raise
 
 
 def _remove(folder: Path) -> None:
-    """Removes a folder under another name: what is left when this is interrupted looks like no checkpoint."""
+    """Renames a folder, then removes it: if this is interrupted, what is left does not look like a checkpoint."""
     aside = folder.with_name(f"{folder.name}.removed.tmp")
     folder.replace(aside)
     shutil.rmtree(aside)

@@ -1,7 +1,8 @@
-"""The whole state of a training, gathered from the ranks' partitions and dealt to them again, whatever the ZeRO stage.
+"""The state of a training as whole tensors, gathered from the ranks' partitions and distributed to them again.
 
-Weights and both Adam moments of each parameter in fp32, under the parameter's name. As they are whole, a checkpoint can
-be taken up by any number of ranks at any stage; as they are the very numbers the optimizer works with, bit for bit.
+It consists of the weights and both Adam moments of each parameter in fp32, under the parameter's name. Because the
+tensors are whole, any number of ranks at any ZeRO stage can resume from a checkpoint; because they are the numbers that
+the optimizer works with, a training resumes bit for bit.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import torch.nn.functional as F
 from torch import nn
 
 WEIGHTS, MOMENTS = "weights", ("exp_avg", "exp_avg_sq")
-"""What is kept of each parameter; the moments are called as AdamW calls them."""
+"""What is kept of each parameter; the moments have AdamW's names."""
 
 
 def trained_parameters(engine: Any) -> list[tuple[str, nn.Parameter]]:
-    """Trained parameters by name, in the same order on all ranks and in all worlds; a tied one has its first name."""
+    """Trained parameters by name, in the same order for any number of ranks; a tied parameter has its first name."""
     return [(name, parameter) for name, parameter in engine.module.named_parameters() if parameter.requires_grad]
 
 
 def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
-    """(kind, parameter's name, whole fp32 tensor) one after the other. Every rank must go through all of them."""
+    """Yields (kind, name of the parameter, whole fp32 tensor). Every rank must iterate to the end."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state
 
     _make_moments(engine)
@@ -39,7 +40,7 @@ def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
 
 
 def load_weights(module: nn.Module, read: Callable[[str, str], torch.Tensor]) -> None:
-    """Puts whole weights into a module that no engine has taken apart yet.
+    """Copies whole weights into a module that no engine has partitioned yet.
 
     Args:
         read: kind and name → whole tensor.
@@ -50,7 +51,7 @@ def load_weights(module: nn.Module, read: Callable[[str, str], torch.Tensor]) ->
 
 
 def restore(engine: Any, read: Callable[[str, str], torch.Tensor], updates: int) -> None:
-    """Puts the fp32 weights and moments into an engine whose module has these weights already (`load_weights`).
+    """Copies fp32 weights and moments into an engine whose module has these weights already (`load_weights`).
 
     Args:
         updates: AdamW updates made so far, skipped ones not counted: its bias correction depends on it.
@@ -66,7 +67,7 @@ def restore(engine: Any, read: Callable[[str, str], torch.Tensor], updates: int)
 
 
 def _set(adam: torch.optim.Optimizer, parameter: Any, kind: str, whole: torch.Tensor, stage: int) -> None:
-    """Puts a whole tensor, or this rank's part of it, where the optimizer keeps it."""
+    """Copies a whole tensor, or this rank's part of it, to where the optimizer keeps it."""
     from deepspeed.utils import (
         safe_set_full_fp32_param,
         safe_set_full_optimizer_state,
@@ -78,7 +79,7 @@ def _set(adam: torch.optim.Optimizer, parameter: Any, kind: str, whole: torch.Te
         adam.state[parameter][kind].copy_(whole)
         return
     value = whole.to(parameter.device)
-    if stage == 3:  # its setter of whole tensors fails where a parameter does not divide into equal parts
+    if stage == 3:  # the setter of whole tensors fails if a parameter does not divide into equal parts
         size = parameter.ds_tensor.ds_numel
         start = size * dist.get_rank()
         part = value.flatten()[start : start + size]
@@ -133,6 +134,6 @@ def loss_scaler_state(engine: Any) -> dict[str, float]:
 
 
 def restore_loss_scaler(engine: Any, numbers: dict[str, float]) -> None:
-    """Puts `loss_scaler_state` back."""
+    """Restores what `loss_scaler_state` returned."""
     for name, value in numbers.items():
         setattr(engine.optimizer.loss_scaler, name, value)

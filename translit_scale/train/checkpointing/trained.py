@@ -1,4 +1,4 @@
-"""The model of a checkpoint, for those who measure or export it."""
+"""The model of a checkpoint, for evaluation and export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def trained_model(run: Path, checkpoint: Path) -> PreTrainedModel:
     Raises:
         DataError: the checkpoint is incomplete or damaged.
     """
-    with torch.random.fork_rng(devices=[]):  # a new model draws weights before it gets those of the checkpoint
+    with torch.random.fork_rng(
+        devices=[]
+    ):  # a new model draws random weights before those of the checkpoint replace them
         model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(run / "model"))
     weights = consolidated_weights(checkpoint)
     load_weights(model, lambda _, name: weights[name])

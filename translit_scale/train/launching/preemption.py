@@ -1,7 +1,7 @@
-"""SIGTERM and SIGUSR1 as a request to write a checkpoint and leave, at the end of the step.
+"""SIGTERM and SIGUSR1 are requests to write a checkpoint and to stop at the end of the step.
 
-SLURM sends one of them before it takes a node away (`--signal=USR1@300`), launchers send SIGTERM when they are stopped.
-One rank that is asked is enough: all ranks learn of it in the step's own reduction and leave together.
+SLURM sends one of them before it takes a node away (`--signal=USR1@300`); launchers send SIGTERM when they are stopped.
+It is enough that one rank gets the signal: all ranks learn of it in the step's own reduction and stop together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import FrameType
 from translit_scale.errors import UserError
 
 EXIT_PREEMPTED = 75
-"""EX_TEMPFAIL: nothing is wrong, the same command goes on."""
+"""EX_TEMPFAIL: nothing is wrong, and the same command resumes the training."""
 
 
 class Preempted(UserError):  # noqa: N818 - nothing is wrong
@@ -23,10 +23,10 @@ class Preempted(UserError):  # noqa: N818 - nothing is wrong
 
 
 class StopRequest:
-    """Becomes true with the first signal; more of them say nothing new.
+    """Becomes true with the first signal; further signals are ignored.
 
-    They are no sign of impatience: SLURM and a shell signal launchers and ranks alike, and each launcher passes on to
-    its ranks what it gets. Who cannot wait has SIGKILL, as launchers and SLURM after their time.
+    Further signals do not mean that somebody is impatient: SLURM and a shell signal launchers and ranks alike, and each
+    launcher passes its signals on to its ranks. SIGKILL ends a rank at once; launchers and SLURM send it after a delay.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""From whatever started the process (deepspeed, torchrun, plain python) to a rank with a device.
+"""Makes a rank with a device of a process, whatever started it (deepspeed, torchrun, plain python).
 
-Must run before `deepspeed` is imported: the accelerator is chosen at import.
+It must run before `deepspeed` is imported, which chooses its accelerator at import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from translit_scale.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among all."""
+    """This process among all ranks."""
 
     rank: int
     world_size: int
@@ -33,7 +33,7 @@ class Rank:
 
 
 def complete_environment(environment: MutableMapping[str, str], local_rank: int = -1) -> None:
-    """Fills in what a launcher would have set, so that plain `python scripts/train.py` is a world of one.
+    """Sets the variables that a launcher would have set, so that `python scripts/train.py` is a world of one rank.
 
     Raises:
         ConfigError: started by SLURM with several tasks but without rank variables; each task would train alone.
@@ -54,7 +54,7 @@ def complete_environment(environment: MutableMapping[str, str], local_rank: int 
 
 
 def choose_accelerator() -> bool:
-    """Whether there is a GPU; if not, DeepSpeed is told before its import, which would warn about its own guess."""
+    """Whether there is a GPU; if not, tells DeepSpeed before its import, which would otherwise guess and warn."""
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -96,9 +96,9 @@ def start_rank(local_rank: int = -1) -> Rank:
 
 
 def leave_ranks() -> None:
-    """Ends the communication of a rank that is done.
+    """Ends the communication of a rank that has finished.
 
-    Without it the threads of gloo are still at work when Python ends, and now and then that ends in an abort.
+    Without it the threads of gloo still run when Python exits, which sometimes aborts the process.
     """
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
@@ -109,17 +109,17 @@ _M_MMAP_THRESHOLD = -3
 
 
 def _return_freed_memory() -> None:
-    """Has the C library give tensors above 1 MB back when they are freed (benchmarks/memory.md).
+    """Makes the C library return tensors above 1 MB to the system when they are freed (benchmarks/memory.md).
 
-    By itself it keeps them in a heap, where activations of micro-batches that all differ a little in size leave ever
-    more gaps: a step of many micro-batches took twice the memory of one of few.
+    By default it keeps them in a heap, where the activations of micro-batches, which all differ a little in size, leave
+    more and more gaps: a step of many micro-batches took twice the memory of a step of few.
     """
     if hasattr(libc := ctypes.CDLL(None), "mallopt") and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         libc.mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _quiet_libraries() -> None:
-    """Keeps DeepSpeed's and transformers' chatter from burying our own lines; their warnings stay."""
+    """Silences informational messages of DeepSpeed and transformers; their warnings stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\..*")

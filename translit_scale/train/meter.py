@@ -1,4 +1,4 @@
-"""What a training achieves between two records: rates, efficiency, memory, and losses by language."""
+"""Adds up the steps between two records: throughput, efficiency, memory, and losses by language."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ MOST_LANGUAGES = 64
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What counts are turned into rates with; the same for a whole training."""
+class MeterContext:
+    """What is needed to turn counts into rates; the same for a whole training."""
 
     languages: tuple[str, ...]
-    """In the order of their numbers."""
+    """In the order of the numbers that batches give them."""
     shape: Shape
     world_size: int
     peak_flops: float | None
-    """Of one device, per second, in the precision of its matrix products; none where it is not known."""
+    """FLOP/s of one device in the precision of its matrix products; none if unknown."""
     unpadded: bool
     """Whether attention runs the variable-length kernel, which needs no padding."""
 
@@ -35,20 +35,20 @@ class Measured:
         return len(self.languages) > MOST_LANGUAGES
 
 
-class Window:
-    """The steps since the last record.
+class Meter:
+    """The steps since the last record, added up.
 
     Args:
         now: seconds of a monotonic clock; waited: seconds that this rank has waited for batches so far.
     """
 
-    def __init__(self, measured: Measured, now: float, waited: float) -> None:
-        self.measured = measured
-        self.language_losses = np.zeros((len(measured.languages), 2))
+    def __init__(self, context: MeterContext, now: float, waited: float) -> None:
+        self.context = context
+        self.language_losses = np.zeros((len(context.languages), 2))
         self.restart(now, waited)
 
     def restart(self, now: float, waited: float) -> None:
-        """Begins to count rates anew; losses stay."""
+        """Starts counting rates from zero; losses by language are kept."""
         self.started, self.waited = now, waited
         self.steps = self.pairs = self.tokens = self.slots = self.flops = 0
         self.slowest = 0.0
@@ -58,22 +58,22 @@ class Window:
         self.steps += 1
         self.pairs += result.pairs
         self.tokens += result.tokens
-        self.slots += result.tokens if self.measured.unpadded else result.slots
+        self.slots += result.tokens if self.context.unpadded else result.slots
         self.slowest += result.slowest
-        self.flops += training_flops(self.measured.shape, result.work)
+        self.flops += training_flops(self.context.shape, result.work)
         if "tcm" in result.losses:
-            self.flops += contrastive_flops(self.measured.shape, result.pairs)
+            self.flops += contrastive_flops(self.context.shape, result.pairs)
         if result.is_finite:
             self.language_losses += result.language_losses
 
     def rates(self, now: float, waited: float) -> dict[str, float]:
         """Metrics `throughput/…` and `time/…`.
 
-        Useful operations are those of `model/flops.py`: exact, of real tokens; neither the embedding pass nor what is
-        recomputed counts. MFU is their rate over the device's peak (Chowdhery et al. 2022, PaLM, appendix B).
+        Useful operations are those of `model/flops.py`: exact, of real tokens. Neither the first pass of GradCache nor
+        recomputation counts. MFU is their rate over the device's peak (Chowdhery et al. 2022, PaLM, appendix B).
         """
         seconds = now - self.started
-        per_device = self.flops / seconds / self.measured.world_size
+        per_device = self.flops / seconds / self.context.world_size
         rates = {
             "throughput/pairs_per_sec": self.pairs / seconds,
             "throughput/tokens_per_sec": self.tokens / seconds,
@@ -83,8 +83,8 @@ class Window:
             "time/step": seconds / self.steps,
             "time/data_wait": (waited - self.waited) / self.steps,
         }
-        if self.measured.peak_flops:
-            rates["throughput/mfu"] = per_device / self.measured.peak_flops
+        if self.context.peak_flops:
+            rates["throughput/mfu"] = per_device / self.context.peak_flops
         return rates
 
     def losses_by_language(self) -> dict[str, float]:
@@ -92,12 +92,12 @@ class Window:
         `train/script/…` besides."""
         of_script: dict[str, np.ndarray] = {}
         losses = {}
-        for language, sums in zip(self.measured.languages, self.language_losses, strict=True):
+        for language, sums in zip(self.context.languages, self.language_losses, strict=True):
             if sums[1]:
                 losses[f"train/language/{language}"] = float(sums[0] / sums[1])
                 script = f"train/script/{language.rpartition('_')[2]}"
                 of_script[script] = of_script.get(script, 0) + sums
-        if self.measured.many_languages:
+        if self.context.many_languages:
             losses |= {name: float(sums[0] / sums[1]) for name, sums in sorted(of_script.items())}
         return losses
 
