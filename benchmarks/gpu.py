@@ -117,7 +117,7 @@ def predicted_memory(shape: Shape, batch: RankBatch, dropout: bool, precision: c
     states = cost.model_states(parameters.total, ZERO["stage"], 1, precision, ZERO["reduce_bucket_size"])
     largest = max(batch.micro, key=lambda micro: micro.tokens)
     masked = sum(largest.masked)
-    kept = cost.row_bytes(shape, batch.pairs, 1)
+    kept = cost.embedding_bytes(shape, batch.pairs, 1)
     kept += cost.batch_bytes(sum(m.tokens for m in batch.micro), sum(sum(m.masked) for m in batch.micro))
     passes = cost.activation_bytes(shape, largest.tokens, masked, precision, dropout)
     passes += cost.cast_weight_bytes(parameters, precision)

@@ -72,7 +72,7 @@ def predicted(args: argparse.Namespace, pairs: int, found: dict[str, int]) -> di
     tokens, masked = found["tokens"], found["masked"]
     passes = {
         "batch": cost.batch_bytes(found["all_tokens"], found["all_masked"]),
-        "rows": cost.row_bytes(shape, pairs, 1),
+        "rows": cost.embedding_bytes(shape, pairs, 1),
         "gradient": states.local_gradients,
         "activations": cost.activation_bytes(shape, tokens, masked, "fp32"),
         "logits": cost.logits_bytes(shape, masked) + cost.output_gradient_bytes(shape),

@@ -75,10 +75,9 @@ def work(shape: Shape) -> None:
 
 
 def share_line(name: str, parameters: Parameters) -> str:
-    """How much of a gradient is the embedding."""
-    return (
-        f"| {name} | {parameters.total:,} | {parameters.word_embedding:,} | {100 * parameters.embedding_share:.1f} % |"
-    )
+    """The fraction of a gradient that belongs to the word embedding."""
+    percent = 100 * parameters.word_embedding_fraction
+    return f"| {name} | {parameters.total:,} | {parameters.word_embedding:,} | {percent:.1f} % |"
 
 
 def main() -> None:

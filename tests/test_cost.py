@@ -60,7 +60,7 @@ def test_parameters_are_those_of_the_model(shape: Shape) -> None:
 def test_glot500_has_its_394_million_parameters() -> None:
     found = cost.count_parameters(GLOT500, positions=514)
     assert (found.total, found.word_embedding) == (394_524_153, 308_079_360)
-    assert found.embedding_share == pytest.approx(0.781, abs=5e-4)
+    assert found.word_embedding_fraction == pytest.approx(0.781, abs=5e-4)
 
 
 @contextlib.contextmanager
@@ -163,7 +163,7 @@ def test_examples_by_hand() -> None:
     one = cost.sent_bytes(parameters, 1, 64, "fp32", 0, rows)
     assert one.gradients / GB == pytest.approx(3.11, abs=0.01)
     assert one.parameters / GB == pytest.approx(1.55, abs=0.01)
-    assert one.rows == 2 * rows * 63 // 64
+    assert one.embeddings == 2 * rows * 63 // 64
     assert cost.sent_bytes(parameters, 1, 64, "fp32", 0, rows, to_owner=True).gradients / GB == pytest.approx(
         1.55, 0.01
     )

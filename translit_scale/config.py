@@ -1,7 +1,8 @@
-"""The experiment: everything that is science. Hardware (ZeRO, micro-batch, offload) is the DeepSpeed JSON's.
+"""The experiment: every setting that decides what is learned. The DeepSpeed JSON has the hardware (ZeRO, micro-batch,
+offload).
 
-An experiment is one or more YAML files, merged from left to right, then dotted overrides
-(`train.max_steps=20`). Paths are relative to the directory the command is started in.
+An experiment is one or more YAML files, merged from left to right, and then dotted overrides (`train.max_steps=20`).
+Paths are relative to the directory in which the command is started.
 """
 
 from __future__ import annotations
@@ -21,16 +22,17 @@ Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 
 
 class MixtureConfig(Strict):
-    """How often each language comes."""
+    """How often each language is drawn."""
 
     kind: Literal["concatenate", "temperature", "weights"] = "concatenate"
-    """`concatenate`: every pair once an epoch, as in both papers; `temperature`: share ∝ pairs ** alpha; `weights`."""
+    """`concatenate`: every pair once an epoch, as in both papers; `temperature`: a language's
+    fraction ∝ pairs ** alpha; `weights`: as given below."""
     alpha: float = Field(0.3, ge=0, le=1)
-    """Exponent of `temperature`; 0 = all languages alike, 1 = by size."""
+    """Exponent of `temperature`; 0: all languages equally, 1: by size."""
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    """Shares of `weights` by language, in any unit; a language without one is left out."""
+    """For `kind: weights`, how often each language is drawn, in any unit; a language without a weight is left out."""
     max_repeats: float | None = Field(None, gt=0)
-    """No language is passed through more often than this in the whole training; what it loses, the others get."""
+    """No language is repeated more often than this in the whole training; the other languages get the rest."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> MixtureConfig:
@@ -42,7 +44,7 @@ class MixtureConfig(Strict):
 
 
 class MixtureChange(Strict):
-    """Another mixture from an optimizer step on; every language goes on where it stands."""
+    """Another mixture from an optimizer step on; every language continues at its current position."""
 
     from_step: int = Field(ge=1)
     """First step with the new mixture."""
@@ -59,15 +61,17 @@ class DataConfig(Strict):
     """Train on these languages of the shards only; default: all."""
     mixture: MixtureConfig = MixtureConfig()
     mixture_schedule: list[MixtureChange] = Field([])
-    """Later mixtures in ascending order; a running experiment may get one at a step it has not reached yet."""
+    """Later mixtures, by ascending step. One may be added to a running experiment at a step that is still ahead."""
     max_damaged_fraction: float = Field(0.0, ge=0, lt=1)
-    """Pairs in damaged blocks are skipped up to this share of all, after a check of every block; 0: any is an error."""
+    """Skip pairs in damaged blocks up to this fraction of all pairs, after a check of every block; 0: any damage is an
+    error."""
     max_unknown_fraction: float = Field(0.05, ge=0, le=1)
-    """Refuse to start when the tokenizer maps more of a language's tokens to `<unk>`, in either script."""
+    """Refuse to start if the tokenizer maps a larger fraction of a language's tokens to `<unk>`, in either script."""
     workers: int = Field(1, ge=0)
-    """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the step does it itself."""
+    """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the rank's own process does
+    it."""
     prefetch: int = Field(2, ge=1)
-    """Batches each of them may be ahead."""
+    """Batches that each of them may be ahead."""
 
     @model_validator(mode="after")
     def _schedule_ascends(self) -> DataConfig:
@@ -78,7 +82,7 @@ class DataConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """The encoder: the XLM-R architecture from scratch, or a pretrained model of that family."""
+    """The encoder: the XLM-R architecture from scratch, or a pretrained model of the BERT or RoBERTa family."""
 
     pretrained: str | None = None
     """Local directory or hub id of a masked language model to continue from; none: from scratch."""
@@ -110,11 +114,11 @@ class MaskingConfig(Strict):
     """Random masking of masked language modelling (BERT's 80/10/10 by default, as in the papers' code)."""
 
     mlm_probability: float = Field(0.15, gt=0, le=1)
-    """Share of non-special tokens that are predicted."""
+    """Fraction of the non-special tokens that are predicted."""
     mask_replace_prob: float = Field(0.8, ge=0, le=1)
-    """Share of those replaced by `<mask>`."""
+    """Fraction of those that are replaced by `<mask>`."""
     random_replace_prob: float = Field(0.1, ge=0, le=1)
-    """Share of those replaced by a random token; the rest stay as they are."""
+    """Fraction of those that are replaced by a random token; the rest stay unchanged."""
 
     @model_validator(mode="after")
     def _shares(self) -> MaskingConfig:
@@ -158,12 +162,12 @@ class ObjectivesConfig(Strict):
     """loss = mlm_orig + mlm_latn + tcm.weight · tcm + tlm.weight · tlm (paper B, section 3)."""
 
     pair_with: Literal["transliteration", "copy"] = "transliteration"
-    """Second half of a pair. `copy` is paper A's Model-1: the same sentence twice, masks drawn apart."""
+    """The second half of a pair. `copy` is paper A's Model-1: the same sentence twice, masked independently."""
     masking: MaskingConfig = MaskingConfig()
     tcm: ContrastiveConfig = ContrastiveConfig()
     tlm: TlmConfig = TlmConfig()
     parity: Literal["ppa", "translico"] | None = None
-    """Compute what the code of paper B (`ppa`) or of its predecessor (`translico`) computes, see docs/concepts.md."""
+    """Compute what the code of paper B (`ppa`) or of its predecessor (`translico`) computes; see docs/concepts.md."""
 
     @model_validator(mode="after")
     def _parity_decides(self) -> ObjectivesConfig:
@@ -173,7 +177,7 @@ class ObjectivesConfig(Strict):
 
     @property
     def in_micro_batches(self) -> bool:
-        """Whether it matters for the losses which pairs share a micro-batch."""
+        """Whether the losses depend on which pairs share a micro-batch."""
         return self.parity is not None or self.tcm.scope == "micro_batch"
 
 
@@ -181,7 +185,7 @@ class TrainConfig(Strict):
     """Optimization. Step counts are fixed before training."""
 
     batch_pairs: int = Field(1024, ge=1)
-    """Effective batch in pairs over all ranks and accumulation steps: also the contrastive batch."""
+    """Effective batch in pairs over all ranks and micro-batches; it is also the contrastive batch."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the data; `max_steps` wins when set."""
     max_steps: int | None = Field(None, ge=1)
@@ -199,14 +203,16 @@ class TrainConfig(Strict):
     max_grad_norm: float = Field(1.0, ge=0)
     """Global gradient norm limit; 0 switches clipping off."""
     max_skipped_steps: int = Field(5, ge=0)
-    """Updates in a row that may be skipped because loss or gradient is not finite (apart from fp16's loss scaling)."""
+    """How many updates in a row may be skipped because loss or gradient is not finite (apart from fp16's loss
+    scaling)."""
     seed: int = Field(0, ge=0)
     """Seed of initial weights, data order, masks and dropout."""
     gradient_checkpointing: bool = False
-    """Keep only the inputs of layers and compute the rest again in backward: a third more work, far less memory."""
+    """Keep only the inputs of layers and recompute the rest in the backward pass: a third more work, far less
+    memory."""
     compile: bool = False
-    """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and costs a minute at the
-    start. Made for GPUs: on CPU it gains nothing (benchmarks/step.md)."""
+    """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and takes a minute at the
+    start. It is meant for GPUs (benchmarks/h100.md); on a CPU it gains nothing (benchmarks/step.md)."""
     precision: Literal["auto", "fp32", "bf16_autocast", "bf16", "fp16"] = "auto"
     """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
     CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
@@ -224,9 +230,9 @@ class RunConfig(Strict):
     checkpoint_every: int = Field(2000, ge=1)
     """Steps between checkpoints (paper A, appendix A); one more is written at the end."""
     keep_checkpoints: int = Field(2, ge=1)
-    """Newest checkpoints kept; the one that `best.json` names is never removed."""
+    """How many of the newest checkpoints are kept; the one that `best.json` names is never removed."""
     keep_every: int | None = Field(None, ge=1)
-    """Steps: checkpoints at multiples of it are kept for ever."""
+    """Checkpoints at multiples of this number of steps are never removed."""
 
     @property
     def path(self) -> Path:

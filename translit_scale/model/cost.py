@@ -1,9 +1,10 @@
-"""What a training step needs: memory, bytes between ranks, time. Pure functions; every property of a machine is given.
+"""What a training step needs: memory, traffic between ranks, time. Pure functions; properties of machines are
+arguments.
 
-Bytes are those of one rank unless a function says otherwise, and what our step on DeepSpeed 0.19.8 really holds and
-sends, which is in places not what papers say of ZeRO; tests/test_cost.py counts it. Symbols: N parameters, d hidden
-size, f intermediate size, L layers, V vocabulary, W ranks, K micro-batches of a rank, T tokens, M masked tokens, B
-pairs of the effective batch.
+Bytes are those of one rank unless a function says otherwise. They are what our step on DeepSpeed 0.19.8 really holds
+and sends, which in places differs from what papers say of ZeRO; tests/test_cost.py counts it. Symbols: N parameters, d
+hidden size, f intermediate size, L layers, V vocabulary, W ranks, K micro-batches of a rank, T tokens, M masked tokens,
+B pairs of the effective batch.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class Parameters(NamedTuple):
         return self.word_embedding + self.other_embeddings + self.layers * self.layer + self.head
 
     @property
-    def embedding_share(self) -> float:
-        """V·d / N: the share of the gradient that is complete only when the backward pass ends, as the embedding is
-        the first that is used. A reduction during backward could hide the rest at most."""
+    def word_embedding_fraction(self) -> float:
+        """V·d / N: the fraction of the gradient that is complete only when the backward pass ends, because the
+        embedding is used first. A reduction during backward could hide the rest at most."""
         return self.word_embedding / self.total
 
 
@@ -195,15 +196,15 @@ def batch_bytes(tokens: int, masked: int) -> int:
     return 8 * (4 * tokens + 3 * masked + tokens)
 
 
-def row_bytes(shape: Shape, pairs: int, ranks: int) -> int:
-    """Rows of this rank's pairs and their gradients, fp32, which are kept over the training passes where K > 1."""
+def embedding_bytes(shape: Shape, pairs: int, ranks: int) -> int:
+    """Embeddings of this rank's pairs and their gradients, fp32, which are kept over the second pass where K > 1."""
     return 2 * FP32 * (2 * pairs // ranks) * shape.hidden
 
 
 def contrastive_bytes(shape: Shape, pairs: int, ranks: int, tile: int = TILE_ELEMENTS) -> int:
-    """What the contrastive loss holds at its largest, on top of this rank's rows and their gradients.
+    """What the contrastive loss holds at its largest, besides this rank's embeddings and their gradients.
 
-    Rows of all ranks and the gradient for them, 2·2B·d numbers; three fp32 matrices of a tile, rows × 2B ≤ `tile`.
+    Embeddings of all ranks and their gradient, 2·2B·d numbers; three fp32 matrices of a tile, rows × 2B ≤ `tile`.
     """
     rows, columns = 2 * pairs // ranks, 2 * pairs
     tiles = min(rows, max(1, tile // columns)) * columns
@@ -215,13 +216,13 @@ class Sent(NamedTuple):
 
     gradients: int
     parameters: int
-    rows: int
+    embeddings: int
     """Of the contrastive loss."""
 
     @property
     def total(self) -> int:
         """Sum."""
-        return self.gradients + self.parameters + self.rows
+        return self.gradients + self.parameters + self.embeddings
 
 
 def gradient_payload(parameters: Parameters, stage: int, precision: Precision) -> int:
@@ -246,9 +247,10 @@ def gathered_elements(
 ) -> int:
     """Parameters that ZeRO-3 gathers in the passes of a step.
 
-    The training pass of each micro-batch gathers all for forward and again for backward; for K > 1 with the contrastive
-    loss an embedding pass up to `pool_layer` comes before it, and TLM runs through all layers apart. The word embedding
-    stays from the embedding pass on and is gathered again for the head; backward needs other embeddings once.
+    The second pass of each micro-batch gathers all parameters for forward and again for backward. With K > 1 and the
+    contrastive loss, the first pass of GradCache up to `pool_layer` comes before it, and TLM runs through all layers
+    separately. The word embedding stays from the first pass on and is gathered again for the head; backward needs other
+    embeddings once.
 
     Args:
         pool_layer: none where there is no contrastive loss.
@@ -276,7 +278,7 @@ def sent_bytes(
     ranks: int,
     precision: Precision,
     gathered: int,
-    rows: int,
+    embeddings: int,
     to_owner: bool = False,
 ) -> Sent:
     """What a rank sends in a step, by rings: (W−1)/W of the whole for a gather or scatter, twice that for both.
@@ -287,7 +289,7 @@ def sent_bytes(
 
     Args:
         gathered: `gathered_elements` at stage 3, else unused.
-        rows: bytes of the rows of the effective batch, 2B·d·4; 0 without the contrastive loss.
+        embeddings: bytes of the embeddings of the effective batch, 2B·d·4; 0 without the contrastive loss.
         to_owner: `use_multi_rank_bucket_allreduce` is false in the DeepSpeed JSON: stages 1 and 2 reduce each part of
             the gradient to the rank that owns it, N elements instead of 2N.
     """
@@ -297,7 +299,7 @@ def sent_bytes(
     else:
         collected = (HALF if precision in SIXTEEN_BITS else FP32) * parameters.total if stage else 0
     reduced = gradient if stage == 3 or (stage and to_owner) else 2 * gradient
-    return Sent(round(share * reduced), round(share * collected), round(share * 2 * rows))
+    return Sent(round(share * reduced), round(share * collected), round(share * 2 * embeddings))
 
 
 def step_seconds(
@@ -308,8 +310,8 @@ def step_seconds(
     Args:
         flops: of this rank, with what is computed twice; flop_rate: FLOP/s that the device reaches (not its peak).
         sent: bytes this rank sends; bandwidth: bytes/s it sends at.
-        overlapped: share of the sending that is hidden behind computing. Our step reduces after its last backward
-            pass: 0. A reduction during backward could hide at most 1 − `embedding_share` of the gradients.
+        overlapped: fraction of the sending that is hidden behind computing. Our step reduces after its last backward
+            pass: 0. A reduction during backward could hide at most 1 − `word_embedding_fraction` of the gradients.
         slowest: tokens of the slowest rank over the mean.
     """
     return flops / flop_rate * slowest + (1 - overlapped) * sent / bandwidth
