@@ -1,7 +1,7 @@
-"""Masked language modelling as sums, so that the mean can be taken over a whole effective batch; without the logits.
+"""Masked language modelling as sums, so that the mean can be taken over a whole effective batch; without all logits.
 
-The logits of M masked tokens over V = 401 145 pieces are the largest tensor of the step. Here they exist for
-`CHUNK_ROWS` tokens at a time: the forward pass already computes the gradient of each chunk and drops its logits.
+The logits of M masked tokens over V = 401 145 pieces would be the largest tensor of the step. Here they exist for
+`CHUNK_ROWS` tokens at a time: the forward pass computes the gradient of each chunk and then drops its logits.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 CHUNK_ROWS = 2048
-"""Masked tokens of a chunk. Every chunk reads the whole output embedding, 616 MB in bf16 at that V, so small ones read
-it again and again: heuristics that make the logits of a chunk as small as its input choose 16 rows there."""
+"""Masked tokens of a chunk. Every chunk reads the whole output embedding, 616 MB in bf16 at that V, so small chunks are
+slow. (Heuristics that make the logits of a chunk as small as its input would choose 16 tokens.)"""
 ALIGNED = 64
 """GPUs multiply matrices with aligned rows. On an H100 the products of the head over 401,145 pieces (Glot500) run at
 96 to 150 TFLOP/s, over 401,152 at 700 to 780 (benchmarks/h100.md)."""
@@ -30,7 +30,7 @@ def masked_lm_losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Σ row_weight · cross-entropy, and the cross-entropy of each token.
 
-    The softmax is computed in fp32; matrix products in the type of autocast, where it is on.
+    The softmax is computed in fp32, matrix products in the type of autocast where that is enabled.
 
     Args:
         features: [M, d] what the output embedding is applied to.
@@ -47,10 +47,10 @@ def masked_lm_losses(
 
 
 def group_sums(losses: torch.Tensor, group: torch.Tensor, groups: int) -> torch.Tensor:
-    """Σ losses of each group of tokens: of a stream, of a language.
+    """Σ losses of each group of tokens, such as a stream or a language.
 
-    Sums, not means: ranks and micro-batches hold different numbers of masked tokens, and the mean of their means
-    is not the mean over the batch.
+    These are sums, because ranks and micro-batches hold different numbers of masked tokens: the mean of their means is
+    not the mean over the batch.
 
     Args:
         losses, group: [M], groups 0 … groups − 1.
