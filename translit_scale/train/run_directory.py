@@ -123,8 +123,8 @@ def loss_terms(training: Training) -> list[str]:
     names = ["mlm_orig", "mlm_latn" if objectives.pair_with == "transliteration" else "mlm_latn (copy of orig)"]
     if objectives.tcm.weight:
         names.append(
-            f"{objectives.tcm.weight:g}·tcm (layer {training.engine.module.pool_layer}, {objectives.tcm.similarity}, "
-            f"τ {objectives.tcm.temperature:g}, {2 * deal.batch_pairs - 2:,} negatives each)"
+            f"{objectives.tcm.weight:g}·tcm ({objectives.tcm.loss}, layer {training.engine.module.pool_layer}, "
+            f"{objectives.tcm.similarity}, τ {objectives.tcm.temperature:g}, {2 * deal.batch_pairs - 2:,} negatives each)"
         )
     if objectives.tlm.weight:
         names.append(f"{objectives.tlm.weight:g}·tlm")
