@@ -175,7 +175,8 @@ def test_a_learned_bias_trains(training: Callable[..., Training]) -> None:
     part = run.stream.step(0).micro[0]
     before = run.engine(part).parameters.logit_bias.item()
     assert before == -10.0
-    run.step.accumulate(0, run.stream.step(0))
+    result = run.step.accumulate(0, run.stream.step(0))
+    assert result.metrics["train/tcm/logit_bias"] == -10.0
     gradient = gradients_of(run.engine)["bias_change"].item()
     take_step(run.engine)
     after = run.engine(part).parameters.logit_bias.item()
@@ -229,7 +230,8 @@ def test_a_learned_temperature_trains(stage: int, training: Callable[..., Traini
     part = run.stream.step(0).micro[0]
     before = run.engine(part).parameters.logit_scale.item()
     assert before == pytest.approx(math.log(2), rel=1e-6)
-    run.step.accumulate(0, run.stream.step(0))
+    result = run.step.accumulate(0, run.stream.step(0))
+    assert result.metrics["train/tcm/inverse_temperature"] == pytest.approx(2, rel=1e-6)
     gradient = gradients_of(run.engine)["scale_change"].item()
     take_step(run.engine)
     after = run.engine(part).parameters.logit_scale.item()

@@ -68,6 +68,10 @@ def contrastive_loss_over_ranks(
         "positive_similarity": output.positive_similarity,
         "negative_similarity": to_others / max(1, len(candidates) - 2),
     }
+    if tcm.learn_temperature:
+        sums["inverse_temperature"] = parameters.logit_scale.exp() * len(pooled)
+    if tcm.loss == "sigmoid":
+        sums["logit_bias"] = parameters.logit_bias * len(pooled)
     return EmbeddingGradients(list(embeddings), list(gradient.split(sizes)), output.parameters, sums)
 
 

@@ -122,9 +122,10 @@ def loss_terms(training: Training) -> list[str]:
     objectives, deal = training.config.objectives, training.hardware.deal
     names = ["mlm_orig", "mlm_latn" if objectives.pair_with == "transliteration" else "mlm_latn (copy of orig)"]
     if objectives.tcm.weight:
+        tcm, layer, negatives = objectives.tcm, training.engine.module.pool_layer, 2 * deal.batch_pairs - 2
         names.append(
-            f"{objectives.tcm.weight:g}·tcm ({objectives.tcm.loss}, layer {training.engine.module.pool_layer}, "
-            f"{objectives.tcm.similarity}, τ {objectives.tcm.temperature:g}, {2 * deal.batch_pairs - 2:,} negatives each)"
+            f"{tcm.weight:g}·tcm ({tcm.loss}, layer {layer}, {tcm.similarity}, τ {tcm.temperature:g}, "
+            f"{negatives:,} negatives each)"
         )
     if objectives.tlm.weight:
         names.append(f"{objectives.tlm.weight:g}·tlm")
