@@ -1,7 +1,8 @@
 """The step written naively, as a reference: padded batches, one forward for each stream, one process, one graph.
 
-Takes a plain Hugging Face model and shares no code with packing, attention, objectives or the step; the masks are
-the same because they are a function of the pair's key.
+It takes a plain Hugging Face model and shares no code with packing, attention, objectives or the step. From `batch/` it
+takes `mask_tokens`, one sentence at a time, because masks are a function of the pair's key, and `Packer` as the holder
+of the settings.
 """
 
 from __future__ import annotations
