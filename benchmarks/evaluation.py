@@ -30,7 +30,7 @@ from translit_scale.evaluate import encoder as encoder_module
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
 from translit_scale.evaluate.run import run_retrieval
 from translit_scale.evaluate.testsets import read_task
-from translit_scale.quiet import quiet_transformers
+from translit_scale.silence import silence_transformers
 
 SOURCES = ("eng_Latn", "heb_Hebr", "hin_Deva", "kor_Hang")
 TARGETS = (*SOURCES, "deu_Latn", "fra_Latn", "rus_Cyrl", "spa_Latn", "tur_Latn", "vie_Latn")
@@ -88,7 +88,7 @@ def retrieval(folder: Path, args: argparse.Namespace) -> None:
     begin = time.process_time()
     run_retrieval([ModelName("random", str(model))], texts, EmbeddingSettings(device="cpu"), "sr_f", folder)
     total = time.process_time() - begin
-    with quiet_transformers():
+    with silence_transformers():
         layers = AutoModel.from_pretrained(model, add_pooling_layer=False, num_hidden_layers=8).eval()
     padded = Timed(plain)
     with torch.inference_mode():

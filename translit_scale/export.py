@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pycountry
-import yaml
+from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -19,11 +19,11 @@ from translit_scale import __version__
 from translit_scale.config import ObjectivesConfig, load_config
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.escaping import escape
 from translit_scale.files import sync
 from translit_scale.languages import language_name
-from translit_scale.markup import escape
 from translit_scale.model.encoder import resolve_layer
-from translit_scale.quiet import quiet_transformers
+from translit_scale.silence import silence_transformers
 from translit_scale.train.checkpoint import best_checkpoint, checkpoint_name, complete_checkpoints, read_info
 from translit_scale.train.trained import trained_model
 
@@ -146,7 +146,7 @@ def export_folder(
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
-        with quiet_transformers():
+        with silence_transformers():
             model.save_pretrained(temporary)
         save_tokenizer(tokenizer, temporary)
         (temporary / CARD).write_text(model_card(model, card), encoding="utf-8")
@@ -185,21 +185,19 @@ def model_card(model: PreTrainedModel, card: CardFacts) -> str:
         "## Configuration",
         fenced(card.config, "yaml"),
     ]
-    return f"---\n{front_matter(card)}---\n\n" + "\n\n".join(sections) + "\n"
+    return f"---\n{front_matter(card)}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def front_matter(card: CardFacts) -> str:
+def front_matter(card: CardFacts) -> ModelCardData:
     """Metadata that the Hugging Face hub reads."""
-    metadata: dict[str, Any] = {
-        "language": list(dict.fromkeys(hub_language(code) for code in card.pairs)),
-        "license": card.licence or "unknown",
-        "library_name": "transformers",
-        "pipeline_tag": "fill-mask",
-        "tags": ["multilingual", "transliteration", "feature-extraction", "sentence-similarity"],
-    }
-    if card.base_model is not None:
-        metadata["base_model"] = card.base_model
-    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+    return ModelCardData(
+        language=list(dict.fromkeys(hub_language(code) for code in card.pairs)),
+        license=card.licence or "unknown",
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=["multilingual", "transliteration", "feature-extraction", "sentence-similarity"],
+        base_model=card.base_model,
+    )
 
 
 def hub_language(code: str) -> str:

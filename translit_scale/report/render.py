@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 
-from translit_scale.markup import cell as csv_text
-from translit_scale.markup import escape, latex
+from translit_scale.escaping import cell as csv_text
+from translit_scale.escaping import escape, latex
 from translit_scale.report.published import Column
 from translit_scale.report.tables import Cell, Filled
 
