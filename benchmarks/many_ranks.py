@@ -31,7 +31,7 @@ class Simulation:
 
     def __init__(self, order: PairOrder, reader: PairReader, encoder: TextEncoder, rates: np.ndarray) -> None:
         self.order, self.reader, self.encoder, self.rates = order, reader, encoder, rates
-        self.share = order.segments[0].quotas / order.segments[0].quotas.sum()
+        self.share = order.phases[0].quotas / order.phases[0].quotas.sum()
         self.visits = [np.zeros(n, np.int64) for n in order.pairs.values()]
         self.counts = np.zeros(len(order.languages), np.int64)
         self.mixture_error = 0.0
@@ -52,7 +52,7 @@ class Simulation:
             np.add.at(visits, keys.row[keys.language == language], 1)
         orig, latn = self.reader.texts(keys)
         tokens = self.encoder(orig).lengths + self.encoder(latn).lengths + SPECIAL
-        block, _ = self.reader._place(keys)
+        block, _ = self.reader.locate(keys)
         for rank, share in enumerate(shares):
             self.touched.setdefault(rank, set()).update(block[share].tolist())
         if count == batch:

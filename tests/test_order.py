@@ -75,7 +75,7 @@ def test_batches_cut_differently_are_the_same_stream() -> None:
 
 def test_far_positions_need_no_history() -> None:
     order = PairOrder({"pol_Latn": 50_000, "ukr_Cyrl": 1000}, MixtureConfig(kind="temperature", alpha=0.3), seed=1)
-    assert len(order.segments[0].slot_language) == LONG_CYCLE
+    assert len(order.phases[0].slot_language) == LONG_CYCLE
     far = order.batch(10**15, 64)
     assert set(far.language.tolist()) == {0, 1}
     assert (far.row >= 0).all() and (far.row < 50_000).all()
