@@ -115,7 +115,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             3,
             "error: Permission denied: out\n  → choose another place\n",
         ),
-        (KeyboardInterrupt(), 130, "\ninterrupted: finished parts are kept; the same command can be run again\n"),
+        (KeyboardInterrupt(), 130, "\ninterrupted: finished parts are kept; run the same command again to resume\n"),
     ],
 )
 def test_how_a_program_ends(error: BaseException, code: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
