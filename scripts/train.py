@@ -58,7 +58,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         "--resume",
         default="auto",
         metavar="auto|none|CHECKPOINT",
-        help="go on from the newest complete checkpoint of the run, if any (default: auto)",
+        help="resume from the newest complete checkpoint of the run, if any (default: auto)",
     )
     parser.add_argument("--local_rank", type=int, default=-1, help=argparse.SUPPRESS)
     parser.add_argument(
