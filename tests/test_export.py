@@ -1,4 +1,4 @@
-"""An exported folder loads elsewhere, says what it is, and is complete or not there."""
+"""An exported folder loads in other tools, has a model card, and is complete or absent."""
 
 from __future__ import annotations
 

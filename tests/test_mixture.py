@@ -88,7 +88,7 @@ def test_a_change_of_mixture_loses_and_repeats_nothing() -> None:
     assert Counter(language for language, _, _ in after) == {"pol_Latn": 150, "ukr_Cyrl": 150}
     seen = visits(changed, 0, change + 300)
     assert len(set(seen)) == len(seen)
-    for language, n in pairs.items():  # each language goes through its first epoch in the order it always has
+    for language, n in pairs.items():  # the order of a language's first epoch does not change
         own = [v for v in seen if v[0] == language and v[1] == 0]
         expected = [v for v in visits(plain, 0, 500) if v[0] == language]
         assert own == expected[: len(own)] and len(own) <= n
@@ -104,7 +104,7 @@ def test_a_batch_across_a_change_and_a_far_one_need_no_history() -> None:
 
 
 def test_a_later_change_does_not_move_earlier_pairs() -> None:
-    """Also with a cap, which looks ahead: what was trained on stays what it was when a change is added."""
+    """Adding a change keeps the pairs before it, even with a limit of repeats, which depends on the future."""
     capped_mixture = EVEN.model_copy(update={"max_repeats": 4.0})
     pairs = {"pol_Latn": 900, "ukr_Cyrl": 50}
     before = PairOrder(pairs, capped_mixture, length=2000)

@@ -255,7 +255,7 @@ embeddings = (states * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def _training(card: CardFacts) -> str:
-    rows = [f"| {escape(language_name(code))} | {code} | {count:,} |" for code, count in sorted(card.pairs.items())]
+    rows = [f"| {escape(language_name(code))} | {code} | {card.pairs[code]:,} |" for code in sorted(card.pairs)]
     objectives = [f"- {escape(objective)}" for objective in card.objectives]
     return "\n".join(
         [

@@ -10,7 +10,7 @@ pool_index    [N]     non-special tokens of orig and latn;  pool_row [N] their s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -64,7 +64,7 @@ class PackedPart:
     def to(self, device: torch.device) -> PackedPart:
         """The same part on another device."""
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if hasattr(v, "to")}
-        return PackedPart(**{**vars(self), **moved})
+        return replace(self, **moved)
 
 
 @dataclass
@@ -98,9 +98,7 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
-        return MicroBatch(
-            **{**vars(self), "parts": [part.to(device) for part in self.parts], "texts": self.texts.to(device)}
-        )
+        return replace(self, parts=[part.to(device) for part in self.parts], texts=self.texts.to(device))
 
 
 class _MaskedText(NamedTuple):
