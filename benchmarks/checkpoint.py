@@ -1,9 +1,9 @@
-"""How long training stands still for a checkpoint, and how long until it is published; and loading it again.
+"""Measures how long training waits for a checkpoint, how long writing it takes, and how long loading it takes.
 
     python benchmarks/checkpoint.py --dir DIR [--hidden 768 --layers 12 --vocabulary 401145 --repeats 3]
 
-One rank, ZeRO stage 0: a model from scratch and both Adam moments, as after a step. `synchronous` waits for the same
-writing, as training would without the thread. Prints Markdown.
+One rank, ZeRO stage 0: a model from scratch and both Adam moments, as after a step. The time without the writer thread
+is that until the checkpoint is published. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from translit_scale.train.launching.ranks import start_rank
 
 
 def make_engine(hidden: int, layers: int, vocabulary: int) -> Any:
-    """What a checkpoint needs of an engine: the module, and AdamW with moments that are allocated."""
+    """The parts of an engine that a checkpoint needs: the module, and AdamW with allocated moments."""
     settings = ModelConfig(
         tokenizer="none", hidden_size=hidden, num_layers=layers, num_heads=hidden // 64, intermediate_size=4 * hidden
     )
@@ -45,23 +45,23 @@ def make_engine(hidden: int, layers: int, vocabulary: int) -> Any:
 
 
 class Pauses(threading.Thread):
-    """Longest time in which another thread of Python could not go on: what writing takes from the steps."""
+    """Longest time in which another Python thread could not run, because the writer delayed it."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.longest, self.go_on = 0.0, True
+        self.longest, self.running = 0.0, True
 
     def run(self) -> None:
         """Wakes up every millisecond."""
         last = time.monotonic()
-        while self.go_on:
+        while self.running:
             time.sleep(0.001)
             now = time.monotonic()
             self.longest, last = max(self.longest, now - last), now
 
 
 def measure_saving(engine: Any, checkpoints: CheckpointWriter, step: int) -> tuple[float, float, float]:
-    """Seconds that training stands still, seconds until the checkpoint is published, longest pause meanwhile."""
+    """Seconds that training waits, seconds until the checkpoint is published, and the longest pause meanwhile."""
     began = time.monotonic()
     checkpoints.save(engine, CheckpointInfo(step, 1, 0, {}, "", "", {}))
     still = time.monotonic() - began
@@ -69,13 +69,13 @@ def measure_saving(engine: Any, checkpoints: CheckpointWriter, step: int) -> tup
     pauses.start()
     checkpoints.finish()
     published = time.monotonic() - began
-    pauses.go_on = False
+    pauses.running = False
     pauses.join()
     return still, published, pauses.longest
 
 
 def measure_loading(engine: Any, checkpoint: Path) -> tuple[float, float]:
-    """Seconds to compare the sha256, and to put the state into module and optimizer."""
+    """Seconds to verify the sha256, and to load the state into module and optimizer."""
     began = time.monotonic()
     saved = CheckpointState(checkpoint)
     saved.verify()
@@ -88,7 +88,7 @@ def measure_loading(engine: Any, checkpoint: Path) -> tuple[float, float]:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dir", type=Path, required=True, metavar="DIR", help="for the checkpoints; made and removed")
+    parser.add_argument("--dir", type=Path, required=True, metavar="DIR", help="temporary folder for the checkpoints")
     for name, default in (("hidden", 768), ("layers", 12), ("vocabulary", 401145), ("repeats", 3)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
     args = parser.parse_args()
@@ -97,7 +97,7 @@ def main() -> None:
     run = RunConfig(name="checkpoint", dir=args.dir, keep_checkpoints=1)
     with CheckpointWriter(run, rank) as checkpoints:
         first, *later = (measure_saving(engine, checkpoints, step) for step in range(1, args.repeats + 1))
-    del checkpoints  # and with it the copy in memory
+    del checkpoints  # frees the copy of the state in memory
     still, published, pause = (sorted(column)[len(column) // 2] for column in zip(*later, strict=True))
     checkpoint = run.path / "checkpoints" / f"step_{args.repeats:06d}"
     size = sum(path.stat().st_size for path in checkpoint.iterdir())
@@ -111,11 +111,11 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"peak memory {peak:.1f} GB; the first checkpoint, and the median of {len(later)} more.\n")
     print("| seconds | first | later |\n|---|---|---|")
-    print(f"| training stands still | {first[0]:.2f} | {still:.2f} |")
-    print(f"| training would stand still, synchronous | {first[1]:.2f} | {published:.2f} |")
+    print(f"| training waits | {first[0]:.2f} | {still:.2f} |")
+    print(f"| training would wait without the writer thread | {first[1]:.2f} | {published:.2f} |")
     print(f"| longest pause of another thread while the files are written | {first[2]:.3f} | {pause:.3f} |")
-    print(f"| sha256 of the files compared | {verified:.2f} | |")
-    print(f"| state loaded | {loaded:.2f} | |")
+    print(f"| verifying the sha256 of the files | {verified:.2f} | |")
+    print(f"| loading the state | {loaded:.2f} | |")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""Where evaluation spends its time, and how long a grid of transfer takes on a CPU; real texts, random weights.
+"""Measures the time of the parts of retrieval and of a transfer grid on a CPU, with real texts and random weights.
 
     python benchmarks/evaluation.py retrieval --tokenizer DIR --data DIR
     python benchmarks/evaluation.py transfer --tokenizer DIR --data DIR --workers 2
 
-retrieval: SR-F of two languages with a model of base size (12 layers of 768), with layer 8 as the papers: the share of
-the command's CPU time, loading and results included, that is spent in the encoder. And the same sentences once more as
-a plain padded model computes them.
-transfer: 5 seeds, 4 sources and 2 tasks (SIB-200, Taxi1500), each tested on 10 languages, with 2 layers of 64.
+retrieval: SR-F of two languages with a model of base size (12 layers of hidden size 768) and layer 8, as in the papers.
+Prints the fraction of the command's CPU time, including loading and results, that is spent in the encoder, and the time
+of a plain padded model for the same sentences.
+transfer: 5 seeds, 4 source languages and 2 tasks (SIB-200, Taxi1500), each tested on 10 languages, with 2 layers of
+hidden size 64.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from translit_scale.evaluate import encoder as encoder_module
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
 from translit_scale.evaluate.run import run_retrieval
 from translit_scale.evaluate.testsets import read_task
-from translit_scale.quiet import quiet_transformers
+from translit_scale.silence import silence_transformers
 
 SOURCES = ("eng_Latn", "heb_Hebr", "hin_Deva", "kor_Hang")
 TARGETS = (*SOURCES, "deu_Latn", "fra_Latn", "rus_Cyrl", "spa_Latn", "tur_Latn", "vie_Latn")
@@ -50,13 +51,13 @@ def save_random(folder: Path, tokenizer: str, width: int, layers: int) -> Path:
 
 
 class Timed:
-    """A function that counts the CPU time it takes."""
+    """Wraps a function and counts the CPU time of its calls."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function, self.seconds, self.tokens = function, 0.0, 0
 
     def __call__(self, model: Any, sentences: list[list[int]], *rest: Any) -> Any:
-        """Calls it."""
+        """Calls the function."""
         begin = time.process_time()
         result = self.function(model, sentences, *rest)
         self.seconds += time.process_time() - begin
@@ -74,7 +75,7 @@ def plain(model: Any, sentences: list[list[int]], layer: int) -> torch.Tensor:
 
 
 def retrieval(folder: Path, args: argparse.Namespace) -> None:
-    """Prints the share of the encoder."""
+    """Prints the encoder's fraction of the time."""
     model = save_random(folder / "model", args.tokenizer, 768, 12)
     texts, notes = read_task("sr_f", args.data, args.languages.split(","))
     batches: list[list[list[int]]] = []
@@ -88,7 +89,7 @@ def retrieval(folder: Path, args: argparse.Namespace) -> None:
     begin = time.process_time()
     run_retrieval([ModelName("random", str(model))], texts, EmbeddingSettings(device="cpu"), "sr_f", folder)
     total = time.process_time() - begin
-    with quiet_transformers():
+    with silence_transformers():
         layers = AutoModel.from_pretrained(model, add_pooling_layer=False, num_hidden_layers=8).eval()
     padded = Timed(plain)
     with torch.inference_mode():
@@ -119,14 +120,16 @@ def transfer(folder: Path, args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Runs one of the two."""
+    """Runs one of the two benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["retrieval", "transfer"])
     parser.add_argument("--tokenizer", required=True, metavar="DIR", help="folder of a trained tokenizer")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="where sib200 and taxi1500 lie")
-    parser.add_argument("--languages", default="hin_Deva,urd_Arab", help="of retrieval (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=2, help="of transfer (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="of transfer (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder that contains sib200 and taxi1500"
+    )
+    parser.add_argument("--languages", default="hin_Deva,urd_Arab", help="for retrieval (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="for transfer (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="for transfer (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(heading(f"Evaluation: {args.what}", ("torch", "transformers")))

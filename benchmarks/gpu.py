@@ -1,11 +1,11 @@
-"""Speed and memory of the training step on one GPU, beside the cost model: Glot500-base from scratch, unless told else.
+"""Compares speed and memory of the training step on one GPU with the cost model; by default, with Glot500-base's shape.
 
     python benchmarks/gpu.py [--shards DIR --tokenizer DIR] [--micro 64 128 256] [--batches 4096 65536]
 
-The trainer's own step on the trainer's own engine: bf16 autocast, ZeRO-1, all four losses, random weights and tokens.
-Lengths are drawn from shards, or without them from the distribution in benchmarks/synthetic.py. First the micro-batch
-sizes, each as one step of one micro-batch; then effective batches with the last of them. With --predict nothing is run:
-what the cost model says at these rates. Prints Markdown.
+Runs `TrainStep` on its DeepSpeed engine: bf16 autocast, ZeRO-1, all four losses, random weights and tokens. Lengths are
+drawn from shards, or from the distribution in benchmarks/synthetic.py. It measures each micro-batch size with a step of
+one micro-batch, then each effective batch with the last micro-batch size. --predict runs nothing and prints the
+predictions of the cost model at the given rates. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.preflight import check_tokenizer
 
 SAMPLE = 20_000
-"""Pairs of the shards whose lengths are looked at."""
+"""Number of pairs of the shards from which lengths are drawn."""
 WARM_UP = 2
-"""Steps before those that are timed."""
+"""Steps before the timed ones."""
 ZERO = {"stage": 1, "reduce_bucket_size": 500_000_000}
 """As in ds_configs/zero1.json, with DeepSpeed's default written out."""
 
 
 class Measured(NamedTuple):
-    """A step."""
+    """Time and memory of a step."""
 
     seconds: float
-    """By the clock, mean of all timed steps."""
+    """Wall time, mean of all timed steps."""
     memory: int
-    """Bytes at most: allocated on the GPU, or resident on CPU."""
+    """Peak bytes: allocated on the GPU, or resident on CPU."""
 
 
 def shard_lengths(shards: Path, tokenizer: Path) -> Lengths:
-    """Draws from the pairs of a shard set."""
+    """Draws lengths from the pairs of a shard set."""
     opened, loaded = ShardSet.open(shards), load_tokenizer(str(tokenizer))
     order = PairOrder({language: opened.rows(language) for language in opened.languages})
     check = check_tokenizer(opened, loaded, order.languages, "transliteration", max_unknown_fraction=1.0)
@@ -69,7 +69,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def matmul_rate(device: torch.device) -> float:
-    """FLOP/s of a large bf16 matrix product: what this device can reach."""
+    """FLOP/s of a large bf16 matrix product, as the reachable rate of this device."""
     n, repeats = (8192, 50) if device.type == "cuda" else (512, 2)
     a, b = (torch.randn(n, n, dtype=torch.bfloat16, device=device) for _ in range(2))
     for _ in range(3):
@@ -83,7 +83,7 @@ def matmul_rate(device: torch.device) -> float:
 
 
 def measure(step: Any, batch: RankBatch, steps: int, rank: Rank) -> Measured:
-    """Takes whole steps, from the batch in the host's memory to the update."""
+    """Runs complete steps, from the batch in host memory to the update."""
     from translit_scale.train.engine import take_step
 
     for t in range(WARM_UP + steps):
@@ -102,7 +102,7 @@ def measure(step: Any, batch: RankBatch, steps: int, rank: Rank) -> Measured:
 
 
 def operations(shape: Shape, batch: RankBatch, pool_layer: int) -> tuple[int, int]:
-    """FLOPs that the step cannot do without, and those of its embedding pass."""
+    """Necessary FLOPs of the step, and FLOPs of its embedding pass."""
     useful, again = contrastive_flops(shape, batch.pairs), 0
     for micro in batch.micro:
         useful += training_flops(shape, micro.work)
@@ -112,7 +112,7 @@ def operations(shape: Shape, batch: RankBatch, pool_layer: int) -> tuple[int, in
 
 
 def predicted_memory(shape: Shape, batch: RankBatch, dropout: bool, precision: cost.Precision) -> int:
-    """Bytes at most: in the training passes, in the contrast, or while gradients are reduced."""
+    """Predicted peak bytes: of the training passes, the contrastive loss or the reduction of gradients."""
     parameters = cost.count_parameters(shape, MAX_LENGTH + 2)
     states = cost.model_states(parameters.total, ZERO["stage"], 1, precision, ZERO["reduce_bucket_size"])
     largest = max(batch.micro, key=lambda micro: micro.tokens)
@@ -128,7 +128,7 @@ def predicted_memory(shape: Shape, batch: RankBatch, dropout: bool, precision: c
 
 
 class Report:
-    """Lines of the table; the first case sets the rate that times of the others are predicted by."""
+    """Prints the rows of the table; times are predicted from the rate of the first row."""
 
     def __init__(self, shape: Shape, rank: Rank, precision: cost.Precision) -> None:
         self.shape, self.precision, self.rate = shape, precision, 0.0
@@ -142,7 +142,7 @@ class Report:
         print(f"{peak} by its datasheet. {described(self.shape, batch)}\n")
         print("| effective batch | micro-batches | dropout | pairs/s | tokens/s | useful TFLOP/s ", end="")
         print(
-            "| of measured | of datasheet | s a step | predicted | GB | predicted |\n" + "|---" * 12 + "|", flush=True
+            "| of measured | of datasheet | s per step | predicted | GB | predicted |\n" + "|---" * 12 + "|", flush=True
         )
 
     def line(self, batch: RankBatch, dropout: float, pool_layer: int, found: Measured) -> None:
@@ -160,19 +160,19 @@ class Report:
 
 
 def described(shape: Shape, batch: RankBatch) -> str:
-    """The shape, and how long pairs are."""
+    """Shape of the model and mean length of pairs."""
     tokens = sum(micro.tokens for micro in batch.micro) / batch.pairs
-    return f"h{shape.hidden} L{shape.layers} V{shape.vocabulary:,}, {tokens:.0f} tokens a pair."
+    return f"h{shape.hidden} L{shape.layers} V{shape.vocabulary:,}, {tokens:.0f} tokens per pair."
 
 
 def predict(args: argparse.Namespace, lengths: Lengths) -> None:
-    """Prints what the cost model says of the cases at the rates of --predict."""
+    """Prints the cost model's predictions for the cases at the rates of --predict."""
     shape = Shape(args.hidden, 4 * args.hidden, args.layers, args.vocabulary)
     for number, (pairs, micro) in enumerate(cases_of(args)):
         batch = make_batch(make_config(shape, pairs), shape.vocabulary, micro, 1, lengths)
         if number == 0:
             print(described(shape, batch) + "\n")
-            print("| effective batch | micro-batches | GFLOP a pair | with the embedding pass | GB, dropout ", end="")
+            print("| effective batch | micro-batches | GFLOP per pair | with the embedding pass | GB, dropout ", end="")
             print("".join(f"| pairs/s at {rate:g} TFLOP/s " for rate in args.predict), end="|\n")
             print("|---" * (5 + len(args.predict)) + "|")
         useful, again = operations(shape, batch, resolve_layer(POOL_LAYER, shape.layers))
@@ -217,7 +217,7 @@ def run(args: argparse.Namespace, lengths: Lengths) -> None:
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shards", type=Path, metavar="DIR", help="draw lengths from them (default: a distribution)")
+    parser.add_argument("--shards", type=Path, metavar="DIR", help="source of lengths (default: a distribution)")
     parser.add_argument("--tokenizer", type=Path, metavar="DIR")
     for name, default in (("hidden", 768), ("layers", 12), ("vocabulary", 401_145), ("steps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
@@ -225,10 +225,10 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[4096, 65_536], metavar="N")
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, 0.1], metavar="P")
     parser.add_argument("--compile", action="store_true", help="with train.compile")
-    parser.add_argument("--predict", type=float, nargs="+", metavar="TFLOP/s", help="run nothing")
+    parser.add_argument("--predict", type=float, nargs="+", metavar="TFLOP/s", help="only predict, at these rates")
     args = parser.parse_args()
     if bool(args.shards) != bool(args.tokenizer):
-        parser.error("--shards and --tokenizer belong together")
+        parser.error("--shards and --tokenizer must be given together")
     print(heading("Training step on one device", ("torch", "deepspeed", "transformers")))
     lengths = shard_lengths(args.shards, args.tokenizer) if args.shards else log_normal_lengths
     (predict if args.predict else run)(args, lengths)

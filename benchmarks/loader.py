@@ -1,9 +1,9 @@
-"""Speed of the loader: raw pairs, packed batches, far batches, resuming; against one file per sentence in WebDataset.
+"""Compares the loader with WebDataset with one sample per pair: raw pairs, packed batches, far batches, resuming.
 
     python benchmarks/loader.py --shards DIR --tokenizer DIR [--pairs 40000]
 
-Everything runs in one process, in turn, on files the system has just read (warm page cache); times are CPU times of
-that process unless a line says otherwise. Prints Markdown.
+Everything runs in one process, one after the other, on files in the page cache. Times are CPU times of that process,
+unless a line says otherwise. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def median_wall_seconds(work: Callable[[], object]) -> float:
-    """Median of several runs by the clock."""
+    """Median wall time of several runs."""
     seconds = []
     for _ in range(REPEATS):
         began = time.perf_counter()
@@ -55,7 +55,7 @@ def median_wall_seconds(work: Callable[[], object]) -> float:
 
 
 class Setting:
-    """A shard set with everything that a rank needs to make batches of it."""
+    """A shard set and everything that a rank needs to make batches from it."""
 
     def __init__(self, shards: Path, tokenizer: Path) -> None:
         self.shards = ShardSet.open(shards)
@@ -86,7 +86,7 @@ class Setting:
 
 
 def write_per_sentence(path: Path, pairs: list[tuple[str, str]], as_json: bool) -> None:
-    """The usual layout: a sample of the tar is a pair, in one JSON member or in two text members."""
+    """Writes the usual layout: each sample of the tar is a pair, in one JSON member or in two text members."""
     with webdataset.TarWriter(str(path)) as writer:
         for number, (orig, latn) in enumerate(pairs):
             texts = {"orig": orig.encode(), "latn": latn.encode()}
@@ -128,7 +128,7 @@ def raw_rates(setting: Setting, pairs: int, folder: Path) -> dict[str, float]:
 
 
 def packed_rate(setting: Setting, ranks: int, pairs: int) -> float:
-    """Pairs a second of reading, tokenizing, masking and packing, counting those of the first rank only."""
+    """Pairs per second of reading, tokenizing, masking and packing; counts only the pairs of the first rank."""
     stream, packed = setting.stream(ranks), 0
     stream.step(0)
     began = time.process_time()
@@ -161,7 +161,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True, metavar="DIR")
     parser.add_argument("--tokenizer", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--pairs", type=int, default=40_000, metavar="N", help="pairs that are read each time")
+    parser.add_argument("--pairs", type=int, default=40_000, metavar="N", help="number of pairs to read")
     args = parser.parse_args()
     torch.set_num_threads(1)
     setting = Setting(args.shards, args.tokenizer)
@@ -169,8 +169,8 @@ def main() -> None:
     pairs, size = min(args.pairs, total), sum(shard.bytes for shard in setting.shards.manifest.shards)
     print(heading("Loader", ("webdataset", "sentencepiece", "numpy", "torch")))
     encoder = "SentencePiece" if setting.check.use_sentencepiece else "tokenizers"
-    print(f"{len(setting.order.languages)} languages, {total:,} pairs, {size / total:.0f} bytes a pair; ", end="")
-    print(f"encoded by {encoder}; {pairs:,} pairs a line.\n")
+    print(f"{len(setting.order.languages)} languages, {total:,} pairs, {size / total:.0f} bytes per pair; ", end="")
+    print(f"encoded by {encoder}; {pairs:,} pairs per row.\n")
     with tempfile.TemporaryDirectory() as name:
         rates = raw_rates(setting, pairs, Path(name))
         rates["packed, 1 rank"] = packed_rate(setting, 1, pairs)
@@ -190,7 +190,7 @@ def main() -> None:
     print(f"(a JSON per pair): {seconds['skipping']:.1f} s, ", end="")
     print(f"{seconds['skipping'] / seconds['position']:.0f} times as long; with this loader: {seconds['own']:.1f} s.\n")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    print(f"Memory of the whole process at its largest, both loaders and torch included: {peak:,.0f} MB.")
+    print(f"Peak memory of the process, including both loaders and torch: {peak:,.0f} MB.")
 
 
 if __name__ == "__main__":

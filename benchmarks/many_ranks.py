@@ -1,9 +1,9 @@
-"""What many ranks would read and compute: coverage, mixture, balance and reading over a real manifest, without a model.
+"""Simulates what many ranks would read and compute: coverage, mixture and balance over real shards, without a model.
 
     python benchmarks/many_ranks.py --shards DIR [--ranks 1024 --batch 65536 --steps N]
 
-Every rank computes the whole plan of a step by itself in training; here one process computes it once and looks at all
-ranks' shares. All pairs are tokenized, to compare what was planned by bytes. Prints Markdown.
+In training, every rank computes the plan of a step for all ranks. Here one process computes it once and examines the
+pairs of all ranks. All pairs are tokenized, to compare true with estimated numbers of tokens. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -27,62 +27,62 @@ from translit_scale.train.preflight import check_tokenizer
 
 
 class Simulation:
-    """All ranks' shares of the steps so far."""
+    """Statistics of all ranks over the steps so far."""
 
     def __init__(self, order: PairOrder, reader: PairReader, encoder: TextEncoder, rates: np.ndarray) -> None:
         self.order, self.reader, self.encoder, self.rates = order, reader, encoder, rates
-        self.share = order.segments[0].quotas / order.segments[0].quotas.sum()
+        self.proportions = order.phases[0].quotas / order.phases[0].quotas.sum()
         self.visits = [np.zeros(n, np.int64) for n in order.pairs.values()]
         self.counts = np.zeros(len(order.languages), np.int64)
         self.mixture_error = 0.0
-        self.slowest: dict[str, list[float]] = {"as planned, by bytes": [], "in tokens": []}
+        self.slowest: dict[str, list[float]] = {"in estimated tokens": [], "in tokens": []}
         self.touched: dict[int, set[int]] = {}
         self.plan_seconds: list[float] = []
 
     def step(self, start: int, count: int, batch: int, ranks: int) -> None:
-        """Deals the pairs at `count` positions to the ranks and looks at what each gets."""
+        """Splits the pairs at `count` positions over the ranks and records the statistics."""
         began = time.perf_counter()
         keys = self.order.batch(start, count)
         cost = (16 * ((self.reader.lengths(keys) * self.rates[keys.language]).sum(1) + SPECIAL)).astype(np.int64)
-        shares = deal_to_ranks(keys.language, keys.row, cost, min(ranks, count), 1)
+        parts = deal_to_ranks(keys.language, keys.row, cost, min(ranks, count), 1)
         self.plan_seconds.append(time.perf_counter() - began)
-        assert np.array_equal(np.sort(np.concatenate(shares)), np.arange(count)), "dealing is not a permutation"
+        assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(count)), "the split is not a permutation"
         self._compare_prefixes(keys.language, start)
         for language, visits in enumerate(self.visits):
             np.add.at(visits, keys.row[keys.language == language], 1)
         orig, latn = self.reader.texts(keys)
         tokens = self.encoder(orig).lengths + self.encoder(latn).lengths + SPECIAL
-        block, _ = self.reader._place(keys)
-        for rank, share in enumerate(shares):
-            self.touched.setdefault(rank, set()).update(block[share].tolist())
+        block, _ = self.reader.locate(keys)
+        for rank, part in enumerate(parts):
+            self.touched.setdefault(rank, set()).update(block[part].tolist())
         if count == batch:
             for series, values in zip(self.slowest.values(), (cost, tokens), strict=True):
-                totals = np.array([values[share].sum() for share in shares])
+                totals = np.array([values[part].sum() for part in parts])
                 series.append(float(totals.max() / totals.mean()))
 
     def _compare_prefixes(self, language: np.ndarray, done: int) -> None:
-        """The largest difference of a language's count to its share, at every prefix of the stream."""
+        """Updates the largest deviation of a language's count from its proportion, at every prefix of the stream."""
         length = np.arange(done + 1, done + len(language) + 1)
-        for index, share in enumerate(self.share):
+        for index, proportion in enumerate(self.proportions):
             count = self.counts[index] + np.cumsum(language == index)
-            self.mixture_error = max(self.mixture_error, float(np.abs(count - share * length).max()))
+            self.mixture_error = max(self.mixture_error, float(np.abs(count - proportion * length).max()))
         self.counts += np.bincount(language, minlength=len(self.counts))
 
     def report(self, ranks: int, batch: int) -> None:
-        """Prints what was found."""
+        """Prints the statistics."""
         visits, blocks, order = np.concatenate(self.visits), len(self.reader._names), self.order
         print(f"{len(order.languages)} languages, {order.total:,} pairs in {blocks:,} blocks; ", end="")
-        print(f"{len(self.plan_seconds)} steps of {batch:,} pairs, {batch / ranks:g} a rank.\n\n| | |\n|---|---|")
+        print(f"{len(self.plan_seconds)} steps of {batch:,} pairs, {batch / ranks:g} per rank.\n\n| | |\n|---|---|")
         most = max(int(of_language.max() - of_language.min()) for of_language in self.visits)
         print(f"| pairs visited: never, once, more often | {(visits == 0).sum():,}, {(visits == 1).sum():,}, ", end="")
-        print(f"{(visits > 1).sum():,} |\n| most visits of a pair less fewest, in the same language | {most} |")
-        print(f"| most that a language is off its share, at any prefix | {self.mixture_error:.7f} pairs |")
+        print(f"{(visits > 1).sum():,} |\n| largest difference of visits between pairs of a language | {most} |")
+        print(f"| largest deviation of a language from its proportion at any prefix | {self.mixture_error:.7f} pairs |")
         for name, values in self.slowest.items():
             print(f"| slowest rank over mean, {name}: mean, largest | {np.mean(values):.4f}, {max(values):.4f} |")
-        touched = [len(found) for found in self.touched.values()]
-        print(f"| blocks of text a rank reads: mean, most | {np.mean(touched):.1f}, {max(touched)} |")
-        print(f"| all ranks together, as times all blocks | {sum(touched) / blocks:.2f} |")
-        print(f"| plan of a step, which every rank makes | {1e3 * np.median(self.plan_seconds):.0f} ms |")
+        touched = [len(blocks_of_rank) for blocks_of_rank in self.touched.values()]
+        print(f"| blocks of text read by a rank: mean, largest | {np.mean(touched):.1f}, {max(touched)} |")
+        print(f"| blocks read by all ranks together, divided by all blocks | {sum(touched) / blocks:.2f} |")
+        print(f"| time to plan a step, on every rank | {1e3 * np.median(self.plan_seconds):.0f} ms |")
 
 
 def main() -> None:

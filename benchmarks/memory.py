@@ -1,10 +1,10 @@
-"""Memory of a training step at effective batches of different sizes, with the same micro-batch.
+"""Measures the memory of a training step for effective batches of different sizes, with the same micro-batch size.
 
     python benchmarks/memory.py --shards DIR --tokenizer DIR [--pairs 512 8192 --micro 64 --hidden 128 --layers 2]
 
-Each case is a process of its own on one CPU rank with ZeRO-1 that takes one whole step as the trainer does, from
-reading to the optimizer; its memory is the resident set at its largest. No dropout: torch has no fused attention with
-it on CPU. Beside it what the cost model says of the tensors that the step adds. Prints Markdown.
+Each case is a separate process with one CPU rank and ZeRO-1 that runs one complete training step, from reading to the
+optimizer; its memory is the peak resident set. Dropout is off: torch has no fused attention with dropout on CPU.
+The table adds the cost model's prediction for the tensors that the step adds. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from translit_scale.train.launching.ranks import start_rank
 
 
 def peak() -> int:
-    """Bytes of this process's resident set at its largest so far."""
+    """Peak resident set of this process so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def measure(args: argparse.Namespace) -> dict[str, int]:
-    """Takes one step of `args.case` pairs in this process."""
+    """Runs one step of `args.case` pairs in this process."""
     rank = start_rank()
     from translit_scale.train.engine import take_step
     from translit_scale.train.loop import build_training, make_plan
@@ -65,7 +65,7 @@ def measure(args: argparse.Namespace) -> dict[str, int]:
 
 
 def predicted(args: argparse.Namespace, pairs: int, found: dict[str, int]) -> dict[str, int]:
-    """Bytes of tensors that the step adds to model and optimizer while they are most, by what they are."""
+    """Predicted bytes of the tensors that the step adds to model and optimizer at its peak, by kind."""
     shape = Shape(args.hidden, 4 * args.hidden, args.layers, found["vocabulary"])
     parameters = cost.count_parameters(shape, positions=514)
     states = cost.model_states(parameters.total, 1, 1, "fp32", bucket=0)
@@ -82,7 +82,7 @@ def predicted(args: argparse.Namespace, pairs: int, found: dict[str, int]) -> di
 
 
 def line(args: argparse.Namespace, pairs: int, first: dict[str, int], found: dict[str, int]) -> str:
-    """A case as a line of the table."""
+    """A case as a row of the table."""
     model = predicted(args, pairs, found)
     numbers = [found["peak"], found["before"], found["peak"] - found["before"], *model.values()]
     megabytes = [f"{number / 2**20:,.0f}" for number in numbers]
@@ -91,7 +91,7 @@ def line(args: argparse.Namespace, pairs: int, first: dict[str, int], found: dic
 
 
 def main() -> None:
-    """Starts a process for each case and prints what they found."""
+    """Starts a process for each case and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True, metavar="DIR")
     parser.add_argument("--tokenizer", type=Path, required=True, metavar="DIR")
@@ -105,10 +105,8 @@ def main() -> None:
         return
     print(heading("Memory of a step", ("torch", "deepspeed")))
     print(f"h{args.hidden} L{args.layers}, micro-batches of {args.micro} pairs; MB.\n")
-    print(
-        "| pairs | K | at its largest | over the first | before the step | the step | predicted: batch | rows ", end=""
-    )
-    print("| gradient | activations | logits | sum | in the contrast | CPU s |\n" + "|---" * 14 + "|", flush=True)
+    print("| pairs | K | peak | peak / first | before the step | the step | predicted: batch | embeddings ", end="")
+    print("| gradient | activations | logits | sum | contrastive loss | CPU s |\n" + "|---" * 14 + "|", flush=True)
     cases: list[dict[str, int]] = []
     for pairs in args.pairs:
         command = [sys.executable, *sys.argv, "--case", str(pairs)]

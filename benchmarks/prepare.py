@@ -1,11 +1,11 @@
-"""Speed and memory of preparation: every stage of `prepare`'s own tasks in one process, on cold and on warm vocabulary.
+"""Measures speed and memory of preparation: every stage of `prepare` in one process, with a cold and a warm romanizer.
 
     python benchmarks/prepare.py FILE... [--lines 40000]
 
-FILE: a text file, a sentence a line, named after its language (hin_Deva.txt). Of each the first `--lines` different
-lines are taken. Every second one is prepared as one shard set with nothing in the romanizer's memory (its tables are
-loaded before), then the others as another: *warm* means that the romanizer has seen as many lines of the same languages
-and kind before, but none of these. Times are CPU time of the process.
+FILE is a text file with one sentence per line, named after its language (hin_Deva.txt). The first `--lines` different
+lines of each file are used. Every second line is prepared as one shard set with an empty cache in the romanizer (its
+tables are loaded before), then the other lines as another. *Warm* means that the romanizer has seen as many lines of
+the same languages and kind, but none of these. Times are CPU times of the process.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEFAULTS = Recipe(name="benchmark", languages={"eng_Latn": ["text.txt"]})
 
 
 class Stages(Counter[str]):
-    """CPU seconds of each stage, sentences (`pairs`), bytes of text (`text`) and of shards (`shards`)."""
+    """CPU seconds of each stage, number of sentences (`pairs`), bytes of text (`text`) and of shards (`shards`)."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -60,7 +60,7 @@ class Stages(Counter[str]):
 
 
 def halves(path: Path, lines: int, folder: Path) -> tuple[Path, Path]:
-    """Every second of the first `lines` different lines, and the others, as files of their own."""
+    """Splits the first `lines` different lines alternately into two files."""
     with path.open("rb") as file:
         chosen = list(islice(dict.fromkeys(file), lines))
     for start, name in enumerate(("cold", "warm")):
@@ -70,12 +70,12 @@ def halves(path: Path, lines: int, folder: Path) -> tuple[Path, Path]:
 
 
 def prepare(path: Path, work_dir: Path, stages: Stages) -> None:
-    """All tasks of one language, with the settings a recipe has by default."""
+    """Runs all tasks of one language with the default settings of a recipe."""
     language = path.stem
     stages["text"] += path.stat().st_size
     with stages.timed("checksum"):
         digest = sha256_file(path)
-    with stages.timed("read and clean"):  # once more than `prepare` does, to know its share of the selection
+    with stages.timed("read and clean"):  # in addition to `prepare`, to know its part of the selection
         for _ in read_clean(path, None, DEFAULTS.max_chars, Counter(), lambda done: None):
             pass
     select_task = SelectTask(
@@ -99,7 +99,7 @@ def prepare(path: Path, work_dir: Path, stages: Stages) -> None:
 
 
 def measure(paths: Sequence[Path], work_dir: Path) -> dict[str, Stages]:
-    """The stages of every language, one after the other."""
+    """Measures the stages of every language, one after the other."""
     work_dir.mkdir()
     results = {}
     genuine = tasks.encode_shard, tasks.write_bytes
@@ -122,7 +122,7 @@ def total(of_each: Iterable[Stages]) -> Stages:
 
 
 def report(by_language: dict[str, dict[str, Stages]]) -> str:
-    """The table: microseconds a pair for each stage, what follows for the whole, and pairs/s/core by language."""
+    """The table: microseconds per pair for each stage, totals, and pairs/s/core by language."""
     results = {name: total(of_each.values()) for name, of_each in by_language.items()}
     lines = [f"| | {' | '.join(results)} |", "|---|" + "---:|" * len(results)]
 
@@ -131,12 +131,12 @@ def report(by_language: dict[str, dict[str, Stages]]) -> str:
 
     row("pairs", lambda stages: f"{stages['pairs']:,}")
     for stage in STAGES:
-        row(f"{stage}, µs a pair", lambda stages, stage=stage: f"{1e6 * stages[stage] / stages['pairs']:.1f}")
-    row("all stages, µs a pair", lambda stages: f"{1e6 * stages.seconds / stages['pairs']:.1f}")
+        row(f"{stage}, µs per pair", lambda stages, stage=stage: f"{1e6 * stages[stage] / stages['pairs']:.1f}")
+    row("all stages, µs per pair", lambda stages: f"{1e6 * stages.seconds / stages['pairs']:.1f}")
     row("**pairs/s/core**", lambda stages: f"**{stages['pairs'] / stages.seconds:,.0f}**")
     row("MB/s of text", lambda stages: f"{stages['text'] / stages.seconds / 1e6:.1f}")
     row("selection, lines/s", lambda stages: f"{stages['pairs'] / stages['select']:,.0f}")
-    row("bytes of shards a pair", lambda stages: f"{stages['shards'] / stages['pairs']:.0f}")
+    row("bytes of shards per pair", lambda stages: f"{stages['shards'] / stages['pairs']:.0f}")
     for language in next(iter(by_language.values())):
         speeds = (of_each[language]["pairs"] / of_each[language].seconds for of_each in by_language.values())
         lines.append(f"| {language}, pairs/s/core | {' | '.join(f'{speed:,.0f}' for speed in speeds)} |")
@@ -144,10 +144,10 @@ def report(by_language: dict[str, dict[str, Stages]]) -> str:
 
 
 def main() -> None:
-    """Prints Markdown: command, machine, table, memory."""
+    """Measures and prints Markdown: command, machine, table, memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    parser.add_argument("--lines", type=int, default=40_000, metavar="N", help="of each file (default: %(default)s)")
+    parser.add_argument("--lines", type=int, default=40_000, metavar="N", help="lines per file (default: %(default)s)")
     args = parser.parse_args()
     tasks.romanizer("none")("ж", "ukr_Cyrl")  # loads the tables
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""Head of a benchmark's page: when, where and with which command its figures were made."""
+"""Heading of a benchmark page: date, machine and command of its figures."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Speed and exactness of the romanizer against uroman, and against uroman's own cache, in one process.
+"""Compares speed and exactness of the romanizer with uroman and with uroman's own cache, in one process.
 
     python benchmarks/romanize.py FILE... [--sample 20]
 
-FILE: UTF-8 text, a sentence a line; of a .tsv the last column. Lines that occur twice are taken once. Every
-line is romanized with the memo empty (first pass) and again (second pass). Plain uroman romanizes every
-n-th line (`--sample n`, 1 for all): its speed and the comparison are of those lines.
+FILE is UTF-8 text with one sentence per line; of a .tsv, the last column is used. Duplicate lines are used once. Every
+line is romanized starting from an empty cache (first pass) and then again (second pass). Plain uroman romanizes every
+n-th line (`--sample n`, 1 for all); its speed and the comparison refer to those lines.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""The training step against the papers' algorithm, written naively: same pairs, masks, weights and number type.
+"""Compares the training step with a naive version of the papers' algorithm: same pairs, masks, weights and precision.
 
     python benchmarks/step.py --shards DIR --tokenizer DIR [--hidden 256 --layers 4 --vocabulary 30002 --pairs 16]
 
 The naive step pads each of the three streams to its longest sentence, runs them through the Hugging Face model one
-after the other, keeps all hidden states, and applies the head to masked tokens only, as the papers' code does. CPU
-time of one thread, forward and backward, fp32, no dropout. With --embedding-pass it is not the naive step that is
-measured, but the share of the embedding pass in a step of two micro-batches. Prints Markdown.
+after the other, keeps all hidden states, and applies the head to masked tokens only, like the papers' code. Times are
+CPU times of one thread for forward and backward, in fp32 without dropout. --embedding-pass measures the fraction of the
+embedding pass in a step of two micro-batches instead. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FIRST_POSITION = 2
 
 
 def packed_step(encoder: PairEncoder, batch: MicroBatch) -> dict[str, torch.Tensor]:
-    """One effective batch in one packed forward, as the trainer does it on one rank with one micro-batch."""
+    """One effective batch in one packed forward pass, as in training on one rank with one micro-batch."""
     passed = encoder(batch, 1 / torch.tensor(batch.masked))
     rows = passed.embeddings.detach()
     own = torch.arange(len(rows))
@@ -77,7 +77,7 @@ class PaddedStreams:
 
 
 def naive_step(model: PreTrainedModel, padded: PaddedStreams, layer: int, first: int) -> dict[str, torch.Tensor]:
-    """Three padded forwards, the head on masked tokens, contrast of the pooled rows, one backward."""
+    """Three padded forward passes, the head on masked tokens, the contrastive loss, one backward pass."""
     losses, rows = [], []
     for number, (ids, attended, labels, inner) in enumerate(padded.streams):
         positions = (attended.cumsum(1) - 1).clamp(min=0) + first
@@ -94,7 +94,7 @@ def naive_step(model: PreTrainedModel, padded: PaddedStreams, layer: int, first:
 
 
 def milliseconds(step: Callable[[int], object], batches: int, repeats: int) -> float:
-    """CPU time of a batch: the median over repeats of the mean over batches, after a warm-up."""
+    """CPU time per batch: the median over repeats of the mean over batches, after a warm-up."""
     for number in range(batches):
         step(number)
     times = []
@@ -107,13 +107,13 @@ def milliseconds(step: Callable[[int], object], batches: int, repeats: int) -> f
 
 
 def attention_flops(query: list[int], *shapes: object, out_shape: object = None, **rest: object) -> int:
-    """Two products of [g, H, L, D] attention forward; torch knows the kernels of GPUs only."""
+    """Two products of [g, H, L, D] in the attention's forward pass; torch only knows the kernels of GPUs."""
     g, heads, length, width = query
     return 4 * g * heads * length * length * width
 
 
 def attention_backward_flops(gradient: object, query: list[int], *shapes: object, **rest: object) -> int:
-    """Twice the forward pass; what the kernel computes again is not counted."""
+    """Twice the forward pass, without what the kernel recomputes."""
     return 2 * attention_flops(query)
 
 
@@ -124,14 +124,14 @@ ATTENTION = {
 
 
 def flops_of(step: Callable[[], object]) -> int:
-    """Operations of matrix products that torch counts while a step runs."""
+    """Operations of the matrix products in a step, counted by torch."""
     with FlopCounterMode(display=False, custom_mapping=ATTENTION) as counter:
         step()
     return int(counter.get_total_flops())
 
 
 def cached_step(encoder: PairEncoder, micro: list[MicroBatch]) -> tuple[float, float]:
-    """A step of several micro-batches, as the trainer does it; CPU seconds of its embedding pass, and of all."""
+    """Runs a step of several micro-batches as in training; returns CPU seconds of its embedding pass and in total."""
     began = time.process_time()
     with torch.no_grad():
         rows = [encoder(part).embeddings for part in micro]
@@ -148,7 +148,7 @@ def cached_step(encoder: PairEncoder, micro: list[MicroBatch]) -> tuple[float, f
 
 
 def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[MicroBatch]], repeats: int) -> None:
-    """Prints the share of the embedding pass, in CPU time and in operations."""
+    """Prints the fraction of the embedding pass in CPU time and in operations."""
     for micro in steps:
         cached_step(encoder, micro)
     shares = []
@@ -170,15 +170,15 @@ def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[M
 def report_against_naive(
     encoder: PairEncoder, shape: Shape, batches: list[MicroBatch], repeats: int, compiled: bool
 ) -> None:
-    """Prints the time of both steps, after a comparison of their losses."""
+    """Compares the losses of both steps and prints their times."""
     padded = [PaddedStreams(batch, padding=1) for batch in batches]
-    print(f"Padded tokens over real ones {np.mean([p.waste for p in padded]):.2f}.\n")
+    print(f"Padded / real tokens {np.mean([p.waste for p in padded]):.2f}.\n")
     pairs = batches[0].pairs
     own = milliseconds(lambda n: packed_step(encoder, batches[n]), len(batches), repeats)
     mine = packed_step(encoder, batches[0])
     floor = training_flops(shape, batches[0].work) + contrastive_flops(shape, pairs)
     counted = flops_of(lambda: packed_step(encoder, batches[0]))
-    print("| | ms a batch | pairs per CPU-second | times naive | counted FLOPs over the floor |\n|---|---|---|---|---|")
+    print("| | ms per batch | pairs per CPU-second | times naive | counted FLOPs / minimum |\n|---|---|---|---|---|")
     for attention in ("eager", "sdpa"):
         config = copy.deepcopy(encoder.lm.config)
         model = AutoModelForMaskedLM.from_config(config, attn_implementation=attention)
@@ -202,7 +202,7 @@ def report_against_naive(
 
 
 def read_steps(args: argparse.Namespace) -> tuple[list[list[MicroBatch]], str, int]:
-    """Micro-batches of `args.batches` steps, one each or two; languages, and size of the vocabulary."""
+    """The micro-batches (one or two) of each of `args.batches` steps; the languages; the size of the vocabulary."""
     shards, tokenizer = ShardSet.open(args.shards), load_tokenizer(str(args.tokenizer))
     order = PairOrder({language: shards.rows(language) for language in args.languages or shards.languages})
     vocabulary = Vocabulary(0, 2, tokenizer.mask_token_id, len(tokenizer), FIRST_POSITION)
@@ -221,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", type=Path, required=True, metavar="DIR")
     parser.add_argument("--tokenizer", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--languages", nargs="+", metavar="CODE", help="of the shards (default: all)")
+    parser.add_argument("--languages", nargs="+", metavar="CODE", help="languages to use (default: all)")
     for name, default in (
         ("hidden", 256),
         ("layers", 4),
@@ -231,8 +231,8 @@ def main() -> None:
         ("repeats", 3),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
-    parser.add_argument("--embedding-pass", action="store_true", help="measure its share of a step instead")
-    parser.add_argument("--compile", action="store_true", help="measure with train.compile besides")
+    parser.add_argument("--embedding-pass", action="store_true", help="measure the embedding pass instead")
+    parser.add_argument("--compile", action="store_true", help="also measure with train.compile")
     args = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -246,7 +246,7 @@ def main() -> None:
     shape = Shape(args.hidden, 4 * args.hidden, args.layers, size)
     print(heading("Training step", ("torch", "transformers")))
     print(f"h{args.hidden} L{args.layers} V{size:,}, {args.pairs} pairs of {languages}; ", end="")
-    print(f"{np.mean([b.tokens / b.pairs for step in steps for b in step]):.0f} tokens a pair.\n")
+    print(f"{np.mean([b.tokens / b.pairs for step in steps for b in step]):.0f} tokens per pair.\n")
     if args.embedding_pass:
         report_embedding_pass(encoder, shape, steps, args.repeats)
     else:

@@ -1,4 +1,4 @@
-"""Engines and batches without shards: random weights, random tokens, lengths of a stated distribution."""
+"""Makes engines and batches without shards: random weights, random tokens, lengths from a given distribution."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ MAX_LENGTH = 512
 POOL_LAYER = 0.667
 """Depth of the layer whose output is pooled."""
 MEAN_TOKENS = (37.4, 61.7)
-"""Tokens of a sentence and of its transliteration, special ones included: SIB-200 sentences under a vocabulary of
-30 000 pieces, transliterations shortened to the ratio assumed for Glot500's tokenizer."""
+"""Tokens of a sentence and of its transliteration, including special tokens: SIB-200 sentences with a vocabulary of
+30 000 pieces; transliterations are shortened to the ratio assumed for Glot500's tokenizer."""
 SIGMA = 0.6
-"""Standard deviation of the logarithm of a pair's length: a tail as of text from the web (assumed)."""
+"""Standard deviation of the logarithm of a pair's length, assumed to resemble text from the web."""
 
 Lengths = Callable[[np.random.Generator, int], np.ndarray]
 """Draws [2, n] tokens of n sentences and their transliterations, without special tokens."""
 
 
 def log_normal_lengths(rng: np.random.Generator, pairs: int) -> np.ndarray:
-    """Both sides of a pair are longer or shorter together; the means are those of MEAN_TOKENS."""
+    """Draws lengths with the means MEAN_TOKENS; both sides of a pair are longer or shorter together."""
     factor = np.exp(rng.normal(-SIGMA * SIGMA / 2, SIGMA, pairs))
     return np.clip(np.rint(np.outer(MEAN_TOKENS, factor)) - 2, 1, MAX_LENGTH - 2).astype(np.int64)
 
 
 def make_config(shape: Shape, batch_pairs: int, dropout: float = 0.0, **train: Any) -> Config:
-    """All four losses on an encoder of this shape, pooled at two thirds of its depth; shards and tokenizer are not
-    there and not used."""
+    """All four losses on an encoder of this shape, pooled at two thirds of its depth; shards and tokenizer do not exist
+    and are not used."""
     settings = {
         "data.shards": "none", "model.tokenizer": "none", "model.hidden_size": shape.hidden,
         "model.num_layers": shape.layers, "model.num_heads": max(1, shape.hidden // 64),
@@ -54,7 +54,7 @@ def make_config(shape: Shape, batch_pairs: int, dropout: float = 0.0, **train: A
 
 
 def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_pairs: int, rank: Rank) -> Any:
-    """The trainer's own step on the trainer's own engine."""
+    """The `TrainStep` that training uses, on its engine."""
     from translit_scale.train.engine import resolve_hardware, start_engine
     from translit_scale.train.step import TrainStep
 
@@ -74,8 +74,7 @@ def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_pairs
 def make_batch(
     config: Config, vocabulary: int, micro_pairs: int, world_size: int, lengths: Lengths = log_normal_lengths
 ) -> RankBatch:
-    """This rank's share of an effective batch, in micro-batches of about equally many tokens, as the trainer deals
-    them; all ranks get the same."""
+    """One rank's part of an effective batch, split into micro-batches as in training; the same on all ranks."""
     rng = np.random.default_rng(0)
     pairs = config.train.batch_pairs // world_size
     micro_batches = math.ceil(pairs / micro_pairs)
@@ -83,10 +82,7 @@ def make_batch(
     keys = rng.integers(0, 2**63, pairs, dtype=np.uint64)
     ids = Vocabulary(bos_id=0, eos_id=2, mask_id=4, size=vocabulary, first_position=2)
     packer = Packer(MaskingConfig(), ids, MAX_LENGTH, with_tlm=True, split_tlm=micro_batches > 1)
-    dealt = deal_to_micro_batches(sides[0].lengths + sides[1].lengths, micro_batches)
+    parts = deal_to_micro_batches(sides[0].lengths + sides[1].lengths, micro_batches)
     language = np.zeros(pairs, np.int64)
-    micro = [
-        packer.micro_batch(sides[0].take(chosen), sides[1].take(chosen), keys[chosen], language[chosen])
-        for chosen in dealt
-    ]
+    micro = [packer.micro_batch(sides[0].take(part), sides[1].take(part), keys[part], language[part]) for part in parts]
     return RankBatch(micro, [pairs] * world_size, None, 0)

@@ -1,9 +1,9 @@
-"""Bytes that a rank moves in an optimizer step, counted at every collective, beside what the cost model says.
+"""Counts the bytes that a rank moves in an optimizer step, at every collective, and compares them with the cost model.
 
     python benchmarks/traffic.py [--hidden 64 --layers 4 --vocabulary 33000]
 
-Two CPU ranks, every ZeRO stage, one micro-batch and eight; the shape has as large a share of its parameters in the
-embedding as Glot500-base. Counted is the second step, as ZeRO-3 learns in its first what it will need. Prints Markdown.
+Two CPU ranks, every ZeRO stage, one and eight micro-batches; most parameters are in the embedding, as in Glot500-base.
+The second step is counted, because ZeRO-3 traces the order of modules in the first. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GLOT500 = Shape(hidden=768, intermediate=3072, layers=12, vocabulary=401_145)
 
 
 def row(shape: Shape, stage: int, micro_batches: int, precision: str, setting: str, rank: Rank) -> str:
-    """Takes two steps of an engine; a line of the table."""
+    """Runs two steps of an engine and returns a row of the table."""
     from synthetic import MAX_LENGTH, make_batch, make_config, make_step
 
     from tests.support.cost_worker import NOT_KEPT
@@ -61,7 +61,7 @@ def row(shape: Shape, stage: int, micro_batches: int, precision: str, setting: s
 
 
 def work(shape: Shape) -> None:
-    """What each of the ranks does."""
+    """Measures all cases; runs on each rank."""
     rank = start_rank()
     cases = [(stage, k, "fp32", "") for stage in (0, 1, 2, 3) for k in MICRO_BATCHES]
     cases += [(stage, 8, "fp32", "to owner") for stage in (1, 2)]
@@ -81,7 +81,7 @@ def share_line(name: str, parameters: Parameters) -> str:
 
 
 def main() -> None:
-    """Starts two ranks and prints what they found."""
+    """Starts two ranks, which print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("hidden", 64), ("layers", 4), ("vocabulary", 33_000)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
@@ -94,9 +94,9 @@ def main() -> None:
     print("| | parameters | word embedding | share |\n|---|---|---|---|")
     print(share_line(f"here: h{shape.hidden} L{shape.layers} V{shape.vocabulary:,}", count_parameters(shape, 514)))
     print(share_line("Glot500-base: h768 L12 V401,145", count_parameters(GLOT500, 514)) + "\n")
-    print(f"MB of a step of {PAIRS} pairs on {RANKS} ranks.\n")
+    print(f"MB in a step of {PAIRS} pairs on {RANKS} ranks.\n")
     print("| ZeRO | K | precision | gradients reduced | predicted | parameters gathered | ", end="")
-    print("sent by a rank, all | predicted | predicted / counted |\n|---|---|---|---|---|---|---|---|---|", flush=True)
+    print("sent by a rank | predicted | predicted / counted |\n|---|---|---|---|---|---|---|---|---|", flush=True)
     launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(RANKS), "--rdzv-backend", "c10d"]
     launch += ["--rdzv-endpoint", "127.0.0.1:0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv if needed and runs every stage of the project on text that pip packages carry (about 5 minutes on 2 cores, installation included).
+# Creates .venv if needed and runs every stage of the project on text from pip packages (about 5 minutes on 2 cores, installation included).
 source "$(dirname "$0")/environment.sh"
 make_environment demo,dev
 translit-scale demo "$@"

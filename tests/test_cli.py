@@ -1,4 +1,4 @@
-"""Every command explains itself, and every program ends with a message and an exit code that mean something."""
+"""Every command has complete help, and every program ends with a clear message and exit code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PROGRAM = [sys.executable, "-m", "translit_scale.cli"]
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """A parser and those of all its sub-commands."""
+    """A parser and the parsers of all its subcommands."""
     yield parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
@@ -61,7 +61,7 @@ def test_help_is_complete(command: str) -> None:
         if action.option_strings and not action.required and action.nargs != 0 and not isinstance(action.default, list):
             assert "default" in action.help or action.dest.endswith("_column"), action
     title, _, example = str(parser.epilog).partition("\n")
-    words = shlex.split(example.partition(" < ")[0].replace("\\\n", " "))  # what a shell would redirect
+    words = shlex.split(example.partition(" < ")[0].replace("\\\n", " "))  # without the redirection of the shell
     assert title == "example:" and " ".join(words).startswith(f"{command} ")
     assert callable(build_parser().parse_args(words[1:]).run)
 
@@ -86,7 +86,7 @@ def test_without_a_command_help_is_printed(command: list[str], capsys: pytest.Ca
         (["trian"], "invalid choice: 'trian' (choose from"),
         (["shards", "list"], "invalid choice: 'list'"),
         (["demo", "--fast"], "unrecognized arguments: --fast"),
-        (["demo", "--rank", "2"], "unrecognized arguments: --rank 2"),  # abbreviations would tie us to today's options
+        (["demo", "--rank", "2"], "unrecognized arguments: --rank 2"),  # abbreviations break when options are added
         (["demo", "--ranks", "0"], "argument --ranks: expected a number from 1, found '0'"),
         (["export"], "required: --run"),
     ],
@@ -115,7 +115,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
             3,
             "error: Permission denied: out\n  → choose another place\n",
         ),
-        (KeyboardInterrupt(), 130, "\ninterrupted: finished parts are kept; the same command can be run again\n"),
+        (KeyboardInterrupt(), 130, "\ninterrupted: finished parts are kept; run the same command again to resume\n"),
     ],
 )
 def test_how_a_program_ends(error: BaseException, code: int, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,7 +128,7 @@ def test_how_a_program_ends(error: BaseException, code: int, printed: str, capsy
 
 def test_exit_codes_of_success_and_of_errors_of_ours() -> None:
     assert run_guarded(lambda: None) == 0 and run_guarded(lambda: 75) == 75
-    with pytest.raises(ZeroDivisionError):  # not the user's: a traceback is wanted
+    with pytest.raises(ZeroDivisionError):  # not an error of the user, so it needs a traceback
         run_guarded(lambda: 1 // 0)
     assert UserError("x").exit_code == 2
 
@@ -151,7 +151,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("arguments", [["--help"], ["shards", "cat", "SHARDS"]])
 def test_a_closed_pipe_is_no_error(arguments: list[str], tiny_world: Path) -> None:
-    """As with `translit-scale ... | head`: the reader is gone before the first line."""
+    """The reader has closed the pipe before the first line, as with `translit-scale ... | head`."""
     words = [str(tiny_world / "shards") if word == "SHARDS" else word for word in arguments]
     with subprocess.Popen([*PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout and process.stderr

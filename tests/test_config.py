@@ -90,7 +90,7 @@ def test_wrong_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"bad\.yaml:2:1: not valid YAML"):
         load_config([tmp_path / "bad.yaml"])
     (tmp_path / "twice.yaml").write_text("run: {name: a}\ntrain: {lr: 1}\nrun: {name: b}\n")
-    with pytest.raises(ConfigError, match=r"twice\.yaml:3:1: not valid YAML: 'run' is there twice"):
+    with pytest.raises(ConfigError, match=r"twice\.yaml:3:1: not valid YAML: duplicate key 'run'"):
         load_config([tmp_path / "twice.yaml"])
     (tmp_path / "list.yaml").write_text("- 1\n")
     with pytest.raises(ConfigError, match="found list"):

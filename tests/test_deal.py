@@ -1,4 +1,4 @@
-"""Dealing is a permutation that keeps pairs near their neighbours and gives everybody equally much."""
+"""Splitting a batch is a permutation that balances tokens and lets each rank read about the same part of the shards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from translit_scale.batch.order import PairOrder
 
 
 def batch(pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places in 40 languages, and costs with the spread of real sentences."""
+    """Positions in 40 languages, and costs distributed like real sentences."""
     rng = np.random.default_rng(seed)
     return rng.integers(0, 40, pairs), rng.integers(0, 4096, pairs), rng.lognormal(4.4, 0.6, pairs).astype(np.int64) + 4
 
@@ -25,45 +25,45 @@ def test_every_pair_goes_to_one_rank_and_every_rank_has_enough(
     ranks: int, least: int, costs: list[int], seed: int
 ) -> None:
     language, row, _ = batch(len(costs), seed)
-    shares = deal_to_ranks(language, row, np.array(costs), ranks, least)
-    assert len(shares) == ranks and min(map(len, shares)) >= least
-    assert sorted(np.concatenate(shares).tolist()) == list(range(len(costs)))
+    parts = deal_to_ranks(language, row, np.array(costs), ranks, least)
+    assert len(parts) == ranks and min(map(len, parts)) >= least
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(costs)))
 
 
 @given(st.integers(1, 12), st.lists(st.integers(1, 10**6), min_size=12, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_every_pair_goes_to_one_micro_batch_and_none_is_empty(micro_batches: int, costs: list[int]) -> None:
-    dealt = deal_to_micro_batches(np.array(costs), micro_batches)
-    assert len(dealt) == micro_batches and min(map(len, dealt)) >= 1
-    assert sorted(np.concatenate(dealt).tolist()) == list(range(len(costs)))
-    totals = [sum(costs[i] for i in chosen) for chosen in dealt]
-    assert max(totals) <= sum(costs) / micro_batches + max(costs)  # what greedy dealing promises
+    parts = deal_to_micro_batches(np.array(costs), micro_batches)
+    assert len(parts) == micro_batches and min(map(len, parts)) >= 1
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(costs)))
+    totals = [sum(costs[i] for i in part) for part in parts]
+    assert max(totals) <= sum(costs) / micro_batches + max(costs)  # the bound of the greedy algorithm
 
 
 @pytest.mark.parametrize(("ranks", "of_each"), [(8, 32), (64, 32), (1024, 32), (8, 128)])
 def test_the_slowest_rank_has_at_most_three_percent_more_than_the_mean(ranks: int, of_each: int) -> None:
     for seed in range(3):
         language, row, cost = batch(ranks * of_each, seed)
-        totals = np.array([cost[share].sum() for share in deal_to_ranks(language, row, cost, ranks, 1)])
+        totals = np.array([cost[part].sum() for part in deal_to_ranks(language, row, cost, ranks, 1)])
         assert totals.max() <= 1.03 * totals.mean()
 
 
 def test_micro_batches_are_balanced_too() -> None:
     cost = batch(8 * 32, 0)[2]
-    totals = np.array([cost[chosen].sum() for chosen in deal_to_micro_batches(cost, 8)])
+    totals = np.array([cost[part].sum() for part in deal_to_micro_batches(cost, 8)])
     assert totals.max() <= 1.01 * totals.mean()
 
 
-def test_a_rank_reads_near_its_own_share() -> None:
-    """8 ranks through an epoch of 20 languages: the blocks they touch are twice all blocks at most, not eight times."""
+def test_a_rank_reads_about_the_same_part_of_the_shards() -> None:
+    """In an epoch of 20 languages, 8 ranks together read at most twice all blocks, not eight times."""
     pairs = {f"a{chr(97 + i)}a_Latn": 3000 + 700 * i for i in range(20)}
     order = PairOrder(pairs)
     touched: list[set[tuple[int, int]]] = [set() for _ in range(8)]
     for start in range(0, order.total, 1024):
         keys = order.batch(start, min(1024, order.total - start))
         cost = batch(len(keys), start)[2]
-        for blocks, share in zip(touched, deal_to_ranks(keys.language, keys.row, cost, 8, 1), strict=True):
-            blocks.update(zip(keys.language[share].tolist(), (keys.row[share] // 1000).tolist(), strict=True))
+        for blocks, part in zip(touched, deal_to_ranks(keys.language, keys.row, cost, 8, 1), strict=True):
+            blocks.update(zip(keys.language[part].tolist(), (keys.row[part] // 1000).tolist(), strict=True))
     everything = sum(-(-n // 1000) for n in pairs.values())
     assert len(set().union(*touched)) == everything
     assert sum(map(len, touched)) < 2 * everything

@@ -23,9 +23,8 @@ from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.step import StepResult
 
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
-RESULT = StepResult(
-    {"total": 1.0}, np.array([[60.0, 20], [20.0, 20], [0.0, 0]]), Work(100, 900, 15, 140), 125, 1.0, 10, truncated=1
-)
+LANGUAGES = np.array([[60.0, 20], [20.0, 20], [0.0, 0]])
+RESULT = StepResult({"total": 1.0}, LANGUAGES, Work(100, 900, 15, 140), 125, 1.0, 10, truncated=1)
 UPDATE = {"train/lr": 0.0, "train/grad_norm": 1.0}
 
 

@@ -1,4 +1,4 @@
-"""Shares of languages: by size, by weight, capped; and mixtures that change on the way."""
+"""Proportions of languages by size, by weight and with a limit of repeats; mixtures that change during training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from translit_scale.batch.mixture import capped, shares_of
+from translit_scale.batch.mixture import cap_proportions, language_proportions
 from translit_scale.batch.order import LONG_CYCLE, PairOrder
 from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
@@ -22,15 +22,15 @@ def visits(order: PairOrder, start: int, count: int) -> list[tuple[str, int, int
     return [(order.languages[i], e, r) for i, e, r in zip(keys.language, keys.epoch, keys.row, strict=True)]
 
 
-def test_shares() -> None:
+def test_proportions() -> None:
     pairs = np.array([900, 100])
     languages = ("pol_Latn", "ukr_Cyrl")
-    assert shares_of(MixtureConfig(), languages, pairs).tolist() == [0.9, 0.1]
-    assert shares_of(MixtureConfig(kind="temperature", alpha=0.5), languages, pairs).tolist() == [0.75, 0.25]
+    assert language_proportions(MixtureConfig(), languages, pairs).tolist() == [0.9, 0.1]
+    assert language_proportions(MixtureConfig(kind="temperature", alpha=0.5), languages, pairs).tolist() == [0.75, 0.25]
     weights = MixtureConfig(kind="weights", weights={"ukr_Cyrl": 3.0})
-    assert shares_of(weights, languages, pairs).tolist() == [0.0, 1.0]
+    assert language_proportions(weights, languages, pairs).tolist() == [0.0, 1.0]
     with pytest.raises(ConfigError, match="no pairs of xho_Latn"):
-        shares_of(MixtureConfig(kind="weights", weights={"xho_Latn": 1}), languages, pairs)
+        language_proportions(MixtureConfig(kind="weights", weights={"xho_Latn": 1}), languages, pairs)
 
 
 @pytest.mark.parametrize("settings", [{"kind": "weights"}, {"weights": {"pol_Latn": 1}}])
@@ -52,19 +52,21 @@ def test_a_language_without_weight_never_comes() -> None:
 @given(st.lists(st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), min_size=1, max_size=8))
 @example([(1.0, 1.0 - 1e-16)])
 @settings(max_examples=100, deadline=None)
-def test_capped_shares_sum_to_one_and_keep_proportions_below_the_cap(values: list[tuple[float, float]]) -> None:
-    share, most = (np.array(column) for column in zip(*values, strict=True))
-    share, most = share / share.sum(), most * len(values)
+def test_capped_proportions_sum_to_one_and_keep_their_ratios_below_limits(
+    values: list[tuple[float, float]],
+) -> None:
+    proportions, limits = (np.array(column) for column in zip(*values, strict=True))
+    proportions, limits = proportions / proportions.sum(), limits * len(values)
     names = [str(i) for i in range(len(values))]
-    if most.sum() < 1 - 1e-6:
+    if limits.sum() < 1 - 1e-6:
         with pytest.raises(ConfigError):
-            capped(share, most, names)
+            cap_proportions(proportions, limits, names)
         return
-    found = capped(share, most, names)
-    assert found.sum() == pytest.approx(1)
-    assert (found <= most + 1e-9).all()
-    free = found < most - 1e-9
-    assert np.ptp(found[free] / share[free]) < 1e-9 if free.any() else True
+    capped = cap_proportions(proportions, limits, names)
+    assert capped.sum() == pytest.approx(1)
+    assert (capped <= limits + 1e-9).all()
+    free = capped < limits - 1e-9
+    assert np.ptp(capped[free] / proportions[free]) < 1e-9 if free.any() else True
 
 
 def test_no_language_is_repeated_more_often_than_allowed() -> None:
@@ -73,7 +75,7 @@ def test_no_language_is_repeated_more_often_than_allowed() -> None:
     order = PairOrder(pairs, EVEN.model_copy(update={"max_repeats": 3.0}), length=length)
     counts = Counter(language for language, _, _ in visits(order, 0, length))
     assert counts["ukr_Cyrl"] <= 301 and counts["bul_Cyrl"] <= 121 and counts["pol_Latn"] >= 5578
-    with pytest.raises(ConfigError, match=r"repeated so often are 85\.\d% of what training asks"):
+    with pytest.raises(ConfigError, match=r"as often as allowed, all pairs are 85\.\d% of what training needs"):
         PairOrder(pairs, EVEN.model_copy(update={"max_repeats": 1.0}), length=length)
 
 
@@ -86,7 +88,7 @@ def test_a_change_of_mixture_loses_and_repeats_nothing() -> None:
     assert Counter(language for language, _, _ in after) == {"pol_Latn": 150, "ukr_Cyrl": 150}
     seen = visits(changed, 0, change + 300)
     assert len(set(seen)) == len(seen)
-    for language, n in pairs.items():  # each language goes through its first epoch in the order it always has
+    for language, n in pairs.items():  # the order of a language's first epoch does not change
         own = [v for v in seen if v[0] == language and v[1] == 0]
         expected = [v for v in visits(plain, 0, 500) if v[0] == language]
         assert own == expected[: len(own)] and len(own) <= n
@@ -102,7 +104,7 @@ def test_a_batch_across_a_change_and_a_far_one_need_no_history() -> None:
 
 
 def test_a_later_change_does_not_move_earlier_pairs() -> None:
-    """Also with a cap, which looks ahead: what was trained on stays what it was when a change is added."""
+    """Adding a change keeps the pairs before it, even with a limit of repeats, which depends on the future."""
     capped_mixture = EVEN.model_copy(update={"max_repeats": 4.0})
     pairs = {"pol_Latn": 900, "ukr_Cyrl": 50}
     before = PairOrder(pairs, capped_mixture, length=2000)

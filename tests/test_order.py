@@ -1,4 +1,4 @@
-"""The stream of pairs: coverage, mixture error, independence of how it is cut."""
+"""The stream of pairs covers all pairs, keeps the mixture, and does not depend on how it is split into batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ sizes = st.dictionaries(
 
 
 def visits(order: PairOrder, start: int, count: int) -> list[Visit]:
-    """(language, epoch, row) of a stretch of the stream."""
+    """(language, epoch, row) of consecutive positions of the stream."""
     keys = order.batch(start, count)
     names = [order.languages[i] for i in keys.language]
     return list(zip(names, keys.epoch.tolist(), keys.row.tolist(), strict=True))
@@ -37,7 +37,7 @@ def test_concatenation_visits_every_pair_once_an_epoch(pairs: dict[str, int], se
 
 @pytest.mark.parametrize("size", [1, MAX_WINDOW - 1, MAX_WINDOW, MAX_WINDOW + 1, 3 * MAX_WINDOW + 777])
 def test_epochs_of_windows_cover_and_stay_close(size: int) -> None:
-    """Every row once an epoch; a window's worth of visits touches three windows of rows at most (rotation)."""
+    """Every row occurs once per epoch; visits of one window's length touch at most three windows (rotation)."""
     order = PairOrder({"pol_Latn": size}, seed=5)
     for epoch in range(2):
         rows = order.batch(epoch * size, size).row
@@ -48,14 +48,14 @@ def test_epochs_of_windows_cover_and_stay_close(size: int) -> None:
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12))
 @settings(max_examples=80, deadline=None)
-def test_every_prefix_of_a_cycle_is_within_one_pair_of_its_share(quotas: list[int]) -> None:
+def test_every_prefix_of_a_cycle_is_within_one_pair_of_its_proportion(quotas: list[int]) -> None:
     language, rank = interleave(quotas)
     cycle = sum(quotas)
     counts = np.zeros(len(quotas), dtype=np.int64)
     for slot in range(cycle):
         assert rank[slot] == counts[language[slot]]
         counts[language[slot]] += 1
-        assert (abs(counts * cycle - np.array(quotas) * (slot + 1)) < cycle).all()  # |count − share| < 1, in integers
+        assert (abs(counts * cycle - np.array(quotas) * (slot + 1)) < cycle).all()  # |count − quota| < 1, in integers
 
 
 @given(st.lists(st.floats(0.01, 1e6), min_size=1, max_size=50), st.integers(50, 5000))
@@ -75,7 +75,7 @@ def test_batches_cut_differently_are_the_same_stream() -> None:
 
 def test_far_positions_need_no_history() -> None:
     order = PairOrder({"pol_Latn": 50_000, "ukr_Cyrl": 1000}, MixtureConfig(kind="temperature", alpha=0.3), seed=1)
-    assert len(order.segments[0].slot_language) == LONG_CYCLE
+    assert len(order.phases[0].slot_language) == LONG_CYCLE
     far = order.batch(10**15, 64)
     assert set(far.language.tolist()) == {0, 1}
     assert (far.row >= 0).all() and (far.row < 50_000).all()
@@ -91,7 +91,7 @@ def test_epochs_seeds_and_visits_differ() -> None:
     pairs = {"pol_Latn": 200}
     first, second = (PairOrder(pairs, seed=0).batch(start, 200) for start in (0, 200))
     assert first.row.tolist() != second.row.tolist()
-    assert len(set(first.bits.tolist()) | set(second.bits.tolist())) == 400  # no two visits share their masks
+    assert len(set(first.bits.tolist()) | set(second.bits.tolist())) == 400  # no two visits have the same masks
     assert PairOrder(pairs, seed=1).batch(0, 200).row.tolist() != first.row.tolist()
 
 
@@ -108,7 +108,7 @@ def test_permute_is_a_permutation(size: int, seed: int) -> None:
 
 
 def test_permute_moves_everything_about_evenly() -> None:
-    """Over 4 000 keys each of 10 places gets each of 10 elements about 400 times (chi-square of 81 degrees)."""
+    """Over 4 000 keys, each of 10 positions gets each of 10 elements about 400 times (chi-square of 81 degrees)."""
     keys = np.array([key("even", i) for i in range(4000)])
     places = np.stack([permute(np.full(4000, i), np.full(4000, 10), keys) for i in range(10)])
     counts = np.array([[(places[i] == j).sum() for j in range(10)] for i in range(10)])
@@ -116,7 +116,7 @@ def test_permute_moves_everything_about_evenly() -> None:
 
 
 def test_random_bits_are_fixed_for_ever() -> None:
-    """Golden values: another stream would silently change every experiment."""
+    """Golden values: other numbers would silently change every experiment."""
     assert derive(np.array([key(0, "order", "pol_Latn")]), np.arange(2)).tolist() == GOLDEN_BITS
     assert permute(np.arange(8), np.full(8, 8), np.full(8, key("x"))).tolist() == GOLDEN_PERMUTATION
     numbers = uniforms(derive(np.full(10_000, key("y")), np.arange(10_000)))

@@ -1,4 +1,4 @@
-"""Masks belong to the pair; packing loses and adds nothing."""
+"""Masks depend on the pair only; packing neither loses nor adds tokens."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def sequences(batch: MicroBatch) -> list[list[int]]:
     return found
 
 
-def test_masking_shares() -> None:
+def test_masking_fractions() -> None:
     n = 200_000
     token_ids = np.full(n, 50)
     masked = mask_tokens(token_ids, np.full(n, key("shares")), np.arange(n), MaskingConfig(), MASK, 100)
@@ -61,7 +61,7 @@ def test_masking_shares() -> None:
     assert (chosen == 50).mean() == pytest.approx(0.1 + 0.1 / 100, abs=0.01)
     assert (masked.input_ids[~masked.selected] == 50).all()
     randoms = chosen[(chosen != MASK) & (chosen != 50)]
-    assert len(set(randoms.tolist())) == 98  # all of the vocabulary but those two
+    assert len(set(randoms.tolist())) == 98  # the whole vocabulary except those two
 
 
 @given(pair_lists, st.booleans(), st.booleans())
@@ -103,7 +103,7 @@ def test_switching_tlm_off_does_not_move_the_other_masks() -> None:
     assert sequences(with_tlm)[:2] == sequences(without)
 
 
-def test_copy_of_a_sentence_is_masked_apart() -> None:
+def test_copy_of_a_sentence_is_masked_independently() -> None:
     orig, latn, _ = sequences(pack([([5, 6, 7, 8] * 3,) * 2], HALF))
     assert orig != latn
 
@@ -125,7 +125,7 @@ def test_long_tlm_cuts_the_longer_side_first(a: int, b: int) -> None:
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=40))
 @settings(max_examples=60, deadline=None)
-def test_segments_map_tokens_to_slots_and_back(lengths: list[int]) -> None:
+def test_segments_map_tokens_to_padded_positions_and_back(lengths: list[int]) -> None:
     segments = Segments.from_lengths(np.array(lengths))
     tokens = sum(lengths)
     assert torch.equal(segments.slot_token[segments.token_slot], torch.arange(tokens))

@@ -14,7 +14,7 @@ import pytest
 
 from translit_scale.corpus.clean import fold
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.demo import PAIRS
+from translit_scale.demo.run import PAIRS
 
 pytest.importorskip("django", reason="the demo's text needs the extra `demo`")
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what a command reads from the project folder, so that nothing is written into the real one."""
+    """A copy of the files that commands read from the project folder, so that nothing is written into it."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("configs", "ds_configs", "scripts"):
         shutil.copytree(ROOT / name, folder / name)
@@ -47,7 +47,7 @@ def command(project: Path, *words: object) -> str:
 
 @pytest.fixture(scope="module")
 def trained(project: Path) -> Path:
-    """The default experiment, started on a machine that has nothing prepared."""
+    """Trains the default experiment without any prepared data."""
     out = command(
         project, "deepspeed", "--num_gpus", 2, "scripts/train.py", "--ds_config", "ds_configs/zero2.json",
         "train.max_steps=3", "run.log_every=1",

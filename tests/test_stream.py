@@ -1,4 +1,4 @@
-"""Batch t is the same whoever makes it: any number of ranks and workers, resumed anywhere."""
+"""Batch t does not depend on the number of ranks and workers, nor on where training resumes."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def stream(world: Path) -> Callable[..., BatchStream]:
     ) -> BatchStream:
         return BatchStream(
             order, PairReader(shards, order.languages, damaged), TextEncoder(tokenizer, fast=False),
-            Packer(MaskingConfig(), vocabulary, 64, with_tlm=True, split_tlm=False), Deal(BATCH, ranks, micro), rank,
-            np.full((len(order.languages), 2), 0.5), "transliteration",
+            Packer(MaskingConfig(), vocabulary, 64, with_tlm=True, split_tlm=False),
+            Deal(BATCH, ranks, micro), rank, np.full((len(order.languages), 2), 0.5), "transliteration",
         )  # fmt: skip
 
     return make
@@ -66,7 +66,7 @@ Sentences = Counter[tuple[str, tuple[int, ...]]]
 
 
 def sentences(batches: list[RankBatch]) -> Sentences:
-    """Masked sentences of all streams, as the model sees them, without regard to who holds them."""
+    """The masked sentences of all streams, on whichever rank they are."""
     found: Sentences = Counter()
     for micro in (micro for batch in batches for micro in batch.micro):
         for part in micro.parts:
@@ -91,7 +91,7 @@ def test_all_ranks_together_make_the_batch_of_one(stream: Callable[..., BatchStr
 
 
 def test_world_sizes_may_change_on_the_way(stream: Callable[..., BatchStream]) -> None:
-    """4 → 7 → 1 → 16 ranks: the stream of an undisturbed run; every pair once in a language's epoch."""
+    """4 → 7 → 1 → 16 ranks give the stream of an uninterrupted run: every pair once per epoch of its language."""
     plan = [(4, range(3)), (7, range(3, 5)), (1, range(5, 9)), (16, range(9, 12))]
     for ranks, steps in plan:
         for t in steps:
@@ -179,7 +179,7 @@ def test_pairs_in_damaged_blocks_are_left_out_by_all_alike(stream: Callable[...,
         alone = stream(damaged=damaged).step(t)
         together = [stream(3, rank, 4, damaged).step(t) for rank in range(3)]
         assert sentences(together) == sentences([alone])
-        assert not sentences([alone]) - sentences([stream().step(t)])  # nothing comes in their place
+        assert not sentences([alone]) - sentences([stream().step(t)])  # they are not replaced
         lost += BATCH - alone.pairs
     assert lost > 0
 

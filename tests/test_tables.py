@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from translit_scale.cli import main
 from translit_scale.commands.report import TABLES
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.escaping import cell as csv_text
+from translit_scale.escaping import latex
 from translit_scale.evaluate.results import header, write_arrays
 from translit_scale.evaluate.scores import main_counts, profiles
 from translit_scale.evaluate.tasks import TASKS
 from translit_scale.files import write_json
 from translit_scale.languages import GROUPS, PAIRS
-from translit_scale.markup import cell as csv_text
-from translit_scale.markup import latex
 from translit_scale.report.published import AVERAGE, Block, Column, Line, averaged, published
 from translit_scale.report.render import TITLES, comma_separated, markdown, tex
 from translit_scale.report.results import Results, Value, two_level

@@ -1,4 +1,4 @@
-"""The console script `translit-scale`: one command per stage, and how every program of the project ends."""
+"""The program `translit-scale`, with one command per stage, and the error handling of all programs of the project."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from translit_scale.commands.arguments import subcommands
 from translit_scale.errors import EXIT_DATA, UserError
 
 COMMANDS = (languages, embedded, romanize, prepare, shards, tokenizer, select, export, evaluate, analyze, report, demo)
-"""In the order of the stages."""
+"""The commands in the order of the stages."""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all commands; every handler is in `args.run`."""
+    """The parser of all commands; it sets `args.run` to the command's handler."""
     parser = argparse.ArgumentParser(
         prog="translit-scale",
         description="Train multilingual encoders on sentences together with their Latin transliterations. "
         "The stages in order: prepare, tokenizer, train (scripts/train.py), select, export, evaluate, analyze, report.",
-        epilog="translit-scale COMMAND --help tells more.",
+        epilog="translit-scale COMMAND --help explains a command.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"translit-scale {__version__}")
@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code (see `translit_scale.errors`)."""
+    """Runs one command and returns its exit code (see `translit_scale.errors`)."""
 
     def parse_and_run() -> int | None:
         args = build_parser().parse_args(argv)
@@ -56,12 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_guarded(run: Callable[[], int | None]) -> int:
-    """Calls `run()`; turns what the user can mend into one message and an exit code."""
+    """Calls `run()`; turns errors that the user can fix into one message and an exit code."""
     try:
         try:
             return _reported(run)
         finally:
-            sys.stdout.flush()  # here, where a closed pipe is still handled
+            sys.stdout.flush()  # here, because a closed pipe is handled below
     except BrokenPipeError:  # `... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -77,7 +77,7 @@ def _reported(run: Callable[[], int | None]) -> int:
         print(f"error: {error.strerror}: {error.filename}\n  → choose another place", file=sys.stderr, flush=True)
         return EXIT_DATA
     except KeyboardInterrupt:
-        print("\ninterrupted: finished parts are kept; the same command can be run again", file=sys.stderr)
+        print("\ninterrupted: finished parts are kept; run the same command again to resume", file=sys.stderr)
         return 130
 
 

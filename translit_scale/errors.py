@@ -1,20 +1,20 @@
-"""The errors a user can mend, and the exit codes of every command."""
+"""Errors that a user can fix, and the exit codes of all commands."""
 
 from __future__ import annotations
 
 EXIT_USAGE = 2
-"""Wrong command line, configuration or combination of settings."""
+"""The command line or the configuration is wrong, or settings contradict each other."""
 EXIT_DATA = 3
-"""Input that is missing, damaged or does not fit."""
+"""Input is missing, damaged or does not match."""
 EXIT_NUMERIC = 4
-"""The loss or the gradient is no longer a finite number."""
+"""The loss or the gradient is not finite."""
 
 
 class UserError(Exception):
-    """Something the user can mend. Printed as one message without a traceback.
+    """An error that the user can fix; it is printed as one message without a traceback.
 
-    The message says what is wrong and where (file:line, shard:block, language), what was expected
-    and what was found; `hint` is the next thing to do, a command where there is one.
+    The message says what is wrong and where (file:line, shard:block, language), what was expected and what was found.
+    `hint` says what to do next, as a command if possible.
     """
 
     exit_code = EXIT_USAGE
@@ -39,6 +39,6 @@ class DataError(UserError):
 
 
 class NumericError(UserError):
-    """Training produced a number that is not finite."""
+    """The loss or the gradient of training is not finite."""
 
     exit_code = EXIT_NUMERIC

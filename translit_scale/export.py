@@ -1,4 +1,4 @@
-"""A trained model as a folder that Hugging Face tools load, with a model card that says what it is."""
+"""Exports a trained model as a Hugging Face folder with a model card."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pycountry
-import yaml
+from huggingface_hub import ModelCardData
 from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -19,11 +19,11 @@ from translit_scale import __version__
 from translit_scale.config import ObjectivesConfig, load_config
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.escaping import escape
 from translit_scale.files import sync
 from translit_scale.languages import language_name
-from translit_scale.markup import escape
 from translit_scale.model.encoder import resolve_layer
-from translit_scale.quiet import quiet_transformers
+from translit_scale.silence import silence_transformers
 from translit_scale.train.checkpointing.checkpoint import (
     best_checkpoint,
     checkpoint_name,
@@ -37,23 +37,23 @@ CARD = "README.md"
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What the model card says; everything else in it is fixed text."""
+    """Facts stated in the model card; the rest of the card is fixed text."""
 
     name: str
     pairs: Mapping[str, int]
-    """Training pairs (sentence and transliteration) by language, `iso3_Script`."""
+    """Number of training pairs (sentence and transliteration) of each language, `iso3_Script`."""
     objectives: Sequence[str]
-    """As they are to be read: `masked language modelling of the original text`, …"""
+    """Descriptions such as `masked language modelling of the original text`."""
     steps: int
     batch_pairs: int
-    """Pairs in one effective batch."""
+    """Number of pairs in an effective batch."""
     alignment_layer: int
-    """Index into `hidden_states` of the layer that the contrastive objective used, or is evaluated at."""
+    """Index into `hidden_states` of the layer that the contrastive objective used, or that is used in evaluation."""
     shard_fingerprint: str
     config: str
-    """The resolved configuration of the training, as YAML."""
+    """Resolved training configuration as YAML."""
     licence: str | None = None
-    """Identifier such as `apache-2.0`; None is written as `unknown`."""
+    """Identifier such as `apache-2.0`; the card says `unknown` for None."""
     base_model: str | None = None
 
 
@@ -63,10 +63,11 @@ def export_run(
     """Exports a checkpoint of a training run; returns its step.
 
     Args:
-        step: which checkpoint; `best` is the one that best.json names, None the newest complete one.
+        step: step of the checkpoint; `best` means the one named in best.json, None the newest complete one.
 
     Raises:
-        DataError: no such run or checkpoint; ConfigError: `out` is occupied.
+        DataError: the run or checkpoint does not exist.
+        ConfigError: `out` must not be replaced, see `export_folder`.
     """
     checkpoint = find_checkpoint(run, step)
     config = load_config([run / "config.yaml"])
@@ -91,10 +92,10 @@ def export_run(
 
 
 def find_checkpoint(run: Path, step: int | Literal["best"] | None) -> Path:
-    """The checkpoint of `step`, the best or the newest complete one.
+    """Folder of the checkpoint of `step`, of the best one, or of the newest complete one (None).
 
     Raises:
-        DataError: there is none; the message says which there are.
+        DataError: it does not exist; the message lists the complete ones.
     """
     checkpoints = complete_checkpoints(run / "checkpoints")
     if step is None and checkpoints:
@@ -102,61 +103,61 @@ def find_checkpoint(run: Path, step: int | Literal["best"] | None) -> Path:
     name = best_checkpoint(run) if step == "best" else checkpoint_name(step or 0)
     if name is None and run.is_dir():
         raise DataError(f"{run} has no best.json", "choose a checkpoint: translit-scale select")
-    wanted = run / "checkpoints" / (name or "")
-    if wanted in checkpoints:
-        return wanted
+    checkpoint = run / "checkpoints" / (name or "")
+    if checkpoint in checkpoints:
+        return checkpoint
     if not run.is_dir():
-        raise DataError(f"run folder not found: {run}", "training makes runs/NAME, the name is run.name of its config")
-    there = ", ".join(path.name for path in checkpoints)
+        raise DataError(f"run folder not found: {run}", "training writes to runs/NAME, with run.name as NAME")
+    available = ", ".join(path.name for path in checkpoints)
     raise DataError(
         f"{run} has no complete checkpoint{'' if step is None else f' {name}'}",
-        f"there are: {there}" if there else "training writes the first one after run.checkpoint_every steps",
+        f"there are: {available}" if available else "training writes the first one after run.checkpoint_every steps",
     )
 
 
 def describe_objectives(objectives: ObjectivesConfig) -> list[str]:
-    """The terms of the loss, in words."""
+    """Descriptions of the terms of the loss."""
     tcm = objectives.tcm
-    second = "transliterated" if objectives.pair_with == "transliteration" else "same original, masked again,"
-    terms = ["masked language modelling of the original text", f"masked language modelling of the {second} text"]
+    second = "transliterated text" if objectives.pair_with == "transliteration" else "same text with other masks"
+    terms = ["masked language modelling of the original text", f"masked language modelling of the {second}"]
     if tcm.weight:
         terms.append(
             f"contrast of each sentence with its transliteration (weight {tcm.weight:g}, {tcm.similarity} similarity, "
             f"temperature {tcm.temperature:g})"
         )
     if objectives.tlm.weight:
-        terms.append(f"masked language modelling of both joined (weight {objectives.tlm.weight:g})")
+        terms.append(f"masked language modelling of both texts in one sequence (weight {objectives.tlm.weight:g})")
     return terms
 
 
 def export_folder(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, card: CardFacts, force: bool = False
 ) -> None:
-    """Writes weights (safetensors), configuration, tokenizer and model card; all of it appears at once.
+    """Writes weights (safetensors), configuration, tokenizer and model card; the folder appears when it is complete.
 
     Args:
         force: replace an earlier export.
 
     Raises:
-        ConfigError: `out` is not empty and `force` is not given, or what it holds is not a model folder.
-        DataError: the disk is full or not writable; nothing is left behind.
+        ConfigError: `out` is not empty and `force` is not given, or it is not a model folder.
+        DataError: the disk is full or not writable; no partial files remain.
     """
     out = out.resolve()
-    occupied = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if occupied and not force:
+    not_empty = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if not_empty and not force:
         raise ConfigError(f"{out} exists and is not empty", "choose another folder, or replace it with --force")
-    if occupied and not (out / "config.json").is_file():
-        raise ConfigError(f"{out} is not a model folder: it is not replaced", "choose another folder")
+    if not_empty and not (out / "config.json").is_file():
+        raise ConfigError(f"{out} is not a model folder, so it is not replaced", "choose another folder")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
-        with quiet_transformers():
+        with silence_transformers():
             model.save_pretrained(temporary)
         save_tokenizer(tokenizer, temporary)
         (temporary / CARD).write_text(model_card(model, card), encoding="utf-8")
         for file in temporary.iterdir():
-            shutil.copymode(temporary / CARD, file)  # safetensors makes its files readable by their owner only
+            shutil.copymode(temporary / CARD, file)  # safetensors creates files that only their owner can read
             sync(file)
         sync(temporary)
         _publish(temporary, out)
@@ -167,7 +168,7 @@ def export_folder(
 
 
 def _publish(temporary: Path, out: Path) -> None:
-    """Renames; an earlier export stays until the new one is in its place."""
+    """Renames `temporary` to `out`; an earlier export is deleted only after the new one has replaced it."""
     earlier = out.with_name(f".{out.name}.{os.getpid()}.old")
     replaced = out.exists() and any(out.iterdir())
     if replaced:
@@ -179,7 +180,7 @@ def _publish(temporary: Path, out: Path) -> None:
 
 
 def model_card(model: PreTrainedModel, card: CardFacts) -> str:
-    """The card in Markdown with YAML front matter; strings from data and users are escaped."""
+    """The model card in Markdown with YAML front matter; text from data and users is escaped."""
     sections = [
         f"# {escape(card.name)}",
         _introduction(model, card),
@@ -190,33 +191,31 @@ def model_card(model: PreTrainedModel, card: CardFacts) -> str:
         "## Configuration",
         fenced(card.config, "yaml"),
     ]
-    return f"---\n{front_matter(card)}---\n\n" + "\n\n".join(sections) + "\n"
+    return f"---\n{front_matter(card)}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
-def front_matter(card: CardFacts) -> str:
+def front_matter(card: CardFacts) -> ModelCardData:
     """Metadata that the Hugging Face hub reads."""
-    metadata: dict[str, Any] = {
-        "language": list(dict.fromkeys(hub_language(code) for code in card.pairs)),
-        "license": card.licence or "unknown",
-        "library_name": "transformers",
-        "pipeline_tag": "fill-mask",
-        "tags": ["multilingual", "transliteration", "feature-extraction", "sentence-similarity"],
-    }
-    if card.base_model is not None:
-        metadata["base_model"] = card.base_model
-    return yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True)
+    return ModelCardData(
+        language=list(dict.fromkeys(hub_language(code) for code in card.pairs)),
+        license=card.licence or "unknown",
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=["multilingual", "transliteration", "feature-extraction", "sentence-similarity"],
+        base_model=card.base_model,
+    )
 
 
 def hub_language(code: str) -> str:
-    """`pol_Latn` -> `pl`: ISO 639-1 where it exists, else ISO 639-3, which is what the hub expects."""
+    """Language code as the hub expects it: ISO 639-1 if there is one, else ISO 639-3; `pol_Latn` → `pl`."""
     iso3 = code.partition("_")[0]
     language = pycountry.languages.get(alpha_3=iso3)
     return getattr(language, "alpha_2", iso3)
 
 
 def fenced(text: str, kind: str) -> str:
-    """A code block that the text cannot close."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    """A fenced code block; the fence is longer than any run of backticks in the text."""
+    longest = max((len(backticks) for backticks in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{kind}\n{text.rstrip()}\n{fence}"
 
@@ -224,7 +223,7 @@ def fenced(text: str, kind: str) -> str:
 def _introduction(model: PreTrainedModel, card: CardFacts) -> str:
     config = model.config
     origin = f"continued from {escape(card.base_model)}" if card.base_model else "trained from scratch"
-    licence = escape(card.licence) if card.licence else "unknown: none was given when the model was exported"
+    licence = escape(card.licence) if card.licence else "unknown (none was given when the model was exported)"
     return (
         f"A multilingual encoder ({escape(config.model_type)}, {config.num_hidden_layers} layers, hidden size "
         f"{config.hidden_size}, {config.vocab_size} tokens), {origin} on sentences together with their Latin "
@@ -255,13 +254,13 @@ embeddings = (states * mask).sum(dim=1) / mask.sum(dim=1)
 """
     return (
         f"As a masked language model:\n\n{fenced(fill.strip(), 'python')}\n\n"
-        f"Sentence embeddings, the mean of the states of layer {card.alignment_layer} (compare them by cosine):\n\n"
+        f"Sentence embeddings, the mean hidden states of layer {card.alignment_layer} (compare them by cosine):\n\n"
         f"{fenced(embed.strip(), 'python')}"
     )
 
 
 def _training(card: CardFacts) -> str:
-    rows = [f"| {escape(language_name(code))} | {code} | {count:,} |" for code, count in sorted(card.pairs.items())]
+    rows = [f"| {escape(language_name(code))} | {code} | {card.pairs[code]:,} |" for code in sorted(card.pairs)]
     objectives = [f"- {escape(objective)}" for objective in card.objectives]
     return "\n".join(
         [
@@ -274,6 +273,6 @@ def _training(card: CardFacts) -> str:
             *rows,
             "",
             f"Fingerprint of the training shards: {escape(card.shard_fingerprint)}. "
-            f"Made with translit-scale {escape(__version__)}.",
+            f"Exported by translit-scale {escape(__version__)}.",
         ]
     )

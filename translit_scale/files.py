@@ -1,4 +1,4 @@
-"""Files that are complete under their final name or not there at all."""
+"""Atomic files: under its final name, a file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from translit_scale.errors import DataError
 
 @contextmanager
 def atomic_open(path: Path, temporary_dir: Path | None = None) -> Iterator[IO[bytes]]:
-    """A binary file that appears under `path` only when the block ends without an exception.
+    """Opens a binary file that appears under `path` only if the block ends without an exception.
 
-    Written under a temporary name, which no process on any host shares, synced to disk, then renamed.
+    It is written under a temporary name that is unique to this process and host, synced to disk, and then renamed.
 
     Args:
-        temporary_dir: a folder on the same file system (default: that of `path`) for the temporary file, which
-            a killed process leaves there.
+        temporary_dir: folder of the temporary file, on the same file system (default: the folder of `path`). A killed
+            process leaves its temporary file there.
 
     Raises:
-        DataError: the disk is full; nothing is left behind.
+        DataError: the disk is full; no partial file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = (temporary_dir or path.parent) / f".{path.name}.{os.uname().nodename}.{os.getpid()}.tmp"
@@ -44,10 +44,10 @@ def atomic_open(path: Path, temporary_dir: Path | None = None) -> Iterator[IO[by
 
 @contextmanager
 def full_disk_as_error(path: Path) -> Iterator[None]:
-    """Says so if the disk is full while `path` is written.
+    """Turns the operating system's errors about a full disk into an error that names `path`.
 
     Raises:
-        DataError: the disk, the quota or the limit of the size of files is exhausted.
+        DataError: the disk or the quota is full, or the file exceeds the limit of file sizes.
     """
     try:
         yield
@@ -61,7 +61,7 @@ def full_disk_as_error(path: Path) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Makes a file's bytes, or the names in a directory, survive a power cut."""
+    """Syncs a file's bytes, or the names in a directory, to disk, so that they survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -76,12 +76,12 @@ def write_bytes(path: Path, data: bytes, temporary_dir: Path | None = None) -> N
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Writes `value` as JSON, atomically and byte-reproducibly (key order is the caller's)."""
+    """Writes `value` as JSON, atomically; the same value, with keys in the same order, gives the same bytes."""
     write_bytes(path, (json.dumps(value, ensure_ascii=False, indent=1) + "\n").encode())
 
 
 def read_json(path: Path, what: str, hint: str = "") -> Any:
-    """Reads a JSON file; `what` names it in the error.
+    """Reads a JSON file; error messages call it `what`.
 
     Raises:
         DataError: the file is missing or not JSON.
@@ -95,16 +95,16 @@ def read_json(path: Path, what: str, hint: str = "") -> Any:
 
 
 def sha256_file(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def open_regular(path: Path) -> IO[bytes]:
-    """Opens a regular file for reading: a named pipe could wait for ever, and a device never end.
+    """Opens a regular file for reading; a named pipe could block and a device be endless, so they are refused.
 
     Raises:
-        OSError: it cannot be opened, or it is a directory, a pipe, a device or a socket.
+        OSError: the file cannot be opened, or it is a directory, a pipe, a device or a socket.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

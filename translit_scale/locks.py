@@ -1,6 +1,6 @@
-"""Locks that go with the process, however it ends, so that what a killed one held is free.
+"""File locks (`flock`), which the system releases when the process ends, even if it is killed.
 
-They are `flock`s. On a file system without them nothing is locked, and `try_lock` says so.
+On a file system without locks nothing is locked, and `try_lock` reports that.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from translit_scale.errors import DataError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 GRACE_SECONDS = 2.0
-"""By then the helpers of a killed process, which hold its lock as well, have ended."""
+"""How long to wait for the child processes of a killed process to end; they hold its lock too."""
 
 
 def try_lock(file: IO[bytes], shared: bool = False) -> OSError | None:
-    """Locks an open file until it is closed, if nobody else holds it.
+    """Locks an open file until it is closed, without waiting.
 
     Returns:
-        Why nothing is locked, on a file system without locks.
+        None, or the system's error if the file system has no locks and nothing is locked.
 
     Raises:
-        BlockingIOError: somebody else holds it.
+        BlockingIOError: another process holds the lock.
     """
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -41,14 +41,14 @@ def try_lock(file: IO[bytes], shared: bool = False) -> OSError | None:
 
 
 @contextmanager
-def only_user(folder: Path, other: str) -> Iterator[None]:
-    """Use of a folder by this process alone; its file `.lock` says by whom.
+def only_user(folder: Path, hint: str) -> Iterator[None]:
+    """Reserves a folder for this process; the folder's file `.lock` names the process.
 
     Args:
-        other: hint, what the user may do instead of waiting.
+        hint: what the user can do if the folder is in use.
 
     Raises:
-        DataError: another process uses it.
+        DataError: another process uses the folder.
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -56,17 +56,17 @@ def only_user(folder: Path, other: str) -> Iterator[None]:
         deadline = time.monotonic() + GRACE_SECONDS
         while True:
             try:
-                missing = try_lock(file)
+                no_locks = try_lock(file)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     file.seek(0)
                     holder = file.read().decode() or "another process"
-                    raise DataError(f"{folder} is in use: {holder}", other) from None
+                    raise DataError(f"{folder} is in use: {holder}", hint) from None
             time.sleep(0.1)
-        if missing:
-            what = f"{folder} is on a file system without locks ({missing.strerror})"
-            print(f"{what}: start nothing else in it", file=sys.stderr)
+        if no_locks:
+            reason = f"{folder} is on a file system without locks ({no_locks.strerror})"
+            print(f"{reason}: do not start another process in it", file=sys.stderr)
         file.truncate(0)
         since = time.strftime("%Y-%m-%d %H:%M:%S %z")
         file.write(f"process {os.getpid()} on {os.uname().nodename}, since {since}".encode())

@@ -1,4 +1,4 @@
-"""Progress that reads well on a terminal (one live line) and in a file (a plain line now and then)."""
+"""Shows progress as a bar on a terminal and as plain lines in a file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import TracebackType
 from tqdm import tqdm
 
 Advance = Callable[[int], object]
-"""`Progress.advance`, or whatever else is told amounts of work done since its last call."""
+"""`Progress.advance`, or another function that receives the amount of work done since its last call."""
 
 
 class Progress:
-    """Counts work towards a known total and shows rate and remaining time on standard error.
+    """Counts work towards a known total and shows the rate and the remaining time on standard error.
 
-    On a terminal it is a live bar; otherwise one plain line every `interval` seconds and one at the end.
+    A terminal shows a tqdm bar; otherwise a plain line is printed every `interval` seconds and at the end.
     """
 
     def __init__(self, label: str, total: int, unit: str, done: int = 0, interval: float = 10.0) -> None:
@@ -29,7 +29,7 @@ class Progress:
             self.bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", unit_scale=True)
 
     def advance(self, amount: int) -> None:
-        """Adds finished work."""
+        """Adds an amount of finished work."""
         self.done += amount
         if self.bar is not None:
             self.bar.update(amount)
@@ -62,7 +62,7 @@ class Progress:
 
 
 def duration(seconds: float) -> str:
-    """`75` → `1m15s`; the two largest units."""
+    """Formats a duration with its two largest units: `75` → `1m15s`."""
     if seconds == float("inf"):
         return "unknown time"
     whole = round(seconds)

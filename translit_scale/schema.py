@@ -1,4 +1,4 @@
-"""Strict typed settings: what every YAML file of the project (experiments, recipes) is checked with."""
+"""Strict typed settings, which validate every YAML file of the project (experiments, recipes)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from translit_scale.errors import ConfigError
 
 
 class Strict(BaseModel):
-    """Base of all settings: unknown keys are refused, values cannot change after loading.
+    """Base class of all settings: unknown keys are errors, and values cannot change after loading.
 
-    The docstring under each field is its documentation (`Field.description`).
+    The docstring below each field is its documentation (`Field.description`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -29,17 +29,17 @@ Settings = TypeVar("Settings", bound=Strict)
 
 
 _MAX_NODES = 100_000
-"""Keys and values of a file with all aliases written out."""
+"""Largest number of keys and values in a file after its aliases are expanded."""
 
-_FOUND = reprlib.Repr()
-_FOUND.maxlevel, _FOUND.maxstring, _FOUND.maxother = 3, 200, 200
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 3, 200, 200
 
 
 class _CarefulLoader(yaml.SafeLoader):
-    """Plain values only, and what `SafeLoader` lets through refused with its place.
+    """Loads plain values, and reports the position of errors that `SafeLoader` accepts or reports without position.
 
-    A key that stands twice (YAML would silently keep the last one), values that are not what their tag says, and
-    aliases that repeat aliases until nothing could hold the result.
+    These are a duplicate key (YAML would silently keep the last value), a value that does not fit its tag, and aliases
+    of aliases that would expand beyond memory.
     """
 
     def get_single_node(self) -> yaml.Node | None:
@@ -55,7 +55,7 @@ class _CarefulLoader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, KeyError) as error:
-            problem = f"a value that cannot be: {error}"
+            problem = f"invalid value: {error}"
             raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -68,16 +68,16 @@ class _CarefulLoader(yaml.SafeLoader):
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    problem=f"{key!r} is there twice", problem_mark=key_node.start_mark
+                    problem=f"duplicate key {key!r}", problem_mark=key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
-    """Nodes of a tree in which every alias is the tree it stands for; more than `_MAX_NODES` if it contains itself."""
+    """Number of nodes after expanding all aliases; more than `_MAX_NODES` if the tree contains itself."""
     if id(node) not in sizes:
-        sizes[id(node)] = _MAX_NODES  # met again before it is known: it contains itself
+        sizes[id(node)] = _MAX_NODES  # used if the node is met again below itself
         children = () if isinstance(node, yaml.ScalarNode) else node.value
         pairs = ((child,) if isinstance(child, yaml.Node) else child for child in children)
         sizes[id(node)] = 1 + sum(_expanded_size(child, sizes) for pair in pairs for child in pair)
@@ -85,10 +85,10 @@ def _expanded_size(node: yaml.Node, sizes: dict[int, int]) -> int:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads one YAML file that holds a mapping.
+    """Reads a YAML file that contains a mapping.
 
     Raises:
-        ConfigError: missing file, YAML syntax (with line and column) or not a mapping.
+        ConfigError: the file is missing, is not valid YAML (with line and column) or does not contain a mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -107,7 +107,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{where}: not valid YAML: {error.problem or error.context}") from None
     except RecursionError:
         raise ConfigError(f"{path}: not valid YAML: nested too deeply") from None
-    except yaml.YAMLError as error:  # characters that YAML does not allow
+    except yaml.YAMLError as error:  # a character that YAML does not allow
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected `key: value` lines, found {type(value).__name__}")
@@ -115,13 +115,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def validate(schema: type[Settings], data: Mapping[str, Any], origin: Mapping[str, str] | str) -> Settings:
-    """Checks `data` against `schema`.
+    """Validates `data` and returns it as an instance of `schema`.
 
     Args:
-        origin: where a dotted key came from (file or command line), for the error; or one name for all keys.
+        origin: source of each dotted key (file or command line) for error messages, or one name for all keys.
 
     Raises:
-        ConfigError: one line per wrong key: where it stands, what was found, what was expected.
+        ConfigError: one line for each wrong key, with its source, the value found and what was expected.
     """
     try:
         return schema.model_validate(data)
@@ -143,11 +143,11 @@ def _explain(schema: type[BaseModel], problem: Any, origin: Mapping[str, str] | 
     if problem["type"] == "missing":
         return f"{prefix}: this setting is required"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{prefix}: {message} (found {_FOUND.repr(problem['input'])})"
+    return f"{prefix}: {message} (found {_SHORT.repr(problem['input'])})"
 
 
 def _nearest_origin(location: list[str], origin: Mapping[str, str]) -> str:
-    """The source of the longest prefix of `location` that some source has set."""
+    """Source of the longest prefix of `location` that has one."""
     for length in range(len(location), 0, -1):
         prefix = ".".join(location[:length])
         for dotted, source in origin.items():
@@ -157,7 +157,7 @@ def _nearest_origin(location: list[str], origin: Mapping[str, str]) -> str:
 
 
 def _known_keys(schema: Any, location: list[str]) -> list[str]:
-    """Field names of the settings class that stands at `location` below `schema`."""
+    """Field names of the settings class at `location` below `schema`."""
     for part in location:
         candidates = _model_types(schema)
         schema = next((c.model_fields[part].annotation for c in candidates if part in c.model_fields), schema)
@@ -165,14 +165,14 @@ def _known_keys(schema: Any, location: list[str]) -> list[str]:
 
 
 def _model_types(annotation: Any) -> list[type[BaseModel]]:
-    """All settings classes inside an annotation such as `dict[str, list[str | Source]]`."""
+    """The settings classes inside an annotation such as `dict[str, list[str | Source]]`."""
     if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
         return [annotation] if issubclass(annotation, BaseModel) else []
     return [model for argument in typing.get_args(annotation) for model in _model_types(argument)]
 
 
 def changed_settings(old: Any, new: Any, name: str = "") -> list[tuple[str, Any, Any]]:
-    """Dotted names of what differs between two nested mappings, with both values (None where there is none)."""
+    """Dotted name, old and new value of every difference between two nested mappings; None for a missing value."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*old, *new])
         return [d for key in keys for d in changed_settings(old.get(key), new.get(key), f"{name}.{key}".strip("."))]
@@ -180,7 +180,7 @@ def changed_settings(old: Any, new: Any, name: str = "") -> list[tuple[str, Any,
 
 
 def reference(schema: type[BaseModel], prefix: str = "") -> str:
-    """All settings of a schema as Markdown: one table a section, from the docstrings of class and fields."""
+    """Documents all settings of a schema in Markdown: one table per section, from the docstrings."""
     rows, sections = [], []
     for name, field in schema.model_fields.items():
         inner = [model for model in _model_types(field.annotation) if issubclass(model, Strict)]

@@ -72,7 +72,7 @@ def gradient_of(total: torch.Tensor, encoder: torch.nn.Module) -> Gradients:
 def whole_batch(
     training: Training, ranks: int, t: int, encoder: torch.nn.Module | None = None
 ) -> tuple[Gradients, float]:
-    """Gradient and loss of step t, its pairs dealt to `ranks` ranks with as many micro-batches as `training` has.
+    """Gradient and loss of step t, its pairs split over `ranks` ranks with as many micro-batches as `training` has.
 
     Args:
         training: a world of one in this process.

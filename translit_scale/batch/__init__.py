@@ -1,1 +1,1 @@
-"""From an integer t to the packed, masked micro-batches of a rank: order → pairs → masks → flat tensors."""
+"""Makes the packed, masked micro-batches of a rank from a step number: order → pairs → masks → flat tensors."""

@@ -1,7 +1,7 @@
-"""Who gets which pairs of an effective batch: ranks by place and length, micro-batches by length.
+"""Splits an effective batch over ranks and micro-batches so that each has about equally many tokens.
 
-Dealing is a permutation: the batch is unchanged, and as all losses are means over it, so is the update. What it buys:
-all ranks have equally much to compute, and a rank keeps to its own part of the shards, step after step.
+The split is a permutation of the batch. All losses are means over the batch, so the update does not depend on it. It
+balances the load of the ranks, and it makes each rank read about the same part of the shards in every step.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ import numpy.typing as npt
 from translit_scale.errors import ConfigError
 
 CANDIDATES = 32
-"""Pairs ahead of a cut among which the one that fills a rank best is looked for."""
+"""How many of the next pairs are considered when a rank's part is filled up."""
 
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Deal:
-    """How an effective batch of B pairs is dealt to W ranks × K micro-batches.
+    """How an effective batch of B pairs is divided into W ranks × K micro-batches.
 
-    Ranks and micro-batches get about equally many tokens, and so different numbers of pairs; but every rank has the
-    same number K of micro-batches, because ranks must call the engine equally often.
+    Ranks and micro-batches have about equally many tokens and therefore different numbers of pairs. Every rank has the
+    same number K of micro-batches, because all ranks must call the engine equally often.
+
+    Raises:
+        ConfigError: there are more ranks, or more micro-batches, than pairs.
     """
 
     batch_pairs: int
     world_size: int
     micro_pairs: int
-    """Pairs of a micro-batch on average, at most (`train_micro_batch_size_per_gpu` of the DeepSpeed JSON)."""
+    """Largest mean number of pairs in a micro-batch (`train_micro_batch_size_per_gpu` of the DeepSpeed JSON)."""
 
     def __post_init__(self) -> None:
         if self.world_size > self.batch_pairs:
@@ -54,9 +57,10 @@ class Deal:
         return math.ceil(self.batch_pairs / (self.world_size * self.micro_pairs))
 
     def in_order(self, pairs: int) -> list[list[Indices]]:
-        """[W][K] indices of the pairs of each micro-batch, as equally many as can be, without regard to their length.
+        """[W][K] indices of the pairs of each micro-batch; their numbers of pairs differ by at most one.
 
-        For objectives that are defined on micro-batches: each is a random sample of the batch.
+        Lengths are ignored, so that each micro-batch is a random sample of the batch, as objectives defined on
+        micro-batches need.
         """
         step = self.world_size * self.micro_batches
         return [
@@ -66,14 +70,14 @@ class Deal:
 
 
 def deal_to_ranks(language: Indices, row: Indices, cost: Indices, ranks: int, least: int) -> list[Indices]:
-    """Cuts the pairs, laid out as in the shards, into stretches of equal cost.
+    """Sorts the pairs by their position in the shards and cuts them into consecutive parts of equal cost.
 
-    A stretch is completed by those of the next pairs that fill it best, so that it ends within a fraction of a pair of
-    its share; and a rank's stretch is at about the same place of the shards in every step.
+    Each part is filled up with the best fitting of the next pairs, so that its cost is within a fraction of a pair of
+    the target. A rank's part is at about the same position of the shards in every step.
 
     Args:
-        language, row, cost: [B] place of each pair in the shards, and what it costs (tokens).
-        least: every rank gets at least so many pairs.
+        language, row: [B] position of each pair in the shards; cost: [B] its tokens.
+        least: smallest number of pairs of a rank.
 
     Returns:
         [W] indices of the pairs of each rank.
@@ -84,44 +88,46 @@ def deal_to_ranks(language: Indices, row: Indices, cost: Indices, ranks: int, le
     if len(row) < ranks * least:
         raise ValueError(f"{len(row)} pairs for {ranks} ranks with at least {least} each")
     order = np.lexsort((row, language))
-    spent = np.cumsum(cost[order])
-    shares, begin = [], 0
+    total = np.cumsum(cost[order])
+    parts, start = [], 0
     for rank in range(ranks - 1):
-        target = spent[-1] * (rank + 1) // ranks
+        target = total[-1] * (rank + 1) // ranks
         last = len(order) - least * (ranks - rank - 1)
-        end = min(max(int(np.searchsorted(spent, target, side="right")), begin + least), last)
+        end = min(max(int(np.searchsorted(total, target, side="right")), start + least), last)
         while end < last:
-            gap = target - spent[end - 1]
+            gap = target - total[end - 1]
             left = gap - cost[order[end : min(end + CANDIDATES, last)]]
-            best = int(np.where(left >= 0, left, left.max(initial=0) - left).argmin())  # fill, rather than overfill
+            best = int(np.where(left >= 0, left, left.max(initial=0) - left).argmin())  # prefer not to overfill
             if abs(left[best]) >= abs(gap):
                 break
             best += end
-            # The chosen pair moves to the front of those ahead; the sums in between follow.
+            # Move the chosen pair to the end of this part and update the running totals behind it.
             moved = slice(end, best + 1)
             order[moved] = np.roll(order[moved], 1)
-            spent[moved] = spent[end - 1] + np.cumsum(cost[order[moved]])
+            total[moved] = total[end - 1] + np.cumsum(cost[order[moved]])
             end += 1
-        shares.append(order[begin:end])
-        begin = end
-    return [*shares, order[begin:]]
+        parts.append(order[start:end])
+        start = end
+    return [*parts, order[start:]]
 
 
 def deal_to_micro_batches(cost: Indices, micro_batches: int) -> list[Indices]:
-    """Deals a rank's pairs to micro-batches of about equal cost: the costliest first, each to the cheapest so far.
+    """Splits a rank's pairs into micro-batches of about equal cost.
+
+    Pairs are taken in descending order of cost, and each goes to the micro-batch with the lowest cost so far.
 
     Args:
-        cost: [n] what each pair costs, n ≥ `micro_batches`.
+        cost: [n] tokens of each pair, n ≥ `micro_batches`.
 
     Returns:
-        [K] indices of the pairs of each micro-batch, ascending; none is empty.
+        [K] ascending indices of the pairs of each micro-batch; none is empty.
     """
     if micro_batches == 1:
         return [np.arange(len(cost))]
-    chosen: list[list[int]] = [[] for _ in range(micro_batches)]
-    heap = [(0, k) for k in range(micro_batches)]
+    members: list[list[int]] = [[] for _ in range(micro_batches)]
+    heap = [(0, k) for k in range(micro_batches)]  # (cost so far, micro-batch)
     for index in np.argsort(-cost, kind="stable").tolist():
-        spent, k = heap[0]
-        chosen[k].append(index)
-        heapq.heapreplace(heap, (spent + int(cost[index]), k))
-    return [np.sort(np.array(indices)) for indices in chosen]
+        total, k = heap[0]
+        members[k].append(index)
+        heapq.heapreplace(heap, (total + int(cost[index]), k))
+    return [np.sort(np.array(indices)) for indices in members]

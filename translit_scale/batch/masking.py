@@ -1,4 +1,4 @@
-"""Random masking, from numbers that belong to the pair and not to the rank or micro-batch that sees it."""
+"""Random masking of tokens, which depends on the pair and not on the rank or micro-batch that computes it."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ from translit_scale.batch.random_bits import Bits, derive, uniforms
 from translit_scale.config import MaskingConfig
 
 
-class Masked(NamedTuple):
-    """Tokens of any number of sentences, some of them hidden."""
+class MaskedTokens(NamedTuple):
+    """Tokens of any number of sentences after masking."""
 
     input_ids: npt.NDArray[np.int64]
-    """[n] what the model sees."""
+    """[n] input of the model."""
     selected: npt.NDArray[np.bool_]
-    """[n] whether the token is to be predicted."""
+    """[n] whether the model predicts the token."""
 
 
 def mask_tokens(
     token_ids: npt.NDArray[np.int64],
     keys: Bits,
-    place: npt.NDArray[np.int64],
+    position: npt.NDArray[np.int64],
     masking: MaskingConfig,
     mask_id: int,
     vocab_size: int,
-) -> Masked:
-    """Selects each token with `masking.mlm_probability`; replaces 80 % by `<mask>`, 10 % by a random token.
+) -> MaskedTokens:
+    """Selects tokens with `mlm_probability`; replaces them by `<mask>` or a random token, or keeps them.
 
-    Random tokens come from the whole vocabulary, special tokens included, as in the papers' code.
+    Random tokens are drawn from the whole vocabulary, special tokens included, as in the papers' code.
 
     Args:
         token_ids: [n] ids without special tokens.
-        keys: [n] random key of the sentence each token stands in.
-        place: [n] place of each token in its sentence.
+        keys: [n] random key of each token's sentence.
+        position: [n] position of each token in its sentence.
+        masking: probabilities; `mask_replace_prob` and `random_replace_prob` apply to the selected tokens.
     """
-    selected = uniforms(derive(keys, 3 * place)) < masking.mlm_probability
+    selected = uniforms(derive(keys, 3 * position)) < masking.mlm_probability
     chosen = np.flatnonzero(selected)
-    action = uniforms(derive(keys[chosen], 3 * place[chosen] + 1))
+    action = uniforms(derive(keys[chosen], 3 * position[chosen] + 1))
     input_ids = token_ids.copy()
     input_ids[chosen[action < masking.mask_replace_prob]] = mask_id
-    randomised = chosen[
+    replaced = chosen[
         (action >= masking.mask_replace_prob) & (action < masking.mask_replace_prob + masking.random_replace_prob)
     ]
-    random_ids = uniforms(derive(keys[randomised], 3 * place[randomised] + 2)) * vocab_size
-    input_ids[randomised] = random_ids.astype(np.int64)
-    return Masked(input_ids, selected)
+    random_ids = uniforms(derive(keys[replaced], 3 * position[replaced] + 2)) * vocab_size
+    input_ids[replaced] = random_ids.astype(np.int64)
+    return MaskedTokens(input_ids, selected)

@@ -1,4 +1,4 @@
-"""How often each language comes: shares of a mixture, and an even spread of them over a cycle of slots."""
+"""Computes the proportion of each language in a mixture and spreads the languages evenly over a cycle of slots."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
 from translit_scale.languages import listed
 
-Shares = npt.NDArray[np.float64]
+Proportions = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
 
-def shares_of(mixture: MixtureConfig, languages: Sequence[str], pairs: Counts) -> Shares:
-    """The share of each language, without regard to `max_repeats`; they sum to 1.
+def language_proportions(mixture: MixtureConfig, languages: Sequence[str], pairs: Counts) -> Proportions:
+    """[L] proportions of the languages before `max_repeats` is applied; they sum to 1.
 
     Args:
         languages, pairs: [L] codes and numbers of pairs.
 
     Raises:
-        ConfigError: `weights` names a language that is not there, or gives all others nothing.
+        ConfigError: `weights` names a language that has no pairs.
     """
     if mixture.kind == "weights":
         weights = mixture.weights or {}
@@ -31,60 +31,61 @@ def shares_of(mixture: MixtureConfig, languages: Sequence[str], pairs: Counts) -
             raise ConfigError(
                 f"data.mixture.weights: no pairs of {', '.join(unknown)}", f"there are pairs of {listed(languages)}"
             )
-        share = np.array([weights.get(language, 0.0) for language in languages])
+        scores = np.array([weights.get(language, 0.0) for language in languages])
     else:
-        share = pairs.astype(np.float64) ** (1.0 if mixture.kind == "concatenate" else mixture.alpha)
-    return share / share.sum()
+        scores = pairs.astype(np.float64) ** (1.0 if mixture.kind == "concatenate" else mixture.alpha)
+    return scores / scores.sum()
 
 
-def capped(share: Shares, most: Shares, languages: Sequence[str]) -> Shares:
-    """The shares nearest to `share` in proportion of which none exceeds `most`: what is cut off goes to the others.
+def cap_proportions(proportions: Proportions, limits: Proportions, languages: Sequence[str]) -> Proportions:
+    """Reduces proportions to their limits; the other languages take over the rest in proportion.
 
     Args:
-        share: [L] sums to 1; most: [L] upper bounds.
+        proportions: [L] sum to 1; limits: [L] upper bounds.
 
     Raises:
-        ConfigError: even at their bounds the shares do not sum to 1.
+        ConfigError: the limits sum to less than 1.
     """
-    if most[share > 0].sum() < 1 - 1e-9:
+    largest = limits[proportions > 0].sum()
+    if largest < 1 - 1e-9:
         raise ConfigError(
-            f"data.mixture.max_repeats: all pairs repeated so often are {most[share > 0].sum():.1%} of what training "
-            f"asks of {listed(languages)}",
+            f"data.mixture.max_repeats: repeated as often as allowed, all pairs are {largest:.1%} of what training "
+            f"needs from {listed(languages)}",
             "train fewer steps or epochs, raise max_repeats, or add text",
         )
-    full = np.zeros(len(share), bool)
-    result = share
-    while (over := ~full & (result > most)).any():
+    full = np.zeros(len(proportions), bool)
+    result = proportions
+    while (over := ~full & (result > limits)).any():
         full |= over
-        free = share[~full].sum()
-        result = np.where(full, most, share * ((1 - most[full].sum()) / free if free else 0.0))
+        free = proportions[~full].sum()
+        result = np.where(full, limits, proportions * ((1 - limits[full].sum()) / free if free else 0.0))
     return result
 
 
 def apportion(weights: Sequence[float], slots: int) -> list[int]:
-    """Whole quotas ∝ weights that sum to `slots` (largest remainder), at least one for each weight above 0."""
+    """Integer quotas ∝ `weights` that sum to `slots` (largest remainder); weights above 0 get at least one slot."""
     total = sum(weights)
     exact = [weight * slots / total for weight in weights]
-    quotas = [max(1, int(share)) if share else 0 for share in exact]
+    quotas = [max(1, int(quota)) if quota else 0 for quota in exact]
     assert slots >= sum(map(bool, quotas))
     by_remainder = sorted((i for i, quota in enumerate(quotas) if quota), key=lambda i: (quotas[i] - exact[i], i))
     while (missing := slots - sum(quotas)) > 0:
         for i in by_remainder[:missing]:
             quotas[i] += 1
-    while sum(quotas) > slots:  # the minimum of one has been given too often: take from the largest
+    while sum(quotas) > slots:  # the minimum of one made the sum too large: take from the largest quota
         quotas[quotas.index(max(quotas))] -= 1
     return quotas
 
 
 def interleave(quotas: Sequence[int]) -> tuple[npt.NDArray[np.int32], Counts]:
-    """Spreads each language's slots evenly over a cycle of sum(quotas) slots.
+    """Spreads each language's slots evenly over a cycle of C = sum(quotas) slots.
 
-    The k-th slot (from 0) of a language with quota q in a cycle of C must lie in [⌊kC/q⌋, ⌈(k+1)C/q⌉ − 1] for its
-    count to stay within one of its share at every prefix; serving the earliest deadline first always meets this
-    (Tijdeman 1980, the chairman assignment problem).
+    At every prefix, a language's count stays within one of its proportion if its k-th slot (from 0) of q lies in
+    [⌊kC/q⌋, ⌈(k+1)C/q⌉ − 1]. Scheduling the earliest deadline first always achieves this (Tijdeman 1980, the chairman
+    assignment problem).
 
     Returns:
-        slot → language index [C], slot → how many slots of this language came before in the cycle [C].
+        [C] language index of each slot; [C] number of earlier slots of that language in the cycle.
     """
     cycle = sum(quotas)
     language, rank = np.empty(cycle, np.int32), np.empty(cycle, np.int64)

@@ -1,12 +1,12 @@
-"""Which pair stands at a position of the training stream: a pure function of (manifest, mixture, seed, position).
+"""Maps a position of the training stream to a pair: a pure function of (manifest, mixture, seed, position).
 
-The stream is periodic in languages: a cycle gives language l its quota q_l of slots, spread so evenly that at
-every prefix the number of its pairs is within one of its share. Within a language the pairs of an epoch are visited
-in a keyed permutation: windows of neighbouring rows in random order, rows in random order inside a window, so that
-reading stays close together. Rows are stored in the order of their hashes, so a window is a random sample of the
-language. The only state is the position.
+The languages repeat in cycles. A cycle has q_l slots for language l, spread so evenly that at every prefix of the
+stream the number of its pairs is within one of its proportion. The pairs of a language are visited in a keyed
+permutation in each epoch: windows of neighbouring rows in random order, and the rows of a window in random order, so
+that reads stay local. Rows are stored in the order of their hashes, so a window is a random sample of the language.
+The position is the only state.
 
-A mixture that changes at some position starts a new segment there; every language goes on where it stood.
+A change of mixture starts a new phase of the stream, in which every language resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.batch.mixture import apportion, capped, interleave, shares_of
+from translit_scale.batch.mixture import apportion, cap_proportions, interleave, language_proportions
 from translit_scale.batch.random_bits import Bits, derive, key, permute
 from translit_scale.config import MixtureConfig
 from translit_scale.errors import ConfigError
 
 EXACT_CYCLE = 1 << 22
-"""Up to this many pairs a cycle of `concatenate` is an epoch, exact to the pair; it takes some seconds at the start."""
+"""Up to this many pairs, a cycle of `concatenate` is exactly one epoch. Computing it takes some seconds at startup."""
 LONG_CYCLE = 1 << 18
-"""Slots of a cycle otherwise: shares are exact to 1/262 144."""
+"""Slots of any other cycle: proportions are exact to 1/262 144."""
 MIN_WINDOW, MAX_WINDOW, ALL_WINDOWS = 1 << 12, 1 << 14, 1 << 18
-"""Rows of a language that are shuffled together, and of all languages, if there are few: some 100 MB of text."""
+"""Bounds of the rows shuffled together in one language, and their sum over all languages: some 100 MB of text."""
 
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class PairKeys:
-    """Identities of n visits of pairs: masks are drawn from them, whatever rank sees the pair."""
+    """Identifies n visits of pairs. Masks are drawn from `bits`, so they do not depend on the rank."""
 
     language: Indices
-    """[n] index into the order's `languages`."""
+    """[n] index into `PairOrder.languages`."""
     epoch: Indices
-    """[n] how often the language has been passed through before."""
+    """[n] number of completed passes through the language."""
     row: Indices
-    """[n] row of the language in the shard set."""
+    """[n] row among the language's pairs in the shard set."""
     bits: Bits
     """[n] random key of the visit."""
 
@@ -53,29 +53,29 @@ class PairKeys:
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A stretch of the stream with one mixture."""
+class Phase:
+    """A part of the stream with one mixture."""
 
     start: int
-    """Its first position."""
+    """First position."""
     quotas: Indices
     """[L] slots of each language in a cycle."""
     slot_language: npt.NDArray[np.int32]
     """[C] language of each slot."""
     slot_rank: Indices
-    """[C] how many slots of this language came before in the cycle."""
+    """[C] number of earlier slots of that language in the cycle."""
     visited: Indices
-    """[L] pairs of each language visited before the segment."""
+    """[L] pairs of each language visited before this phase."""
 
     def visits(self, position: Indices) -> tuple[Indices, Indices]:
-        """Language, and number of its visits before, at positions of this segment."""
+        """[n] language, and [n] number of its earlier visits, at positions [n] of this phase."""
         cycle, slot = np.divmod(position - self.start, len(self.slot_language))
         language = self.slot_language[slot].astype(np.int64)
         visit = self.visited[language] + cycle.astype(np.int64) * self.quotas[language] + self.slot_rank[slot]
         return language, visit
 
     def visited_at(self, position: int) -> Indices:
-        """[L] pairs of each language visited before a position of this segment or its end."""
+        """[L] pairs of each language visited before a position of this phase, or before its end."""
         cycles, slots = divmod(position - self.start, len(self.slot_language))
         return self.visited + cycles * self.quotas + np.bincount(self.slot_language[:slots], minlength=len(self.quotas))
 
@@ -85,13 +85,13 @@ class PairOrder:
 
     Args:
         pairs: number of pairs of each language.
-        mixture: shares of the languages.
-        changes: further mixtures and the positions they start at, in ascending order.
+        mixture: proportions of the languages.
+        changes: (first position, mixture) of further phases, in ascending order.
         seed: seed of the permutations and of the visits' keys.
-        length: positions that will be used: what `max_repeats` is measured against.
+        length: number of positions that training will use, to which `max_repeats` refers.
 
     Raises:
-        ConfigError: there is no pair at all, or a mixture does not fit.
+        ConfigError: there are no pairs, or a mixture does not fit them.
     """
 
     def __init__(
@@ -107,32 +107,30 @@ class PairOrder:
             raise ConfigError("no pairs to train on: every language is empty")
         self.languages = tuple(self.pairs)
         self.total = sum(self.pairs.values())
-        # Few languages have wide windows: then each of many ranks finds whole blocks of its own in them.
+        # With few languages the windows are wide, so that each of many ranks reads whole blocks of its own.
         self.window_rows = max(MIN_WINDOW, min(MAX_WINDOW, ALL_WINDOWS // len(self.languages)))
         self._pairs = np.array(list(self.pairs.values()))
         self._keys = np.array([key(seed, "order", language) for language in self.languages])
-        self.segments: list[Segment] = []
-        starts = [0, *(start for start, _ in changes)]
-        mixtures = [mixture or MixtureConfig(), *(changed for _, changed in changes)]
-        for start, wanted in zip(starts, mixtures, strict=True):
-            # Measured to the end of training, not of the segment: a later change must not move earlier pairs.
-            self.segments.append(self._segment(start, wanted, None if length is None else length - start))
+        self.phases: list[Phase] = []
+        for start, changed in [(0, mixture or MixtureConfig()), *changes]:
+            # Limits refer to the end of training, not of the phase: a later change must not move earlier pairs.
+            self.phases.append(self._phase(start, changed, None if length is None else length - start))
 
-    def _segment(self, start: int, mixture: MixtureConfig, left: int | None) -> Segment:
-        share = shares_of(mixture, self.languages, self._pairs)
-        visited = self.segments[-1].visited_at(start) if self.segments else np.zeros(len(self._pairs), np.int64)
+    def _phase(self, start: int, mixture: MixtureConfig, left: int | None) -> Phase:
+        proportions = language_proportions(mixture, self.languages, self._pairs)
+        visited = self.phases[-1].visited_at(start) if self.phases else np.zeros(len(self._pairs), np.int64)
         if mixture.max_repeats is not None and left is not None and left > 0:
             allowed = np.maximum(mixture.max_repeats * self._pairs - visited, 0)
-            share = capped(share, allowed / left, self.languages)
+            proportions = cap_proportions(proportions, allowed / left, self.languages)
         exact = mixture.kind == "concatenate" and mixture.max_repeats is None and self.total <= EXACT_CYCLE
-        quotas = apportion(share.tolist(), self.total if exact else max(LONG_CYCLE, len(share)))
-        return Segment(start, np.array(quotas), *interleave(quotas), visited)
+        quotas = apportion(proportions.tolist(), self.total if exact else max(LONG_CYCLE, len(proportions)))
+        return Phase(start, np.array(quotas), *interleave(quotas), visited)
 
     def batch(self, start: int, count: int) -> PairKeys:
         """The pairs at positions start … start + count − 1."""
         position = np.arange(start, start + count)
-        cuts = np.searchsorted(position, [segment.start for segment in self.segments[1:]])
-        parts = [s.visits(p) for s, p in zip(self.segments, np.split(position, cuts), strict=True) if len(p)]
+        cuts = np.searchsorted(position, [phase.start for phase in self.phases[1:]])
+        parts = [phase.visits(p) for phase, p in zip(self.phases, np.split(position, cuts), strict=True) if len(p)]
         language, visit = (np.concatenate(column) for column in zip(*parts, strict=True))
         size = self._pairs[language]
         epoch, offset = np.divmod(visit, size)
@@ -141,9 +139,10 @@ class PairOrder:
         return PairKeys(language, epoch, row, derive(epoch_key, row))
 
     def _row(self, offset: Indices, size: Indices, epoch_key: Bits) -> Indices:
-        """The row visited `offset`-th in an epoch: a permutation of 0 … size−1.
+        """[n] row at position `offset` of an epoch's permutation of 0 … size−1.
 
-        Full windows come in random order, the shorter rest last; a random rotation makes every epoch cut other windows.
+        Full windows are visited in random order and the shorter remainder last. A random rotation shifts the borders of
+        the windows in every epoch.
         """
         windows = size // self.window_rows
         window, inside = np.divmod(offset, self.window_rows)

@@ -1,4 +1,4 @@
-"""Batches made ahead of the step by worker processes, in order, whatever their number."""
+"""Prepares batches ahead of the step in worker processes; their order does not depend on the number of workers."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from translit_scale.errors import DataError, UserError
 
 
 class Prefetcher:
-    """The batches of steps `start` … `end` − 1, in order.
+    """Yields batches in the order of their steps.
 
-    The workers are forked, so they must be started (by iterating) before threads that hold locks are at work; they
-    share nothing, and end with this process.
+    The workers are forked, so iteration must begin before other threads that hold locks run. They share no state and
+    end with this process.
 
     Args:
-        workers: processes; 0 makes each batch when it is asked for.
-        ahead: batches each worker may be ahead.
+        workers: number of processes; with 0, each batch is made when it is requested.
+        ahead: number of batches that each worker prepares in advance.
     """
 
     def __init__(self, stream: BatchStream, workers: int, ahead: int) -> None:
         self.stream, self.workers, self.ahead = stream, workers, ahead
         self.waited = 0.0
-        """Seconds the caller has waited for batches so far."""
+        """Total seconds that the caller has waited for batches."""
 
     def batches(self, start: int, end: int) -> Iterator[RankBatch]:
-        """Yields a batch for each step.
+        """Yields the batches of steps `start` … `end` − 1.
 
         Raises:
-            UserError: what reading raised, at the step whose batch could not be made.
+            UserError: a batch could not be made; raised at its step.
             DataError: a worker was killed.
         """
         loader = DataLoader(
@@ -53,9 +53,9 @@ class Prefetcher:
         )
         steps = iter(loader)
         for _ in range(start, end):
-            began = time.monotonic()
+            started = time.monotonic()
             try:
-                made = next(steps)
+                pickled = next(steps)
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
@@ -63,23 +63,23 @@ class Prefetcher:
                     f"a process that reads ahead was killed: {str(error).partition(chr(10))[0]}",
                     "out of memory? try fewer with data.workers=0 or 1",
                 ) from None
-            result = pickle.loads(made)
-            del made  # as large as the batch, which is used for a whole step
-            self.waited += time.monotonic() - began
+            result = pickle.loads(pickled)
+            del pickled  # as large as the batch, which lives for a whole step
+            self.waited += time.monotonic() - started
             if isinstance(result, UserError):
                 raise result
             yield result
 
 
 @atexit.register
-def end_readers() -> None:
-    """Kills the workers that are left: they heed no other signal, and at its end Python would wait for them."""
+def kill_workers() -> None:
+    """Kills the remaining workers, which ignore other signals; otherwise Python would wait for them when it exits."""
     for child in multiprocessing.active_children():
         child.kill()
 
 
 class _Steps(Dataset[bytes]):
-    """Step number → pickled batch, or the error that made it impossible."""
+    """Step number → pickled batch, or the pickled error if the batch could not be made."""
 
     def __init__(self, stream: BatchStream) -> None:
         self.stream = stream
@@ -94,7 +94,7 @@ class _Steps(Dataset[bytes]):
 
 
 class _Pickler(pickle.Pickler):
-    """Tensors as arrays: torch would pass each of a batch's dozens through shared memory of its own."""
+    """Pickles tensors as arrays; torch would allocate shared memory for each of a batch's dozens of tensors."""
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, torch.Tensor):
@@ -103,7 +103,7 @@ class _Pickler(pickle.Pickler):
 
 
 def _start_worker(_: int) -> None:
-    """Signals to the whole job are for the step to handle; a worker ends with its process, whatever ends that."""
+    """Ignores signals to the whole job, which the training process handles; the worker ends with that process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()

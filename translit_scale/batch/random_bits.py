@@ -1,7 +1,7 @@
-"""Random numbers and permutations that are functions of a key, computed for whole arrays at once.
+"""Random numbers and permutations as pure functions of a key, computed for whole arrays at once.
 
-Everything random about data (order, masks, coin flips) comes from here. Integer arithmetic only, so that the numbers
-are the same on every machine and with every numpy release; no generator has a state that could be lost.
+All randomness in the data (order, masks, coin flips) comes from here. It uses integer arithmetic only, so the numbers
+are the same on every machine and with every numpy release, and there is no generator whose state could be lost.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Bits = npt.NDArray[np.uint64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 ROUNDS = 8
-"""Feistel rounds of `permute`; four are enough for a pseudorandom permutation with perfect round functions."""
+"""Feistel rounds of `permute`; with ideal round functions four already give a pseudorandom permutation."""
 
 
 @lru_cache(maxsize=8192)
@@ -26,30 +26,33 @@ def key(*parts: str | int) -> np.uint64:
 
 
 def mix(x: Bits) -> Bits:
-    """A bijection of 64-bit numbers that looks random (the output function of SplitMix64, Steele et al. 2014)."""
+    """Scrambles 64-bit numbers one to one (the output function of SplitMix64, Steele et al. 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
 
 
 def derive(keys: Bits, number: npt.ArrayLike) -> Bits:
-    """The `number`-th key under each of `keys` (numbers ≥ 0, broadcast): the SplitMix64 stream of a key."""
+    """The `number`-th value (≥ 0, broadcast) of the SplitMix64 stream that starts from each of `keys`."""
     return mix(keys + (np.atleast_1d(number).astype(np.uint64) + np.uint64(1)) * _GOLDEN)
 
 
 def uniforms(bits: Bits) -> npt.NDArray[np.float64]:
-    """Random bits as numbers in [0, 1)."""
+    """Converts random bits to numbers in [0, 1)."""
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def permute(index: npt.NDArray[np.int64], size: npt.NDArray[np.int64], keys: Bits) -> npt.NDArray[np.int64]:
-    """Where a keyed permutation of 0 … size−1 sends `index`; each element has its own size and key.
+    """Applies a keyed permutation of 0 … size−1 to `index`; each element has its own size and key.
 
-    A Feistel network over the next power of two, walked until it lands inside (cycle walking): no table, and position
-    10⁹ costs what position 0 costs.
+    The permutation is a Feistel network over the next power of two, repeated until the result is below `size` (cycle
+    walking). It needs no table, and index 10⁹ costs as much as index 0.
 
     Args:
         index: [n] with 0 ≤ index < size; size: [n] ≥ 1; keys: [n].
+
+    Returns:
+        [n] images of `index`.
     """
     bits = np.maximum(np.ceil(np.log2(np.maximum(size, 2))).astype(np.uint64), np.uint64(2))
     low_bits = bits // np.uint64(2)
@@ -58,11 +61,11 @@ def permute(index: npt.NDArray[np.int64], size: npt.NDArray[np.int64], keys: Bit
     result = index.astype(np.uint64)
     outside = np.arange(len(result))
     while len(outside):
-        shift, lows, highs, own = low_bits[outside], low_mask[outside], high_mask[outside], keys[outside]
+        shift, lows, highs, round_keys = low_bits[outside], low_mask[outside], high_mask[outside], keys[outside]
         low, high = result[outside] & lows, result[outside] >> shift
         for half_round in range(0, ROUNDS, 2):
-            low = low ^ (derive(own ^ high, half_round) & lows)
-            high = high ^ (derive(own ^ low, half_round + 1) & highs)
+            low = low ^ (derive(round_keys ^ high, half_round) & lows)
+            high = high ^ (derive(round_keys ^ low, half_round + 1) & highs)
         result[outside] = (high << shift) | low
         outside = outside[result[outside] >= size[outside].astype(np.uint64)]
     return result.astype(np.int64)

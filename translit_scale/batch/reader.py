@@ -1,4 +1,4 @@
-"""Text of the pairs that an order names: read block by block, and kept for the next batches, which need the same."""
+"""Reads the text of pairs block by block and caches the blocks, because neighbouring batches need the same ones."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from translit_scale.batch.order import PairKeys
 from translit_scale.corpus.shards import ShardSet
 
 CACHE_BYTES = 1 << 30
-"""Text that a reader keeps at most. One process that reads all of 500 languages has use for all of it: it moves in some
-five blocks of each. A rank among several keeps to its own part of the languages."""
+"""Largest size of the cached text. A single process that reads 500 languages uses all of it, because it needs about
+five blocks of each language at a time. One of several ranks reads only part of the languages."""
 CACHE_LENGTHS = 1 << 26
-"""Lengths that a reader keeps at most, in bytes; every rank looks at the lengths of all pairs of a batch."""
+"""Largest size of the cached lengths; every rank reads the lengths of all pairs of a batch."""
 
 Indices = npt.NDArray[np.int64]
 Value = TypeVar("Value")
 
 
 class _Column(NamedTuple):
-    """Lines of a block."""
+    """The lines of one side of a block."""
 
     text: bytes
     ends: list[int]
-    """Position of the newline after each line, with −1 in front."""
+    """−1, then the position of the newline after each line."""
 
     @classmethod
     def of(cls, text: bytes) -> _Column:
@@ -39,32 +39,32 @@ class _Column(NamedTuple):
 
 
 class PairReader:
-    """Reads lengths and text of pairs from a shard set.
+    """Reads lengths and texts of pairs from a shard set.
 
     Args:
-        languages: what `PairKeys.language` counts.
+        languages: the languages that `PairKeys.language` indexes.
         damaged: blocks (language, number) that must not be read.
     """
 
     def __init__(
         self, shards: ShardSet, languages: Sequence[str], damaged: Collection[tuple[str, int]] = frozenset()
     ) -> None:
-        of_language = {language: shards.block_rows(language) for language in languages}
-        self._names = [(language, block) for language, rows in of_language.items() for block in range(len(rows))]
-        self._starts = np.concatenate([[0], np.cumsum([n for rows in of_language.values() for n in rows])])
-        self._first_row = np.concatenate([[0], np.cumsum([sum(rows) for rows in of_language.values()])[:-1]])
+        block_rows = {language: shards.block_rows(language) for language in languages}
+        self._names = [(language, block) for language, rows in block_rows.items() for block in range(len(rows))]
+        self._starts = np.concatenate([[0], np.cumsum([n for rows in block_rows.values() for n in rows])])
+        self._first_row = np.concatenate([[0], np.cumsum([sum(rows) for rows in block_rows.values()])[:-1]])
         self._damaged = np.array([name in damaged for name in self._names]) if damaged else None
         self._columns: _Cache[tuple[_Column, _Column]] = _Cache(
             CACHE_BYTES, lambda name: _columns(*shards.read_columns(*name)), _column_bytes
         )
         self._lengths = _Cache(CACHE_LENGTHS, lambda name: shards.read_lengths(*name), lambda array: array.nbytes)
 
-    def usable(self, keys: PairKeys) -> PairKeys:
-        """The pairs that do not stand in damaged blocks."""
-        return keys if self._damaged is None else keys[~self._damaged[self._place(keys)[0]]]
+    def without_damaged(self, keys: PairKeys) -> PairKeys:
+        """The pairs that are not in damaged blocks."""
+        return keys if self._damaged is None else keys[~self._damaged[self.locate(keys)[0]]]
 
     def lengths(self, keys: PairKeys) -> Indices:
-        """[n, 2] bytes of each sentence and of its transliteration.
+        """[n, 2] length in bytes of each sentence and of its transliteration.
 
         Raises:
             DataError: a shard is damaged.
@@ -75,7 +75,7 @@ class PairReader:
         return result
 
     def texts(self, keys: PairKeys) -> tuple[list[bytes], list[bytes]]:
-        """Sentences and transliterations of pairs, in UTF-8.
+        """([n] sentences, [n] transliterations) of the pairs, in UTF-8.
 
         Raises:
             DataError: a shard is damaged.
@@ -88,21 +88,21 @@ class PairReader:
         return orig, latn
 
     def blocks(self, keys: PairKeys) -> set[tuple[str, int]]:
-        """The blocks (language, number) that pairs stand in."""
-        return {self._names[number] for number in np.unique(self._place(keys)[0])}
+        """The blocks (language, number) that contain the pairs."""
+        return {self._names[number] for number in np.unique(self.locate(keys)[0])}
 
-    def _place(self, keys: PairKeys) -> tuple[Indices, Indices]:
-        """[n] block of each pair, and its row there."""
+    def locate(self, keys: PairKeys) -> tuple[Indices, Indices]:
+        """[n] block of each pair, numbered over all languages, and [n] its row in the block."""
         row = self._first_row[keys.language] + keys.row
         block = np.searchsorted(self._starts, row, side="right") - 1
         return block, row - self._starts[block]
 
     def _by_block(self, keys: PairKeys) -> Iterator[tuple[tuple[str, int], Indices, Indices]]:
-        """Each block with the indices of its pairs in `keys` and their rows."""
-        block, row = self._place(keys)
+        """Yields each block's name, the indices of its pairs in `keys`, and their rows in the block."""
+        block, row = self.locate(keys)
         order = np.argsort(block, kind="stable")
-        found, first = np.unique(block[order], return_index=True)
-        for number, chosen in zip(found.tolist(), np.split(order, first[1:]), strict=True):
+        numbers, first = np.unique(block[order], return_index=True)
+        for number, chosen in zip(numbers.tolist(), np.split(order, first[1:]), strict=True):
             yield self._names[number], chosen, row[chosen]
 
 
@@ -111,11 +111,11 @@ def _columns(orig: bytes, latn: bytes) -> tuple[_Column, _Column]:
 
 
 def _column_bytes(columns: tuple[_Column, _Column]) -> int:
-    return sum(len(column.text) + 36 * len(column.ends) for column in columns)  # a list of ints: 8 + 28 bytes each
+    return sum(len(column.text) + 36 * len(column.ends) for column in columns)  # 8 + 28 bytes for each int in a list
 
 
 class _Cache(Generic[Value]):
-    """Values by block, the longest unused dropped first."""
+    """Values of blocks; drops the least recently used ones when they exceed `limit` bytes in total."""
 
     def __init__(self, limit: int, read: Callable[[tuple[str, int]], Value], size: Callable[[Value], int]) -> None:
         self._limit, self._read, self._size = limit, read, size

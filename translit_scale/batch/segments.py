@@ -1,4 +1,4 @@
-"""Where the sentences of a flat sequence begin and end, and which of them attention may run over together."""
+"""Boundaries of the sentences in a flat sequence, and groups of sentences that attention processes together."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import torch
 
 
 class Work(NamedTuple):
-    """What the operations of a pass over packed sentences follow from (`model/flops.py`); sums add up."""
+    """Counts that determine the floating-point operations of a pass over packed sentences (`model/flops.py`)."""
 
     tokens: int
-    """T: all of them, special ones included."""
+    """T: number of tokens, special tokens included."""
     squares: int
-    """Σ length² of the segments: pairs of tokens that attend to each other."""
+    """Σ length² over the segments: pairs of tokens that attend to each other."""
     masked: int
-    """M: predicted tokens."""
+    """M: number of predicted tokens."""
     masked_keys: int
-    """Σ masked · length of the segments: pairs of a predicted token and what it attends to."""
+    """Σ masked · length over the segments: pairs of a predicted token and a token that it attends to."""
 
     @classmethod
     def of(cls, lengths: npt.NDArray[np.int64], masked: npt.NDArray[np.int64]) -> Work:
@@ -31,30 +31,30 @@ class Work(NamedTuple):
 
 @dataclass
 class Segments:
-    """Boundaries of the sentences in a flat sequence of T tokens, and groups of similar length.
+    """Boundaries of the sentences in a flat sequence of T tokens, and groups of sentences of similar length.
 
-    Attention over ragged sentences runs as one batched call per group, padded to the longest of the group only.
+    Attention runs as one batched call per group, in which sentences are padded only to the longest of their group.
     """
 
     cu_seqlens: torch.Tensor
-    """[S+1] int32, as kernels want it: segment s holds tokens cu_seqlens[s] … cu_seqlens[s+1] − 1."""
+    """[S+1] int32, as flash-attention kernels expect: segment s has tokens cu_seqlens[s] … cu_seqlens[s+1] − 1."""
     groups: list[tuple[int, int]]
-    """(number of segments g, padded length L) of each group; Σ g·L = padded slots."""
+    """(number of segments g, padded length L) of each group; Σ g·L is the padded size."""
     slot_token: torch.Tensor
-    """[Σ g·L] flat token in each padded slot (padding repeats the segment's first token)."""
+    """[Σ g·L] index of the flat token at each padded position (padding repeats the segment's first token)."""
     token_slot: torch.Tensor
-    """[T] padded slot of each token."""
+    """[T] padded position of each flat token."""
     key_masks: list[torch.Tensor | None]
-    """Per group [g, 1, 1, L] bool, True = a real token; None where the group has no padding."""
+    """Per group [g, 1, 1, L] bool, True for a real token; None if the group has no padding."""
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest segment."""
+        """Length of the longest segment in tokens."""
         return self.groups[0][1]
 
     @classmethod
     def from_lengths(cls, lengths: npt.NDArray[np.int64]) -> Segments:
-        """Groups segments whose lengths differ by at most 8 tokens or an eighth.
+        """Groups segments whose lengths differ by at most 8 tokens or by an eighth, whichever is more.
 
         Args:
             lengths: [S] ≥ 1.
@@ -70,8 +70,7 @@ class Segments:
         first_slot = np.empty_like(padded)
         first_slot[order] = np.cumsum(padded) - padded
         ends = np.cumsum(lengths)
-        place = np.arange(ends[-1]) - np.repeat(ends - lengths, lengths)
-        token_slot = np.repeat(first_slot, lengths) + place
+        token_slot = np.repeat(first_slot - (ends - lengths), lengths) + np.arange(ends[-1])
         slot_token = np.repeat((ends - lengths)[order], padded)
         slot_token[token_slot] = np.arange(ends[-1])
         key_masks: list[torch.Tensor | None] = []

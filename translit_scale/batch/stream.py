@@ -1,4 +1,4 @@
-"""Step t of training: the same global batch on every rank, and this rank's share of it, masked and packed."""
+"""Makes one rank's masked and packed micro-batches of step t from the batch that all ranks have in common."""
 
 from __future__ import annotations
 
@@ -16,73 +16,65 @@ from translit_scale.corpus.encode import Ragged, TextEncoder
 from translit_scale.errors import DataError
 
 SPECIAL = 4
-"""Special tokens of a pair: two around each side."""
+"""Special tokens of a pair: two on each side."""
 _COST_UNIT = 16
-"""Costs are whole sixteenths of a token."""
+"""Costs are integers in sixteenths of a token."""
 
 Indices = npt.NDArray[np.int64]
 
 
 @dataclass
 class RankBatch:
-    """One rank's share of an effective batch."""
+    """One rank's part of an effective batch."""
 
     micro: list[MicroBatch]
     pairs_per_rank: list[int]
-    """[W] pairs of every rank."""
+    """[W] number of pairs of each rank."""
     pairs_per_micro_batch: list[list[int]] | None
-    """[K][W] pairs of every micro-batch of every rank; none where a rank deals to its micro-batches on its own."""
+    """[K][W] number of pairs in each micro-batch of each rank; None if each rank splits its pairs on its own."""
     truncated: int
-    """Sentences cut to the maximum length."""
+    """Number of sentences cut to the maximum length."""
 
     @property
     def pairs(self) -> int:
-        """Pairs of the effective batch."""
+        """Number of pairs in the effective batch."""
         return sum(self.pairs_per_rank)
 
 
+@dataclass
 class BatchStream:
-    """Reads, tokenizes, masks and packs the pairs of step t for one rank.
+    """Reads, tokenizes, masks and packs the pairs of step t for one rank."""
 
-    Args:
-        token_rates: [L, 2] tokens per byte of each language's sentences and transliterations, by which the pairs of
-            the ranks are estimated; equal on all ranks.
-        pair_with: whether the second half of a pair is its transliteration or the sentence once more.
-        in_order: deal by number, not by length: for objectives that are defined on micro-batches.
-    """
-
-    def __init__(
-        self,
-        order: PairOrder,
-        reader: PairReader,
-        encoder: TextEncoder,
-        packer: Packer,
-        deal: Deal,
-        rank: int,
-        token_rates: npt.NDArray[np.float64],
-        pair_with: Literal["transliteration", "copy"],
-        in_order: bool = False,
-    ) -> None:
-        self.order, self.reader, self.encoder, self.packer = order, reader, encoder, packer
-        self.deal, self.rank, self.token_rates, self.pair_with = deal, rank, token_rates, pair_with
-        self.in_order = in_order
+    order: PairOrder
+    reader: PairReader
+    encoder: TextEncoder
+    packer: Packer
+    deal: Deal
+    rank: int
+    token_rates: npt.NDArray[np.float64]
+    """[L, 2] tokens per byte of each language's sentences and transliterations, used to estimate the cost of pairs;
+    equal on all ranks."""
+    pair_with: Literal["transliteration", "copy"]
+    """Whether the second side of a pair is its transliteration or the sentence itself."""
+    in_order: bool = False
+    """Balance numbers of pairs, not of tokens, for objectives that are defined on micro-batches."""
 
     def batch(self, t: int) -> PairKeys:
-        """The pairs of step t (from 0), the same on every rank: those in damaged blocks are left out.
+        """The pairs of step t (from 0) without those in damaged blocks; the same on every rank.
 
         Raises:
-            DataError: too few are left.
+            DataError: too few pairs remain.
         """
-        keys = self.reader.usable(self.order.batch(t * self.deal.batch_pairs, self.deal.batch_pairs))
+        keys = self.reader.without_damaged(self.order.batch(t * self.deal.batch_pairs, self.deal.batch_pairs))
         if len(keys) < self.deal.world_size * self.deal.micro_batches:
             raise DataError(
                 f"step {t}: only {len(keys)} of {self.deal.batch_pairs} pairs are in undamaged blocks",
-                "mend the shards: translit-scale prepare RECIPE makes the missing parts again",
+                "repair the shards: translit-scale prepare RECIPE remakes the missing parts",
             )
         return keys
 
-    def shares(self, keys: PairKeys) -> list[Indices]:
-        """[W] which pairs of a batch each rank gets; a function of the batch, the same on every rank."""
+    def split(self, keys: PairKeys) -> list[Indices]:
+        """[W] indices of the pairs of each rank; a function of the batch, so the same on every rank."""
         if self.deal.world_size == 1:
             return [np.arange(len(keys))]
         tokens = self.reader.lengths(keys) * self.token_rates[keys.language]
@@ -101,25 +93,25 @@ class BatchStream:
         """
         keys = self.batch(t)
         fixed = self.deal.in_order(len(keys)) if self.in_order else None
-        shares = [np.concatenate(of_rank) for of_rank in fixed] if fixed else self.shares(keys)
-        own = keys[shares[self.rank] if fixed else np.sort(shares[self.rank])]
-        orig, latn = self.tokens(own)
-        limit = np.full(len(own), self.packer.max_length - 2)
+        ranks = [np.concatenate(of_rank) for of_rank in fixed] if fixed else self.split(keys)
+        local = keys[ranks[self.rank] if fixed else np.sort(ranks[self.rank])]
+        orig, latn = self.tokens(local)
+        limit = np.full(len(local), self.packer.max_length - 2)
         truncated = int((orig.lengths > limit).sum() + (latn.lengths > limit).sum())
         orig, latn = orig.cut(limit), latn.cut(limit)
         if fixed:
-            dealt = np.split(np.arange(len(own)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
+            parts = np.split(np.arange(len(local)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
         else:
-            dealt = deal_to_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.deal.micro_batches)
+            parts = deal_to_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.deal.micro_batches)
         micro = [
-            self.packer.micro_batch(orig.take(chosen), latn.take(chosen), own.bits[chosen], own.language[chosen])
-            for chosen in dealt
+            self.packer.micro_batch(orig.take(part), latn.take(part), local.bits[part], local.language[part])
+            for part in parts
         ]
-        of_each = [[len(part) for part in parts] for parts in zip(*fixed, strict=True)] if fixed else None
-        return RankBatch(micro, [len(share) for share in shares], of_each, truncated)
+        counts = [[len(part) for part in of_ranks] for of_ranks in zip(*fixed, strict=True)] if fixed else None
+        return RankBatch(micro, [len(of_rank) for of_rank in ranks], counts, truncated)
 
     def tokens(self, keys: PairKeys) -> tuple[Ragged, Ragged]:
-        """Token ids of both sides of pairs."""
+        """Token ids of the two sides of the pairs."""
         orig, latn = self.reader.texts(keys)
         both = self.encoder(orig + (orig if self.pair_with == "copy" else latn))
         return both.take(np.arange(len(keys))), both.take(np.arange(len(keys), 2 * len(keys)))

@@ -1,4 +1,4 @@
-"""The commands of `translit-scale`, a module for each: `add` declares its arguments, the handler calls one room.
+"""The commands of `translit-scale`, one module each: `add` declares its arguments, and the handler calls one room.
 
-Rooms are imported inside the handlers: `--help` must not wait for torch.
+The handlers import the rooms, so that `--help` does not wait for torch.
 """

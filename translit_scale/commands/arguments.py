@@ -1,4 +1,4 @@
-"""What the commands' parsers have in common: their layout, and types of arguments."""
+"""Shared parts of the commands' parsers: their layout and the types of arguments."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WIDTH = 79
 
 
 def add_command(commands: Any, name: str, summary: str, description: str, example: str) -> argparse.ArgumentParser:
-    """A sub-command.
+    """Adds a command and returns its parser.
 
     Args:
-        commands: what `add_subparsers` returned.
-        summary: its line in the list of commands.
-        example: shown as it stands, ready to be copied.
+        commands: the return value of `add_subparsers`.
+        summary: line in the list of commands.
+        example: shown verbatim at the end of the help.
     """
     return commands.add_parser(
         name,
@@ -32,13 +32,13 @@ def add_command(commands: Any, name: str, summary: str, description: str, exampl
 
 
 def add_kinds(commands: Any, name: str, summary: str) -> Any:
-    """A command that has sub-commands of its own (`shards verify`, `shards stats`, ...)."""
+    """Adds a command that has subcommands (`shards verify`, `shards stats`, ...) and returns where they are added."""
     parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
     return subcommands(parser, "kind", "KIND")
 
 
 def subcommands(parser: argparse.ArgumentParser, dest: str, metavar: str) -> Any:
-    """Where sub-commands of `parser` are added; without one it prints its help and ends with exit code 2."""
+    """Lets `parser` have subcommands; if none is given, it prints its help and returns exit code 2."""
 
     def print_help(_: argparse.Namespace) -> int:
         parser.print_help(sys.stderr)
@@ -49,40 +49,40 @@ def subcommands(parser: argparse.ArgumentParser, dest: str, metavar: str) -> Any
 
 
 def positive(text: str) -> int:
-    """A whole number from 1."""
+    """A positive integer."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, found {text!r}")
     return int(text)
 
 
 def cores() -> int:
-    """Those this process may use, where the system tells (Linux)."""
+    """Number of CPU cores that this process may use (of the machine, where the system does not say)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def own_part(args: argparse.Namespace) -> tuple[int, int] | None:
-    """(I, N) of --task-id and --num-tasks; None where all of the work is one part.
+    """(I, N) from --task-id and --num-tasks; None if there is only one task.
 
     Raises:
-        ConfigError: as `task_of`, or there is no --task-id.
+        ConfigError: --task-id is missing, or `task_of` refuses the values.
     """
     from translit_scale.prepare.shares import task_of
 
     if args.num_tasks and not args.task_id:
-        raise ConfigError("--num-tasks needs --task-id", "which of the tasks is it?")
+        raise ConfigError("--num-tasks needs --task-id", "give the number of this task, or --task-id slurm")
     return task_of(args.task_id, args.num_tasks, os.environ) if args.task_id else None
 
 
 def codes(text: str) -> list[str]:
-    """Language codes, separated by commas."""
-    found = [code.strip() for code in text.split(",")]
-    if "" in found:
+    """Language codes separated by commas."""
+    parts = [code.strip() for code in text.split(",")]
+    if "" in parts:
         raise argparse.ArgumentTypeError(f"expected codes separated by commas, found {text!r}")
-    return found
+    return parts
 
 
 def file_name(text: str) -> str:
-    """A name for one folder or file, not a path."""
+    """Name of a folder or file, without a path."""
     if "/" in text or text in ("", ".", ".."):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be the name of a folder")
     return text

@@ -1,4 +1,4 @@
-"""`translit-scale demo`: every stage at once."""
+"""`translit-scale demo`: runs every stage on a small text."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "demo",
-        "run every stage on text that pip packages carry, minutes on two CPU cores",
+        "run every stage on text from installed pip packages; takes minutes on two CPU cores",
         "Makes shards and a tokenizer, trains an MLM-only and a contrastive encoder with the same budget, exports both "
-        "and compares them on held-out retrieval. Prints each command before it runs.",
+        "and compares them on held-out retrieval. Prints each command before running it.",
         "translit-scale demo --ranks 2",
     )
     parser.add_argument(
-        "--ranks", type=positive, default=2, metavar="N", help="processes in training (default: %(default)s)"
+        "--ranks", type=positive, default=2, metavar="N", help="training processes (default: %(default)s)"
     )
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.demo import run_demo
+    from translit_scale.demo.run import run_demo
 
     run_demo(args.ranks)

@@ -1,4 +1,4 @@
-"""`translit-scale export`: from a checkpoint to a Hugging Face folder."""
+"""`translit-scale export`: writes a checkpoint as a Hugging Face folder."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def add(commands: Any) -> None:
         commands,
         "export",
         "write a trained model as a Hugging Face folder with a model card",
-        "Gathers the weights of a checkpoint from all its ranks. Loading a checkpoint runs pickled code: export only "
-        "runs of your own; the exported folder holds safetensors and text only.",
+        "Gathers the weights that all ranks have written into a checkpoint. Checkpoints and exported folders contain "
+        "safetensors and text; reading them executes no code.",
         "translit-scale export --run runs/pol-ukr-model5 --licence apache-2.0",
     )
     parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="DIR", help="run folder; required")
     parser.add_argument(
-        "--step", type=_step, metavar="N|best", help="checkpoint to export; best: of best.json (default: the newest)"
+        "--step", type=_step, metavar="N|best", help="checkpoint to export; best: from best.json (default: the newest)"
     )
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder to write (default: export in the run folder)")
-    parser.add_argument("--licence", metavar="ID", help="for the card, such as apache-2.0 (default: unknown)")
+    parser.add_argument("--licence", metavar="ID", help="licence for the card, such as apache-2.0 (default: unknown)")
     parser.add_argument("--force", action="store_true", help="replace an earlier export")
     parser.set_defaults(run=_run)
 
@@ -40,4 +40,4 @@ def _run(args: argparse.Namespace) -> None:
 
     out = args.to or args.run_dir / "export"
     step = export_run(args.run_dir, args.step, out, args.licence, args.force)
-    print(f"step {step} of {args.run_dir} written to {out}")
+    print(f"wrote step {step} of {args.run_dir} to {out}")

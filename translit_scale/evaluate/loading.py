@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from translit_scale.errors import DataError
-from translit_scale.quiet import quiet_transformers
+from translit_scale.silence import silence_transformers
 
 
 def load_model(path: str) -> PreTrainedModel:
@@ -30,7 +30,7 @@ def load_model(path: str) -> PreTrainedModel:
     if not folder.is_dir() and (folder.is_absolute() or path.startswith(".") or path.count("/") > 1):
         raise DataError(f"model folder not found: {path}", "expected a folder with config.json and model.safetensors")
     try:
-        with quiet_transformers():
+        with silence_transformers():
             try:
                 model, loaded = AutoModel.from_pretrained(path, add_pooling_layer=False, **options)
             except TypeError:  # this family has no pooling layer to leave out

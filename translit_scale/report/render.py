@@ -6,8 +6,8 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 
-from translit_scale.markup import cell as csv_text
-from translit_scale.markup import escape, latex
+from translit_scale.escaping import cell as csv_text
+from translit_scale.escaping import escape, latex
 from translit_scale.report.published import Column
 from translit_scale.report.tables import Cell, Filled
 
@@ -31,7 +31,7 @@ def markdown(blocks: Sequence[Filled]) -> str:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
             head = _names(block) + [escape(_head(column)) for column in columns]
-            rows = [_line(row, escape) + [_markdown_cell(row[index]) for index in indices] for row in block.rows]
+            rows = [_line(r, escape) + [_markdown_cell(r[index]) for index in indices] for r in block.rows]
             lines = [head, ["---"] * len(_names(block)) + ["---:"] * len(columns), *rows]
             parts.append(f"**{TITLES[task]}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
@@ -44,7 +44,7 @@ def tex(blocks: Sequence[Filled]) -> str:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
             head = [*_names(block), *(latex(_head(column)).replace("→", "$\\to$") for column in columns)]
-            rows = [_line(row, latex) + [_tex_cell(row[index]) for index in indices] for row in block.rows]
+            rows = [_line(r, latex) + [_tex_cell(r[index]) for index in indices] for r in block.rows]
             body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
             parts.append(
                 f"% {TITLES[task]}\n\\begin{{tabular}}{{{'l' * len(_names(block))}{'r' * len(columns)}}}\n\\toprule\n"

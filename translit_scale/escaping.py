@@ -1,4 +1,4 @@
-"""Text of data and users that stays text in Markdown, LaTeX and spreadsheets."""
+"""Escapes text from data and users for Markdown, LaTeX and spreadsheets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "[": "{[}", **{letter: f"\\{letter}" for letter in "&%$#_{}"},
 }  # fmt: skip
-"""A bracket behind the end of a row would be an argument of it."""
+"""`[` too: after the `\\\\` that ends a table row, LaTeX would read it as an optional argument."""
 
 
 def escape(text: str) -> str:

@@ -1,7 +1,7 @@
-"""The demo: every stage of the project on text that pip packages carry, as the commands a user would type.
+"""Runs the demo: the commands that a user would type for each stage, on text from installed pip packages.
 
-Two encoders get the same budget: paper A's Model-1 (MLM only) and Model-3 (MLM + TCM). The held-out retrieval of
-both ends the demo. `scripts/train.py` without `--config` uses the same data.
+It trains two encoders with the same budget, paper A's Model-1 (MLM only) and Model-3 (MLM + TCM), and compares them on
+held-out retrieval. `scripts/train.py` without `--config` uses the same data.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from translit_scale.progress import duration
 
 TEXT, SHARDS, TOKENIZER = Path("shards/demo-text"), Path("shards/demo"), Path("shards/demo-tokenizer")
 RUNS = {"mlm": "configs/paper_a/model1.yaml", "tcm": "configs/paper_a/model3.yaml"}
-"""Name of each run and the variant that is laid over configs/demo.yaml."""
+"""Name of each run, and the variant that is merged into configs/demo.yaml."""
 PAIRS = (("pol_Latn", "ukr_Cyrl"), ("hin_Deva", "urd_Arab"))
 SIMILARITY_PAIRS = tuple((b, a) for a, b in PAIRS)
-"""s is Ukrainian and Urdu, t their translation, as in paper A, section 5.1."""
+"""(s, t): s is Ukrainian or Urdu and t its translation, as in paper A, section 5.1."""
 
 Command = tuple[str, Sequence[str]]
-"""What it is for, and its words."""
+"""What the command does, and its arguments."""
 
 DATA: tuple[Command, ...] = (
-    ("text out of installed packages", ["translit-scale", "embedded", "--out", str(TEXT)]),
+    ("text from installed packages", ["translit-scale", "embedded", "--out", str(TEXT)]),
     (
         "clean, deduplicate, romanize, pack",
         ["translit-scale", "prepare", "shards/demo.yaml", "--data", str(TEXT), "--out", str(SHARDS)],
@@ -41,39 +41,39 @@ DATA: tuple[Command, ...] = (
 
 
 def make_demo_data() -> None:
-    """Makes shards and tokenizer of the demo; finished parts are kept.
+    """Makes the demo's shards and tokenizer; finished parts are kept.
 
     Raises:
-        ConfigError: not started in the project folder, whose recipes and configurations it reads.
+        ConfigError: the working directory is not the project folder, which holds the recipe.
     """
     if not Path("shards/demo.yaml").is_file():
         raise ConfigError(
-            f"the demo's recipe shards/demo.yaml is not in {Path.cwd()}", "start the command in the project folder"
+            f"the demo's recipe shards/demo.yaml is not in {Path.cwd()}", "run the command in the project folder"
         )
-    for purpose, words in DATA:
-        _run(purpose, words)
+    for purpose, arguments in DATA:
+        _run(purpose, arguments)
 
 
 def run_demo(ranks: int) -> None:
-    """Data, two trainings, export, evaluation, similarities; prints each command before it runs."""
+    """Makes the data, trains and exports both encoders and compares them; prints each command before running it."""
     started = time.monotonic()
     make_demo_data()
     for name, variant in RUNS.items():
         _run(f"train: {name}", _training(ranks, name, variant))
         _run(f"export: {name}", ["translit-scale", "export", "--run", f"runs/demo/{name}", "--force"])
-    models = [word for name in RUNS for word in ("--model", f"{name}=runs/demo/{name}/export")]
+    models = [argument for name in RUNS for argument in ("--model", f"{name}=runs/demo/{name}/export")]
     _run("held-out retrieval, both directions", ["translit-scale", "evaluate", "retrieval", *models, *_tables(PAIRS)])
     _run("the four similarities", ["translit-scale", "analyze", "similarity", *models, *_tables(SIMILARITY_PAIRS)])
     print(_summary(time.monotonic() - started), flush=True)
 
 
 def _tables(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Arguments that name the held-out set of each pair."""
-    words = ["--name", "demo", "--out", "runs/demo/results"]
+    """Arguments that name the held-out set of each language pair."""
+    arguments = ["--name", "demo", "--out", "runs/demo/results"]
     for a, b in pairs:
         file = next(str(TEXT / "heldout" / f"{x}-{y}.tsv") for x, y in PAIRS if {x, y} == {a, b})
-        words += ["--table", file, f"{a}:{a}", f"{b}:{b}"]
-    return words
+        arguments += ["--table", file, f"{a}:{a}", f"{b}:{b}"]
+    return arguments
 
 
 def _training(ranks: int, name: str, variant: str) -> list[str]:
@@ -83,28 +83,28 @@ def _training(ranks: int, name: str, variant: str) -> list[str]:
     ]  # fmt: skip
 
 
-def _run(purpose: str, words: Sequence[str]) -> None:
-    """Prints and runs one command with the tools of this environment.
+def _run(purpose: str, command: Sequence[str]) -> None:
+    """Prints one command and runs it with the programs of this Python environment.
 
     Raises:
-        UserError: it failed; its own message stands above.
+        UserError: the command failed, and has printed why.
     """
-    print(f"\n== {purpose}\n$ {shlex.join(words)}", flush=True)
+    print(f"\n== {purpose}\n$ {shlex.join(command)}", flush=True)
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     }
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    done = subprocess.run(words, env=environment)
-    if done.returncode:
-        raise UserError(f"the command above ended with exit code {done.returncode}", "mend it and run the demo again")
+    exit_code = subprocess.run(command, env=environment).returncode
+    if exit_code:
+        raise UserError(f"the command above ended with exit code {exit_code}", "fix the problem and run the demo again")
 
 
 def _summary(seconds: float) -> str:
     return f"""
 == demo finished in {duration(seconds)}
-shards        {SHARDS}/ (readable with tar and webdataset; `translit-scale shards cat {SHARDS}`)
+shards        {SHARDS}/ (readable with tar, webdataset and `translit-scale shards cat {SHARDS}`)
 held-out text {TEXT}/heldout/
 runs          runs/demo/mlm, runs/demo/tcm (config.yaml, metrics.jsonl, checkpoints/)
 curves        tensorboard --logdir runs/demo
-results       runs/demo/results/demo/ (*.json; similarity.*.png draws the similarities of both)
+results       runs/demo/results/demo/ (*.json; similarity.*.png shows the similarities of both encoders)
 model         AutoModelForMaskedLM.from_pretrained("runs/demo/tcm/export")"""
