@@ -26,11 +26,11 @@ from transformers import AutoModel, AutoModelForMaskedLM, XLMRobertaConfig
 
 from translit_scale.cli import main as command
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
-from translit_scale.evaluate import encoder as encoder_module
+from translit_scale.evaluate import embedding as encoder_module
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
-from translit_scale.evaluate.run import run_retrieval
-from translit_scale.evaluate.testsets import read_task
+from translit_scale.evaluate.retrieval.run import run_retrieval
 from translit_scale.quiet import quiet_transformers
+from translit_scale.testsets.retrieval import read_task
 
 SOURCES = ("eng_Latn", "heb_Hebr", "hin_Deva", "kor_Hang")
 TARGETS = (*SOURCES, "deu_Latn", "fra_Latn", "rus_Cyrl", "spa_Latn", "tur_Latn", "vie_Latn")

@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> None:
     from torch.distributed import barrier
 
     from translit_scale.demo import SHARDS, TOKENIZER, make_demo_data
-    from translit_scale.evaluate.select import judge_of
+    from translit_scale.evaluate.retrieval.model_selection import judge_of
     from translit_scale.train.loop import train
 
     if config.data.shards == SHARDS:

@@ -15,13 +15,13 @@ from transformers import AutoModel, XLMRobertaForSequenceClassification, XLMRobe
 from tests.support.encoders import save_encoder, word_tokenizer
 from tests.support.labelled_world import save_learner
 from translit_scale.errors import ConfigError, NumericError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.finetune import Classifier, Kind, finetune, predict
-from translit_scale.evaluate.labelled import Labelled
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.packed import flat_states, last_states, pack_attention
-from translit_scale.evaluate.presets import Hyperparameters
-from translit_scale.evaluate.sequences import Sequences, make_sequences
-from translit_scale.evaluate.tagged import Tagged
+from translit_scale.evaluate.transfer.finetune import Classifier, Kind, finetune, predict
+from translit_scale.evaluate.transfer.tokenize import Sequences, make_sequences
+from translit_scale.testsets.classification import Labelled
+from translit_scale.testsets.hyperparameters import Hyperparameters
+from translit_scale.testsets.tagging import Tagged
 
 ONE_STEP = Hyperparameters(epochs=1, lr=1e-3, max_length=20, batch_size=100, dropout=0.0)
 
@@ -110,7 +110,7 @@ def test_an_update_in_parts_is_the_update(tmp_path: Path, monkeypatch: pytest.Mo
     data = Sequences(ids, [[0]] * 20, [[row % 3] for row in range(20)], {})
     results = []
     for tokens in (10_000, 40):
-        monkeypatch.setattr("translit_scale.evaluate.finetune.MICRO_TOKENS", tokens)
+        monkeypatch.setattr("translit_scale.evaluate.transfer.finetune.MICRO_TOKENS", tokens)
         torch.manual_seed(0)
         model = Classifier(Encoder.load(folder, layer=1.0).model, "classification", 3, dropout=0.0)
         calls: list[int] = []

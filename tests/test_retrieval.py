@@ -14,11 +14,12 @@ from hypothesis.extra.numpy import arrays
 from tests.support.encoders import WORDS, save_encoder
 from translit_scale.cli import build_parser, main
 from translit_scale.errors import ConfigError
-from translit_scale.evaluate import retrieval
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import read_aligned
+from translit_scale.evaluate.bootstrap import Estimate, accuracy, paired_difference
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName, format_table, name_models
-from translit_scale.evaluate.retrieval import Estimate, accuracy, hits, paired_difference, ranks
+from translit_scale.evaluate.retrieval import metrics as retrieval
+from translit_scale.evaluate.retrieval.metrics import hits, ranks
+from translit_scale.testsets.parallel import read_aligned
 
 
 def naive_ranks(queries: np.ndarray, candidates: np.ndarray, texts: list[str]) -> list[int]:

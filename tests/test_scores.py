@@ -13,7 +13,7 @@ from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score
 from sklearn.metrics import f1_score as sklearn_f1
 
-from translit_scale.evaluate.scores import (
+from translit_scale.evaluate.transfer.metrics import (
     Counts,
     label_counts,
     main_counts,
@@ -24,7 +24,7 @@ from translit_scale.evaluate.scores import (
     resampled,
     span_counts,
 )
-from translit_scale.evaluate.tasks import TASKS, Task
+from translit_scale.testsets.registry import TASKS, Task
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # of seqeval, about tags it was not made for
 
@@ -210,7 +210,7 @@ def test_resamples_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> 
     gold, predicted = random_tags(POS, 50, wrong=0.3)
     counts = [label_counts(gold, predicted, len(POS.labels))]
     whole = resampled(counts, seed=1, resamples=300)
-    monkeypatch.setattr("translit_scale.evaluate.scores._BLOCK", 50 * 7)
+    monkeypatch.setattr("translit_scale.evaluate.transfer.metrics._BLOCK", 50 * 7)
     assert np.array_equal(whole, resampled(counts, seed=1, resamples=300))
     assert not np.array_equal(whole, resampled(counts, seed=2, resamples=300))
 

@@ -18,9 +18,9 @@ from tests.support.tiny import make_config, romanize, sentences
 from translit_scale.cli import main
 from translit_scale.config import Config, SelectionConfig
 from translit_scale.errors import DataError
-from translit_scale.evaluate import select as module
-from translit_scale.evaluate.retrieval import hits
-from translit_scale.evaluate.select import HOLDOUT, MEASURES, SELECT, half, judge_of
+from translit_scale.evaluate.retrieval import model_selection as module
+from translit_scale.evaluate.retrieval.metrics import hits
+from translit_scale.evaluate.retrieval.model_selection import HOLDOUT, MEASURES, SELECT, half, judge_of
 from translit_scale.train.checkpoint import complete_checkpoints
 from translit_scale.train.launch import Rank, start_rank
 from translit_scale.train.loop import train

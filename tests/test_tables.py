@@ -18,8 +18,7 @@ from translit_scale.cli import main
 from translit_scale.commands.report import TABLES
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.results import header, write_arrays
-from translit_scale.evaluate.scores import main_counts, profiles
-from translit_scale.evaluate.tasks import TASKS
+from translit_scale.evaluate.transfer.metrics import main_counts, profiles
 from translit_scale.files import write_json
 from translit_scale.languages import GROUPS, PAIRS
 from translit_scale.markup import cell as csv_text
@@ -28,6 +27,7 @@ from translit_scale.report.published import AVERAGE, Block, Column, Line, averag
 from translit_scale.report.render import TITLES, comma_separated, markdown, tex
 from translit_scale.report.results import Results, Value, two_level
 from translit_scale.report.tables import Cell, _marked, _marked_by_source, fill, name_rows
+from translit_scale.testsets.registry import TASKS
 
 CELLS = {"a2": 120, "a3": 119, "b2": 330, "b3": 288, "b4": 100, "b5": 95}
 SUMS = {"a2": 10114.6, "a3": 9451.8, "b2": 20448.8, "b3": 15345.3, "b4": 6265.4, "b5": 5117.8}

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.tagged import NER_LABELS, POS_LABELS, Tagged, read_ner, read_pos
-from translit_scale.evaluate.tasks import TASKS, languages
+from translit_scale.testsets.registry import TASKS, languages
+from translit_scale.testsets.tagging import NER_LABELS, POS_LABELS, Tagged, read_ner, read_pos
 
 NBSP, ZWNJ, LINE_SEPARATOR = "\u00a0", "\u200c", "\u2028"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.scores import profiles
-from translit_scale.evaluate.tasks import TASKS, find_folder, languages
+from translit_scale.evaluate.transfer.metrics import profiles
+from translit_scale.testsets.registry import TASKS, find_folder, languages
 
 SIB = "index_id\tcategory\ttext\n7\tsports\t{}\n"
 TAXI = "MAT_1_1\tFaith\t{}\n"

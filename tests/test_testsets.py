@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from tests.support.encoders import WORDS, save_encoder
 from translit_scale.cli import main
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import ParallelText
-from translit_scale.evaluate.retrieval import accuracy, mean_accuracy
-from translit_scale.evaluate.testsets import RETRIEVAL_TASKS, find_set, meet_at_english, read_task
+from translit_scale.evaluate.bootstrap import accuracy, mean_accuracy
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.languages import called_there
+from translit_scale.testsets.parallel import ParallelText
+from translit_scale.testsets.retrieval import RETRIEVAL_TASKS, find_set, meet_at_english, read_task
 
 
 def write(path: Path, lines: Sequence[str]) -> None:

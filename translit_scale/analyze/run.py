@@ -13,8 +13,7 @@ from translit_scale.analyze.similarity import SIMILARITIES, Pairs, contrast, der
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.romanize import Romanizer
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import ParallelText
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
@@ -27,6 +26,7 @@ from translit_scale.evaluate.results import (
 )
 from translit_scale.files import write_json
 from translit_scale.progress import Progress
+from translit_scale.testsets.parallel import ParallelText
 
 Sides = Mapping[str, Sequence[str]]
 """The sentences of `s`, `t`, `r_s` and `r_t`."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from translit_scale.evaluate.retrieval import normalise
+from translit_scale.evaluate.retrieval.metrics import normalise
 
 SIMILARITIES = {
     "translation": ("s", "t"),

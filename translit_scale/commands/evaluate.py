@@ -43,6 +43,6 @@ def add(commands: Any) -> None:
 
 def _retrieval(args: argparse.Namespace) -> None:
     texts, notes = read_texts(args)
-    from translit_scale.evaluate.run import run_retrieval
+    from translit_scale.evaluate.retrieval.run import run_retrieval
 
     measure(args, texts, notes, partial(run_retrieval, notes=notes))

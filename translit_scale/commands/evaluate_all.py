@@ -15,7 +15,7 @@ from translit_scale.commands.transfer import (
     grid_settings,
     workers_of,
 )
-from translit_scale.evaluate.presets import PAPER_B
+from translit_scale.testsets.hyperparameters import PAPER_B
 
 
 def add(kinds: Any) -> None:
@@ -54,9 +54,9 @@ def add(kinds: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.errors import ConfigError
-    from translit_scale.evaluate.battery import ALL_TASKS, find_battery, run_battery
-    from translit_scale.evaluate.grid import raise_failures
     from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.suite import ALL_TASKS, find_battery, run_battery
+    from translit_scale.evaluate.transfer.grid import raise_failures
 
     tasks = args.tasks or ALL_TASKS
     if unknown := [task for task in tasks if task not in (*ALL_TASKS, *PAPER_B)]:

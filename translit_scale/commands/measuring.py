@@ -11,8 +11,8 @@ from translit_scale.commands.arguments import codes, file_name, positive
 from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
-    from translit_scale.evaluate.parallel import ParallelText
     from translit_scale.evaluate.results import EmbeddingSettings
+    from translit_scale.testsets.parallel import ParallelText
 
 
 def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -145,7 +145,7 @@ def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]
     Raises:
         ConfigError: both files and a test set are given, or options are missing.
     """
-    from translit_scale.evaluate.parallel import read_all
+    from translit_scale.testsets.parallel import read_all
 
     if args.task is None:
         if set_options := [
@@ -164,7 +164,7 @@ def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[st
     Raises:
         ConfigError: options are missing.
     """
-    from translit_scale.evaluate.testsets import read_task
+    from translit_scale.testsets.retrieval import read_task
 
     if missing := [f"--{name}" for name in ("task", "data", "languages") if getattr(args, name) is None]:
         raise ConfigError(

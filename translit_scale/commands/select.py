@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     texts, notes = read_test_set(args)
-    from translit_scale.evaluate.select import Standard, select, usual_measure
+    from translit_scale.evaluate.retrieval.model_selection import Standard, select, usual_measure
 
     embedding = embedding_settings(args)
     measure = usual_measure(args.task, args.measure)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import add_command, codes, cores, own_part, positive
 from translit_scale.commands.measuring import add_encoders
-from translit_scale.evaluate.presets import PAPER_B, PRESETS
+from translit_scale.testsets.hyperparameters import PAPER_B, PRESETS
 
 if TYPE_CHECKING:
-    from translit_scale.evaluate.grid import GridSettings
-    from translit_scale.evaluate.transfer import Job
+    from translit_scale.evaluate.transfer.grid import GridSettings
+    from translit_scale.evaluate.transfer.job import Job
 
 TASKS = tuple(PAPER_B)
 
@@ -113,7 +113,7 @@ def add_grid(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def grid_settings(args: argparse.Namespace) -> GridSettings:
     """What the command line says about all jobs."""
-    from translit_scale.evaluate.grid import GridSettings
+    from translit_scale.evaluate.transfer.grid import GridSettings
 
     given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length")}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -126,8 +126,8 @@ def do_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     Raises:
         UserError: as `run_grid`; or at the end, jobs have failed.
     """
-    from translit_scale.evaluate.grid import raise_failures, run_grid
-    from translit_scale.evaluate.transfer_table import transfer_tables
+    from translit_scale.evaluate.transfer.grid import raise_failures, run_grid
+    from translit_scale.evaluate.transfer.tables import transfer_tables
 
     part = own_part(args)
     own = jobs[part[0] :: part[1]] if part else jobs
@@ -142,7 +142,7 @@ def do_jobs(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
 
 def workers_of(args: argparse.Namespace) -> int:
     """--workers, or what suits the machine."""
-    from translit_scale.evaluate.encoder import pick_device
+    from translit_scale.evaluate.embedding import pick_device
 
     if args.workers:
         return int(args.workers)
@@ -162,9 +162,9 @@ def _rate(text: str) -> float:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.evaluate import tasks
-    from translit_scale.evaluate.grid import plan_jobs
     from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.transfer.grid import plan_jobs
+    from translit_scale.testsets import registry as tasks
 
     models, settings = name_models(args.model), grid_settings(args)
     jobs = []

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from translit_scale import __version__
 from translit_scale.errors import ConfigError
-from translit_scale.evaluate.encoder import BATCH_TOKENS, Embeddings, Encoder
-from translit_scale.evaluate.parallel import ParallelText
-from translit_scale.evaluate.retrieval import Estimate
+from translit_scale.evaluate.bootstrap import Estimate
+from translit_scale.evaluate.embedding import BATCH_TOKENS, Embeddings, Encoder
 from translit_scale.files import atomic_open
 from translit_scale.progress import Advance
+from translit_scale.testsets.parallel import ParallelText
 
 SCHEMA = 1
 

@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from translit_scale.errors import DataError
+from translit_scale.evaluate.bootstrap import Estimate, mean_accuracy
 from translit_scale.evaluate.results import SCHEMA
-from translit_scale.evaluate.retrieval import Estimate, hits, mean_accuracy
-from translit_scale.evaluate.scores import Counts, main_counts, resampled
-from translit_scale.evaluate.tasks import TASKS
+from translit_scale.evaluate.retrieval.metrics import hits
+from translit_scale.evaluate.transfer.metrics import Counts, main_counts, resampled
 from translit_scale.files import read_json
 from translit_scale.languages import called_there
+from translit_scale.testsets.registry import TASKS
 
 KINDS = ("retrieval", "classification", "tagging")
 RESAMPLES = 2000

@@ -20,7 +20,7 @@ LONGEST_EVALUATION = timedelta(hours=12)
 
 
 class Judge(Protocol):
-    """Measures checkpoints; training is given one, because it must not know how (`evaluate/select.py` does)."""
+    """Measures checkpoints; training is given one, because it must not know how (`evaluate/retrieval` does)."""
 
     metric: str
     """Name of the measure in metrics.jsonl, `eval/sr_b/mean`."""

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.labelled import read_sib200
-from translit_scale.evaluate.parallel import ParallelText, join, read_aligned, texts_by_id
 from translit_scale.languages import called_there, check_language, listed, resolve_language
+from translit_scale.testsets.classification import read_sib200
+from translit_scale.testsets.parallel import ParallelText, join, read_aligned, texts_by_id
 
 ENGLISH = "eng_Latn"
 _CODE = r"(?P<language>[a-z]{3}_[A-Z][a-z]{3})"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from translit_scale.corpus.text import is_unicode, read_records
 from translit_scale.errors import DataError
-from translit_scale.evaluate.layouts import LANGUAGE, SPLIT, Layout, find_files
-from translit_scale.evaluate.parallel import occurred, text_sha256
+from translit_scale.testsets.layouts import LANGUAGE, SPLIT, Layout, find_files
+from translit_scale.testsets.parallel import occurred, text_sha256
 
 SIB200_LABELS = ("science/technology", "travel", "politics", "sports", "health", "entertainment", "geography")
 TAXI1500_LABELS = ("Recommendation", "Faith", "Violence", "Grace", "Sin", "Description")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from translit_scale.evaluate.retrieval import RESAMPLES, Estimate, estimate
-from translit_scale.evaluate.tasks import Task
+from translit_scale.evaluate.bootstrap import RESAMPLES, Estimate, percentile_interval
+from translit_scale.testsets.registry import Task
 
 PROFILES = ("paper", "strict")
 _BLOCK = 2**22
@@ -76,7 +76,7 @@ def main_estimates(
     """
     result = {}
     for profile, counts in main_counts(task, gold, predicted).items():
-        result[profile] = estimate(counts.score, resampled([counts], seed, resamples)[:, 0])
+        result[profile] = percentile_interval(counts.score, resampled([counts], seed, resamples)[:, 0])
     return result
 
 
@@ -96,7 +96,7 @@ def paired_differences(
     for profile in PROFILES:
         a, b = (counts[profile] for counts in both)
         scores = resampled([a, b], seed, resamples)
-        result[profile] = estimate(b.score - a.score, scores[:, 1] - scores[:, 0])
+        result[profile] = percentile_interval(b.score - a.score, scores[:, 1] - scores[:, 0])
     return result
 
 

@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.labelled import Labelled
 from translit_scale.evaluate.loading import special_template
-from translit_scale.evaluate.tagged import Tagged
+from translit_scale.testsets.classification import Labelled
+from translit_scale.testsets.tagging import Tagged
 
 Template = tuple[list[int], list[int]]
 """Special tokens before and behind a text."""

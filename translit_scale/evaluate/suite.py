@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.grid import Failure, GridSettings, plan_jobs, run_grid
-from translit_scale.evaluate.parallel import ParallelText
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
-from translit_scale.evaluate.run import run_retrieval
-from translit_scale.evaluate.tasks import TASKS, find_folder, languages
-from translit_scale.evaluate.testsets import ENGLISH, RETRIEVAL_TASKS, find_set
-from translit_scale.evaluate.transfer import Job, read_split
-from translit_scale.evaluate.transfer_table import transfer_tables
+from translit_scale.evaluate.retrieval.run import run_retrieval
+from translit_scale.evaluate.transfer.grid import Failure, GridSettings, plan_jobs, run_grid
+from translit_scale.evaluate.transfer.job import Job, read_split
+from translit_scale.evaluate.transfer.tables import transfer_tables
 from translit_scale.languages import called_there, listed
+from translit_scale.testsets.parallel import ParallelText
+from translit_scale.testsets.registry import TASKS, find_folder, languages
+from translit_scale.testsets.retrieval import ENGLISH, RETRIEVAL_TASKS, find_set
 
 ALL_TASKS = (*RETRIEVAL_TASKS, "sib200", "taxi1500", "ner", "pos")
 

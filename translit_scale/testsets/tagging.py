@@ -15,10 +15,10 @@ from pathlib import Path
 
 from translit_scale.corpus.text import is_unicode
 from translit_scale.errors import DataError
-from translit_scale.evaluate.conllu import conllu_sentences
-from translit_scale.evaluate.layouts import LANGUAGE, SPLIT, Layout, find_files
-from translit_scale.evaluate.parallel import occurred, text_sha256
-from translit_scale.evaluate.words import Sentence, Word, blocks
+from translit_scale.testsets.conllu import conllu_sentences
+from translit_scale.testsets.layouts import LANGUAGE, SPLIT, Layout, find_files
+from translit_scale.testsets.parallel import occurred, text_sha256
+from translit_scale.testsets.words import Sentence, Word, blocks
 
 NER_LABELS = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
 POS_LABELS = (

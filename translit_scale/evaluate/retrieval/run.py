@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from translit_scale.errors import ConfigError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import ParallelText
+from translit_scale.evaluate.bootstrap import RESAMPLES, Estimate, accuracy, mean_accuracy, paired_difference
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
@@ -24,18 +24,10 @@ from translit_scale.evaluate.results import (
     percent,
     write_arrays,
 )
-from translit_scale.evaluate.retrieval import (
-    RESAMPLES,
-    TOP_K,
-    Estimate,
-    accuracy,
-    hits,
-    mean_accuracy,
-    paired_difference,
-    ranks,
-)
+from translit_scale.evaluate.retrieval.metrics import TOP_K, hits, ranks
 from translit_scale.files import write_json
 from translit_scale.progress import Progress
+from translit_scale.testsets.parallel import ParallelText
 
 
 @dataclass(frozen=True)

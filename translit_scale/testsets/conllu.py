@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.words import Sentence, Word, blocks
+from translit_scale.testsets.words import Sentence, Word, blocks
 
 PRECEDENCE = (
     "VERB", "NOUN", "PROPN", "PRON", "ADJ", "NUM", "ADV", "INTJ", "AUX",

@@ -22,11 +22,11 @@ from transformers import PreTrainedModel
 
 from translit_scale.batch.random_bits import key, permute
 from translit_scale.errors import NumericError
-from translit_scale.evaluate.encoder import batches_by_length
+from translit_scale.evaluate.embedding import batches_by_length
 from translit_scale.evaluate.packed import last_states
-from translit_scale.evaluate.presets import Hyperparameters
-from translit_scale.evaluate.sequences import Sequences
+from translit_scale.evaluate.transfer.tokenize import Sequences
 from translit_scale.progress import Advance
+from translit_scale.testsets.hyperparameters import Hyperparameters
 
 MICRO_TOKENS = 8192
 """Tokens of one pass: an update of more is computed in parts, with the same gradient up to rounding."""

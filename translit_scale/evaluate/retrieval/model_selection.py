@@ -19,13 +19,14 @@ from translit_scale import __version__
 from translit_scale.config import Config
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import ParallelText
+from translit_scale.evaluate.bootstrap import Estimate, mean_accuracy
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, format_table, percent
-from translit_scale.evaluate.retrieval import TOP_K, Estimate, hits, mean_accuracy
-from translit_scale.evaluate.run import Direction, answer_texts
-from translit_scale.evaluate.testsets import read_task
+from translit_scale.evaluate.retrieval.metrics import TOP_K, hits
+from translit_scale.evaluate.retrieval.run import Direction, answer_texts
 from translit_scale.files import read_json, sha256_file, write_json
+from translit_scale.testsets.parallel import ParallelText
+from translit_scale.testsets.retrieval import read_task
 from translit_scale.train.checkpoint import COMPLETE, checkpoint_step, complete_checkpoints
 from translit_scale.train.trained import trained_encoder
 

@@ -11,16 +11,16 @@ from typing import Any
 
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError, DataError, UserError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.finetune import Precision
-from translit_scale.evaluate.presets import PRESETS
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import ModelName
-from translit_scale.evaluate.tasks import Task, languages
-from translit_scale.evaluate.transfer import Job, describe_job, read_split, run_job
+from translit_scale.evaluate.transfer.finetune import Precision
+from translit_scale.evaluate.transfer.job import Job, describe_job, read_split, run_job
 from translit_scale.files import read_json
 from translit_scale.languages import called_there
 from translit_scale.progress import Advance, Progress
 from translit_scale.schema import changed_settings
+from translit_scale.testsets.hyperparameters import PRESETS
+from translit_scale.testsets.registry import Task, languages
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.labelled import (
+from translit_scale.testsets.classification import (
     SIB200_LABELS,
     SIB200_LAYOUTS,
     TAXI1500_LABELS,
@@ -18,8 +18,8 @@ from translit_scale.evaluate.labelled import (
     read_sib200,
     read_taxi1500,
 )
-from translit_scale.evaluate.layouts import SPLITS, Layout, files_of, languages_in, looked_for
-from translit_scale.evaluate.tagged import (
+from translit_scale.testsets.layouts import SPLITS, Layout, files_of, languages_in, looked_for
+from translit_scale.testsets.tagging import (
     CONLLU_LAYOUTS,
     NER_LABELS,
     NER_LAYOUTS,

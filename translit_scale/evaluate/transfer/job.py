@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from translit_scale.batch.random_bits import key
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.finetune import Classifier, Precision, chosen, finetune, predict
-from translit_scale.evaluate.labelled import Labelled
-from translit_scale.evaluate.presets import Hyperparameters
+from translit_scale.evaluate.bootstrap import RESAMPLES
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import ModelName, describe_model, header, write_arrays
-from translit_scale.evaluate.retrieval import RESAMPLES
-from translit_scale.evaluate.scores import Labels, main_counts, main_estimates, profiles
-from translit_scale.evaluate.sequences import Sequences, joined, make_sequences
-from translit_scale.evaluate.tagged import Tagged
-from translit_scale.evaluate.tasks import TASKS, Task
+from translit_scale.evaluate.transfer.finetune import Classifier, Precision, chosen, finetune, predict
+from translit_scale.evaluate.transfer.metrics import Labels, main_counts, main_estimates, profiles
+from translit_scale.evaluate.transfer.tokenize import Sequences, joined, make_sequences
 from translit_scale.files import write_json
 from translit_scale.progress import Advance
+from translit_scale.testsets.classification import Labelled
+from translit_scale.testsets.hyperparameters import Hyperparameters
+from translit_scale.testsets.registry import TASKS, Task
+from translit_scale.testsets.tagging import Tagged
 
 Split = Labelled | Tagged
 

@@ -7,8 +7,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from translit_scale.evaluate.results import format_table
-from translit_scale.evaluate.scores import PROFILES
-from translit_scale.evaluate.transfer import Job
+from translit_scale.evaluate.transfer.job import Job
+from translit_scale.evaluate.transfer.metrics import PROFILES
 from translit_scale.files import read_json
 
 Record = Mapping[str, Any]
