@@ -19,9 +19,9 @@ from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.packed import flat_states, last_states, pack_attention
 from translit_scale.evaluate.transfer.finetune import Classifier, Kind, finetune, predict
 from translit_scale.evaluate.transfer.tokenize import Sequences, make_sequences
-from translit_scale.testsets.classification import Labelled
+from translit_scale.testsets.classification import LabelledTexts
 from translit_scale.testsets.hyperparameters import Hyperparameters
-from translit_scale.testsets.tagging import Tagged
+from translit_scale.testsets.tagging import TaggedSentences
 
 ONE_STEP = Hyperparameters(epochs=1, lr=1e-3, max_length=20, batch_size=100, dropout=0.0)
 
@@ -185,7 +185,7 @@ def test_no_word_loses_its_label(sentences: list[list[str]], max_length: int) ->
     tokenizer = word_tokenizer()
     labels = iter(range(10_000))
     tags = [[next(labels) for _ in sentence] for sentence in sentences]
-    found = make_sequences(tokenizer, Tagged("pol_Latn", "test", sentences, tags, {}), max_length)
+    found = make_sequences(tokenizer, TaggedSentences("pol_Latn", "test", sentences, tags, {}), max_length)
     assert found.flat_labels.tolist() == [tag for sentence in tags for tag in sentence]
     assert all(len(ids) <= max_length and ids[0] == 0 and ids[-1] == 2 for ids in found.ids)
     firsts = [ids[place] for ids, places in zip(found.ids, found.places, strict=True) for place in places]
@@ -198,7 +198,7 @@ def test_no_word_loses_its_label(sentences: list[list[str]], max_length: int) ->
 
 
 def test_texts_are_cut_and_counted() -> None:
-    data = Labelled("pol_Latn", "test", ["w1 w2 w3 w4", "w1", " "], [4, 5, 6], ["a", "b", "c"], {})
+    data = LabelledTexts("pol_Latn", "test", ["w1 w2 w3 w4", "w1", " "], [4, 5, 6], ["a", "b", "c"], {})
     found = make_sequences(word_tokenizer(), data, 5)
     assert found.ids == [[0, 5, 6, 7, 2], [0, 5, 2], [0, 2]]
     assert found.labels == [[4], [5], [6]] and found.places == [[0]] * 3

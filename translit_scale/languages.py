@@ -150,19 +150,19 @@ def related_languages(code: str) -> list[str]:
     return [other for related in _relatives(iso3) if (other := f"{related}_{script}") in inventory()]
 
 
-def called_there(code: str, there: Sequence[str]) -> list[str]:
-    """What a test set calls a language: the code itself, else its script or the language under another name.
+def matching_codes(code: str, available: Sequence[str]) -> list[str]:
+    """The codes under which a test set may have a language: `code` itself, else other names of its script or language.
 
-    `zho_Hani` may be there as `zho_Hans`, `fas_Arab` as `pes_Arab`, `awa_Deva` as `awa`. Several names: it must be
-    asked which is meant.
+    `zho_Hani` matches `zho_Hans`, `fas_Arab` matches `pes_Arab`, `awa_Deva` matches `awa`. More than one match is
+    ambiguous: the caller must ask which is meant.
     """
-    if code in there:
+    if code in available:
         return [code]
     iso3, _, script = code.partition("_")
     scripts = {"", script, WRITTEN_AS.get(script, script), *(old for old, new in WRITTEN_AS.items() if new == script)}
-    same = [other for other in there if other[:3] == iso3 and other[4:] in scripts]
+    same = [other for other in available if other[:3] == iso3 and other[4:] in scripts]
     relatives = _relatives(iso3)
-    return same or [other for other in there if other[:3] in relatives and other[4:] in scripts]
+    return same or [other for other in available if other[:3] in relatives and other[4:] in scripts]
 
 
 def suggest_language(code: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from translit_scale.commands import evaluate_all, transfer
 from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.commands.measuring import (
+from translit_scale.commands.options import (
     add_models,
     add_parallel_text,
     add_results,

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command, add_kinds
+from translit_scale.testsets.registry import TASKS
 
-TABLES = ("a2", "a3", "b2", "b3", "b4", "b5")
+TABLES = sorted({table for task in TASKS.values() for table in task.tables})
 
 
 def add(commands: Any) -> None:

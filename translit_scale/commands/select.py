@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command
-from translit_scale.commands.measuring import add_device, add_embedding, add_test_set, embedding_settings, read_test_set
+from translit_scale.commands.options import add_device, add_embedding, add_test_set, embedding_settings, read_test_set
+from translit_scale.testsets.registry import retrieval_tasks
+from translit_scale.testsets.task import MEASURES
 
 
 def add(commands: Any) -> None:
@@ -21,10 +23,11 @@ def add(commands: Any) -> None:
         "not measured again.",
         "translit-scale select --run runs/pol-ukr-model5 --task sr_b --data DIR --languages pol_Latn,ukr_Cyrl",
     )
+    usual = ", ".join(f"{task.measure} for {name}" for name, task in retrieval_tasks().items())
     parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="DIR", help="run folder; required")
     parser.add_argument(
-        "--measure", choices=["top1", "top5", "top10", "mean"],
-        help="what is averaged; mean: of top-1, 5 and 10 (default: top10 for tatoeba, else mean)",
+        "--measure", choices=list(MEASURES),
+        help=f"what is averaged; mean: of top-1, 5 and 10 (default: {usual})",
     )  # fmt: skip
     parser.add_argument(
         "--holdout", action="store_true", help="choose on one half of the items, report the chosen one on the other"
@@ -38,10 +41,10 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     texts, notes = read_test_set(args)
-    from translit_scale.evaluate.retrieval.model_selection import Standard, select, usual_measure
+    from translit_scale.evaluate.retrieval.model_selection import Standard, select
 
     embedding = embedding_settings(args)
-    measure = usual_measure(args.task, args.measure)
+    measure = args.measure or retrieval_tasks()[args.task].measure
     print(select(args.run_dir, Standard(args.task, texts, args.source, embedding, measure), args.holdout))
     for note in notes:
         print(f"note: {note}")

@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import add_command, codes, cores, own_part, positive
-from translit_scale.commands.measuring import add_encoders
-from translit_scale.testsets.hyperparameters import PAPER_B, PRESETS
+from translit_scale.commands.options import add_encoders
+from translit_scale.testsets.hyperparameters import SEEDS
+from translit_scale.testsets.registry import transfer_tasks
 
 if TYPE_CHECKING:
     from translit_scale.evaluate.transfer.grid import GridSettings
     from translit_scale.evaluate.transfer.job import Job
-
-TASKS = tuple(PAPER_B)
 
 
 def add(kinds: Any) -> None:
@@ -38,8 +37,8 @@ def add(kinds: Any) -> None:
         help="where the tasks' folders lie (DIR/sib200, ...), or a task's folder; docs/test-sets.md has the layouts",
     )  # fmt: skip
     group.add_argument(
-        "--task", action="append", required=True, choices=TASKS, metavar="TASK",
-        help=f"{', '.join(TASKS)}; repeat for several",
+        "--task", action="append", required=True, choices=list(transfer_tasks()), metavar="TASK",
+        help=f"{', '.join(transfer_tasks())}; repeat for several",
     )  # fmt: skip
     add_sources(group, "language to train on and to choose the epoch with")
     group.add_argument(
@@ -71,7 +70,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     """How models are fine-tuned."""
     group = parser.add_argument_group("fine-tuning (see docs/evaluation.md for the presets)")
     group.add_argument(
-        "--preset", choices=list(PRESETS), default="paper_b",
+        "--preset", choices=list(SEEDS), default="paper_b",
         help="hyperparameters and seeds of a paper: paper_a has 3 seeds, paper_b 5 (default: paper_b)",
     )  # fmt: skip
     group.add_argument(
@@ -164,13 +163,10 @@ def _rate(text: str) -> float:
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.evaluate.results import name_models
     from translit_scale.evaluate.transfer.grid import plan_jobs
-    from translit_scale.testsets import registry as tasks
 
     models, settings = name_models(args.model), grid_settings(args)
     jobs = []
     for name in dict.fromkeys(args.task):
-        task = tasks.TASKS[name]
-        jobs += plan_jobs(
-            models, task, tasks.find_folder(args.data, task), args.source, args.targets, settings, args.out
-        )
+        task = transfer_tasks()[name]
+        jobs += plan_jobs(models, task, task.find(args.data).path, args.source, args.targets, settings, args.out)
     do_jobs(args, jobs)

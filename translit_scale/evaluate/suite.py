@@ -1,4 +1,4 @@
-"""All test sets that a data folder has, as one run: retrieval and transfer, and by name what is not there."""
+"""Runs every test set found in a data folder, retrieval and transfer, and lists the missing ones."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from translit_scale.evaluate.retrieval.run import run_retrieval
 from translit_scale.evaluate.transfer.grid import Failure, GridSettings, plan_jobs, run_grid
 from translit_scale.evaluate.transfer.job import Job, read_split
 from translit_scale.evaluate.transfer.tables import transfer_tables
-from translit_scale.languages import called_there, listed
+from translit_scale.languages import listed, matching_codes
 from translit_scale.testsets.parallel import ParallelText
-from translit_scale.testsets.registry import TASKS, find_folder, languages
-from translit_scale.testsets.retrieval import ENGLISH, RETRIEVAL_TASKS, find_set
-
-ALL_TASKS = (*RETRIEVAL_TASKS, "sib200", "taxi1500", "ner", "pos")
+from translit_scale.testsets.registry import TASKS
+from translit_scale.testsets.task import RetrievalTask, TransferTask
 
 
 @dataclass
-class Battery:
+class Suite:
     """What can be measured under a data folder."""
 
     texts: dict[str, list[ParallelText]] = field(default_factory=dict)
-    """Of each retrieval task."""
+    """By retrieval task."""
     notes: dict[str, list[str]] = field(default_factory=dict)
+    """By retrieval task."""
     jobs: list[Job] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """Messages about sets and languages that were asked for and are not there."""
+    """Messages about test sets and languages that were asked for and are missing."""
 
 
-def find_battery(
+def find_suite(
     models: Sequence[ModelName],
     data: Path,
     tasks: Sequence[str],
@@ -41,30 +40,30 @@ def find_battery(
     settings: GridSettings,
     out: Path,
     limit: int | None = None,
-) -> Battery:
+) -> Suite:
     """Reads the parallel texts and plans the jobs of all tasks.
 
     Args:
         sources: queries of retrieval and training languages of transfer (`eng_Latn`, or `hin_Deva+urd_Arab`).
-        codes: languages to test on; all that a set has if there are none.
+        codes: languages to test on; if empty, all that a test set has.
         limit: only the first pairs of each parallel text.
 
     Raises:
-        DataError: nothing of it is there, or what is there is wrong.
+        DataError: nothing can be measured, or a file is wrong.
     """
-    found = Battery()
-    for name in dict.fromkeys(tasks):
-        if name in RETRIEVAL_TASKS:
-            _find_texts(found, name, data, sources, codes, limit)
+    suite = Suite()
+    for task in (TASKS[name] for name in dict.fromkeys(tasks)):
+        if isinstance(task, RetrievalTask):
+            _find_texts(suite, task, data, sources, codes, limit)
         else:
-            _find_jobs(found, models, name, data, sources, codes, settings, out)
-    if not found.texts and not found.jobs:
-        raise DataError("\n".join(["nothing to evaluate:", *found.missing]), "docs/test-sets.md has the layouts")
-    return found
+            _find_jobs(suite, models, task, data, sources, codes, settings, out)
+    if not suite.texts and not suite.jobs:
+        raise DataError("\n".join(["nothing to evaluate:", *suite.missing]), "docs/test-sets.md has the layouts")
+    return suite
 
 
-def run_battery(
-    found: Battery,
+def run_suite(
+    suite: Suite,
     models: Sequence[ModelName],
     embedding: EmbeddingSettings,
     out: Path,
@@ -74,84 +73,78 @@ def run_battery(
 ) -> tuple[str, list[Failure]]:
     """Measures everything, writes the results and `<out>/evaluation.txt`; returns that page and the failed jobs.
 
-    Retrieval is computed anew each time; jobs of transfer that are done are not done again.
+    Retrieval is always computed anew; finished transfer jobs are reused.
     """
-    parts = [
-        "\n".join(
-            [run_retrieval(models, texts, embedding, task, out, seed, found.notes[task]), *_noted(found.notes[task])]
-        )
-        for task, texts in found.texts.items()
-    ]
-    failures = run_grid(found.jobs, workers, force) if found.jobs else []
-    if found.jobs:
-        parts.append(transfer_tables(found.jobs))
-    if found.missing:
-        parts.append("\n".join(["not there:", *found.missing]))
+    parts = []
+    for task, texts in suite.texts.items():
+        table = run_retrieval(models, texts, embedding, task, out, seed, suite.notes[task])
+        parts.append("\n".join([table, *(f"note: {note}" for note in suite.notes[task])]))
+    failures = run_grid(suite.jobs, workers, force) if suite.jobs else []
+    if suite.jobs:
+        parts.append(transfer_tables(suite.jobs))
+    if suite.missing:
+        parts.append("\n".join(["not there:", *suite.missing]))
     page = "\n\n".join(parts)
     (out / "evaluation.txt").write_text(f"{page}\n", encoding="utf-8")
     return page, failures
 
 
-def _noted(notes: Sequence[str]) -> list[str]:
-    return [f"note: {note}" for note in notes]
-
-
 def _find_texts(
-    found: Battery, task: str, data: Path, sources: Sequence[str], codes: Sequence[str], limit: int | None
+    suite: Suite, task: RetrievalTask, data: Path, sources: Sequence[str], codes: Sequence[str], limit: int | None
 ) -> None:
-    """Every source with every language; of Tatoeba English only, the other pairs have next to nothing in common."""
+    """Pairs every query language with every other language."""
     try:
-        test_set = find_set(task, data)
+        test_set = task.find_set(data)
     except DataError as error:
-        found.missing.append(error.message)
+        suite.missing.append(error.message)
         return
-    queries = [ENGLISH] if task == "tatoeba" else list(dict.fromkeys(code for s in sources for code in s.split("+")))
-    wanted = list(dict.fromkeys([*queries, *(codes or test_set.languages)]))
-    there = [code for code in wanted if called_there(code, test_set.languages)]
-    if lacking := [code for code in wanted if code not in there]:
-        found.missing.append(f"{test_set.task.title}: no {listed(lacking)} in {test_set.folder}")
+    present = test_set.folder.languages()
+    source_codes = [code for source in sources for code in source.split("+")]
+    queries = [task.query_language] if task.query_language else list(dict.fromkeys(source_codes))
+    requested = list(dict.fromkeys([*queries, *(codes or present)]))
+    available = [code for code in requested if matching_codes(code, present)]
+    if lacking := [code for code in requested if code not in available]:
+        suite.missing.append(f"{task.title}: no {listed(lacking)} in {test_set.folder.path}")
     pairs: list[tuple[str, str]] = []
-    for query in (code for code in queries if code in there):
-        pairs += [(query, code) for code in there if code != query and (code, query) not in pairs]
+    for query in (code for code in queries if code in available):
+        pairs += [(query, code) for code in available if code != query and (code, query) not in pairs]
     if pairs:
-        texts = [test_set.read(*pair) for pair in pairs]
-        found.texts[task] = [text.first(limit) if limit else text for text in texts]
-        found.notes[task] = test_set.notes(list(dict.fromkeys(code for pair in pairs for code in pair)))
+        suite.texts[task.name] = [test_set.read(*pair).first(limit) for pair in pairs]
+        suite.notes[task.name] = test_set.notes(list(dict.fromkeys(code for pair in pairs for code in pair)))
 
 
 def _find_jobs(
-    found: Battery,
+    suite: Suite,
     models: Sequence[ModelName],
-    name: str,
+    task: TransferTask,
     data: Path,
     sources: Sequence[str],
     codes: Sequence[str],
     settings: GridSettings,
     out: Path,
 ) -> None:
-    task = TASKS[name]
     try:
-        folder = find_folder(data, task)
+        folder = task.find(data).path
     except DataError as error:
-        found.missing.append(str(error))
+        suite.missing.append(error.message)
         return
-    trainable = [source for source in sources if _has_training(found, name, folder, source)]
-    present = languages(task, folder, "test")
-    targets = [code for code in codes if called_there(code, present)]
+    trainable = [source for source in sources if _can_train(suite, task, folder, source)]
+    present = task.languages(folder, "test")
+    targets = [code for code in codes if matching_codes(code, present)]
     if lacking := [code for code in codes if code not in targets]:
-        found.missing.append(f"{name}: no test data for {listed(lacking)} in {folder}")
+        suite.missing.append(f"{task.name}: no test data for {listed(lacking)} in {folder}")
     if trainable and (targets or (not codes and present)):
-        found.jobs += plan_jobs(models, task, folder, trainable, targets, settings, out)
+        suite.jobs += plan_jobs(models, task, folder, trainable, targets, settings, out)
 
 
-def _has_training(found: Battery, name: str, folder: Path, source: str) -> bool:
-    """Whether a source has training and dev sets; says which file is missing otherwise."""
+def _can_train(suite: Suite, task: TransferTask, folder: Path, source: str) -> bool:
+    """Whether a source has training and dev sets; otherwise records which file is missing."""
     for code in source.split("+"):
         for split in ("train", "dev"):
-            if not called_there(code, languages(TASKS[name], folder, split)):
+            if not matching_codes(code, task.languages(folder, split)):
                 try:
-                    read_split(name, folder, code, split)
+                    read_split(task.name, folder, code, split)
                 except DataError as error:
-                    found.missing.append(f"{name}: {error.message}")
+                    suite.missing.append(f"{task.name}: {error.message}")
                 return False
     return True

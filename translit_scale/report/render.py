@@ -10,9 +10,8 @@ from translit_scale.markup import cell as csv_text
 from translit_scale.markup import escape, latex
 from translit_scale.report.published import Column
 from translit_scale.report.tables import Cell, Filled
+from translit_scale.testsets.registry import TASKS
 
-TITLES = {"sr_b": "SR-B", "sr_f": "SR-F", "taxi1500": "Taxi1500", "sib200": "SIB200", "ner": "NER", "pos": "POS"}
-"""As the papers write the tasks."""
 EXPLAINED = (
     "value [95 % interval] (the paper's value, difference to it in points); n/N: an average over n of the paper's N "
     "languages, without a difference"
@@ -33,7 +32,7 @@ def markdown(blocks: Sequence[Filled]) -> str:
             head = _names(block) + [escape(_head(column)) for column in columns]
             rows = [_line(row, escape) + [_markdown_cell(row[index]) for index in indices] for row in block.rows]
             lines = [head, ["---"] * len(_names(block)) + ["---:"] * len(columns), *rows]
-            parts.append(f"**{TITLES[task]}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+            parts.append(f"**{TASKS[task].title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -47,7 +46,8 @@ def tex(blocks: Sequence[Filled]) -> str:
             rows = [_line(row, latex) + [_tex_cell(row[index]) for index in indices] for row in block.rows]
             body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
             parts.append(
-                f"% {TITLES[task]}\n\\begin{{tabular}}{{{'l' * len(_names(block))}{'r' * len(columns)}}}\n\\toprule\n"
+                f"% {TASKS[task].title}\n"
+                f"\\begin{{tabular}}{{{'l' * len(_names(block))}{'r' * len(columns)}}}\n\\toprule\n"
                 f"{' & '.join(head)} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}"
             )
     return "\n".join(parts) + "\n"

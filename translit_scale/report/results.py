@@ -17,8 +17,8 @@ from translit_scale.evaluate.results import SCHEMA
 from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.evaluate.transfer.metrics import Counts, main_counts, resampled
 from translit_scale.files import read_json
-from translit_scale.languages import called_there
-from translit_scale.testsets.registry import TASKS
+from translit_scale.languages import matching_codes
+from translit_scale.testsets.registry import transfer_tasks
 
 KINDS = ("retrieval", "classification", "tagging")
 RESAMPLES = 2000
@@ -165,7 +165,7 @@ class Results:
 def _named(language: str, there: Iterable[str]) -> str | None:
     """What results call a language: a test set may write its script otherwise (`yue_Hani`, `yue_Hant`)."""
     same = [name for name in there if name[:3] == language[:3] and "+" not in name]
-    found = called_there(language, same)
+    found = matching_codes(language, same)
     return found[0] if len(found) == 1 else None
 
 
@@ -204,10 +204,10 @@ def _counts(result: Result, language: str, task: str, profile: str) -> tuple[lis
     gold, predicted = (arrays[f"{side}:{language}"] for side in ("gold", "predicted"))
     ids = arrays.get(f"ids:{language}")
     if ids is not None:
-        return ids.tolist(), main_counts(TASKS[task], gold.tolist(), predicted.tolist())[profile]
+        return ids.tolist(), main_counts(transfer_tasks()[task], gold.tolist(), predicted.tolist())[profile]
     ends = np.cumsum(arrays[f"words:{language}"])[:-1]
     sentences = ([part.tolist() for part in np.split(side, ends)] for side in (gold, predicted))
-    return None, main_counts(TASKS[task], *sentences)[profile]
+    return None, main_counts(transfer_tasks()[task], *sentences)[profile]
 
 
 def _aligned(found: Sequence[tuple[list[str] | None, Counts]]) -> list[Counts]:

@@ -23,7 +23,7 @@ from translit_scale.languages import check_language
 class ParallelText:
     """Sentence i of `source` means the same as sentence i of `target`.
 
-    `dropped` counts the pairs left out, by reason (only reasons that occurred).
+    `dropped` counts the pairs left out, by reason.
     """
 
     source_language: str
@@ -49,9 +49,9 @@ class ParallelText:
             self.target_language: len(self.target) - len(set(self.target)),
         }
 
-    def first(self, limit: int) -> ParallelText:
-        """The first `limit` pairs; the others are counted as `beyond_limit`."""
-        if len(self) <= limit:
+    def first(self, limit: int | None) -> ParallelText:
+        """The first `limit` pairs, or all; the others are counted as `beyond_limit`."""
+        if limit is None or len(self) <= limit:
             return self
         dropped = {**self.dropped, "beyond_limit": len(self) - limit}
         source, target, ids = self.source[:limit], self.target[:limit], self.ids[:limit]
@@ -63,8 +63,8 @@ class ParallelText:
         return text_sha256(self.source, self.target)
 
 
-def occurred(counts: Counter[str]) -> dict[str, int]:
-    """The counts that are not zero, by reason."""
+def nonzero(counts: Counter[str]) -> dict[str, int]:
+    """The counts above 0, sorted by reason."""
     return {reason: count for reason, count in sorted(counts.items()) if count}
 
 
@@ -104,16 +104,27 @@ def read_aligned(source: str, target: str) -> ParallelText:
     """Two files with one sentence a line (`pol_Latn:a.txt`, `ukr_Cyrl:b.txt`; globs are read in name order).
 
     Raises:
-        DataError: a file is missing, or the files have different numbers of lines.
+        DataError: as `align`.
     """
     (source_language, source_files), (target_language, target_files) = (
         split_argument(argument, "FILE") for argument in (source, target)
     )
+    return align(source_language, expand(source_files), target_language, expand(target_files))
+
+
+def align(
+    source_language: str, source_paths: Sequence[Path], target_language: str, target_paths: Sequence[Path]
+) -> ParallelText:
+    """Pairs line i of the source's files with line i of the target's.
+
+    Raises:
+        DataError: a file is missing, the numbers of lines differ, or no pair is left.
+    """
     source_lines, target_lines = (
-        [decode(line).strip() for path in expand(files) for line in read_lines(path)]
-        for files in (source_files, target_files)
+        [decode(line).strip() for path in paths for line in read_lines(path)] for paths in (source_paths, target_paths)
     )
     if len(source_lines) != len(target_lines):
+        source_files, target_files = (" and ".join(map(str, paths)) for paths in (source_paths, target_paths))
         raise DataError(
             f"{source_files} has {len(source_lines)} lines, {target_files} has {len(target_lines)}: "
             "lines cannot be paired",
@@ -205,7 +216,7 @@ def _keep_usable(
         else:
             kept.append((key, source, target))
     if not kept:
-        reasons = occurred(dropped)
+        reasons = nonzero(dropped)
         raise DataError(
             f"no sentence pair is left for {source_language} and {target_language}"
             + (f" (dropped: {reasons})" if reasons else ": the files are empty")
@@ -216,7 +227,7 @@ def _keep_usable(
         source=[source for _, source, _ in kept],
         target=[target for _, _, target in kept],
         ids=[key for key, _, _ in kept],
-        dropped=occurred(dropped),
+        dropped=nonzero(dropped),
     )
 
 
@@ -238,7 +249,7 @@ def expand(pattern: str) -> list[Path]:
     return paths
 
 
-def texts_by_id(paths: list[Path], id_column: str, text_column: str) -> dict[str, str]:
+def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict[str, str]:
     """Text by id of one or several tables, in file order; columns as in `read_table`.
 
     Raises:
@@ -256,7 +267,7 @@ def texts_by_id(paths: list[Path], id_column: str, text_column: str) -> dict[str
     return texts
 
 
-def _columns(paths: list[Path], columns: list[str]) -> Iterator[Row]:
+def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[Row]:
     """The wanted columns of every row of the tables."""
     for path in paths:
         rows = _records(path)

@@ -1,120 +1,136 @@
-"""The tasks a model is fine-tuned for: their labels, their files, their readers."""
+"""The evaluation tasks: one entry holds all there is to say of a task.
+
+The choices of commands, what `evaluate all` runs, the values that a configuration allows, titles in tables, presets of
+fine-tuning and the lists in docs/test-sets.md follow from it. A new task is one entry here and one reader.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Literal
 
-from translit_scale.errors import DataError
 from translit_scale.testsets.classification import (
     SIB200_LABELS,
     SIB200_LAYOUTS,
     TAXI1500_LABELS,
     TAXI1500_LAYOUTS,
-    Labelled,
     read_sib200,
     read_taxi1500,
 )
-from translit_scale.testsets.layouts import SPLITS, Layout, files_of, languages_in, looked_for
+from translit_scale.testsets.hyperparameters import CLASSIFICATION, TAGGING
+from translit_scale.testsets.retrieval import ENGLISH, SR_B_LAYOUTS, SR_F_LAYOUTS, TATOEBA_LAYOUTS
 from translit_scale.testsets.tagging import (
     CONLLU_LAYOUTS,
     NER_LABELS,
     NER_LAYOUTS,
     POS_LABELS,
     POS_LAYOUTS,
-    Tagged,
     read_ner,
     read_pos,
 )
+from translit_scale.testsets.task import Metrics, RetrievalTask, TransferTask
 
+_TEXT_METRICS = Metrics(("macro_f1",), ("macro_f1", "accuracy"))
+_ENTITY_METRICS = Metrics(("entity_f1",), ("entity_f1", "entity_macro_f1", "token_accuracy", "token_macro_f1"))
+_WORD_METRICS = Metrics(("entity_f1",), ("token_accuracy", "token_macro_f1"))
 
-@dataclass(frozen=True)
-class Task:
-    """A task: `read(folder, language, split)` gives its examples, whose labels are indices into `labels`.
-
-    `folders` are the names under which its folder is looked for, `format` says what its files hold.
-    """
-
-    name: str
-    kind: Literal["classification", "tagging"]
-    labels: tuple[str, ...]
-    read: Callable[[Path, str, str], Labelled | Tagged]
-    layouts: tuple[Layout, ...]
-    folders: tuple[str, ...]
-    format: str
-
-
-_SIB200 = Task(
-    "sib200",
-    "classification",
-    SIB200_LABELS,
-    read_sib200,
-    SIB200_LAYOUTS,
-    ("sib200", "SIB-200", "sib-200", "sib-200/data/annotated"),
-    "a header and index_id TAB category TAB text",
+_SR_B = RetrievalTask(  # paper A, section 4.5
+    name="sr_b",
+    title="SR-B",
+    folders=(".", "srb", "sr_b", "bible"),
+    layouts=SR_B_LAYOUTS,
+    tables=("a2", "b2", "b3", "b4", "b5"),
+    note="the ids of the papers' verses (450 of paper A, 500 of paper B) are not published",
 )
-_TAXI1500 = Task(
-    "taxi1500",
-    "classification",
-    TAXI1500_LABELS,
-    read_taxi1500,
-    TAXI1500_LAYOUTS,
-    ("taxi1500", "Taxi1500"),
-    "verse id TAB label TAB text, no header",
+_SR_F = RetrievalTask(  # paper A, section 4.5
+    name="sr_f",
+    title="SR-F",
+    folders=(".", "flores200_dataset", "flores200", "flores", "sr_f", "sib200"),
+    layouts=SR_F_LAYOUTS,
+    tables=("a2",),
 )
-_NER = Task(
-    "ner",
-    "tagging",
-    NER_LABELS,
-    read_ner,
-    NER_LAYOUTS,
-    ("ner", "wikiann", "panx"),
-    "token TAB tag, a blank line between sentences",
+_TATOEBA = RetrievalTask(  # paper B, sections 4.2 and 4.3
+    name="tatoeba",
+    title="Tatoeba",
+    folders=(".", "tatoeba"),
+    layouts=TATOEBA_LAYOUTS,
+    measure="top10",
+    query_language=ENGLISH,  # other pairs have next to no sentences in common
 )
-_POS = Task(
-    "pos",
-    "tagging",
-    POS_LABELS,
-    read_pos,
-    POS_LAYOUTS,
-    ("pos", "udpos", "conllu", "ud"),
-    "token TAB tag with a blank line between sentences, or CoNLL-U",
+_SIB200 = TransferTask(
+    name="sib200",
+    title="SIB200",
+    kind="classification",
+    folders=("sib200", "SIB-200", "sib-200", "sib-200/data/annotated", "."),
+    layouts=SIB200_LAYOUTS,
+    reader=read_sib200,
+    labels=SIB200_LABELS,
+    metrics=_TEXT_METRICS,
+    hyperparameters=CLASSIFICATION,
+    tables=("a3", "b2", "b3", "b4", "b5"),
 )
-_POS_WORDS = Task(
-    "pos_words",
-    "tagging",
-    POS_LABELS,
-    partial(read_pos, fused=False),
-    CONLLU_LAYOUTS,
-    ("pos_words", "conllu", "ud", "pos"),
-    "CoNLL-U",
+_TAXI1500 = TransferTask(
+    name="taxi1500",
+    title="Taxi1500",
+    kind="classification",
+    folders=("taxi1500", "Taxi1500", "."),
+    layouts=TAXI1500_LAYOUTS,
+    reader=read_taxi1500,
+    labels=TAXI1500_LABELS,
+    metrics=_TEXT_METRICS,
+    hyperparameters=replace(CLASSIFICATION, max_length=100),
+    tables=("b2", "b3", "b4", "b5"),
+)
+_NER = TransferTask(
+    name="ner",
+    title="NER",
+    kind="tagging",
+    folders=("ner", "wikiann", "panx", "."),
+    layouts=NER_LAYOUTS,
+    reader=read_ner,
+    labels=NER_LABELS,
+    metrics=_ENTITY_METRICS,
+    hyperparameters=TAGGING,
+    tables=("a3", "b2", "b3", "b4", "b5"),
+)
+_POS = TransferTask(
+    name="pos",
+    title="POS",
+    kind="tagging",
+    folders=("pos", "udpos", "conllu", "ud", "."),
+    layouts=POS_LAYOUTS,
+    reader=read_pos,
+    labels=POS_LABELS,
+    metrics=_WORD_METRICS,
+    hyperparameters=replace(TAGGING, epochs=10),
+    tables=("a3", "b2", "b3", "b4", "b5"),
+)
+_POS_WORDS = replace(  # not in the papers
+    _POS,
+    name="pos_words",
+    title="POS of syntactic words",
+    folders=("pos_words", "conllu", "ud", "pos", "."),
+    layouts=CONLLU_LAYOUTS,
+    reader=partial(read_pos, fused=False),
+    in_evaluate_all=False,
+    tables=(),
 )
 
-TASKS = {task.name: task for task in (_SIB200, _TAXI1500, _NER, _POS, _POS_WORDS)}
+TASKS: dict[str, RetrievalTask | TransferTask] = {
+    task.name: task for task in (_SR_B, _SR_F, _TATOEBA, _SIB200, _TAXI1500, _NER, _POS, _POS_WORDS)
+}
 
 
-def languages(task: Task, folder: Path, split: str) -> list[str]:
-    """The codes of the languages that a task's folder has of one split, sorted.
-
-    Raises:
-        DataError: a file whose name does not say its script cannot be read.
-    """
-    return languages_in(folder, task.layouts, split)
+def retrieval_tasks() -> dict[str, RetrievalTask]:
+    """The tasks of `evaluate retrieval` and `select`, by name."""
+    return {name: task for name, task in TASKS.items() if isinstance(task, RetrievalTask)}
 
 
-def find_folder(data_dir: Path, task: Task) -> Path:
-    """Where under `data_dir` the files of a task lie: in it, or in a folder with the task's name.
+def transfer_tasks() -> dict[str, TransferTask]:
+    """The tasks of `evaluate transfer`, by name."""
+    return {name: task for name, task in TASKS.items() if isinstance(task, TransferTask)}
 
-    Raises:
-        DataError: nowhere; the message has the paths looked at and the format expected.
-    """
-    candidates = [*(data_dir / name for name in task.folders), data_dir]
-    for folder in candidates:
-        if any(True for split in SPLITS for _ in files_of(folder, task.layouts, split)):
-            return folder
-    looked = ", ".join(str(folder) for folder in candidates)
-    example = looked_for(data_dir / task.folders[0], task.layouts, "pol_Latn", "test")
-    raise DataError(f"no files of {task.name} in {looked}", f"expected for example {example} ({task.format})")
+
+def default_tasks() -> list[str]:
+    """Names of the tasks that `evaluate all` runs unless told which."""
+    return [name for name, task in TASKS.items() if task.in_evaluate_all]

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-TOP_K = (1, 5, 10)
 BLOCK_SCORES = 2**24
 """Scores held at once (64 MiB of float32)."""
 

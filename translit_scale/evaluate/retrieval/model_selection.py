@@ -22,18 +22,15 @@ from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.bootstrap import Estimate, mean_accuracy
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, format_table, percent
-from translit_scale.evaluate.retrieval.metrics import TOP_K, hits
+from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.evaluate.retrieval.run import Direction, answer_texts
 from translit_scale.files import read_json, sha256_file, write_json
 from translit_scale.testsets.parallel import ParallelText
-from translit_scale.testsets.retrieval import read_task
+from translit_scale.testsets.registry import retrieval_tasks
+from translit_scale.testsets.task import MEASURES
 from translit_scale.train.checkpoint import COMPLETE, checkpoint_step, complete_checkpoints
 from translit_scale.train.trained import trained_encoder
 
-MEASURES = {**{f"top{k}": (k,) for k in TOP_K}, "mean": TOP_K}
-"""Name → the top-k whose accuracies are averaged."""
-USUAL_MEASURE = {"sr_b": "mean", "sr_f": "mean", "tatoeba": "top10"}
-"""Of each task: paper A's average over what its Table 2 shows, and paper B's top-10."""
 ALL, SELECT, HOLDOUT = "all", "select", "holdout"
 
 
@@ -219,11 +216,6 @@ def select(run: Path, standard: Standard, holdout: bool = False) -> str:
     return "\n".join(lines)
 
 
-def usual_measure(task: str, measure: str | None) -> str:
-    """The measure asked for, or the papers' one for the task."""
-    return measure or USUAL_MEASURE[task]
-
-
 def judge_of(config: Config) -> CheckpointJudge:
     """What measures the checkpoints of a training with early stopping.
 
@@ -234,7 +226,9 @@ def judge_of(config: Config) -> CheckpointJudge:
     settings = config.selection
     if settings is None:
         raise ConfigError("no `selection` in the configuration")
-    texts, _ = read_task(settings.task, settings.data, settings.languages, settings.source, settings.limit)
+    task = retrieval_tasks()[settings.task]
+    texts, _ = task.read(settings.data, settings.languages, settings.source, settings.limit)
     embedding = EmbeddingSettings(layer=settings.layer)
-    measure = usual_measure(settings.task, settings.measure)
-    return CheckpointJudge(config.run.path, Standard(settings.task, texts, settings.source, embedding, measure))
+    return CheckpointJudge(
+        config.run.path, Standard(task.name, texts, settings.source, embedding, settings.measure or task.measure)
+    )

@@ -24,10 +24,11 @@ from translit_scale.evaluate.results import (
     percent,
     write_arrays,
 )
-from translit_scale.evaluate.retrieval.metrics import TOP_K, hits, ranks
+from translit_scale.evaluate.retrieval.metrics import hits, ranks
 from translit_scale.files import write_json
 from translit_scale.progress import Progress
 from translit_scale.testsets.parallel import ParallelText
+from translit_scale.testsets.task import TOP_K
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from translit_scale.evaluate.results import ModelName
 from translit_scale.evaluate.transfer.finetune import Precision
 from translit_scale.evaluate.transfer.job import Job, describe_job, read_split, run_job
 from translit_scale.files import read_json
-from translit_scale.languages import called_there
+from translit_scale.languages import matching_codes
 from translit_scale.progress import Advance, Progress
 from translit_scale.schema import changed_settings
-from translit_scale.testsets.hyperparameters import PRESETS
-from translit_scale.testsets.registry import Task, languages
+from translit_scale.testsets.hyperparameters import SEEDS
+from translit_scale.testsets.task import TransferTask
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Failure:
 
 def plan_jobs(
     models: Sequence[ModelName],
-    task: Task,
+    task: TransferTask,
     folder: Path,
     sources: Sequence[str],
     targets: Sequence[str],
@@ -67,19 +67,19 @@ def plan_jobs(
     Raises:
         ConfigError: a source stands there twice.
     """
-    preset = PRESETS[settings.preset]
-    first, count = preset.seeds[0], settings.seeds or len(preset.seeds)
-    own_targets = _targets(task, folder, sources, targets)
+    seeds = SEEDS[settings.preset]
+    first, count = seeds[0], settings.seeds or len(seeds)
+    job_targets = _targets(task, folder, sources, targets)
     jobs = [
         Job(
             model,
             task.name,
             folder,
             tuple(source.split("+")),
-            own_targets,
+            job_targets,
             seed,
             settings.preset,
-            replace(preset.tasks[task.name], **settings.changes),
+            replace(task.hyperparameters, **settings.changes),
             out,
             settings.precision,
             settings.device,
@@ -95,12 +95,12 @@ def plan_jobs(
     return jobs
 
 
-def _targets(task: Task, folder: Path, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
+def _targets(task: TransferTask, folder: Path, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
     """The languages to test on; one that is also a source has the source's code, whatever the folder calls it."""
-    present = languages(task, folder, "test")
+    present = task.languages(folder, "test")
 
     def there(code: str) -> str:
-        found = called_there(code, present)
+        found = matching_codes(code, present)
         return found[0] if len(found) == 1 else code
 
     asked = {there(code): code for source in sources for code in source.split("+")}

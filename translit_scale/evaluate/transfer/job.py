@@ -22,12 +22,11 @@ from translit_scale.evaluate.transfer.metrics import Labels, main_counts, main_e
 from translit_scale.evaluate.transfer.tokenize import Sequences, joined, make_sequences
 from translit_scale.files import write_json
 from translit_scale.progress import Advance
-from translit_scale.testsets.classification import Labelled
+from translit_scale.testsets.classification import LabelledTexts
 from translit_scale.testsets.hyperparameters import Hyperparameters
-from translit_scale.testsets.registry import TASKS, Task
-from translit_scale.testsets.tagging import Tagged
-
-Split = Labelled | Tagged
+from translit_scale.testsets.registry import transfer_tasks
+from translit_scale.testsets.tagging import TaggedSentences
+from translit_scale.testsets.task import Examples, TransferTask
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ class Job:
     threads: int = 1
 
     @property
-    def task(self) -> Task:
+    def task(self) -> TransferTask:
         """The task itself."""
-        return TASKS[self.task_name]
+        return transfer_tasks()[self.task_name]
 
     @property
     def name(self) -> str:
@@ -73,13 +72,13 @@ class Job:
 
 
 @lru_cache(maxsize=1024)
-def read_split(task_name: str, folder: Path, language: str, split: str) -> Split:
+def read_split(task_name: str, folder: Path, language: str, split: str) -> Examples:
     """The examples of one language; read once by each process.
 
     Raises:
         DataError: as the task's reader.
     """
-    return TASKS[task_name].read(folder, language, split)
+    return transfer_tasks()[task_name].read(folder, language, split)
 
 
 @lru_cache(maxsize=512)
@@ -119,9 +118,9 @@ def describe_job(job: Job, encoder: Encoder) -> dict[str, Any]:
     }
 
 
-def _described(folder: Path, data: Split) -> dict[str, Any]:
+def _described(folder: Path, data: Examples) -> dict[str, Any]:
     """Which examples a number is about; n counts texts or sentences."""
-    noted = {"noted": data.noted} if isinstance(data, Tagged) else {}
+    noted = {"noted": data.noted} if isinstance(data, TaggedSentences) else {}
     return {
         "language": data.language,
         "files": [Path(path).relative_to(folder).as_posix() for path in data.files],
@@ -191,14 +190,14 @@ def _max_length(job: Job, encoder: Encoder) -> int:
     return min(job.hyperparameters.max_length, encoder.max_length)
 
 
-def _tokenized(job: Job, encoder: Encoder, language: str, split: str) -> tuple[Split, Sequences]:
+def _tokenized(job: Job, encoder: Encoder, language: str, split: str) -> tuple[Examples, Sequences]:
     where = job.task_name, job.folder, language, split
     return read_split(*where), _sequences(job.model.path, *where, _max_length(job, encoder))
 
 
-def _labels(data: Split, flat: NDArray[np.int64] | None = None) -> Labels:
+def _labels(data: Examples, flat: NDArray[np.int64] | None = None) -> Labels:
     """The labels of a split, or predictions in its shape: one for each text, or a list for each sentence."""
-    if isinstance(data, Labelled):
+    if isinstance(data, LabelledTexts):
         return data.labels if flat is None else flat.tolist()
     if flat is None:
         return data.tags
@@ -206,7 +205,9 @@ def _labels(data: Split, flat: NDArray[np.int64] | None = None) -> Labels:
     return [part.tolist() for part in np.split(flat, ends[:-1])]
 
 
-def _score(task: Task, folder: Path, data: Split, own: Sequences, answers: NDArray[np.int64]) -> dict[str, Any]:
+def _score(
+    task: TransferTask, folder: Path, data: Examples, own: Sequences, answers: NDArray[np.int64]
+) -> dict[str, Any]:
     """One target language; shares between 0 and 1, the main score is the strict profile's."""
     gold, predicted = _labels(data), _labels(data, answers)
     estimates = main_estimates(task, gold, predicted)
@@ -220,10 +221,10 @@ def _score(task: Task, folder: Path, data: Split, own: Sequences, answers: NDArr
     }
 
 
-def _items(data: Split, own: Sequences, answers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+def _items(data: Examples, own: Sequences, answers: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
     """Of every text or word of a language what it is and what was predicted (indices into the task's labels)."""
     arrays: dict[str, NDArray[Any]] = {"gold": own.flat_labels.astype(np.int16), "predicted": answers.astype(np.int16)}
-    if isinstance(data, Labelled):
+    if isinstance(data, LabelledTexts):
         arrays["ids"] = np.array(data.ids)
     else:
         arrays["words"] = np.array([len(words) for words in data.words], np.int32)

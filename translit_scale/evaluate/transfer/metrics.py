@@ -7,17 +7,18 @@ resample of the bootstrap is a sum of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from translit_scale.evaluate.bootstrap import RESAMPLES, Estimate, percentile_interval
-from translit_scale.testsets.registry import Task
+from translit_scale.testsets.task import Metrics, TransferTask
 
-PROFILES = ("paper", "strict")
+PROFILES = Metrics._fields
 _BLOCK = 2**22
 """Multiplicities drawn at once (32 MiB)."""
 
@@ -54,7 +55,7 @@ class Counts:
         return np.asarray(ratios.sum(axis=-1) / classes)
 
 
-def profiles(task: Task, gold: Labels, predicted: Labels) -> dict[str, dict[str, float]]:
+def profiles(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, dict[str, float]]:
     """All metrics of a task by profile; the first of each profile is its main score.
 
     Raises:
@@ -67,7 +68,7 @@ def profiles(task: Task, gold: Labels, predicted: Labels) -> dict[str, dict[str,
 
 
 def main_estimates(
-    task: Task, gold: Labels, predicted: Labels, seed: int = 0, resamples: int = RESAMPLES
+    task: TransferTask, gold: Labels, predicted: Labels, seed: int = 0, resamples: int = RESAMPLES
 ) -> dict[str, Estimate]:
     """The main score of each profile with its percentile bootstrap interval over sentences.
 
@@ -80,46 +81,22 @@ def main_estimates(
     return result
 
 
-def paired_differences(
-    task: Task, gold: Labels, first: Labels, second: Labels, seed: int = 0, resamples: int = RESAMPLES
-) -> dict[str, Estimate]:
-    """Main scores of the predictions `second` minus those of `first`, with a paired bootstrap interval.
-
-    Sentences are resampled together with what both models say of them. A difference is significant at the 5 % level
-    when its interval does not contain 0.
-
-    Raises:
-        ValueError: as `profiles`.
-    """
-    both = [main_counts(task, gold, predicted) for predicted in (first, second)]
-    result = {}
-    for profile in PROFILES:
-        a, b = (counts[profile] for counts in both)
-        scores = resampled([a, b], seed, resamples)
-        result[profile] = percentile_interval(b.score - a.score, scores[:, 1] - scores[:, 0])
-    return result
-
-
-def main_counts(task: Task, gold: Labels, predicted: Labels) -> dict[str, Counts]:
+def main_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, Counts]:
     """The counts of each profile's main score."""
-    return {profile: next(iter(metrics.values())) for profile, metrics in metric_counts(task, gold, predicted).items()}
+    return {
+        profile: _METRICS[profile][getattr(task.metrics, profile)[0]](gold, predicted, task.labels)
+        for profile in PROFILES
+    }
 
 
-def metric_counts(task: Task, gold: Labels, predicted: Labels) -> dict[str, dict[str, Counts]]:
-    """The counts of every metric, by profile and name."""
-    if task.kind == "classification":
-        one = label_counts(gold, predicted, len(task.labels))
-        return {
-            "paper": {"macro_f1": one},
-            "strict": {"macro_f1": replace(one, all_classes=True), "accuracy": one.micro()},
+def metric_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, dict[str, Counts]]:
+    """The counts of every metric of a task, by profile and name."""
+    return {
+        profile: {
+            name: _METRICS[profile][name](gold, predicted, task.labels) for name in getattr(task.metrics, profile)
         }
-    tokens = label_counts(gold, predicted, len(task.labels))
-    strict = {"token_accuracy": tokens.micro(), "token_macro_f1": tokens}
-    if "O" in task.labels:  # spans; parts of speech have none
-        spans = span_counts(gold, predicted, task.labels, strict=True)
-        strict = {"entity_f1": spans.micro(), "entity_macro_f1": spans, **strict}
-    paper = span_counts(gold, predicted, task.labels, strict=False)
-    return {"paper": {"entity_f1": paper.micro()}, "strict": strict}
+        for profile in PROFILES
+    }
 
 
 def resampled(counts: Sequence[Counts], seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
@@ -142,7 +119,7 @@ def resampled(counts: Sequence[Counts], seed: int = 0, resamples: int = RESAMPLE
     return result
 
 
-def label_counts(gold: Labels, predicted: Labels, n_labels: int) -> Counts:
+def label_counts(gold: Labels, predicted: Labels, labels: Sequence[str]) -> Counts:
     """Every label is a class, and every text or word counts once.
 
     Raises:
@@ -150,7 +127,7 @@ def label_counts(gold: Labels, predicted: Labels, n_labels: int) -> Counts:
     """
     sentence, a, b = _flat(gold, predicted)
     right = a == b
-    n, classes = len(gold), n_labels
+    n, classes = len(gold), len(labels)
     marked = _by_class(sentence, a, n, classes) + _by_class(sentence, b, n, classes)
     return Counts(_by_class(sentence[right], a[right], n, classes), marked)
 
@@ -224,3 +201,24 @@ def _flat(gold: Labels, predicted: Labels) -> tuple[NDArray[Any], NDArray[Any], 
 def _by_class(sentence: NDArray[np.int64], label: NDArray[np.int64], n: int, classes: int) -> NDArray[np.int64]:
     """How often each class occurs in each sentence: [words], [words] -> [n, classes]."""
     return np.bincount(sentence * classes + label, minlength=n * classes).reshape(n, classes)
+
+
+def _accuracy(gold: Labels, predicted: Labels, labels: Sequence[str]) -> Counts:
+    return label_counts(gold, predicted, labels).micro()
+
+
+_METRICS: dict[str, dict[str, Callable[[Labels, Labels, Sequence[str]], Counts]]] = {
+    "paper": {
+        "macro_f1": label_counts,
+        "entity_f1": lambda gold, predicted, labels: span_counts(gold, predicted, labels, strict=False).micro(),
+    },
+    "strict": {
+        "macro_f1": lambda gold, predicted, labels: replace(label_counts(gold, predicted, labels), all_classes=True),
+        "accuracy": _accuracy,
+        "entity_f1": lambda gold, predicted, labels: span_counts(gold, predicted, labels, strict=True).micro(),
+        "entity_macro_f1": partial(span_counts, strict=True),
+        "token_accuracy": _accuracy,
+        "token_macro_f1": label_counts,
+    },
+}
+"""Metrics that entries of the registry may name, by profile."""

@@ -13,8 +13,9 @@ from transformers import PreTrainedTokenizerFast
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.loading import special_template
-from translit_scale.testsets.classification import Labelled
-from translit_scale.testsets.tagging import Tagged
+from translit_scale.testsets.classification import LabelledTexts
+from translit_scale.testsets.tagging import TaggedSentences
+from translit_scale.testsets.task import Examples
 
 Template = tuple[list[int], list[int]]
 """Special tokens before and behind a text."""
@@ -52,7 +53,7 @@ def joined(parts: Sequence[Sequences]) -> Sequences:
     )
 
 
-def make_sequences(tokenizer: PreTrainedTokenizerFast, data: Labelled | Tagged, max_length: int) -> Sequences:
+def make_sequences(tokenizer: PreTrainedTokenizerFast, data: Examples, max_length: int) -> Sequences:
     """Tokenizes a split.
 
     A text is cut at `max_length`. A sentence of words is divided between words instead, so that no word loses its
@@ -70,12 +71,12 @@ def make_sequences(tokenizer: PreTrainedTokenizerFast, data: Labelled | Tagged, 
     room = max_length - sum(map(len, template))
     if room < 1:
         raise ConfigError(f"sequences of {max_length} tokens have no room for text", "give a larger --max-length")
-    if isinstance(data, Labelled):
+    if isinstance(data, LabelledTexts):
         return _texts(tokenizer, data, template, room)
     return _words(tokenizer, data, template, room)
 
 
-def _texts(tokenizer: PreTrainedTokenizerFast, data: Labelled, template: Template, room: int) -> Sequences:
+def _texts(tokenizer: PreTrainedTokenizerFast, data: LabelledTexts, template: Template, room: int) -> Sequences:
     prefix, suffix = template
     tokens = encode_batch(tokenizer, data.texts)
     counts = {"truncated": sum(len(ids) > room for ids in tokens), "no_tokens": sum(not ids for ids in tokens)}
@@ -87,7 +88,7 @@ def _texts(tokenizer: PreTrainedTokenizerFast, data: Labelled, template: Templat
     )
 
 
-def _words(tokenizer: PreTrainedTokenizerFast, data: Tagged, template: Template, room: int) -> Sequences:
+def _words(tokenizer: PreTrainedTokenizerFast, data: TaggedSentences, template: Template, room: int) -> Sequences:
     prefix, suffix = template
     distinct = list(dict.fromkeys(chain.from_iterable(data.words)))
     tokens = dict(zip(distinct, encode_batch(tokenizer, distinct), strict=True))

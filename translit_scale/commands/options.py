@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from translit_scale.commands.arguments import codes, file_name, positive
 from translit_scale.errors import ConfigError
+from translit_scale.testsets.registry import retrieval_tasks
 
 if TYPE_CHECKING:
     from translit_scale.evaluate.results import EmbeddingSettings
@@ -88,9 +89,10 @@ def add_parallel_text(parser: argparse.ArgumentParser) -> None:
 
 def add_test_set(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Which test set, instead of files."""
+    tasks = retrieval_tasks()
     group = parser.add_argument_group("or a test set in the layout of its makers (docs/evaluation.md)")
     group.add_argument(
-        "--task", choices=["sr_b", "sr_f", "tatoeba"], help="Bible verses, FLORES or Tatoeba (default: files)"
+        "--task", choices=list(tasks), help=f"{', '.join(task.title for task in tasks.values())} (default: files)"
     )
     group.add_argument("--data", type=Path, metavar="DIR", help="folder of the set, or its parent (no default)")
     group.add_argument(
@@ -151,7 +153,9 @@ def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]
         if set_options := [
             name for name in ("data", "languages", "source", "limit") if getattr(args, name) is not None
         ]:
-            raise ConfigError(f"--{set_options[0]} belongs to a test set", "give --task sr_b, sr_f or tatoeba")
+            raise ConfigError(
+                f"--{set_options[0]} belongs to a test set", f"give --task: {', '.join(retrieval_tasks())}"
+            )
         return read_all(args.parallel, args.table, args.id_column, args.text_column), []
     if args.parallel or args.table:
         raise ConfigError("--task, and --parallel or --table: give one of them")
@@ -164,13 +168,11 @@ def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[st
     Raises:
         ConfigError: options are missing.
     """
-    from translit_scale.testsets.retrieval import read_task
-
     if missing := [f"--{name}" for name in ("task", "data", "languages") if getattr(args, name) is None]:
         raise ConfigError(
             f"a test set needs {' and '.join(missing)}", "--task sr_b --data DIR --languages pol_Latn,ukr_Cyrl"
         )
-    return read_task(args.task, args.data, args.languages, args.source, args.limit)
+    return retrieval_tasks()[args.task].read(args.data, args.languages, args.source, args.limit)
 
 
 def measure(args: argparse.Namespace, texts: list[ParallelText], notes: list[str], run: Callable[..., str]) -> None:
