@@ -54,7 +54,7 @@ def test_one_page_of_what_is_there_and_what_is_not(
     ]
     assert sorted(directions) == sorted(f"{a}-{b}" for a in LANGUAGES for b in LANGUAGES if a != b)
     assert evaluate(world, tmp_path, "--source", "eng_Latn", "--source", "hin_Deva+urd_Arab") == 0
-    assert "done before: 3 of 3 jobs" in capsys.readouterr().err
+    assert "finished before: 3 of 3 jobs" in capsys.readouterr().err
     assert (tmp_path / "evaluation.txt").read_text() == page
 
 

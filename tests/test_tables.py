@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from translit_scale.cli import main
 from translit_scale.commands.report import TABLES
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.evaluate.bootstrap import two_level
 from translit_scale.evaluate.results import header, write_arrays
 from translit_scale.evaluate.transfer.metrics import main_counts, profiles
 from translit_scale.files import write_json
@@ -25,8 +26,8 @@ from translit_scale.markup import cell as csv_text
 from translit_scale.markup import latex
 from translit_scale.report.published import AVERAGE, Block, Column, Line, averaged, published
 from translit_scale.report.render import comma_separated, markdown, tex
-from translit_scale.report.results import Results, Value, two_level
-from translit_scale.report.tables import Cell, _marked, _marked_by_source, fill, name_rows
+from translit_scale.report.results import Results, Value
+from translit_scale.report.tables import Cell, fill, mark_columns, mark_models_and_sources, name_rows
 from translit_scale.testsets.registry import TASKS, transfer_tasks
 
 CELLS = {"a2": 120, "a3": 119, "b2": 330, "b3": 288, "b4": 100, "b5": 95}
@@ -285,7 +286,7 @@ def cells_of(column: Sequence[float | None]) -> list[list[Cell]]:
 
 @given(shown)
 def test_best_and_second_best_as_rounded(column: list[float | None]) -> None:
-    marked = [row[0] for row in _marked(cells_of(column))]
+    marked = [row[0] for row in mark_columns(cells_of(column))]
     there = sorted({round(100 * share, 1) for share in column if share is not None}, reverse=True)
     for cell in marked:
         assert cell.bold == (bool(there) and cell.shown == there[0])
@@ -302,7 +303,7 @@ def test_best_model_and_best_source() -> None:
         ]
         for model, of in shares.items()
     ]
-    marked = _marked_by_source(rows)
+    marked = mark_models_and_sources(rows)
     assert [[cell.bold for cell in row] for row in marked] == [[True, False], [False, True]]
     assert [[cell.underlined for cell in row] for row in marked] == [[True, False], [False, True]]
 
@@ -311,7 +312,7 @@ def test_rows_and_labels() -> None:
     assert name_rows(["model1=x", "MLM+seq=y", "own=x"], ["x", "y"]) == {"Model-1": "x", "MLM+SEQ": "y", "own": "x"}
     assert name_rows([], ["Model-2", "z"]) == {"Model-2": "Model-2", "z": "z"}
     assert name_rows([], ["mlm"]) == {"mlm": "mlm"}  # not paper B's MLM, which other tables would leave out
-    with pytest.raises(ConfigError, match="Model-1 is there twice"):
+    with pytest.raises(ConfigError, match="Model-1 occurs twice"):
         name_rows(["model1=x", "Model-1=y"], ["x", "y"])
     with pytest.raises(ConfigError, match="no results of 'w'"):
         name_rows(["model1=w"], ["x", "y"])

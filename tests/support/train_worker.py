@@ -90,7 +90,7 @@ def main() -> int:
     rank = start_rank()
     arm(kill, rank)
     config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
-    loop.train(config, Path(ds_config), resume, rank, model_selection.judge_of)
+    loop.train(config, Path(ds_config), resume, rank, model_selection.make_scorer)
     leave_ranks()
     return 0
 

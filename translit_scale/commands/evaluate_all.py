@@ -8,7 +8,7 @@ from typing import Any
 
 from translit_scale.commands.arguments import add_command, codes, positive
 from translit_scale.commands.options import add_models, embedding_settings
-from translit_scale.commands.transfer import add_grid, add_sources, add_training, grid_settings, workers_of
+from translit_scale.commands.transfer import add_grid, add_sources, add_training, grid_settings, worker_count
 from translit_scale.testsets.registry import TASKS, default_tasks
 
 
@@ -59,7 +59,7 @@ def _run(args: argparse.Namespace) -> None:
         raise ConfigError(f"--tasks: unknown {', '.join(unknown)}", f"there are {', '.join(TASKS)}")
     models = name_models(args.model)
     suite = find_suite(models, args.data, tasks, args.source, args.languages, grid_settings(args), args.out, args.limit)
-    page, failures = run_suite(suite, models, embedding_settings(args), args.out, workers_of(args), args.force)
+    page, failures = run_suite(suite, models, embedding_settings(args), args.out, worker_count(args), args.force)
     print(page)
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(suite.jobs))

@@ -1,4 +1,4 @@
-"""`translit-scale select`: the best checkpoint of a run."""
+"""`translit-scale select`: ranks the checkpoints of a run by retrieval."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def add(commands: Any) -> None:
         "select",
         "rank the checkpoints of a run by retrieval",
         "Measures every complete checkpoint of a run, ranks them by the average over all directions (with --source: "
-        "of its queries) and writes RUN/best.json, which `export --step best` reads. Checkpoints measured before are "
-        "not measured again.",
+        "over those with its queries) and writes RUN/best.json, which `export --step best` reads. Checkpoints that "
+        "were measured before are not measured again.",
         "translit-scale select --run runs/pol-ukr-model5 --task sr_b --data DIR --languages pol_Latn,ukr_Cyrl",
     )
     usual = ", ".join(f"{task.measure} for {name}" for name, task in retrieval_tasks().items())
@@ -30,7 +30,9 @@ def add(commands: Any) -> None:
         help=f"what is averaged; mean: of top-1, 5 and 10 (default: {usual})",
     )  # fmt: skip
     parser.add_argument(
-        "--holdout", action="store_true", help="choose on one half of the items, report the chosen one on the other"
+        "--holdout",
+        action="store_true",
+        help="choose on one half of the items and report the chosen checkpoint on the other half",
     )
     add_test_set(parser)
     embeddings = parser.add_argument_group("embeddings")
@@ -41,11 +43,11 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     texts, notes = read_test_set(args)
-    from translit_scale.evaluate.retrieval.model_selection import Standard, select
+    from translit_scale.evaluate.retrieval.model_selection import Criterion, select
 
     embedding = embedding_settings(args)
     measure = args.measure or retrieval_tasks()[args.task].measure
-    print(select(args.run_dir, Standard(args.task, texts, args.source, embedding, measure), args.holdout))
+    print(select(args.run_dir, Criterion(args.task, texts, args.source, embedding, measure), args.holdout))
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {args.run_dir / 'best.json'}")

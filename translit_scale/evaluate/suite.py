@@ -10,7 +10,7 @@ from translit_scale.errors import DataError
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
 from translit_scale.evaluate.retrieval.run import run_retrieval
 from translit_scale.evaluate.transfer.grid import Failure, GridSettings, plan_jobs, run_grid
-from translit_scale.evaluate.transfer.job import Job, read_split
+from translit_scale.evaluate.transfer.job import TransferJob, read_split
 from translit_scale.evaluate.transfer.tables import transfer_tables
 from translit_scale.languages import listed, matching_codes
 from translit_scale.testsets.parallel import ParallelText
@@ -26,7 +26,7 @@ class Suite:
     """By retrieval task."""
     notes: dict[str, list[str]] = field(default_factory=dict)
     """By retrieval task."""
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[TransferJob] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """Messages about test sets and languages that were asked for and are missing."""
 

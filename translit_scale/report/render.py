@@ -1,4 +1,4 @@
-"""Filled tables as Markdown, LaTeX or CSV: value, 95 % interval, the paper's value, the difference to it."""
+"""Writes filled tables as Markdown, LaTeX or CSV: value, 95 % interval, the paper's value, the difference to it."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ def _line(row: Sequence[Cell], text: Callable[[str], str]) -> list[str]:
 
 
 def _head(column: Column) -> str:
-    """`top-10 pol_Latn → ukr_Cyrl`; of transfer the languages only."""
+    """`top-10 pol_Latn → ukr_Cyrl`; for transfer the languages only."""
     metric = f"top-{column.metric[3:]} " if column.metric.startswith("top") else ""
     return f"{metric}{column.source}" + (f" → {column.target}" if column.target else "")
 
 
 def _details(cell: Cell) -> str:
-    """What stands behind the value."""
+    """What follows the value: its interval, the number of languages, the printed number and the difference to it."""
     value, parts = cell.value, []
     if value is not None:
         if value.low is not None and value.high is not None:

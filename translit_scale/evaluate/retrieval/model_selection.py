@@ -1,7 +1,7 @@
-"""Which checkpoint of a run retrieves best: every one is measured once, the choice goes to best.json.
+"""Selects the checkpoint of a run that retrieves best: each checkpoint is measured once, best.json names the best.
 
-Paper A stops by the best average on SR-B, paper B chooses by top-10 on Tatoeba with English queries. A checkpoint's
-record under RUN/selection holds all measures, so another one, or a held-out half, needs no new embeddings.
+Paper A stops by the best average on SR-B, paper B chooses by top-10 on Tatoeba with English queries. The record of a
+checkpoint under RUN/selection holds all measures, so another measure or a held-out half needs no new embeddings.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.bootstrap import Estimate, mean_accuracy
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, format_table, percent
+from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, percent
 from translit_scale.evaluate.retrieval.metrics import hits
-from translit_scale.evaluate.retrieval.run import Direction, answer_texts
+from translit_scale.evaluate.retrieval.run import Direction, rank_texts
 from translit_scale.files import read_json, sha256_file, write_json
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.testsets.registry import retrieval_tasks
 from translit_scale.testsets.task import MEASURES
+from translit_scale.text_table import format_table
 from translit_scale.train.checkpoint import COMPLETE, checkpoint_step, complete_checkpoints
 from translit_scale.train.trained import trained_encoder
 
@@ -35,10 +36,10 @@ ALL, SELECT, HOLDOUT = "all", "select", "holdout"
 
 
 @dataclass(frozen=True)
-class Standard:
-    """What checkpoints are measured by: the unweighted mean over directions of top-k.
+class Criterion:
+    """What checkpoints are compared by: the unweighted mean over directions of a measure.
 
-    With a source only its own queries count (English ones in paper B), without one both directions of every pair.
+    With a source only the directions whose queries are in it count (English in paper B), otherwise all directions.
     """
 
     task: str
@@ -49,7 +50,7 @@ class Standard:
 
     @property
     def key(self) -> str:
-        """Equal for standards whose records can be compared, whatever the measure."""
+        """Equal for criteria whose records can be compared; the measure does not matter, because records hold all."""
         facts = [
             SCHEMA, self.task, self.source, self.embedding.layer, self.embedding.include_special,
             [[text.name, text.fingerprint, text.ids] for text in self.texts],
@@ -58,22 +59,22 @@ class Standard:
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredCheckpoint:
     """A checkpoint and its estimates, by part of the items (`all`, `select`, `holdout`) and measure."""
 
     checkpoint: str
     estimates: dict[str, dict[str, Estimate]]
 
 
-class CheckpointJudge:
-    """Measures the checkpoints of one run by one standard, each of them once."""
+class CheckpointScorer:
+    """Measures each checkpoint of a run once, by one criterion."""
 
-    def __init__(self, run: Path, standard: Standard) -> None:
-        self.run, self.standard = run, standard
-        self.metric = f"eval/{standard.task}/{standard.measure}"
+    def __init__(self, run: Path, criterion: Criterion) -> None:
+        self.run, self.criterion = run, criterion
+        self.metric = f"eval/{criterion.task}/{criterion.measure}"
 
-    def scored(self, checkpoint: Path) -> Scored:
-        """The record of a checkpoint; it is measured if there is none of these weights and this standard.
+    def scored(self, checkpoint: Path) -> ScoredCheckpoint:
+        """The estimates of a checkpoint; measures it if there is no record for these weights and this criterion.
 
         Raises:
             DataError: the checkpoint is incomplete or damaged, or the disk is full.
@@ -86,7 +87,7 @@ class CheckpointJudge:
         directions = self._measure(checkpoint)
         record = {
             "schema": SCHEMA, "tool": f"translit-scale {__version__}", "checkpoint": checkpoint.name,
-            "checkpoint_sha256": content, "task": self.standard.task, "source": self.standard.source,
+            "checkpoint_sha256": content, "task": self.criterion.task, "source": self.criterion.source,
             "directions": [{"name": direction.name, "n": len(direction.text)} for direction in directions],
             "estimates": {
                 part: {name: asdict(estimate) for name, estimate in of_part.items()}
@@ -97,32 +98,33 @@ class CheckpointJudge:
         return _scored(record)
 
     def judge(self, checkpoint: Path) -> float:
-        """The measure of a checkpoint; best.json then names the best of all that were measured and are still there."""
-        value = self.scored(checkpoint).estimates[ALL][self.standard.measure].value
-        there = [path for path in complete_checkpoints(checkpoint.parent) if self._record(path.name).exists()]
-        write_choice(self.run, self.standard, ranked([self.scored(path) for path in there], self.standard.measure))
+        """The measure of a checkpoint; best.json then names the best of the measured checkpoints that still exist."""
+        value = self.scored(checkpoint).estimates[ALL][self.criterion.measure].value
+        measured = [path for path in complete_checkpoints(checkpoint.parent) if self._record(path.name).exists()]
+        order = ranked([self.scored(path) for path in measured], self.criterion.measure)
+        write_choice(self.run, self.criterion, order)
         return value
 
     def values(self) -> dict[int, float]:
-        """The measure of every checkpoint that has a record, by its step; the checkpoint may be gone."""
-        records = sorted((self.run / "selection").glob(f"step_*.{self.standard.key}.json"))
-        found = [_scored(read_json(path, "record of a checkpoint", "remove it and select again")) for path in records]
-        measure = self.standard.measure
-        return {checkpoint_step(Path(one.checkpoint)): one.estimates[ALL][measure].value for one in found}
+        """The measure of every checkpoint that has a record, by step; the checkpoint itself may have been removed."""
+        records = sorted((self.run / "selection").glob(f"step_*.{self.criterion.key}.json"))
+        scored = [_scored(read_json(path, "record of a checkpoint", "remove it and select again")) for path in records]
+        measure = self.criterion.measure
+        return {checkpoint_step(Path(item.checkpoint)): item.estimates[ALL][measure].value for item in scored}
 
     def _record(self, checkpoint: str) -> Path:
-        return self.run / "selection" / f"{checkpoint}.{self.standard.key}.json"
+        return self.run / "selection" / f"{checkpoint}.{self.criterion.key}.json"
 
     def _measure(self, checkpoint: Path) -> list[Direction]:
-        embedding, source = self.standard.embedding, self.standard.source
+        embedding, source = self.criterion.embedding, self.criterion.source
         model, tokenizer = trained_encoder(self.run, checkpoint), load_tokenizer(str(self.run / "model"))
         encoder = Encoder.of(str(checkpoint), model, tokenizer, embedding.device, embedding.layer)
-        directions = answer_texts(encoder, self.standard.texts, embedding, checkpoint.name)
+        directions = rank_texts(encoder, self.criterion.texts, embedding, checkpoint.name)
         return [direction for direction in directions if source in (None, direction.query)]
 
 
-def _scored(record: dict[str, Any]) -> Scored:
-    return Scored(
+def _scored(record: dict[str, Any]) -> ScoredCheckpoint:
+    return ScoredCheckpoint(
         record["checkpoint"],
         {
             part: {name: Estimate(**estimate) for name, estimate in of_part.items()}
@@ -132,25 +134,25 @@ def _scored(record: dict[str, Any]) -> Scored:
 
 
 def estimates(directions: Sequence[Direction]) -> dict[str, dict[str, Estimate]]:
-    """Every measure over all items, and over the two halves that a hash of their ids makes.
+    """Every measure over all items, and over two halves of them that a hash of the ids makes.
 
-    Queries are halved, not candidates: numbers of halves and of the whole can be compared. A half without items is
-    left out.
+    Queries are halved, candidates are not, so the numbers of halves and of the whole can be compared. A half without
+    items is left out.
     """
     result: dict[str, dict[str, Estimate]] = {}
     for part in (ALL, SELECT, HOLDOUT):
         chosen = [
-            np.array([row for row, key in enumerate(direction.text.ids) if part in (ALL, half(key))], dtype=np.int64)
+            np.array([index for index, key in enumerate(direction.text.ids) if part in (ALL, half(key))], np.int64)
             for direction in directions
         ]
-        if not all(len(rows) for rows in chosen):
+        if not all(len(indices) for indices in chosen):
             continue
         result[part] = {}
-        for name, of in MEASURES.items():
-            values = [np.mean([hits(direction.rank, k) for k in of], axis=0) for direction in directions]
+        for name, ks in MEASURES.items():
+            values = [np.mean([hits(direction.rank, k) for k in ks], axis=0) for direction in directions]
             items = [
-                ([direction.text.ids[row] for row in rows], value[rows])
-                for direction, rows, value in zip(directions, chosen, values, strict=True)
+                ([direction.text.ids[index] for index in indices], value[indices])
+                for direction, indices, value in zip(directions, chosen, values, strict=True)
             ]
             result[part][name] = mean_accuracy(items)
     return result
@@ -161,39 +163,41 @@ def half(key: str) -> str:
     return SELECT if hashlib.blake2b(key.encode()).digest()[0] % 2 else HOLDOUT
 
 
-def ranked(scored: Sequence[Scored], measure: str, part: str = ALL) -> list[Scored]:
-    """Best first; of equal ones the earlier checkpoint.
+def ranked(scored: Sequence[ScoredCheckpoint], measure: str, part: str = ALL) -> list[ScoredCheckpoint]:
+    """Best first; earlier checkpoints come first among equals.
 
     Raises:
         DataError: the part has no items.
     """
-    if any(part not in one.estimates for one in scored):
-        raise DataError("too few items to halve them", "leave --holdout out")
-    return sorted(scored, key=lambda one: (-one.estimates[part][measure].value, checkpoint_step(Path(one.checkpoint))))
+    if any(part not in item.estimates for item in scored):
+        raise DataError("there are too few items to divide them into halves", "omit --holdout")
+    return sorted(
+        scored, key=lambda item: (-item.estimates[part][measure].value, checkpoint_step(Path(item.checkpoint)))
+    )
 
 
-def write_choice(run: Path, standard: Standard, order: Sequence[Scored], part: str = ALL) -> None:
-    """Writes best.json, which `export --step best` reads and which keeps the checkpoint from being removed."""
-    rows = [{"checkpoint": one.checkpoint, **_entry(one.estimates[part][standard.measure])} for one in order]
+def write_choice(run: Path, criterion: Criterion, order: Sequence[ScoredCheckpoint], part: str = ALL) -> None:
+    """Writes best.json, which `export --step best` reads; training never removes the checkpoint that it names."""
+    entries = [{"checkpoint": item.checkpoint, **_entry(item.estimates[part][criterion.measure])} for item in order]
     choice = {
-        "checkpoint": order[0].checkpoint, "measure": standard.measure, "value": rows[0]["value"],
-        "ci95": rows[0]["ci95"], "task": standard.task, "source": standard.source,
-        "pairs": [text.name for text in standard.texts], "layer": standard.embedding.layer,
+        "checkpoint": order[0].checkpoint, "measure": criterion.measure, "value": entries[0]["value"],
+        "ci95": entries[0]["ci95"], "task": criterion.task, "source": criterion.source,
+        "pairs": [text.name for text in criterion.texts], "layer": criterion.embedding.layer,
     }  # fmt: skip
     if part == SELECT:
-        choice["holdout"] = _entry(order[0].estimates[HOLDOUT][standard.measure])
-    write_json(run / "best.json", choice | {"ranked": rows})
+        choice["holdout"] = _entry(order[0].estimates[HOLDOUT][criterion.measure])
+    write_json(run / "best.json", choice | {"ranked": entries})
 
 
 def _entry(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "ci95": [estimate.low, estimate.high]}
 
 
-def select(run: Path, standard: Standard, holdout: bool = False) -> str:
+def select(run: Path, criterion: Criterion, holdout: bool = False) -> str:
     """Measures all complete checkpoints of a run, writes best.json and returns the table, best first.
 
     Args:
-        holdout: choose on one half of the items and report the chosen one on the other: an honest estimate.
+        holdout: chooses on one half of the items and reports the chosen checkpoint on the other, without bias.
 
     Raises:
         DataError: no such run or no checkpoint, or one is damaged.
@@ -204,20 +208,20 @@ def select(run: Path, standard: Standard, holdout: bool = False) -> str:
             f"{run} has no complete checkpoint" if run.is_dir() else f"run folder not found: {run}",
             "training writes the first one after run.checkpoint_every steps",
         )
-    part, judge = SELECT if holdout else ALL, CheckpointJudge(run, standard)
-    order = ranked([judge.scored(checkpoint) for checkpoint in checkpoints], standard.measure, part)
-    write_choice(run, standard, order, part)
-    rows = [[one.checkpoint, percent(one.estimates[part][standard.measure])] for one in order]
-    title = f"{run}: {standard.task}, {standard.measure}" + (", half of the items" if holdout else "")
-    lines = [title, format_table(["checkpoint", f"{standard.measure} % [95 %]"], rows)]
+    part, scorer = SELECT if holdout else ALL, CheckpointScorer(run, criterion)
+    order = ranked([scorer.scored(checkpoint) for checkpoint in checkpoints], criterion.measure, part)
+    write_choice(run, criterion, order, part)
+    rows = [[item.checkpoint, percent(item.estimates[part][criterion.measure])] for item in order]
+    title = f"{run}: {criterion.task}, {criterion.measure}" + (", half of the items" if holdout else "")
+    lines = [title, format_table(["checkpoint", f"{criterion.measure} % [95 %]"], rows)]
     if holdout:
-        other = percent(order[0].estimates[HOLDOUT][standard.measure])
+        other = percent(order[0].estimates[HOLDOUT][criterion.measure])
         lines.append(f"{order[0].checkpoint} on the other half: {other}")
     return "\n".join(lines)
 
 
-def judge_of(config: Config) -> CheckpointJudge:
-    """What measures the checkpoints of a training with early stopping.
+def make_scorer(config: Config) -> CheckpointScorer:
+    """The scorer of a run with early stopping, by the criterion of its configuration.
 
     Raises:
         ConfigError: fewer than two languages.
@@ -229,6 +233,6 @@ def judge_of(config: Config) -> CheckpointJudge:
     task = retrieval_tasks()[settings.task]
     texts, _ = task.read(settings.data, settings.languages, settings.source, settings.limit)
     embedding = EmbeddingSettings(layer=settings.layer)
-    return CheckpointJudge(
-        config.run.path, Standard(task.name, texts, settings.source, embedding, settings.measure or task.measure)
+    return CheckpointScorer(
+        config.run.path, Criterion(task.name, texts, settings.source, embedding, settings.measure or task.measure)
     )

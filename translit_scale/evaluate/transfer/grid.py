@@ -1,4 +1,4 @@
-"""Many jobs of zero-shot transfer in several processes: what is done is not done again, no job is skipped unsaid."""
+"""Runs transfer jobs in parallel; finished jobs are reused, failures are reported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import ModelName
 from translit_scale.evaluate.transfer.finetune import Precision
-from translit_scale.evaluate.transfer.job import Job, describe_job, read_split, run_job
+from translit_scale.evaluate.transfer.job import TransferJob, describe_job, read_split, run_job
 from translit_scale.files import read_json
 from translit_scale.languages import matching_codes
 from translit_scale.progress import Advance, Progress
@@ -29,14 +29,13 @@ class GridSettings:
 
     preset: str = "paper_b"
     seeds: int | None = None
-    """How many, counted from the preset's first; the preset's if not given."""
+    """How many, counted from the preset's first; None: the preset's."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters that differ from the preset's."""
     precision: Precision = "fp32"
     device: str = "auto"
     threads: int = 1
-    """Of each job. Sums are rounded in another order with another number, so it does not follow from the number of
-    processes."""
+    """Of each job. It does not follow from the number of processes, because it changes the rounding of sums."""
 
 
 @dataclass(frozen=True)
@@ -56,22 +55,22 @@ def plan_jobs(
     targets: Sequence[str],
     settings: GridSettings,
     out: Path,
-) -> list[Job]:
-    """The jobs of one task: a source for every model, and of each as many as there are seeds.
+) -> list[TransferJob]:
+    """The jobs of one task: one for every model, source and seed.
 
     Args:
-        folder: of the task's files.
+        folder: with the task's files.
         sources: `eng_Latn`, or `hin_Deva+urd_Arab` for one training set of both.
-        targets: codes; all languages with a test set if there are none.
+        targets: codes; if empty, all languages with a test set.
 
     Raises:
-        ConfigError: a source stands there twice.
+        ConfigError: a source occurs twice.
     """
     seeds = SEEDS[settings.preset]
     first, count = seeds[0], settings.seeds or len(seeds)
     job_targets = _targets(task, folder, sources, targets)
     jobs = [
-        Job(
+        TransferJob(
             model,
             task.name,
             folder,
@@ -96,39 +95,40 @@ def plan_jobs(
 
 
 def _targets(task: TransferTask, folder: Path, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
-    """The languages to test on; one that is also a source has the source's code, whatever the folder calls it."""
+    """The languages to test on; one that is also a source gets the source's code, whatever the folder calls it."""
     present = task.languages(folder, "test")
 
-    def there(code: str) -> str:
-        found = matching_codes(code, present)
-        return found[0] if len(found) == 1 else code
+    def in_folder(code: str) -> str:
+        codes = matching_codes(code, present)
+        return codes[0] if len(codes) == 1 else code
 
-    asked = {there(code): code for source in sources for code in source.split("+")}
-    return tuple(dict.fromkeys(asked.get(there(code), code) for code in targets or present))
+    source_code = {in_folder(code): code for source in sources for code in source.split("+")}
+    return tuple(dict.fromkeys(source_code.get(in_folder(code), code) for code in targets or present))
 
 
-def run_grid(jobs: Sequence[Job], workers: int, force: bool = False) -> list[Failure]:
-    """Does the jobs whose result is not there; a job that fails is reported at once, the others go on.
+def run_grid(jobs: Sequence[TransferJob], workers: int, force: bool = False) -> list[Failure]:
+    """Runs the jobs that have no result yet; a job that fails is reported at once, and the others continue.
 
-    All texts are read, and all finished results compared with what they would be made of, before anything is trained.
+    Before training begins, all texts are read and all finished results are compared with the present settings, weights
+    and texts.
 
     Args:
         workers: processes. With more than one, a calling script needs the usual `__main__` guard.
-        force: do jobs again whose result was made of something else.
+        force: runs jobs again whose result was made with other settings, weights or texts.
 
     Raises:
-        DataError: a model, a training set or a test set is missing or wrong, or a result was made of something else
-            and `force` is not given; or a process was killed.
+        DataError: a model, a training set or a test set is missing or wrong; a result was made with other settings,
+            weights or texts and `force` is not given; or a process was killed.
     """
-    done = set(_done(jobs, force))
-    missing = [job for job in jobs if job not in done]
-    if done:
-        print(f"done before: {len(done)} of {len(jobs)} jobs", file=sys.stderr)
-    if not missing:
+    finished = set(_finished(jobs, force))
+    remaining = [job for job in jobs if job not in finished]
+    if finished:
+        print(f"finished before: {len(finished)} of {len(jobs)} jobs", file=sys.stderr)
+    if not remaining:
         return []
-    with Progress("transfer", len(jobs), "jobs", done=len(done)) as progress:
-        ended = run_tasks(_run_reported, missing, workers, progress.advance)
-    return [failure for failure in ended if failure is not None]
+    with Progress("transfer", len(jobs), "jobs", done=len(finished)) as progress:
+        outcomes = run_tasks(_run_reported, remaining, workers, progress.advance)
+    return [failure for failure in outcomes if failure is not None]
 
 
 def raise_failures(failures: Sequence[Failure], jobs: int) -> None:
@@ -140,14 +140,14 @@ def raise_failures(failures: Sequence[Failure], jobs: int) -> None:
     if failures:
         error = DataError(
             f"{len(failures)} of {jobs} jobs failed: {', '.join(failure.job for failure in failures)}",
-            "their messages stand above; the same command does them again, and only them",
+            "their messages are printed above; the same command runs only these jobs again",
         )
         error.exit_code = failures[0].exit_code
         raise error
 
 
-def _run_reported(job: Job, advance: Advance) -> Failure | None:
-    """A job whose errors end nothing but itself."""
+def _run_reported(job: TransferJob, advance: Advance) -> Failure | None:
+    """Runs a job; an error ends this job only."""
     try:
         run_job(job, advance)
         return None
@@ -160,51 +160,45 @@ def _run_reported(job: Job, advance: Advance) -> Failure | None:
     return failure
 
 
-def _done(jobs: Sequence[Job], force: bool) -> Iterator[Job]:
-    """The jobs whose result is there and would be the same."""
+def _finished(jobs: Sequence[TransferJob], force: bool) -> Iterator[TransferJob]:
+    """The jobs that have a result made with the present settings, weights and texts."""
     for model in dict.fromkeys(job.model for job in jobs):
         encoder = Encoder.load(model.path, device="cpu", layer=1.0)
         for job in (job for job in jobs if job.model == model):
-            wanted = _identity(describe_job(job, encoder) | {"scores": {"test": _tests(job)}})
-            if job.result.exists() and job.items.exists() and _is_same(job, wanted, force):
+            tests = [read_split(job.task_name, job.folder, target, "test") for target in job.targets]
+            scores = [{"language": test.language, "text_sha256": test.fingerprint} for test in tests]
+            present = _inputs(describe_job(job, encoder) | {"scores": {"test": scores}})
+            if job.result.exists() and job.items.exists() and _is_current(job, present, force):
                 yield job
 
 
-def _tests(job: Job) -> list[dict[str, str]]:
-    return [
-        {"language": data.language, "text_sha256": data.fingerprint}
-        for target in job.targets
-        for data in [read_split(job.task_name, job.folder, target, "test")]
-    ]
-
-
-def _is_same(job: Job, wanted: dict[str, Any], force: bool) -> bool:
-    """Whether a finished job's result was made of what it would be made of now."""
+def _is_current(job: TransferJob, present: dict[str, Any], force: bool) -> bool:
+    """Whether a job's result was made with the present settings, weights and texts."""
     try:
-        found = _identity(read_json(job.result, "result"))
+        recorded = _inputs(read_json(job.result, "result"))
     except (DataError, KeyError, TypeError, AttributeError):
         if force:
             return False
-        raise DataError(f"{job.result} is no result of this command", "--force does the job again") from None
-    changes = changed_settings(found, wanted)
+        raise DataError(f"{job.result} is not a result of this command", "--force runs the job again") from None
+    changes = changed_settings(recorded, present)
     if changes and not force:
         shown = ", ".join(f"{name} {_short(old)}, now {_short(new)}" for name, old, new in changes[:3])
         more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
         raise DataError(
             f"{job.result} was made with other settings, weights or texts: {shown}{more}",
-            "--force does such jobs again; another --out or label keeps both",
+            "--force runs such jobs again; another --out or label keeps both",
         )
     return not changes
 
 
-def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result was made of; not where model and texts lay or how they were called."""
+def _inputs(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, weights and texts of a result, without the paths and labels of model and texts."""
     return {
         "schema": record["schema"],
         "model": {name: record["model"][name] for name in ("weights_sha256", "tokenizer_sha256")},
         "settings": record["settings"],
         "data": {
-            name: {one["language"]: one["text_sha256"] for one in parts} for name, parts in record["data"].items()
+            split: {part["language"]: part["text_sha256"] for part in parts} for split, parts in record["data"].items()
         },
         "test": {score["language"]: score["text_sha256"] for score in record["scores"]["test"]},
     }

@@ -1,8 +1,8 @@
 """Metrics of classification and tagging, each in two profiles, and how certain they are.
 
-Pure functions of labels (indices into the task's labels). `paper` is what the papers' code computes, `strict` what its
-names say (docs/test-sets.md has both definitions). Every metric is an F1 of counts by sentence and class, and a
-resample of the bootstrap is a sum of them.
+Pure functions of labels (indices into the task's labels). `paper` is what the papers' code computes, `strict` is what
+the metrics' names say (docs/test-sets.md defines both). Every metric is an F1 of counts by sentence and class, and a
+bootstrap resample is a sum of these counts.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ Labels = Sequence[Any]
 
 @dataclass(frozen=True)
 class Counts:
-    """What the F1 of some classes is made of, for each of n sentences.
+    """Counts of n sentences, from which the F1 of some classes is computed.
 
-    `hits` [n, classes] are gold and predicted, `marked` [n, classes] is the number of gold ones plus that of predicted
-    ones, so the F1 of a class is 2 hits / marked. The score is the mean over the classes that are marked anywhere, or
-    with `all_classes` over all of them, where one that is not counts 0.
+    `hits` [n, classes] counts what is both gold and predicted, `marked` [n, classes] is the number of gold plus the
+    number of predicted ones, so the F1 of a class is 2 hits / marked. The score is the mean over the classes that are
+    marked anywhere, or with `all_classes` over all classes, where an unmarked class counts 0.
     """
 
     hits: NDArray[np.int64]
@@ -40,7 +40,7 @@ class Counts:
     all_classes: bool = False
 
     def micro(self) -> Counts:
-        """The same with all classes as one."""
+        """The same with all classes merged into one."""
         return Counts(self.hits.sum(axis=1, keepdims=True), self.marked.sum(axis=1, keepdims=True))
 
     @property
@@ -49,17 +49,17 @@ class Counts:
         return float(self.f1(self.hits.sum(axis=0), self.marked.sum(axis=0)))
 
     def f1(self, hits: NDArray[np.number], marked: NDArray[np.number]) -> NDArray[np.float64]:
-        """The scores of summed counts: [..., classes], [..., classes] -> [...]."""
+        """Scores of summed counts: [..., classes], [..., classes] -> [...]."""
         ratios = 2 * hits / np.maximum(marked, 1)
         classes = marked.shape[-1] if self.all_classes else np.maximum((marked > 0).sum(axis=-1), 1)
         return np.asarray(ratios.sum(axis=-1) / classes)
 
 
 def profiles(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, dict[str, float]]:
-    """All metrics of a task by profile; the first of each profile is its main score.
+    """All metrics of a task by profile; the first metric of a profile is its main score.
 
     Raises:
-        ValueError: gold and predicted labels are not of the same sentences and words.
+        ValueError: gold and predicted labels do not have the same sentences and words.
     """
     return {
         profile: {name: counts.score for name, counts in metrics.items()}
@@ -103,19 +103,19 @@ def resampled(counts: Sequence[Counts], seed: int = 0, resamples: int = RESAMPLE
     """Bootstrap distributions of scores over the same sentences: [resamples, len(counts)].
 
     A resample draws n of the n sentences with replacement, the same ones for all scores. Sentences with the same counts
-    are interchangeable, so how often each kind of them is drawn is a multinomial variable and is drawn directly.
+    are interchangeable, so the number of draws of each kind is drawn directly from a multinomial distribution.
     """
     rng = np.random.default_rng(seed)
-    parts = [part for one in counts for part in (one.hits, one.marked)]
-    rows, frequency = np.unique(np.hstack(parts), axis=0, return_counts=True)
+    parts = [part for item in counts for part in (item.hits, item.marked)]
+    kinds, frequency = np.unique(np.hstack(parts), axis=0, return_counts=True)
     ends = np.cumsum([part.shape[1] for part in parts])[:-1]
-    n, block = int(frequency.sum()), max(1, _BLOCK // len(rows))
+    n, block = int(frequency.sum()), max(1, _BLOCK // len(kinds))
     result = np.empty((resamples, len(counts)))
     for start in range(0, resamples, block):
         drawn = rng.multinomial(n, frequency / n, size=min(block, resamples - start))
-        sums = np.split(drawn.astype(np.float64) @ rows.astype(np.float64), ends, axis=1)
-        for index, one in enumerate(counts):
-            result[start : start + block, index] = one.f1(sums[2 * index], sums[2 * index + 1])
+        sums = np.split(drawn.astype(np.float64) @ kinds.astype(np.float64), ends, axis=1)
+        for index, item in enumerate(counts):
+            result[start : start + block, index] = item.f1(sums[2 * index], sums[2 * index + 1])
     return result
 
 
@@ -133,16 +133,16 @@ def label_counts(gold: Labels, predicted: Labels, labels: Sequence[str]) -> Coun
 
 
 def span_counts(gold: Labels, predicted: Labels, labels: Sequence[str], strict: bool) -> Counts:
-    """Every type of span is a class, a span is a hit where both have it with the same words.
+    """Every type of span is a class; a span is a hit if gold and prediction have it with the same words.
 
     Args:
-        strict: spans are those of IOB2, `B-x` and every `I-x` that follows it without a gap; an `I-x` elsewhere is
-            none. Otherwise they are what seqeval 1.2.2 sees by default, see `_seqeval_spans`.
+        strict: spans are those of IOB2: `B-x` and every `I-x` that follows it without a gap, while an `I-x` elsewhere
+            is no span. Otherwise spans are those of seqeval 1.2.2 by default, see `_seqeval_spans`.
 
     Raises:
         ValueError: as `profiles`.
     """
-    outside = len(labels)  # a label that stands after every sentence, so that its last span ends
+    outside = len(labels)  # appended to every sentence, so that its last span ends
     ends = [[*sentence, outside] for sentence in gold], [[*sentence, outside] for sentence in predicted]
     sentence, *both = _flat(*ends)
     names = [*labels, "O"]
@@ -163,7 +163,7 @@ def span_counts(gold: Labels, predicted: Labels, labels: Sequence[str], strict: 
 
 
 def _iob2_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each word the first one of the span that ends with it, -1 where none does: [words] -> [words]."""
+    """For each word the first word of the span that ends with it, or -1: [words], [words] -> [words]."""
     inside = np.zeros(len(prefix), dtype=bool)
     inside[1:] = (prefix[1:] == "I") & np.isin(prefix[:-1], ["B", "I"]) & (kind[1:] == kind[:-1])
     first = np.maximum.accumulate(np.where(inside, 0, np.arange(len(prefix))))
@@ -174,12 +174,12 @@ def _iob2_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray[np
 def _seqeval_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray[np.int64]:
     """As `_iob2_spans`, with the rules of seqeval 1.2.2 (after conlleval) for any tags.
 
-    A tag is read as one letter and a type, so of UPOS `NOUN` the type is `OUN`. A span also begins where the type
-    changes, so `NOUN NOUN` is one span, and `CCONJ` and `SCONJ` have one type. The tag `X` has the type of `O`: at the
-    end of a sentence it is in no span, and at the beginning of one its span begins with the one before, in another
-    sentence. Such a span counts where it ends.
+    A tag is read as one letter and a type, so the type of UPOS `NOUN` is `OUN`. A span also begins where the type
+    changes: `NOUN NOUN` is one span, and `CCONJ` and `SCONJ` have the same type. The tag `X` has the type of `O`: at
+    the end of a sentence it is in no span, and at the beginning its span starts in the sentence before. A span counts
+    in the sentence where it ends.
     """
-    before, before_kind = np.roll(prefix, 1), np.roll(kind, 1)  # before the first is the last, which is "O"
+    before, before_kind = np.roll(prefix, 1), np.roll(kind, 1)  # np.roll puts the last tag before the first; it is "O"
     changed = before_kind != kind
     begins = np.isin(prefix, ["B", "S"]) | (np.isin(prefix, ["E", "I"]) & np.isin(before, ["E", "S", "O"]))
     begins |= ~np.isin(prefix, ["O", "."]) & changed
@@ -190,10 +190,10 @@ def _seqeval_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray
 
 
 def _flat(gold: Labels, predicted: Labels) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The sentence, the gold and the predicted label of every word: 3 x [words]."""
+    """Sentence index, gold label and predicted label of every word: 3 x [words]."""
     lengths, others = ([np.size(labels) for labels in side] for side in (gold, predicted))
     if lengths != others:
-        raise ValueError("gold and predicted labels must be of the same sentences and words")
+        raise ValueError("gold and predicted labels must have the same sentences and words")
     a, b = (np.concatenate([np.atleast_1d(labels) for labels in side]).astype(np.int64) for side in (gold, predicted))
     return np.repeat(np.arange(len(lengths)), lengths), a, b
 
