@@ -16,6 +16,5 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: in
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     if rule:
         table.insert(1, ["-" * width for width in widths])
-    sides = ["<" if index < left else ">" for index in range(len(widths))]
-    line = "  ".join(f"{{:{side}{width}}}" for side, width in zip(sides, widths, strict=True))
+    line = "  ".join(f"{{:{'<' if index < left else '>'}{width}}}" for index, width in enumerate(widths))
     return "\n".join(line.format(*cells).rstrip() for cells in table)

@@ -30,12 +30,8 @@ def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 def add_device(group: argparse._ArgumentGroup) -> None:
     """Declares the device."""
-    group.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="auto: a GPU if there is one (default: auto)",
-    )
+    devices = ["auto", "cpu", "cuda"]
+    group.add_argument("--device", choices=devices, default="auto", help="auto: a GPU if there is one (default: auto)")
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
@@ -96,20 +92,14 @@ def add_test_set(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     )
     group.add_argument("--data", type=Path, metavar="DIR", help="folder of the test set, or its parent (no default)")
     group.add_argument(
-        "--languages",
-        type=codes,
-        metavar="CODES",
+        "--languages", type=codes, metavar="CODES",
         help="pol_Latn,ukr_Cyrl: every two of them are a pair, or each with --source (no default)",
-    )
+    )  # fmt: skip
+    group.add_argument("--source", metavar="CODE", help="pair it with each of --languages (default: all pairs)")
     group.add_argument(
-        "--source", metavar="CODE", help="pair only this language with each of them (default: all pairs)"
-    )
-    group.add_argument(
-        "--limit",
-        type=positive,
-        metavar="N",
+        "--limit", type=positive, metavar="N",
         help="the first N pairs, in the order of the source's file (papers: 450, 500; default: all)",
-    )
+    )  # fmt: skip
     return group
 
 

@@ -73,13 +73,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--preset", choices=list(SEEDS), default="paper_b",
         help="hyperparameters and seeds of a paper: paper_a has 3 seeds, paper_b has 5 (default: paper_b)",
     )  # fmt: skip
-    group.add_argument(
-        "--seeds",
-        type=positive,
-        metavar="N",
-        help="how many, counted from the preset's first, 42 (default: the preset's)",
-    )
     for option, kind, meaning in (
+        ("--seeds", positive, "how many, counted from the preset's first, 42"),
         ("--epochs", positive, "passes over the training set; the dev set is scored after each"),
         ("--lr", _rate, "learning rate of the first update; it falls linearly to 0"),
         ("--batch-size", positive, "sequences of one update"),
@@ -95,13 +90,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
 def add_grid(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Declares results and processes; more options may be added to the group that is returned."""
     group = parser.add_argument_group("results and processes")
-    group.add_argument(
-        "--out",
-        type=Path,
-        default=Path("results"),
-        metavar="DIR",
-        help="write to DIR/TASK (default: %(default)s)",
-    )
+    out = Path("results")
+    group.add_argument("--out", type=Path, default=out, metavar="DIR", help="write to DIR/TASK (default: %(default)s)")
     group.add_argument(
         "--force", action="store_true",
         help="run jobs again whose result was made with other settings, weights or texts (default: they are an error)",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from translit_scale.errors import DataError
@@ -56,7 +57,7 @@ def find_suite(
         if isinstance(task, RetrievalTask):
             _find_texts(suite, task, data, sources, codes, limit)
         else:
-            _find_jobs(suite, models, task, data, sources, codes, settings, out)
+            _find_jobs(suite, task, data, sources, codes, partial(plan_jobs, models, settings=settings, out=out))
     if not suite.texts and not suite.jobs:
         raise DataError("\n".join(["nothing to evaluate:", *suite.missing]), "docs/test-sets.md has the layouts")
     return suite
@@ -115,13 +116,11 @@ def _find_texts(
 
 def _find_jobs(
     suite: Suite,
-    models: Sequence[ModelName],
     task: TransferTask,
     data: Path,
     sources: Sequence[str],
     codes: Sequence[str],
-    settings: GridSettings,
-    out: Path,
+    plan: Callable[..., list[TransferJob]],
 ) -> None:
     try:
         folder = task.find(data).path
@@ -134,7 +133,7 @@ def _find_jobs(
     if lacking := [code for code in codes if code not in targets]:
         suite.missing.append(f"{task.name}: no test data for {listed(lacking)} in {folder}")
     if trainable and (targets or (not codes and present)):
-        suite.jobs += plan_jobs(models, task, folder, trainable, targets, settings, out)
+        suite.jobs += plan(task, folder, trainable, targets)
 
 
 def _can_train(suite: Suite, task: TransferTask, folder: Path, source: str) -> bool:

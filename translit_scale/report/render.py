@@ -17,6 +17,8 @@ EXPLAINED = (
     "languages, without a difference"
 )
 MISSING = "-"
+MARKDOWN_FORMATS = ("<u>{}</u>", "**{}**", "{}")
+TEX_FORMATS = ("\\underline{{{}}}", "\\textbf{{{}}}", "{{\\scriptsize {}}}")
 CSV_COLUMNS = (
     "table", "task", "metric", "model", "source", "target", "value", "low", "high", "seeds", "languages",
     "paper", "difference", "bold", "underlined",
@@ -30,7 +32,9 @@ def markdown(blocks: Sequence[Filled]) -> str:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
             head = _names(block) + [escape(_head(column)) for column in columns]
-            rows = [_line(row, escape) + [_markdown_cell(row[index]) for index in indices] for row in block.rows]
+            rows = [
+                _line(row, escape) + [_cell(row[index], *MARKDOWN_FORMATS) for index in indices] for row in block.rows
+            ]
             lines = [head, ["---"] * len(_names(block)) + ["---:"] * len(columns), *rows]
             parts.append(f"**{TASKS[task].title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
@@ -43,7 +47,7 @@ def tex(blocks: Sequence[Filled]) -> str:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
             head = [*_names(block), *(latex(_head(column)).replace("→", "$\\to$") for column in columns)]
-            rows = [_line(row, latex) + [_tex_cell(row[index]) for index in indices] for row in block.rows]
+            rows = [_line(row, latex) + [_cell(row[index], *TEX_FORMATS) for index in indices] for row in block.rows]
             body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
             parts.append(
                 f"% {TASKS[task].title}\n"
@@ -113,20 +117,11 @@ def _details(cell: Cell) -> str:
     return " ".join(parts)
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _cell(cell: Cell, underlined: str, bold: str, details: str) -> str:
+    """A cell, with format strings for underlined and bold numbers and for what follows them (digits and brackets)."""
     if cell.is_source:
         return "src"
     number = MISSING if cell.shown is None else f"{cell.shown:.1f}"
-    number = f"<u>{number}</u>" if cell.underlined else number
-    number = f"**{number}**" if cell.bold else number
-    return f"{number} {_details(cell)}".rstrip()
-
-
-def _tex_cell(cell: Cell) -> str:
-    if cell.is_source:
-        return "src"
-    number = MISSING if cell.shown is None else f"{cell.shown:.1f}"
-    number = f"\\underline{{{number}}}" if cell.underlined else number
-    number = f"\\textbf{{{number}}}" if cell.bold else number
-    details = _details(cell)  # digits and brackets only
-    return f"{number} {{\\scriptsize {details}}}" if details else number
+    number = underlined.format(number) if cell.underlined else number
+    number = bold.format(number) if cell.bold else number
+    return f"{number} {details.format(_details(cell))}" if _details(cell) else number

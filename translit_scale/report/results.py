@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,17 @@ class Result:
         """Scores, one for each language or direction."""
         return list(self.content["scores"]["test"])
 
+    @cached_property
     def arrays(self) -> Mapping[str, NDArray[Any]] | None:
         """The arrays of `.items.npz` beside it; None if there is no such file."""
-        return _arrays(self.path.with_name(f"{self.path.name.removesuffix('.json')}.items.npz"))
-
-
-@lru_cache(maxsize=256)
-def _arrays(path: Path) -> Mapping[str, NDArray[Any]] | None:
-    if not path.exists():
-        return None
-    try:
-        with np.load(path) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {error}", "evaluate again") from error
+        path = self.path.with_name(f"{self.path.name.removesuffix('.json')}.items.npz")
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as archive:
+                return {name: archive[name] for name in archive.files}
+        except (OSError, ValueError) as error:
+            raise DataError(f"cannot read {path}: {error}", "evaluate again") from error
 
 
 class Results:
@@ -134,7 +131,7 @@ class Results:
         if len(tests) == 1:
             low, high = tests[0]["ci95"][f"top{k}"]
             return Value(tests[0][f"top{k}"], low, high, languages=languages)
-        arrays = result.arrays()
+        arrays = result.arrays
         if arrays is None:
             return Value(float(np.mean([test[f"top{k}"] for test in tests])), None, None, languages=languages)
         names = [f"{source}->{target}" for target in languages]
@@ -197,7 +194,7 @@ def _draws(results: Sequence[Result], languages: Sequence[str], task: str, profi
 
 def _counts(result: Result, language: str, task: str, profile: str) -> tuple[list[str] | None, Counts] | None:
     """The ids of one test set's items, if they have any, and the counts of its main score."""
-    arrays = result.arrays()
+    arrays = result.arrays
     if arrays is None or f"gold:{language}" not in arrays:
         return None
     gold, predicted = (arrays[f"{side}:{language}"] for side in ("gold", "predicted"))

@@ -27,11 +27,7 @@ TAXI1500_LAYOUTS = (
     Layout("860_{iso3}_{split}.tsv", "860_*.tsv*", rf"860_{LANGUAGE}_{SPLIT}{_TSV}", _TAXI1500_LINE, 2),
     Layout("{iso3}_{split}.tsv", "*_*.tsv*", rf"{LANGUAGE}_{SPLIT}{_TSV}", _TAXI1500_LINE, 2),
     Layout(
-        "{iso3}_data/{iso3}_{split}.tsv",
-        "*/*_*.tsv*",
-        rf"[^/]+/(?:860_)?{LANGUAGE}_{SPLIT}{_TSV}",
-        _TAXI1500_LINE,
-        2,
+        "{iso3}_data/{iso3}_{split}.tsv", "*/*_*.tsv*", rf"[^/]+/(?:860_)?{LANGUAGE}_{SPLIT}{_TSV}", _TAXI1500_LINE, 2
     ),
 )
 

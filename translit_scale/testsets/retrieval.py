@@ -77,14 +77,9 @@ def join_at_english(source: ParallelText, target: ParallelText) -> ParallelText:
 
 def english_layout(prefix: str, shown: str, content: str) -> ParallelLayout:
     """Files named after `prefix` that are aligned with English."""
+    pattern = rf"{prefix}\.(?P<language>[a-z]{{3}}(?:_[A-Z][a-z]{{3}})?)-eng(?:_Latn)?\.(?P=language)"
     return ParallelLayout(
-        shown,
-        f"{prefix}.*-eng*",
-        rf"{prefix}\.(?P<language>[a-z]{{3}}(?:_[A-Z][a-z]{{3}})?)-eng(?:_Latn)?\.(?P=language)",
-        content,
-        several=True,
-        pair=pair_at_english,
-        aligned_with=ENGLISH,
+        shown, f"{prefix}.*-eng*", pattern, content, several=True, pair=pair_at_english, aligned_with=ENGLISH
     )
 
 
@@ -97,36 +92,23 @@ SR_B_LAYOUTS = (
         "{language}.txt", "*.txt", rf"{CODE}\.txt", "one verse a line, the same verses in all", pair=pair_lines
     ),
 )
+_LINE = "one sentence a line"
 SR_F_LAYOUTS = (
     ParallelLayout(
-        "devtest/{language}.devtest",
-        "devtest/*.devtest",
-        rf"devtest/{CODE}\.devtest",
-        "one sentence a line",
-        pair=pair_lines,
+        "devtest/{language}.devtest", "devtest/*.devtest", rf"devtest/{CODE}\.devtest", _LINE, pair=pair_lines
     ),
     ParallelLayout(
-        "dev/{language}.dev",
-        "dev/*.dev",
-        rf"dev/{CODE}\.dev",
-        "one sentence a line",
-        pair=pair_lines,
+        "dev/{language}.dev", "dev/*.dev", rf"dev/{CODE}\.dev", _LINE, pair=pair_lines,
         note="FLORES dev, not the papers' devtest",
     ),
     ParallelLayout(
-        "{language}/*.tsv",
-        "*/*.tsv",
-        rf"{CODE}/(?:train|dev|test)\.tsv",
-        "SIB-200, all splits: index_id, category, text",
-        several=True,
-        pair=pair_sib200,
+        "{language}/*.tsv", "*/*.tsv", rf"{CODE}/(?:train|dev|test)\.tsv",
+        "SIB-200, all splits: index_id, category, text", several=True, pair=pair_sib200,
         note="sib200 (FLORES sentences, n=1004) in place of FLORES devtest",
     ),
-)
+)  # fmt: skip
 TATOEBA_LAYOUTS = (
     english_layout(
-        "tatoeba",
-        "tatoeba.{iso3}-eng.{iso3}",
-        "one sentence a line, with the English sentences beside it, or named like bible.*",
+        "tatoeba", "tatoeba.{iso3}-eng.{iso3}", f"{_LINE}, with the English sentences beside it, or named like bible.*"
     ),
 )

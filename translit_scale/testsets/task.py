@@ -29,6 +29,7 @@ class Task:
     """In commands, configurations, result files and folders of results."""
     title: str
     """As the papers write it."""
+    kind: str
     folders: tuple[str, ...]
     """Folders under the data folder in which the files are looked for, in this order; `.` is the data folder."""
     layouts: tuple[Layout, ...]
@@ -37,18 +38,14 @@ class Task:
     tables: tuple[str, ...] = ()
     """The papers' tables that report it (`report/published.yaml`)."""
 
-    @property
-    def alternatives(self) -> Sequence[tuple[Layout, ...]]:
-        """Layouts that may occur together, best first."""
-        return [self.layouts]
-
     def find(self, data: Path) -> TaskFolder:
         """The folder with the task's files.
 
         Raises:
             DataError: there is none; the message has the folders that were searched and the files expected.
         """
-        for layouts in self.alternatives:
+        one_by_one = [(layout,) for layout in self.layouts]
+        for layouts in one_by_one if self.kind == "retrieval" else [self.layouts]:
             for name in self.folders:
                 folder = TaskFolder(data / name, layouts)
                 if any(folder.files(split) for split in SPLITS):
@@ -57,9 +54,7 @@ class Task:
             raise DataError(f"data folder not found: {data}", "give the folder with --data")
         searched = ", ".join(str(data / name) for name in self.folders)
         expected = "".join(f"\n    {layout.shown} ({layout.content})" for layout in self.layouts)
-        raise DataError(
-            f"no files of {self.name} in {searched}; expected{expected}", "docs/test-sets.md explains the layouts"
-        )
+        raise DataError(f"no files of {self.name} in {searched}; expected{expected}", "see docs/test-sets.md")
 
 
 @dataclass(frozen=True)
@@ -87,28 +82,19 @@ class ParallelSet:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalTask(Task):
-    """A test set of parallel sentences; the first of its layouts that has files is read."""
+    """A test set of parallel sentences. Only the first layout that has files is read: layouts are not paired."""
 
     layouts: tuple[ParallelLayout, ...]
     measure: str = "mean"
-    """Of `MEASURES`: what `select` compares checkpoints by unless told otherwise."""
+    """Of `MEASURES`: what `select` compares checkpoints by, unless told otherwise."""
     query_language: str | None = None
     """The only query language in `evaluate all`; None: every source."""
     note: str = ""
     """What readers of the numbers should know."""
     kind: Literal["retrieval"] = "retrieval"
 
-    @property
-    def alternatives(self) -> Sequence[tuple[Layout, ...]]:
-        """Each layout by itself: sentences of different layouts are not paired."""
-        return [(layout,) for layout in self.layouts]
-
     def find_set(self, data: Path) -> ParallelSet:
-        """The test set under a data folder.
-
-        Raises:
-            DataError: as `find`.
-        """
+        """The test set under a data folder; raises as `find`."""
         folder = self.find(data)
         return ParallelSet(self, folder, next(layout for layout in self.layouts if layout in folder.layouts))
 
@@ -128,9 +114,7 @@ class RetrievalTask(Task):
         targets = [language for language in dict.fromkeys(languages) if language != source]
         pairs = [(source, target) for target in targets] if source else list(combinations(targets, 2))
         if not pairs:
-            raise ConfigError(
-                "retrieval needs two languages", "--languages pol_Latn,ukr_Cyrl, or --source eng_Latn too"
-            )
+            raise ConfigError("retrieval needs two languages", "give two --languages, or --source and one of them")
         test_set = self.find_set(data)
         texts = [test_set.read(*pair).first(limit) for pair in pairs]
         return texts, test_set.notes(([source] if source else []) + targets)
@@ -140,14 +124,12 @@ class Metrics(NamedTuple):
     """Names of a task's metrics in each profile, the main score first; `evaluate/transfer/metrics.py` defines them."""
 
     paper: tuple[str, ...]
-    """As the papers' code computes them."""
     strict: tuple[str, ...]
-    """As their names say."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferTask(Task):
-    """A task that models are fine-tuned for; files of all its layouts may lie side by side."""
+    """A task that models are fine-tuned for. Its layouts may lie side by side; a language is read from the first."""
 
     kind: Literal["classification", "tagging"]
     labels: tuple[str, ...]

@@ -199,8 +199,7 @@ def predict(model: Classifier, data: TokenizedSplit, batch_tokens: int = MICRO_T
         if not logits.isfinite().all():
             raise NumericError("the logits of the fine-tuned model are not finite", "try a smaller --lr")
         predicted = logits.argmax(dim=1).cpu().numpy()
-        for index, labels in zip(
-            batch, np.split(predicted, np.cumsum([len(data.places[index]) for index in batch])[:-1]), strict=True
-        ):
+        bounds = np.cumsum([len(data.places[index]) for index in batch])[:-1]
+        for index, labels in zip(batch, np.split(predicted, bounds), strict=True):
             result[ends[index] - len(labels) : ends[index]] = labels
     return result

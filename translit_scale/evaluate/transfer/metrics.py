@@ -83,19 +83,15 @@ def main_estimates(
 
 def main_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, Counts]:
     """The counts of each profile's main score."""
-    return {
-        profile: _METRICS[profile][getattr(task.metrics, profile)[0]](gold, predicted, task.labels)
-        for profile in PROFILES
-    }
+    main = {profile: names[0] for profile, names in task.metrics._asdict().items()}
+    return {profile: _METRICS[profile][name](gold, predicted, task.labels) for profile, name in main.items()}
 
 
 def metric_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, dict[str, Counts]]:
     """The counts of every metric of a task, by profile and name."""
     return {
-        profile: {
-            name: _METRICS[profile][name](gold, predicted, task.labels) for name in getattr(task.metrics, profile)
-        }
-        for profile in PROFILES
+        profile: {name: _METRICS[profile][name](gold, predicted, task.labels) for name in names}
+        for profile, names in task.metrics._asdict().items()
     }
 
 
@@ -221,4 +217,4 @@ _METRICS: dict[str, dict[str, Callable[[Labels, Labels, Sequence[str]], Counts]]
         "token_macro_f1": label_counts,
     },
 }
-"""Metrics that entries of the registry may name, by profile."""
+"""The metrics that entries of the registry may name, by profile."""

@@ -29,8 +29,11 @@ def _table(jobs: Sequence[TransferJob]) -> str:
         source: [read_json(job.result, "result") for job in jobs if job.sources == source and job.result.exists()]
         for source in sources
     }
-    title = f"{jobs[0].task_name}: {jobs[0].model.label}, {_number(len({job.seed for job in jobs}), 'seed')}"
-    scores = {score["language"]: score for group in records.values() for record in group for score in _scores(record)}
+    seeds = len({job.seed for job in jobs})
+    title = f"{jobs[0].task_name}: {jobs[0].model.label}, {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    scores = {
+        score["language"]: score for group in records.values() for record in group for score in record["scores"]["test"]
+    }
     if not scores:
         return f"{title}: no result"
     lines = [
@@ -50,18 +53,9 @@ def _table(jobs: Sequence[TransferJob]) -> str:
     return "\n".join([title, table, note, *_omissions(scores)])
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
-
-
-def _scores(record: Record) -> list[dict[str, Any]]:
-    scores: list[dict[str, Any]] = record["scores"]["test"]
-    return scores
-
-
 def _by_profile(record: Record, targets: Sequence[str]) -> dict[str, float] | None:
     """Mean over some targets of one seed's main scores; None if one of them is missing."""
-    scores = [score for score in _scores(record) if score["language"] in targets]
+    scores = [score for score in record["scores"]["test"] if score["language"] in targets]
     if not targets or len(scores) < len(targets):
         return None
     return {profile: mean(next(iter(score[profile].values())) for score in scores) for profile in PROFILES}
