@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.metrics import f1_score as sklearn_f1
 
 from translit_scale.evaluate.transfer.metrics import (
-    Counts,
+    ClassCounts,
     label_counts,
     main_counts,
     main_estimates,
@@ -176,7 +176,7 @@ def test_a_resample_scores_as_if_its_sentences_were_the_test_set(task: Task) -> 
         for name, counts in metrics.items():
             for draw in rows:
                 direct = profiles(task, [gold[i] for i in draw], [predicted[i] for i in draw])[profile][name]
-                resample = Counts(counts.hits[draw], counts.marked[draw], counts.all_classes).score
+                resample = ClassCounts(counts.hits[draw], counts.marked[draw], counts.all_classes).score
                 assert resample == pytest.approx(direct, abs=1e-12), (profile, name)
 
 
@@ -191,7 +191,7 @@ def test_intervals_are_those_of_a_naive_bootstrap(task: Task) -> None:
         naive = []
         for _ in range(4000):
             draw = rng.integers(80, size=80)
-            naive.append(Counts(counts.hits[draw], counts.marked[draw], counts.all_classes).score)
+            naive.append(ClassCounts(counts.hits[draw], counts.marked[draw], counts.all_classes).score)
         estimate, (low, high) = estimates[profile], np.percentile(naive, [2.5, 97.5])
         tolerance = 0.06 * (high - low)  # of 4 000 and 10 000 resamples
         assert estimate.value == counts.score

@@ -24,7 +24,7 @@ from translit_scale.files import write_json
 from translit_scale.languages import GROUPS, PAIRS
 from translit_scale.markup import cell as csv_text
 from translit_scale.markup import latex
-from translit_scale.report.published import AVERAGE, Block, Column, Line, averaged, published
+from translit_scale.report.published import AVERAGE, Column, Line, TableBlock, averaged, published
 from translit_scale.report.render import comma_separated, markdown, tex
 from translit_scale.report.results import Results, Value
 from translit_scale.report.tables import Cell, fill, mark_columns, mark_models_and_sources, name_rows
@@ -44,7 +44,7 @@ WRONG_AVERAGES = {
 """Averages that the papers print, and what their own cells give, where that is more than rounding."""
 
 
-def numbers(block: Block) -> list[float]:
+def numbers(block: TableBlock) -> list[float]:
     return [value for values in block.printed.values() for value in values if value is not None]
 
 

@@ -194,7 +194,7 @@ def test_sentences_whose_text_is_withheld_are_dropped_and_counted(tmp_path: Path
         ("# c\n1 dom dom NOUN _ _ 0 root _ _\n", r"conllu:2: expected 10 columns separated by tabs, found 1"),
         (token("1", "dom", "NOUN") + token("3", "stoi", "VERB"), r"conllu:1: the ids of this sentence are not 1 to 2"),
         (token("1-3", "dom", "_") + token("1", "dom", "NOUN"), r"conllu:1: the ids of this sentence"),
-        (token("one", "dom", "NOUN"), r"conllu:1: 'one' is no id"),
+        (token("one", "dom", "NOUN"), r"conllu:1: 'one' is not an id"),
         ("# only a comment\n\n", "no sentence is left"),
     ],
 )

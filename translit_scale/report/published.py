@@ -34,7 +34,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Block:
+class TableBlock:
     """A part of a table with its own columns, and the printed values (percent; None if nothing is printed)."""
 
     columns: tuple[Column, ...]
@@ -60,7 +60,7 @@ class Table:
     number: int
     title: str
     by_source: bool
-    blocks: tuple[Block, ...]
+    blocks: tuple[TableBlock, ...]
     averages_of: str | None
     """The table whose rows are the languages that this one averages over."""
 
@@ -93,7 +93,7 @@ def _table(name: str, value: dict[str, Any]) -> Table:
     )
 
 
-def _block(value: dict[str, Any]) -> Block:
+def _block(value: dict[str, Any]) -> TableBlock:
     columns = []
     for text in value["columns"]:
         task, metric, source, target = text.split()
@@ -104,4 +104,4 @@ def _block(value: dict[str, Any]) -> Block:
             printed |= {Line(model, target): tuple(values) for target, values in rows.items()}
         else:
             printed[Line(model)] = tuple(rows)
-    return Block(tuple(columns), printed)
+    return TableBlock(tuple(columns), printed)

@@ -15,7 +15,7 @@ from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import mean_accuracy, number_ids, two_level
 from translit_scale.evaluate.results import SCHEMA
 from translit_scale.evaluate.retrieval.metrics import hits
-from translit_scale.evaluate.transfer.metrics import Counts, main_counts, resampled
+from translit_scale.evaluate.transfer.metrics import ClassCounts, main_counts, resampled
 from translit_scale.files import read_json
 from translit_scale.languages import matching_codes
 from translit_scale.testsets.registry import transfer_tasks
@@ -39,7 +39,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Result:
+class ResultFile:
     """One result file."""
 
     path: Path
@@ -74,12 +74,12 @@ class Results:
         """
         if not folder.is_dir():
             raise DataError(f"results folder not found: {folder}", "evaluate writes it: --out")
-        self.retrieval: dict[tuple[str, str], Result] = {}
-        self.transfer: dict[tuple[str, str, str], dict[int, Result]] = {}
+        self.retrieval: dict[tuple[str, str], ResultFile] = {}
+        self.transfer: dict[tuple[str, str, str], dict[int, ResultFile]] = {}
         for path in sorted(folder.rglob("*.json")):
             content = read_json(path, "result", "remove it, or evaluate again")
             if isinstance(content, dict) and content.get("task_type") in KINDS:
-                self._add(Result(path, content))
+                self._add(ResultFile(path, content))
         if not self.labels:
             raise DataError(f"no results in {folder}", "evaluate writes OUT/TASK/LABEL.json")
 
@@ -88,7 +88,7 @@ class Results:
         """Labels of all models that have a result."""
         return sorted({key[1] for key in (*self.retrieval, *self.transfer)})
 
-    def _add(self, result: Result) -> None:
+    def _add(self, result: ResultFile) -> None:
         content = result.content
         if content["schema"] != SCHEMA:
             raise DataError(f"{result.path}: schema {content['schema']}, expected {SCHEMA}", "evaluate again")
@@ -174,7 +174,9 @@ def _score(test: dict[str, Any], profile: str, metric: str, path: Path) -> float
     return float(test[profile][metric])
 
 
-def _draws(results: Sequence[Result], languages: Sequence[str], task: str, profile: str) -> NDArray[np.float64] | None:
+def _draws(
+    results: Sequence[ResultFile], languages: Sequence[str], task: str, profile: str
+) -> NDArray[np.float64] | None:
     """Bootstrap distributions over items of the main score: [resamples, seeds, languages], or None without items.
 
     Texts with ids (the same sentences in all languages) are resampled together in all languages, other items
@@ -192,7 +194,7 @@ def _draws(results: Sequence[Result], languages: Sequence[str], task: str, profi
     return np.stack(draws, axis=2)
 
 
-def _counts(result: Result, language: str, task: str, profile: str) -> tuple[list[str] | None, Counts] | None:
+def _counts(result: ResultFile, language: str, task: str, profile: str) -> tuple[list[str] | None, ClassCounts] | None:
     """The ids of one test set's items, if they have any, and the counts of its main score."""
     arrays = result.arrays
     if arrays is None or f"gold:{language}" not in arrays:
@@ -206,7 +208,7 @@ def _counts(result: Result, language: str, task: str, profile: str) -> tuple[lis
     return None, main_counts(transfer_tasks()[task], *sentences)[profile]
 
 
-def _aligned(tests: Sequence[tuple[list[str] | None, Counts]]) -> list[Counts]:
+def _aligned(tests: Sequence[tuple[list[str] | None, ClassCounts]]) -> list[ClassCounts]:
     """Counts with the same item at the same index in all tests; items that a test does not have count nothing there."""
     index_of = number_ids(ids or () for ids, _ in tests)
     aligned = []
@@ -215,5 +217,5 @@ def _aligned(tests: Sequence[tuple[list[str] | None, Counts]]) -> list[Counts]:
         hit, marked = np.zeros((2, len(index_of), counts.hits.shape[1]), dtype=np.int64)
         np.add.at(hit, items, counts.hits)
         np.add.at(marked, items, counts.marked)
-        aligned.append(Counts(hit, marked, counts.all_classes))
+        aligned.append(ClassCounts(hit, marked, counts.all_classes))
     return aligned

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from translit_scale.errors import ConfigError
-from translit_scale.report.published import AVERAGE, Block, Column, Line, Table, averaged, published
+from translit_scale.report.published import AVERAGE, Column, Line, Table, TableBlock, averaged, published
 from translit_scale.report.results import Results, Value
 
 
@@ -98,7 +98,7 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9+]", "", name.lower())
 
 
-def _fill(table: Table, block: Block, results: Results, models: Mapping[str, str], profile: str) -> Filled:
+def _fill(table: Table, block: TableBlock, results: Results, models: Mapping[str, str], profile: str) -> Filled:
     elsewhere = {model for other in published().values() for b in other.blocks for model in b.models}
     names = [*block.models, *(name for name in models if name not in elsewhere)]
     rows = []

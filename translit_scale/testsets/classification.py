@@ -1,4 +1,4 @@
-"""Sentences with one label each: SIB-200 and Taxi1500 in the layouts of their makers."""
+"""Reads texts with one label each: SIB-200 and Taxi1500 in the layouts of their authors."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def unquote(field: str) -> str:
 
 
 def _checked(path: Path, records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    """Records of three fields; blank lines become three empty ones."""
+    """Records of three fields; a blank line becomes three empty fields."""
     for line, fields in records:
         if len(fields) == 1 and not fields[0].strip():
             yield line, ["", "", ""]
@@ -111,7 +111,7 @@ def _checked(path: Path, records: Iterator[tuple[int, list[str]]]) -> Iterator[t
 def _labelled(
     path: Path, records: Iterator[tuple[int, list[str]]], labels: Sequence[str], files: LanguageFiles
 ) -> LabelledTexts:
-    """Texts with known labels; empty and undecodable ones are dropped and counted."""
+    """Texts with known labels; empty and undecodable texts are dropped and counted."""
     kept: list[tuple[str, int, str]] = []
     dropped: Counter[str] = Counter()
     for line, fields in records:

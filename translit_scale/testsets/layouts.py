@@ -1,7 +1,7 @@
 """How test sets name their files, and which files hold a language: one set of rules for every task.
 
-A language is asked for as `iso3_Script`. It is found under that code, or else under what it may also be called
-(`languages.matching_codes`). If several files match, the error lists them; none is chosen.
+A language is asked for as `iso3_Script`. It is found under that code, or else under its other codes
+(`languages.matching_codes`). If several match, the error lists them; none is chosen.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The evaluation tasks: one entry holds all there is to say of a task.
+"""The evaluation tasks: one entry states everything about a task.
 
 The choices of commands, what `evaluate all` runs, the values that a configuration allows, titles in tables, presets of
 fine-tuning and the lists in docs/test-sets.md follow from it. A new task is one entry here and one reader.

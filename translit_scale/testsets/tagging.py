@@ -1,7 +1,6 @@
-"""Sentences with a tag for each word: NER and part-of-speech files, tab-separated or CoNLL-U.
+"""Reads sentences with a tag for each word: NER and part-of-speech files, tab-separated or CoNLL-U.
 
-A word is what stands between two tabs: no-break spaces and other white space inside it stay. Blank lines separate
-sentences, however many there are.
+Only tabs separate fields: no-break spaces and other white space inside a word are kept. Blank lines separate sentences.
 """
 
 from __future__ import annotations

@@ -225,7 +225,7 @@ def make_scorer(config: Config) -> CheckpointScorer:
 
     Raises:
         ConfigError: fewer than two languages.
-        DataError: the test set is not there.
+        DataError: the test set is missing.
     """
     settings = config.selection
     if settings is None:

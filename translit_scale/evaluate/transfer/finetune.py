@@ -30,7 +30,7 @@ from translit_scale.testsets.hyperparameters import Hyperparameters
 MICRO_TOKENS = 8192
 """Tokens of one forward pass; larger updates accumulate gradients over several passes, equal up to rounding."""
 Kind = Literal["classification", "tagging"]
-Precision = Literal["fp32", "bf16"]
+TransferPrecision = Literal["fp32", "bf16"]
 
 
 class ClassificationHead(nn.Module):

@@ -13,7 +13,7 @@ from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import ModelName
-from translit_scale.evaluate.transfer.finetune import Precision
+from translit_scale.evaluate.transfer.finetune import TransferPrecision
 from translit_scale.evaluate.transfer.job import TransferJob, describe_job, read_split, run_job
 from translit_scale.files import read_json
 from translit_scale.languages import matching_codes
@@ -32,7 +32,7 @@ class GridSettings:
     """How many, counted from the preset's first; None: the preset's."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """Hyperparameters that differ from the preset's."""
-    precision: Precision = "fp32"
+    precision: TransferPrecision = "fp32"
     device: str = "auto"
     threads: int = 1
     """Of each job. It does not follow from the number of processes, because it changes the rounding of sums."""
@@ -69,25 +69,12 @@ def plan_jobs(
     seeds = SEEDS[settings.preset]
     first, count = seeds[0], settings.seeds or len(seeds)
     job_targets = _targets(task, folder, sources, targets)
+    hyperparameters = replace(task.hyperparameters, **settings.changes)
     jobs = [
-        TransferJob(
-            model,
-            task.name,
-            folder,
-            tuple(source.split("+")),
-            job_targets,
-            seed,
-            settings.preset,
-            replace(task.hyperparameters, **settings.changes),
-            out,
-            settings.precision,
-            settings.device,
-            settings.threads,
-        )
-        for model in models
-        for source in sources
-        for seed in range(first, first + count)
-    ]
+        TransferJob(model, task.name, folder, tuple(source.split("+")), job_targets, seed, settings.preset,
+                    hyperparameters, out, settings.precision, settings.device, settings.threads)
+        for model in models for source in sources for seed in range(first, first + count)
+    ]  # fmt: skip
     names = [job.name for job in jobs]
     if len(set(names)) < len(names):
         raise ConfigError("two sources are the same", f"give each once: {', '.join(sources)}")

@@ -17,7 +17,7 @@ from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.evaluate.bootstrap import RESAMPLES
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import ModelName, describe_model, header, write_arrays
-from translit_scale.evaluate.transfer.finetune import Classifier, Precision, best_epoch, finetune, predict
+from translit_scale.evaluate.transfer.finetune import Classifier, TransferPrecision, best_epoch, finetune, predict
 from translit_scale.evaluate.transfer.metrics import Labels, main_counts, main_estimates, profiles
 from translit_scale.evaluate.transfer.tokenize import TokenizedSplit, concatenate, tokenize_split
 from translit_scale.files import write_json
@@ -43,7 +43,7 @@ class TransferJob:
     preset: str
     hyperparameters: Hyperparameters
     out: Path
-    precision: Precision = "fp32"
+    precision: TransferPrecision = "fp32"
     device: str = "auto"
     threads: int = 1
 

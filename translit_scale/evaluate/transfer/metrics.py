@@ -27,7 +27,7 @@ Labels = Sequence[Any]
 
 
 @dataclass(frozen=True)
-class Counts:
+class ClassCounts:
     """Counts of n sentences, from which the F1 of some classes is computed.
 
     `hits` [n, classes] counts what is both gold and predicted, `marked` [n, classes] is the number of gold plus the
@@ -39,9 +39,9 @@ class Counts:
     marked: NDArray[np.int64]
     all_classes: bool = False
 
-    def micro(self) -> Counts:
+    def micro(self) -> ClassCounts:
         """The same with all classes merged into one."""
-        return Counts(self.hits.sum(axis=1, keepdims=True), self.marked.sum(axis=1, keepdims=True))
+        return ClassCounts(self.hits.sum(axis=1, keepdims=True), self.marked.sum(axis=1, keepdims=True))
 
     @property
     def score(self) -> float:
@@ -81,13 +81,13 @@ def main_estimates(
     return result
 
 
-def main_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, Counts]:
+def main_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, ClassCounts]:
     """The counts of each profile's main score."""
     main = {profile: names[0] for profile, names in task.metrics._asdict().items()}
     return {profile: _METRICS[profile][name](gold, predicted, task.labels) for profile, name in main.items()}
 
 
-def metric_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, dict[str, Counts]]:
+def metric_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, dict[str, ClassCounts]]:
     """The counts of every metric of a task, by profile and name."""
     return {
         profile: {name: _METRICS[profile][name](gold, predicted, task.labels) for name in names}
@@ -95,7 +95,7 @@ def metric_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[s
     }
 
 
-def resampled(counts: Sequence[Counts], seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+def resampled(counts: Sequence[ClassCounts], seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
     """Bootstrap distributions of scores over the same sentences: [resamples, len(counts)].
 
     A resample draws n of the n sentences with replacement, the same ones for all scores. Sentences with the same counts
@@ -115,7 +115,7 @@ def resampled(counts: Sequence[Counts], seed: int = 0, resamples: int = RESAMPLE
     return result
 
 
-def label_counts(gold: Labels, predicted: Labels, labels: Sequence[str]) -> Counts:
+def label_counts(gold: Labels, predicted: Labels, labels: Sequence[str]) -> ClassCounts:
     """Every label is a class, and every text or word counts once.
 
     Raises:
@@ -125,10 +125,10 @@ def label_counts(gold: Labels, predicted: Labels, labels: Sequence[str]) -> Coun
     right = a == b
     n, classes = len(gold), len(labels)
     marked = _by_class(sentence, a, n, classes) + _by_class(sentence, b, n, classes)
-    return Counts(_by_class(sentence[right], a[right], n, classes), marked)
+    return ClassCounts(_by_class(sentence[right], a[right], n, classes), marked)
 
 
-def span_counts(gold: Labels, predicted: Labels, labels: Sequence[str], strict: bool) -> Counts:
+def span_counts(gold: Labels, predicted: Labels, labels: Sequence[str], strict: bool) -> ClassCounts:
     """Every type of span is a class; a span is a hit if gold and prediction have it with the same words.
 
     Args:
@@ -155,7 +155,7 @@ def span_counts(gold: Labels, predicted: Labels, labels: Sequence[str], strict: 
         _by_class(sentence[first >= 0], kind[first >= 0], n, classes)
         for first, kind in ((first_a, type_a), (first_b, type_b))
     ]
-    return Counts(_by_class(sentence[hit], type_a[hit], n, classes), marked[0] + marked[1])
+    return ClassCounts(_by_class(sentence[hit], type_a[hit], n, classes), marked[0] + marked[1])
 
 
 def _iob2_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -199,11 +199,11 @@ def _by_class(sentence: NDArray[np.int64], label: NDArray[np.int64], n: int, cla
     return np.bincount(sentence * classes + label, minlength=n * classes).reshape(n, classes)
 
 
-def _accuracy(gold: Labels, predicted: Labels, labels: Sequence[str]) -> Counts:
+def _accuracy(gold: Labels, predicted: Labels, labels: Sequence[str]) -> ClassCounts:
     return label_counts(gold, predicted, labels).micro()
 
 
-_METRICS: dict[str, dict[str, Callable[[Labels, Labels, Sequence[str]], Counts]]] = {
+_METRICS: dict[str, dict[str, Callable[[Labels, Labels, Sequence[str]], ClassCounts]]] = {
     "paper": {
         "macro_f1": label_counts,
         "entity_f1": lambda gold, predicted, labels: span_counts(gold, predicted, labels, strict=False).micro(),
