@@ -243,24 +243,24 @@ class RunConfig(Strict):
 
 
 class SelectionConfig(Strict):
-    """Early stopping: checkpoints are measured by retrieval, the best is named in best.json (docs/evaluation.md)."""
+    """Early stopping: measures checkpoints by retrieval and names the best in best.json (docs/evaluation.md)."""
 
     task: Annotated[str, _one_of(retrieval_tasks)]
     """Retrieval task: Bible verses (paper A), FLORES or Tatoeba (paper B)."""
     data: Path
-    """Folder of the set, or its parent."""
+    """Folder of the test set, or its parent."""
     languages: list[str] = Field(min_length=1)
-    """Every two of them are a pair, or each with `source`."""
+    """Every two of them are a pair, or each of them with `source`."""
     source: str | None = None
-    """Only its queries count, against each of `languages`; without it both directions of every pair."""
+    """Pairs it with each of `languages` and counts only its queries; without it both directions of every pair count."""
     limit: int | None = Field(None, ge=1)
-    """The first pairs only."""
+    """Only the first pairs."""
     measure: Annotated[str, _one_of(lambda: MEASURES)] | None = None
-    """Averaged over directions; `mean` is that of top-1, 5 and 10. Default: the task's (docs/evaluation.md)."""
+    """Averaged over directions; `mean` is the mean of top-1, 5 and 10. Default: the task's (docs/evaluation.md)."""
     layer: Layer | None = None
-    """Whose states are averaged; default: 2/3 of the depth, layer 8 of 12."""
+    """Layer whose hidden states are averaged; default: 2/3 of the depth, layer 8 of 12."""
     patience: int = Field(5, ge=1)
-    """Training ends when so many checkpoints in a row are not better than the best before them."""
+    """Training ends when this many checkpoints in a row are not better than the best before them."""
 
 
 class Config(Strict):
