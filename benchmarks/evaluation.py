@@ -27,11 +27,11 @@ from transformers import AutoModel, AutoModelForMaskedLM, XLMRobertaConfig
 
 from translit_scale.cli import main as command
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
-from translit_scale.evaluate import encoder as encoder_module
+from translit_scale.evaluate import embedding as encoder_module
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
-from translit_scale.evaluate.run import run_retrieval
-from translit_scale.evaluate.testsets import read_task
+from translit_scale.evaluate.retrieval.run import run_retrieval
 from translit_scale.silence import silence_transformers
+from translit_scale.testsets.registry import retrieval_tasks
 
 SOURCES = ("eng_Latn", "heb_Hebr", "hin_Deva", "kor_Hang")
 TARGETS = (*SOURCES, "deu_Latn", "fra_Latn", "rus_Cyrl", "spa_Latn", "tur_Latn", "vie_Latn")
@@ -77,7 +77,7 @@ def plain(model: Any, sentences: list[list[int]], layer: int) -> torch.Tensor:
 def retrieval(folder: Path, args: argparse.Namespace) -> None:
     """Prints the encoder's fraction of the time."""
     model = save_random(folder / "model", args.tokenizer, 768, 12)
-    texts, notes = read_task("sr_f", args.data, args.languages.split(","))
+    texts, notes = retrieval_tasks()["sr_f"].read(args.data, args.languages.split(","))
     batches: list[list[list[int]]] = []
     timed = Timed(encoder_module.flat_states)
 

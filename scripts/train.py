@@ -89,14 +89,14 @@ def main(argv: list[str] | None = None) -> None:
     from torch.distributed import barrier
 
     from translit_scale.demo.run import SHARDS, TOKENIZER, make_demo_data
-    from translit_scale.evaluate.select import scorer_of
+    from translit_scale.evaluate.retrieval.model_selection import make_scorer
     from translit_scale.train.loop import train
 
     if config.data.shards == SHARDS:
         if rank.is_first and not ((SHARDS / "manifest.json").is_file() and TOKENIZER.is_dir()):
             make_demo_data()
         barrier()
-    train(config, args.ds_config, args.resume, rank, scorer_of)
+    train(config, args.ds_config, args.resume, rank, make_scorer)
 
 
 def run() -> None:

@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM
 
 from tests.support.encoders import WORDS, save_encoder, word_tokenizer
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.encoder import Encoder, batches_by_length
+from translit_scale.evaluate.embedding import Encoder, batches_by_length
 
 FAMILIES = ["xlm-roberta", "bert", "distilbert", "albert", "modernbert"]
 

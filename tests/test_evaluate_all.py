@@ -37,7 +37,8 @@ def test_one_page_of_what_is_there_and_what_is_not(
     assert evaluate(world, tmp_path, "--source", "eng_Latn", "--source", "hin_Deva+urd_Arab") == 0
     page = (tmp_path / "evaluation.txt").read_text()
     assert page.rstrip() in capsys.readouterr().out
-    assert f"no Tatoeba in {world}" in page and f"no files of taxi1500 in {world / 'taxi1500'}" in page
+    assert f"no files of tatoeba in {world}, {world / 'tatoeba'}" in page
+    assert f"no files of taxi1500 in {world / 'taxi1500'}" in page
     assert "ner: no train data for urd_Arab" in page and str(world / "ner/train-urd_Arab.tsv") in page
     assert "sib200: tiny, 1 seed" in page and "ner: tiny, 1 seed" in page
     names = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("*/*.json"))
@@ -53,7 +54,7 @@ def test_one_page_of_what_is_there_and_what_is_not(
     ]
     assert sorted(directions) == sorted(f"{a}-{b}" for a in LANGUAGES for b in LANGUAGES if a != b)
     assert evaluate(world, tmp_path, "--source", "eng_Latn", "--source", "hin_Deva+urd_Arab") == 0
-    assert "done before: 3 of 3 jobs" in capsys.readouterr().err
+    assert "finished before: 3 of 3 jobs" in capsys.readouterr().err
     assert (tmp_path / "evaluation.txt").read_text() == page
 
 
@@ -72,7 +73,7 @@ def test_nothing_there_is_an_error(world: Path, tmp_path: Path, capsys: pytest.C
     options = ["--tasks", "taxi1500,tatoeba", "--source", "eng_Latn"]
     assert evaluate(world, tmp_path / "out", *options) == 3
     message = capsys.readouterr().err
-    assert "nothing to evaluate" in message and "taxi1500" in message and "tatoeba.{language}-eng" in message
+    assert "nothing to evaluate" in message and "taxi1500" in message and "tatoeba.{iso3}-eng.{iso3}" in message
     assert not (tmp_path / "out").exists()
     assert evaluate(world, tmp_path / "out", "--tasks", "sib", "--source", "eng_Latn") == 2
 

@@ -18,7 +18,7 @@ from tests.support.encoders import save_encoder, tiny_model, word_tokenizer
 from translit_scale import export
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.escaping import escape
-from translit_scale.evaluate.encoder import Encoder
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.export import CardFacts, export_folder, fenced, hub_language
 
 FACTS = CardFacts(

@@ -15,13 +15,13 @@ from transformers import AutoModel, XLMRobertaForSequenceClassification, XLMRobe
 from tests.support.encoders import save_encoder, word_tokenizer
 from tests.support.labelled_world import save_learner
 from translit_scale.errors import ConfigError, NumericError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.finetune import Classifier, Kind, finetune, predict
-from translit_scale.evaluate.labelled import Labelled
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.packed import flat_states, last_states, pack_attention
-from translit_scale.evaluate.presets import Hyperparameters
-from translit_scale.evaluate.sequences import Sequences, make_sequences
-from translit_scale.evaluate.tagged import Tagged
+from translit_scale.evaluate.transfer.finetune import Classifier, Kind, finetune, predict
+from translit_scale.evaluate.transfer.tokenize import TokenizedSplit, tokenize_split
+from translit_scale.testsets.classification import LabelledTexts
+from translit_scale.testsets.hyperparameters import Hyperparameters
+from translit_scale.testsets.tagging import TaggedSentences
 
 ONE_STEP = Hyperparameters(epochs=1, lr=1e-3, max_length=20, batch_size=100, dropout=0.0)
 
@@ -87,7 +87,7 @@ def test_loss_and_gradients_equal_transformers_padded(tmp_path: Path, kind: Kind
         )
         return 0.0
 
-    (epoch,) = finetune(model, Sequences(ids, places, labels, {}), keep, ONE_STEP, seed=1, name="job")
+    (epoch,) = finetune(model, TokenizedSplit(ids, places, labels, {}), keep, ONE_STEP, seed=1, name="job")
     assert epoch.loss == pytest.approx(output.loss.item(), abs=1e-5)
     head = "classifier." if kind == "classification" else ""
     compared = 0
@@ -107,10 +107,10 @@ def test_loss_and_gradients_equal_transformers_padded(tmp_path: Path, kind: Kind
 def test_an_update_in_parts_is_the_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = save_learner(tmp_path)
     ids = some_ids(20)
-    data = Sequences(ids, [[0]] * 20, [[row % 3] for row in range(20)], {})
+    data = TokenizedSplit(ids, [[0]] * 20, [[row % 3] for row in range(20)], {})
     results = []
     for tokens in (10_000, 40):
-        monkeypatch.setattr("translit_scale.evaluate.finetune.MICRO_TOKENS", tokens)
+        monkeypatch.setattr("translit_scale.evaluate.transfer.finetune.MICRO_TOKENS", tokens)
         torch.manual_seed(0)
         model = Classifier(Encoder.load(folder, layer=1.0).model, "classification", 3, dropout=0.0)
         calls: list[int] = []
@@ -137,7 +137,7 @@ def test_dropout_is_on_in_training_and_off_in_prediction(tmp_path: Path) -> None
 
 def test_the_best_epoch_is_kept_and_its_first_occurrence(tmp_path: Path) -> None:
     model = Classifier(Encoder.load(save_learner(tmp_path), layer=1.0).model, "classification", 3, dropout=0.1)
-    data = Sequences(some_ids(20), [[0]] * 20, [[row % 3] for row in range(20)], {})
+    data = TokenizedSplit(some_ids(20), [[0]] * 20, [[row % 3] for row in range(20)], {})
     seen: list[dict[str, torch.Tensor]] = []
     scores = iter([0.1, 0.5, 0.5, 0.2])
 
@@ -155,19 +155,19 @@ def test_the_best_epoch_is_kept_and_its_first_occurrence(tmp_path: Path) -> None
 def test_predictions_do_not_depend_on_the_batch(tmp_path: Path) -> None:
     model = Classifier(Encoder.load(save_learner(tmp_path), layer=1.0).model, "tagging", 5, dropout=0.1).eval()
     ids = some_ids(30)
-    data = Sequences(ids, [list(range(len(s))) for s in ids], [[0] * len(s) for s in ids], {})
+    data = TokenizedSplit(ids, [list(range(len(s))) for s in ids], [[0] * len(s) for s in ids], {})
     whole = predict(model, data)
     assert whole.shape == (sum(map(len, ids)),)
     np.testing.assert_array_equal(whole, predict(model, data, batch_tokens=25))
     alone = [
-        predict(model, Sequences([s], [p], [g], {})) for s, p, g in zip(ids, data.places, data.labels, strict=True)
+        predict(model, TokenizedSplit([s], [p], [g], {})) for s, p, g in zip(ids, data.places, data.labels, strict=True)
     ]
     np.testing.assert_array_equal(whole, np.concatenate(alone))
 
 
 def test_a_loss_that_is_no_number_names_job_and_step(tmp_path: Path) -> None:
     model = Classifier(Encoder.load(save_learner(tmp_path), layer=1.0).model, "classification", 3, dropout=0.0)
-    data = Sequences(some_ids(20), [[0]] * 20, [[0]] * 20, {})
+    data = TokenizedSplit(some_ids(20), [[0]] * 20, [[0]] * 20, {})
     with torch.no_grad():
         model.head.out_proj.bias[0] = float("inf")
     with pytest.raises(NumericError, match=r"sib200/tcm\.eng_Latn\.seed42, step 1 of 3: the loss is (nan|inf)"):
@@ -185,7 +185,7 @@ def test_no_word_loses_its_label(sentences: list[list[str]], max_length: int) ->
     tokenizer = word_tokenizer()
     labels = iter(range(10_000))
     tags = [[next(labels) for _ in sentence] for sentence in sentences]
-    found = make_sequences(tokenizer, Tagged("pol_Latn", "test", sentences, tags, {}), max_length)
+    found = tokenize_split(tokenizer, TaggedSentences("pol_Latn", "test", sentences, tags, {}), max_length)
     assert found.flat_labels.tolist() == [tag for sentence in tags for tag in sentence]
     assert all(len(ids) <= max_length and ids[0] == 0 and ids[-1] == 2 for ids in found.ids)
     firsts = [ids[place] for ids, places in zip(found.ids, found.places, strict=True) for place in places]
@@ -198,10 +198,10 @@ def test_no_word_loses_its_label(sentences: list[list[str]], max_length: int) ->
 
 
 def test_texts_are_cut_and_counted() -> None:
-    data = Labelled("pol_Latn", "test", ["w1 w2 w3 w4", "w1", " "], [4, 5, 6], ["a", "b", "c"], {})
-    found = make_sequences(word_tokenizer(), data, 5)
+    data = LabelledTexts("pol_Latn", "test", ["w1 w2 w3 w4", "w1", " "], [4, 5, 6], ["a", "b", "c"], {})
+    found = tokenize_split(word_tokenizer(), data, 5)
     assert found.ids == [[0, 5, 6, 7, 2], [0, 5, 2], [0, 2]]
     assert found.labels == [[4], [5], [6]] and found.places == [[0]] * 3
     assert found.counts == {"truncated": 1, "no_tokens": 1}
     with pytest.raises(ConfigError, match="no room"):
-        make_sequences(word_tokenizer(), data, 2)
+        tokenize_split(word_tokenizer(), data, 2)

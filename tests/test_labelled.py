@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.labelled import SIB200_LABELS, TAXI1500_LABELS, read_sib200, read_taxi1500, unquote
+from translit_scale.testsets.classification import SIB200_LABELS, TAXI1500_LABELS, unquote
+from translit_scale.testsets.registry import transfer_tasks
 
+read_sib200, read_taxi1500 = transfer_tasks()["sib200"].read, transfer_tasks()["taxi1500"].read
 SIB = "index_id\tcategory\ttext\n7\tsports\tThe ball rolled.\n9\thealth\tEat \u2028 apples.\n"
 TAXI = "MAT_1_1\tFaith\tBlue hills sing.\nMRK_2_3\tSin\tThe door was shut.\n"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from translit_scale.cli import main
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.parallel import read_aligned, read_all, read_joined, read_table
+from translit_scale.testsets.parallel import read_aligned, read_all, read_joined, read_table
 
 
 def write(path: Path, text: str | bytes) -> Path:

@@ -14,11 +14,13 @@ from hypothesis.extra.numpy import arrays
 from tests.support.encoders import WORDS, save_encoder
 from translit_scale.cli import build_parser, main
 from translit_scale.errors import ConfigError
-from translit_scale.evaluate import retrieval
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import read_aligned
-from translit_scale.evaluate.results import EmbeddingSettings, ModelName, format_table, name_models
-from translit_scale.evaluate.retrieval import Estimate, accuracy, hits, paired_difference, ranks
+from translit_scale.evaluate.bootstrap import Estimate, accuracy, paired_difference
+from translit_scale.evaluate.embedding import Encoder
+from translit_scale.evaluate.results import EmbeddingSettings, ModelName, name_models
+from translit_scale.evaluate.retrieval import metrics as retrieval
+from translit_scale.evaluate.retrieval.metrics import hits, ranks
+from translit_scale.testsets.parallel import read_aligned
+from translit_scale.text_table import format_table
 
 
 def naive_ranks(queries: np.ndarray, candidates: np.ndarray, texts: list[str]) -> list[int]:
@@ -220,7 +222,7 @@ def test_labels_of_models(tmp_path: Path) -> None:
         ModelName("x", "a/b"),
         ModelName("lr=1e-4", str(folder)),
     ]
-    with pytest.raises(ConfigError, match="two models are called 'export'"):
+    with pytest.raises(ConfigError, match="two models have the label 'export'"):
         name_models(["runs/a/export", "runs/b/export"])
     with pytest.raises(ConfigError, match="not a label"):
         name_models(["a b=c"])

@@ -18,9 +18,9 @@ from tests.support.tiny import make_config, romanize, sentences
 from translit_scale.cli import main
 from translit_scale.config import Config, SelectionConfig
 from translit_scale.errors import DataError
-from translit_scale.evaluate import select as module
-from translit_scale.evaluate.retrieval import hits
-from translit_scale.evaluate.select import HOLDOUT, MEASURES, SELECT, half, scorer_of
+from translit_scale.evaluate.retrieval import model_selection as module
+from translit_scale.evaluate.retrieval.metrics import hits
+from translit_scale.evaluate.retrieval.model_selection import HOLDOUT, MEASURES, SELECT, half, make_scorer
 from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
 from translit_scale.train.early_stopping import EarlyStopping
 from translit_scale.train.launching.ranks import Rank, start_rank
@@ -76,7 +76,7 @@ def finished(tiny_world: Path, verses: Path, rank: Rank, tmp_path_factory: pytes
     """A run of five steps that keeps all its checkpoints and was measured while training."""
     out = tmp_path_factory.mktemp("runs")
     changes = settings(verses, out, run__keep_checkpoints=9, selection__patience=9, train__lr=5e-3)
-    train(make_config(tiny_world, **changes), ZERO2, "auto", rank, scorer_of)
+    train(make_config(tiny_world, **changes), ZERO2, "auto", rank, make_scorer)
     return out / "tiny"
 
 
@@ -173,7 +173,7 @@ def test_training_is_the_same_with_and_without_early_stopping(
         changes = settings(verses, tmp_path, run__name=name, model__dropout=0.1, train__max_steps=3)
         changes = changes if name == "with" else {k: v for k, v in changes.items() if not k.startswith("selection")}
         torch.manual_seed(0)
-        train(make_config(tiny_world, **changes), ZERO2, "auto", rank, scorer_of)
+        train(make_config(tiny_world, **changes), ZERO2, "auto", rank, make_scorer)
     assert losses(tmp_path / "with") == losses(tmp_path / "without")
     assert len(measured(tmp_path / "with")) == 3 and not (tmp_path / "without/best.json").exists()
 
@@ -286,6 +286,6 @@ def test_nothing_to_select_or_export(tmp_path: Path, verses: Path, capsys: pytes
 
 
 def test_too_few_items_to_halve() -> None:
-    scored = [module.Scored("step_000001", {module.ALL: {}})]
+    scored = [module.ScoredCheckpoint("step_000001", {module.ALL: {}})]
     with pytest.raises(DataError, match="too few items"):
         module.ranked(scored, "mean", SELECT)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.encoders import WORDS, save_encoder
-from translit_scale.analyze.similarity import contrast, derangement, four_similarities
+from translit_scale.analyze.similarity import derangement, four_similarities, similarity_gap
 from translit_scale.cli import main
 
 
@@ -56,8 +56,8 @@ def test_four_similarities_equal_a_loop() -> None:
         )
 
 
-def test_contrast_by_hand() -> None:
-    found = contrast(np.array([0.9, 0.5, 0.7]), np.array([0.1, 0.5, 0.3]))
+def test_similarity_gap_by_hand() -> None:
+    found = similarity_gap(np.array([0.9, 0.5, 0.7]), np.array([0.1, 0.5, 0.3]))
     assert found.matched == pytest.approx(0.7) and found.random == pytest.approx(0.3)
     assert found.gap == pytest.approx(0.4) and found.gap_se == pytest.approx(0.4 / np.sqrt(3))
     assert found.matched_se == pytest.approx(0.2 / np.sqrt(3))

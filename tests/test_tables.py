@@ -19,15 +19,16 @@ from translit_scale.commands.report import TABLES
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.escaping import cell as csv_text
 from translit_scale.escaping import latex
+from translit_scale.evaluate.bootstrap import two_level
 from translit_scale.evaluate.results import header, write_arrays
-from translit_scale.evaluate.scores import main_counts, profiles
-from translit_scale.evaluate.tasks import TASKS
+from translit_scale.evaluate.transfer.metrics import main_counts, profiles
 from translit_scale.files import write_json
 from translit_scale.languages import GROUPS, PAIRS
-from translit_scale.report.published import AVERAGE, Block, Column, Line, averaged, published
-from translit_scale.report.render import TITLES, comma_separated, markdown, tex
-from translit_scale.report.results import Results, Value, two_level
-from translit_scale.report.tables import Cell, _marked, _marked_by_source, fill, name_rows
+from translit_scale.report.published import AVERAGE, Column, Line, TableBlock, averaged, published
+from translit_scale.report.render import comma_separated, markdown, tex
+from translit_scale.report.results import Results, Value
+from translit_scale.report.tables import Cell, fill, mark_columns, mark_models_and_sources, name_rows
+from translit_scale.testsets.registry import TASKS, transfer_tasks
 
 CELLS = {"a2": 120, "a3": 119, "b2": 330, "b3": 288, "b4": 100, "b5": 95}
 SUMS = {"a2": 10114.6, "a3": 9451.8, "b2": 20448.8, "b3": 15345.3, "b4": 6265.4, "b5": 5117.8}
@@ -43,7 +44,7 @@ WRONG_AVERAGES = {
 """Averages that the papers print, and what their own cells give, where that is more than rounding."""
 
 
-def numbers(block: Block) -> list[float]:
+def numbers(block: TableBlock) -> list[float]:
     return [value for values in block.printed.values() for value in values if value is not None]
 
 
@@ -54,7 +55,7 @@ def test_all_printed_cells_are_there() -> None:
     assert sums == pytest.approx(SUMS, abs=0.01)
     for table in published().values():
         for block in table.blocks:
-            assert {column.task for column in block.columns} <= set(TITLES)
+            assert {column.task for column in block.columns} <= set(TASKS)
             assert all(len(values) == len(block.columns) for values in block.printed.values())
             assert all(0 <= number <= 100 for number in numbers(block))
 
@@ -116,17 +117,17 @@ def write_transfer(
     """A result of transfer as `evaluate` writes it, from invented gold and predicted labels."""
     scores, arrays = [], {}
     for language, (gold, predicted) in tests.items():
-        found = profiles(TASKS[task], gold, predicted)
+        found = profiles(transfer_tasks()[task], gold, predicted)
         scores.append({"language": language, "main_score": next(iter(found["strict"].values())), **found})
         for name, side in (("gold", gold), ("predicted", predicted)):
             arrays[f"{name}:{language}"] = np.hstack(side).astype(np.int16)
-        if TASKS[task].kind == "classification":
+        if transfer_tasks()[task].kind == "classification":
             arrays[f"ids:{language}"] = np.array([f"v{i}" for i in range(len(gold))])
         else:
             arrays[f"words:{language}"] = np.array([len(tags) for tags in gold])
     stem = folder / task / f"{label}.{source}.seed{seed}"
     settings = {"source": source.split("+"), "seed": seed}
-    record = {**header(task, TASKS[task].kind), "model": {"label": label}, "settings": settings}
+    record = {**header(task, transfer_tasks()[task].kind), "model": {"label": label}, "settings": settings}
     write_json(stem.with_name(f"{stem.name}.json"), record | {"scores": {"test": scores}})
     write_arrays(stem.with_name(f"{stem.name}.items.npz"), arrays)
 
@@ -218,7 +219,7 @@ def test_means_over_seeds_and_what_the_test_set_calls_a_language(tmp_path: Path)
     for seed in (42, 43, 44):
         predicted = [label if generator.random() < 0.5 + seed / 500 else 0 for label in gold]
         write_transfer(tmp_path, "m", "sib200", "yue_Hant", seed, {"kor_Hang": (gold, predicted)})
-        values.append(profiles(TASKS["sib200"], gold, predicted)["paper"]["macro_f1"])
+        values.append(profiles(transfer_tasks()["sib200"], gold, predicted)["paper"]["macro_f1"])
     value = Results(tmp_path).value("m", "sib200", "macro_f1", "yue_Hani", ["kor_Hang"])
     assert value and value.value == pytest.approx(np.mean(values)) and value.seeds == 3
     assert value.low is not None and value.high is not None and value.low < value.value < value.high
@@ -228,7 +229,7 @@ def test_means_over_seeds_and_what_the_test_set_calls_a_language(tmp_path: Path)
 
 
 def test_interval_of_an_average_equals_drawing_seeds_and_texts_by_hand(tmp_path: Path) -> None:
-    generator, task, n = np.random.default_rng(1), TASKS["taxi1500"], 40
+    generator, task, n = np.random.default_rng(1), transfer_tasks()["taxi1500"], 40
     gold = {"tur_Latn": [i % 6 for i in range(n)], "mlt_Latn": [i % 6 for i in range(n - 8)]}
     answers = []
     for seed in range(3):
@@ -258,7 +259,7 @@ def test_tags_are_cut_into_their_sentences(tmp_path: Path) -> None:
     write_transfer(tmp_path, "m", "ner", "eng_Latn", 1, {"amh_Ethi": (gold, predicted), "tur_Latn": (gold, gold)})
     result = Results(tmp_path)
     value = result.value("m", "ner", "entity_f1", "eng_Latn", ["amh_Ethi"])
-    assert value and value.value == profiles(TASKS["ner"], gold, predicted)["paper"]["entity_f1"]
+    assert value and value.value == profiles(transfer_tasks()["ner"], gold, predicted)["paper"]["entity_f1"]
     assert value.low is not None and value.low <= value.value
     strict = result.value("m", "ner", "entity_f1", "eng_Latn", ["tur_Latn"], profile="strict")
     assert strict and (strict.value, strict.high, strict.languages) == (1.0, 1.0, ("tur_Latn",))
@@ -285,7 +286,7 @@ def cells_of(column: Sequence[float | None]) -> list[list[Cell]]:
 
 @given(shown)
 def test_best_and_second_best_as_rounded(column: list[float | None]) -> None:
-    marked = [row[0] for row in _marked(cells_of(column))]
+    marked = [row[0] for row in mark_columns(cells_of(column))]
     there = sorted({round(100 * share, 1) for share in column if share is not None}, reverse=True)
     for cell in marked:
         assert cell.bold == (bool(there) and cell.shown == there[0])
@@ -302,7 +303,7 @@ def test_best_model_and_best_source() -> None:
         ]
         for model, of in shares.items()
     ]
-    marked = _marked_by_source(rows)
+    marked = mark_models_and_sources(rows)
     assert [[cell.bold for cell in row] for row in marked] == [[True, False], [False, True]]
     assert [[cell.underlined for cell in row] for row in marked] == [[True, False], [False, True]]
 
@@ -311,7 +312,7 @@ def test_rows_and_labels() -> None:
     assert name_rows(["model1=x", "MLM+seq=y", "own=x"], ["x", "y"]) == {"Model-1": "x", "MLM+SEQ": "y", "own": "x"}
     assert name_rows([], ["Model-2", "z"]) == {"Model-2": "Model-2", "z": "z"}
     assert name_rows([], ["mlm"]) == {"mlm": "mlm"}  # not paper B's MLM, which other tables would leave out
-    with pytest.raises(ConfigError, match="Model-1 is there twice"):
+    with pytest.raises(ConfigError, match="Model-1 occurs twice"):
         name_rows(["model1=x", "Model-1=y"], ["x", "y"])
     with pytest.raises(ConfigError, match="no results of 'w'"):
         name_rows(["model1=w"], ["x", "y"])

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.tagged import NER_LABELS, POS_LABELS, Tagged, read_ner, read_pos
-from translit_scale.evaluate.tasks import TASKS, languages
+from translit_scale.testsets.registry import transfer_tasks
+from translit_scale.testsets.tagging import NER_LABELS, POS_LABELS, TaggedSentences
 
+read_ner, read_pos, read_words = (transfer_tasks()[name].read for name in ("ner", "pos", "pos_words"))
 NBSP, ZWNJ, LINE_SEPARATOR = "\u00a0", "\u200c", "\u2028"
 
 
@@ -23,22 +24,22 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def pos(folder: Path, text: str | bytes) -> Tagged:
+def pos(folder: Path, text: str | bytes) -> TaggedSentences:
     write(folder / "test-pol_Latn.tsv", text)
     return read_pos(folder, "pol_Latn", "test")
 
 
-def ner(folder: Path, text: str | bytes) -> Tagged:
+def ner(folder: Path, text: str | bytes) -> TaggedSentences:
     write(folder / "test-pol_Latn.tsv", text)
     return read_ner(folder, "pol_Latn", "test")
 
 
-def conllu(folder: Path, text: str, fused: bool = True) -> Tagged:
+def conllu(folder: Path, text: str, fused: bool = True) -> TaggedSentences:
     write(folder / "pl_inv-ud-test.conllu", text)
-    return read_pos(folder, "pol_Latn", "test", fused)
+    return (read_pos if fused else read_words)(folder, "pol_Latn", "test")
 
 
-def tags(data: Tagged, labels: tuple[str, ...] = POS_LABELS) -> list[list[str]]:
+def tags(data: TaggedSentences, labels: tuple[str, ...] = POS_LABELS) -> list[list[str]]:
     return [[labels[tag] for tag in sentence] for sentence in data.tags]
 
 
@@ -193,7 +194,7 @@ def test_sentences_whose_text_is_withheld_are_dropped_and_counted(tmp_path: Path
         ("# c\n1 dom dom NOUN _ _ 0 root _ _\n", r"conllu:2: expected 10 columns separated by tabs, found 1"),
         (token("1", "dom", "NOUN") + token("3", "stoi", "VERB"), r"conllu:1: the ids of this sentence are not 1 to 2"),
         (token("1-3", "dom", "_") + token("1", "dom", "NOUN"), r"conllu:1: the ids of this sentence"),
-        (token("one", "dom", "NOUN"), r"conllu:1: 'one' is no id"),
+        (token("one", "dom", "NOUN"), r"conllu:1: 'one' is not an id"),
         ("# only a comment\n\n", "no sentence is left"),
     ],
 )
@@ -214,8 +215,8 @@ def test_treebanks_of_a_language_are_read_one_after_the_other(tmp_path: Path) ->
     }
     for name, word in treebanks.items():
         write(tmp_path / name, f"# text = {word}\n" + token("1", word, "NOUN", "0"))
-    task = TASKS["pos"]
-    assert languages(task, tmp_path, "test") == ["myv_Cyrl", "srp_Cyrl", "srp_Latn", "urd_Arab"]
+    task = transfer_tasks()["pos"]
+    assert task.languages(tmp_path, "test") == ["myv_Cyrl", "srp_Cyrl", "srp_Latn", "urd_Arab"]
     latin = read_pos(tmp_path, "srp_Latn", "test")
     assert latin.words == [["grad"], ["kuća"]]
     assert [Path(file).name for file in latin.files] == ["sr_abc-ud-test.conllu", "sr_inv-ud-test.conllu"]
@@ -233,5 +234,5 @@ def test_the_table_comes_before_the_treebank_but_not_for_syntactic_words(tmp_pat
         token("1-2", "ab", "_") + token("1", "a", "X", "0") + token("2", "b", "X", "1"),
     )
     assert read_pos(tmp_path, "pol_Latn", "test").words == [["stół"]]
-    assert TASKS["pos"].read(tmp_path, "pol_Latn", "test").words == [["stół"]]  # type: ignore[union-attr]
-    assert TASKS["pos_words"].read(tmp_path, "pol_Latn", "test").words == [["a", "b"]]  # type: ignore[union-attr]
+    assert transfer_tasks()["pos"].read(tmp_path, "pol_Latn", "test").words == [["stół"]]  # type: ignore[union-attr]
+    assert transfer_tasks()["pos_words"].read(tmp_path, "pol_Latn", "test").words == [["a", "b"]]  # type: ignore[union-attr]

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import re
 from pathlib import Path
 
 import pytest
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.scores import profiles
-from translit_scale.evaluate.tasks import TASKS, find_folder, languages
+from translit_scale.testsets.registry import transfer_tasks
 
 SIB = "index_id\tcategory\ttext\n7\tsports\t{}\n"
 TAXI = "MAT_1_1\tFaith\t{}\n"
@@ -30,7 +28,7 @@ def sib200(folder: Path, *codes: str) -> Path:
 
 def read_from(folder: Path, language: str) -> str:
     """The code that the file of `language` is named with: its only text."""
-    return TASKS["sib200"].read(folder, language, "test").texts[0]  # type: ignore[union-attr]
+    return transfer_tasks()["sib200"].read(folder, language, "test").texts[0]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +48,7 @@ def read_from(folder: Path, language: str) -> str:
 def test_a_language_is_found_whatever_the_set_calls_it(tmp_path: Path, asked: str, there: list[str], read: str) -> None:
     folder = sib200(tmp_path, *there)
     assert read_from(folder, asked) == read
-    data = TASKS["sib200"].read(folder, asked, "test")
+    data = transfer_tasks()["sib200"].read(folder, asked, "test")
     assert (data.language, data.files) == (asked, (str(folder / read / "test.tsv"),))
 
 
@@ -74,13 +72,13 @@ def test_languages_of_a_folder(tmp_path: Path) -> None:
     folder = sib200(tmp_path, "ukr_Cyrl", "pol_Latn", "xxx_Latn", "pol_Ltn", "pol_Xxxx")
     write(folder / "README.md", "words")
     write(folder / "deu_Latn" / "train.tsv", SIB.format("a"))
-    assert languages(TASKS["sib200"], folder, "test") == ["pol_Latn", "ukr_Cyrl"]
-    assert languages(TASKS["sib200"], folder, "train") == ["deu_Latn"]
-    assert languages(TASKS["sib200"], folder, "dev") == []
+    assert transfer_tasks()["sib200"].languages(folder, "test") == ["pol_Latn", "ukr_Cyrl"]
+    assert transfer_tasks()["sib200"].languages(folder, "train") == ["deu_Latn"]
+    assert transfer_tasks()["sib200"].languages(folder, "dev") == []
 
 
 def test_a_script_that_a_name_does_not_say_is_read_off_the_text(tmp_path: Path) -> None:
-    taxi = TASKS["taxi1500"]
+    taxi = transfer_tasks()["taxi1500"]
     for name, text in {
         "srp": "Плаво небо",
         "hin": "नीला आसमान",
@@ -90,8 +88,8 @@ def test_a_script_that_a_name_does_not_say_is_read_off_the_text(tmp_path: Path) 
         "eng": "A sky",
     }.items():
         write(tmp_path / f"{name}_test.tsv", TAXI.format(text))
-    assert languages(taxi, tmp_path, "test") == ["aze_Latn", "eng_Latn", "hin_Deva", "jpn_Jpan", "srp_Cyrl"]
-    assert taxi.read(tmp_path, "srp_Cyrl", "test").texts == ["Плаво небо"]  # type: ignore[union-attr]
+    assert taxi.languages(tmp_path, "test") == ["aze_Latn", "eng_Latn", "hin_Deva", "jpn_Jpan", "srp_Cyrl"]
+    assert taxi.read(tmp_path, "srp_Cyrl", "test").texts == ["Плаво небо"]
     with pytest.raises(DataError, match=r"no test data for srp_Latn.*\n.*srp_Cyrl"):
         taxi.read(tmp_path, "srp_Latn", "test")
     assert taxi.read(tmp_path, "azj_Latn", "test").files == (str(tmp_path / "aze_test.tsv"),)
@@ -100,47 +98,36 @@ def test_a_script_that_a_name_does_not_say_is_read_off_the_text(tmp_path: Path) 
 def test_a_script_in_the_name_comes_before_one_in_the_text(tmp_path: Path) -> None:
     write(tmp_path / "srp_Latn_test.tsv", TAXI.format("Plavo nebo"))
     write(tmp_path / "srp_test.tsv", TAXI.format("Плаво небо"))
-    assert TASKS["taxi1500"].read(tmp_path, "srp_Latn", "test").texts == ["Plavo nebo"]  # type: ignore[union-attr]
-    assert TASKS["taxi1500"].read(tmp_path, "srp_Cyrl", "test").texts == ["Плаво небо"]  # type: ignore[union-attr]
+    assert transfer_tasks()["taxi1500"].read(tmp_path, "srp_Latn", "test").texts == ["Plavo nebo"]
+    assert transfer_tasks()["taxi1500"].read(tmp_path, "srp_Cyrl", "test").texts == ["Плаво небо"]
     write(tmp_path / "srp_test.tsv", TAXI.format("Plavo nebo"))
     with pytest.raises(DataError, match=r"several files for srp_Latn, test: .*srp_Latn_test\.tsv, .*srp_test\.tsv"):
-        TASKS["taxi1500"].read(tmp_path, "srp_Latn", "test")
+        transfer_tasks()["taxi1500"].read(tmp_path, "srp_Latn", "test")
 
 
 def test_a_file_and_its_compressed_copy_are_not_read_twice(tmp_path: Path) -> None:
     write(tmp_path / "test-pol_Latn.tsv", TAGGED.format("dom"))
     write(tmp_path / "test-pol_Latn.tsv.xz", "never read")
     with pytest.raises(DataError, match="several files for pol_Latn"):
-        TASKS["pos"].read(tmp_path, "pol_Latn", "test")
+        transfer_tasks()["pos"].read(tmp_path, "pol_Latn", "test")
     treebank = "1\tdom\tdom\tNOUN\t_\t_\t0\troot\t_\t_\n"
     write(tmp_path / "conllu" / "pl_a-ud-test.conllu", treebank)
     (tmp_path / "conllu" / "pl_a-ud-test.conllu.gz").write_bytes(gzip.compress(treebank.encode()))
     with pytest.raises(DataError, match="several files for pol_Latn"):
-        TASKS["pos"].read(tmp_path / "conllu", "pol_Latn", "test")
+        transfer_tasks()["pos"].read(tmp_path / "conllu", "pol_Latn", "test")
 
 
 @pytest.mark.parametrize("name", ["sib200", "SIB-200", "sib-200/data/annotated", "."])
 def test_the_folder_of_a_task(tmp_path: Path, name: str) -> None:
     sib200(tmp_path / name, "pol_Latn")
-    assert find_folder(tmp_path, TASKS["sib200"]) == tmp_path / name
+    assert transfer_tasks()["sib200"].find(tmp_path).path == tmp_path / name
 
 
-@pytest.mark.parametrize("task", TASKS.values(), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", transfer_tasks().values(), ids=lambda task: task.name)
 def test_a_folder_that_is_not_there(tmp_path: Path, task) -> None:
     write(tmp_path / "notes.tsv", "a\tb\n")
     with pytest.raises(DataError) as error:
-        find_folder(tmp_path, task)
+        task.find(tmp_path)
     message = str(error.value)
     assert f"no files of {task.name} in {tmp_path / task.folders[0]}, " in message and str(tmp_path) in message
-    assert task.format in message
-
-
-def test_the_documentation_names_folders_and_metrics() -> None:
-    text = (Path(__file__).parent.parent / "docs" / "test-sets.md").read_text(encoding="utf-8")
-    rows = [[re.findall(r"`([^`]+)`", cell) for cell in line.split("|")[1:-1]] for line in text.split("\n")]
-    for task in TASKS.values():
-        gold = [0, 1] if task.kind == "classification" else [[0, 1]]
-        metrics = [list(scores) for scores in profiles(task, gold, gold).values()]
-        described = [row[1:] for row in rows if row and task.name in row[0]]
-        assert [row[0] for row in described] == [list(task.folders), metrics[0]], task.name
-        assert described[1][1] == metrics[1]
+    assert all(f"{layout.shown} ({layout.content})" in message for layout in task.layouts)

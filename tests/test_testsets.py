@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from tests.support.encoders import WORDS, save_encoder
 from translit_scale.cli import main
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import ParallelText
-from translit_scale.evaluate.retrieval import accuracy, mean_accuracy
-from translit_scale.evaluate.testsets import RETRIEVAL_TASKS, find_set, meet_at_english, read_task
-from translit_scale.languages import called_there
+from translit_scale.evaluate.bootstrap import accuracy, mean_accuracy
+from translit_scale.evaluate.embedding import Encoder
+from translit_scale.languages import matching_codes
+from translit_scale.testsets.parallel import ParallelText
+from translit_scale.testsets.registry import retrieval_tasks
+from translit_scale.testsets.retrieval import join_at_english
 
 
 def write(path: Path, lines: Sequence[str]) -> None:
@@ -35,7 +36,7 @@ def test_verses_are_joined_on_their_ids(tmp_path: Path) -> None:
     write(tmp_path / "srb/pol_Latn.tsv", ["MAT 2:4\tpa", "MAT 3:4\tpb", "MAT 3:8\tpc"])
     write(tmp_path / "srb/ukr_Cyrl.tsv", ["MAT 3:8\tuc", "MAT 2:4\tua", "JHN 1:1\tud"])
     write(tmp_path / "srb/pol_Latn.modern.tsv", ["MAT 2:4\tanother translation"])
-    (text,), notes = read_task("sr_b", tmp_path, ["pol_Latn", "ukr_Cyrl"])
+    (text,), notes = retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"])
     assert pairs_of(text) == [("pa", "ua"), ("pc", "uc")] and text.ids == ["MAT 2:4", "MAT 3:8"]
     assert text.dropped == {"only_in_pol_Latn": 1, "only_in_ukr_Cyrl": 1}
     assert len(notes) == 1 and "not published" in notes[0]
@@ -43,17 +44,17 @@ def test_verses_are_joined_on_their_ids(tmp_path: Path) -> None:
 
 def test_the_folder_of_the_set_is_found_too(tmp_path: Path) -> None:
     write(tmp_path / "pol_Latn.tsv", ["1\ta"])
-    assert find_set("sr_b", tmp_path).languages == ["pol_Latn"]
+    assert retrieval_tasks()["sr_b"].find_set(tmp_path).folder.languages() == ["pol_Latn"]
 
 
 def test_bibles_with_a_verse_a_line_need_equal_numbers_of_lines(tmp_path: Path) -> None:
     write(tmp_path / "bible/pol_Latn.txt", ["a", "", "c"])
     write(tmp_path / "bible/ukr_Cyrl.txt", ["x", "y", "z"])
     write(tmp_path / "bible/hin_Deva.txt", ["x", "y"])
-    (text,), _ = read_task("sr_b", tmp_path, ["pol_Latn", "ukr_Cyrl"])
+    (text,), _ = retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"])
     assert pairs_of(text) == [("a", "x"), ("c", "z")] and text.dropped == {"empty": 1}
     with pytest.raises(DataError, match=r"has 3 lines, .*hin_Deva\.txt has 2"):
-        read_task("sr_b", tmp_path, ["pol_Latn", "hin_Deva"])
+        retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn", "hin_Deva"])
 
 
 def test_flores_comes_before_sib200_and_devtest_before_dev(tmp_path: Path) -> None:
@@ -62,13 +63,13 @@ def test_flores_comes_before_sib200_and_devtest_before_dev(tmp_path: Path) -> No
         for split, ids in rows.items():
             lines = [f'{key}\ttravel\t"{letter}{key}"' for key in ids]  # the set quotes some of its texts
             write(tmp_path / f"sib200/{language}/{split}.tsv", ["index_id\tcategory\ttext", *lines])
-    (text,), notes = read_task("sr_f", tmp_path, ["pol_Latn", "ukr_Cyrl"])
+    (text,), notes = retrieval_tasks()["sr_f"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"])
     assert sorted(pairs_of(text)) == [(f"p{key}", f"u{key}") for key in (1, 2, 3, 7)]
     assert notes == ["sib200 (FLORES sentences, n=1004) in place of FLORES devtest"]
     for split in ("dev", "devtest"):
         for language in ("pol_Latn", "ukr_Cyrl"):
             write(tmp_path / f"flores200_dataset/{split}/{language}.{split}", [f"{split} {language}"])
-        (text,), notes = read_task("sr_f", tmp_path, ["ukr_Cyrl", "pol_Latn"])
+        (text,), notes = retrieval_tasks()["sr_f"].read(tmp_path, ["ukr_Cyrl", "pol_Latn"])
         assert pairs_of(text) == [(f"{split} ukr_Cyrl", f"{split} pol_Latn")]
         assert notes == (["FLORES dev, not the papers' devtest"] if split == "dev" else [])
 
@@ -84,30 +85,30 @@ def test_tatoeba_is_aligned_with_english_and_others_meet_there(tmp_path: Path) -
     write_tatoeba(folder, "ukr", [("u2", "e2"), ("u9", "e9"), ("u1", "e1"), ("u3", "e3")])
     write_tatoeba(folder, "pes", [("f1", "e1")])
     write_tatoeba(folder, "awa", [("w1", "e1")])
-    texts, _ = read_task("tatoeba", tmp_path, ["pol_Latn", "ukr_Cyrl"], source="eng_Latn")
+    texts, _ = retrieval_tasks()["tatoeba"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"], source="eng_Latn")
     assert [text.name for text in texts] == ["eng_Latn-pol_Latn", "eng_Latn-ukr_Cyrl"]
     assert pairs_of(texts[0]) == [("e1", "p1"), ("e2", "p2"), ("e3", "p3"), ("e3", "p4")]
-    (text,), _ = read_task("tatoeba", tmp_path, ["pol_Latn", "ukr_Cyrl"])
+    (text,), _ = retrieval_tasks()["tatoeba"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"])
     assert pairs_of(text) == [("p1", "u1"), ("p2", "u2")] and text.ids == ["1", "2"]
     assert text.dropped == {"only_in_ukr_Cyrl": 2, "repeated_english": 2}
-    (text, _), notes = read_task("tatoeba", tmp_path, ["fas_Arab", "awa_Deva"], source="eng_Latn")
+    (text, _), notes = retrieval_tasks()["tatoeba"].read(tmp_path, ["fas_Arab", "awa_Deva"], source="eng_Latn")
     assert pairs_of(text) == [("e1", "f1")] and text.target_language == "fas_Arab"
     assert notes == ["fas_Arab is pes_Arab there", "awa_Deva is awa there"]
 
 
 def test_the_files_of_glot500s_scripts(tmp_path: Path) -> None:
     write_tatoeba(tmp_path, "pol_Latn", [("p1", "e1")], english="eng_Latn")
-    (text,), _ = read_task("tatoeba", tmp_path, ["pol_Latn", "eng_Latn"])
+    (text,), _ = retrieval_tasks()["tatoeba"].read(tmp_path, ["pol_Latn", "eng_Latn"])
     assert pairs_of(text) == [("p1", "e1")]
     write(tmp_path / "bible/bible.hin_Deva-eng_Latn.hin_Deva", ["h1", "h2"])
     write(tmp_path / "bible/bible.hin_Deva-eng_Latn.eng_Latn", ["e1", "e2"])
     write(tmp_path / "bible/bible.urd_Arab-eng_Latn.urd_Arab", ["u2", "u3", "u1"])
     write(tmp_path / "bible/bible.urd_Arab-eng_Latn.eng_Latn", ["e2", "e3", "e1"])
-    (text,), _ = read_task("sr_b", tmp_path, ["hin_Deva", "urd_Arab"])
+    (text,), _ = retrieval_tasks()["sr_b"].read(tmp_path, ["hin_Deva", "urd_Arab"])
     assert pairs_of(text) == [("h1", "u1"), ("h2", "u2")]
     write(tmp_path / "bible/bible.urd_Arab-eng_Latn.eng_Latn", ["e2", "e3"])
     with pytest.raises(DataError, match="lines cannot be paired"):
-        read_task("sr_b", tmp_path, ["hin_Deva", "urd_Arab"])
+        retrieval_tasks()["sr_b"].read(tmp_path, ["hin_Deva", "urd_Arab"])
 
 
 few = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=8)
@@ -121,7 +122,7 @@ def test_only_equal_english_sentences_meet(left: list[str], right: list[str]) ->
 
     expected = {key for key in left if left.count(key) == 1 and right.count(key) == 1}
     try:
-        joined = meet_at_english(text("pol_Latn", left), text("ukr_Cyrl", right))
+        joined = join_at_english(text("pol_Latn", left), text("ukr_Cyrl", right))
     except DataError:
         assert not expected
         return
@@ -132,31 +133,33 @@ def test_only_equal_english_sentences_meet(left: list[str], right: list[str]) ->
 def test_the_first_pairs_and_the_others_counted(tmp_path: Path) -> None:
     for language in ("pol_Latn", "ukr_Cyrl"):
         write(tmp_path / f"{language}.tsv", [f"v{number}\t{language} {number}" for number in range(5)])
-    (text,), _ = read_task("sr_b", tmp_path, ["pol_Latn", "ukr_Cyrl"], limit=3)
+    (text,), _ = retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"], limit=3)
     assert text.ids == ["v0", "v1", "v2"] and text.target[2] == "ukr_Cyrl 2" and text.dropped == {"beyond_limit": 2}
-    (text,), _ = read_task("sr_b", tmp_path, ["pol_Latn", "ukr_Cyrl"], limit=9)
+    (text,), _ = retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"], limit=9)
     assert len(text) == 5 and not text.dropped
 
 
 def test_missing_data_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
-        find_set("sr_b", tmp_path)
-    for stated in (f"{tmp_path}/srb", f"{tmp_path}/bible", "{language}.tsv (verse id, tab, text)", "bible.{language}-"):
+        retrieval_tasks()["sr_b"].find_set(tmp_path)
+    for stated in (f"{tmp_path}/srb", f"{tmp_path}/bible", "{language}.tsv (verse id TAB text)", "bible.{language}-"):
         assert stated in str(error.value)
     with pytest.raises(DataError, match="data folder not found"):
-        find_set("tatoeba", tmp_path / "nothing")
+        retrieval_tasks()["tatoeba"].find_set(tmp_path / "nothing")
     write(tmp_path / "pol_Latn.tsv", ["1\ta"])
-    with pytest.raises(DataError, match=r"expected ukr_Cyrl\.tsv (?s:.)*it has pol_Latn"):
-        read_task("sr_b", tmp_path, ["pol_Latn", "ukr_Cyrl"])
+    with pytest.raises(
+        DataError, match=r"no test data for ukr_Cyrl: there is no .*ukr_Cyrl\.tsv(?s:.)*the folder has pol_Latn"
+    ):
+        retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"])
     with pytest.raises(ConfigError, match="two languages"):
-        read_task("sr_b", tmp_path, ["pol_Latn"])
+        retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn"])
 
 
 def test_a_language_under_another_name() -> None:
-    assert called_there("zho_Hani", ["zho_Hans", "zho_Hani"]) == ["zho_Hani"]
-    assert called_there("zho_Hani", ["zho_Hans", "zho_Hant", "zho_Latn"]) == ["zho_Hans", "zho_Hant"]
-    assert called_there("arb_Arab", ["ara_Arab", "arz_Arab", "ara_Latn"]) == ["ara_Arab"]
-    assert called_there("pol_Latn", ["pol_Cyrl", "ces_Latn"]) == []
+    assert matching_codes("zho_Hani", ["zho_Hans", "zho_Hani"]) == ["zho_Hani"]
+    assert matching_codes("zho_Hani", ["zho_Hans", "zho_Hant", "zho_Latn"]) == ["zho_Hans", "zho_Hant"]
+    assert matching_codes("arb_Arab", ["ara_Arab", "arz_Arab", "ara_Latn"]) == ["ara_Arab"]
+    assert matching_codes("pol_Latn", ["pol_Cyrl", "ces_Latn"]) == []
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=30))
@@ -208,7 +211,7 @@ def test_many_pairs_embed_each_language_once(
     assert calls == [19, 19, 19]
     result = json.loads((tmp_path / "out/sr_b/m.json").read_bytes())
     scores = {(score["query"], score["candidates"]): score for score in result["scores"]["test"]}
-    assert len(scores) == 6 and result["notes"] == [RETRIEVAL_TASKS["sr_b"].note]
+    assert len(scores) == 6 and result["notes"] == [retrieval_tasks()["sr_b"].note]
     mean = sum(score["top5"] for score in scores.values()) / 6
     assert f"{100 * mean:.1f}" in next(line for line in printed.split("\n") if "average of 6" in line)
     assert "note: the ids of the papers' verses" in printed and "pol_Latn-ukr_Cyrl: dropped" in printed

@@ -111,11 +111,11 @@ def test_what_is_done_is_not_done_again(
     before = (tmp_path / "out/sib200/tiny.eng_Latn.seed42.json").stat().st_mtime_ns
     assert transfer(world, tmp_path / "out", "--task", "ner", "--seeds", "2") == 0
     streams = capsys.readouterr()
-    assert "done before: 2 of 4 jobs" in streams.err and "4/4 jobs" in streams.err
+    assert "finished before: 2 of 4 jobs" in streams.err and "4/4 jobs" in streams.err
     assert (tmp_path / "out/sib200/tiny.eng_Latn.seed42.json").stat().st_mtime_ns == before
     (tmp_path / "out/ner/tiny.eng_Latn.seed42.items.npz").unlink()
     assert transfer(world, tmp_path / "out", "--task", "ner", "--seeds", "2") == 0
-    assert "done before: 3 of 4 jobs" in capsys.readouterr().err
+    assert "finished before: 3 of 4 jobs" in capsys.readouterr().err
     assert (tmp_path / "out/ner/tiny.eng_Latn.seed42.items.npz").exists()
 
 
@@ -173,7 +173,7 @@ def test_a_result_that_is_none_is_an_error(world: Path, tmp_path: Path, capsys: 
     for ending in ("json", "items.npz"):
         (tmp_path / f"sib200/tiny.eng_Latn.seed42.{ending}").write_text('{"schema": 1')
     assert transfer(world, tmp_path) == 3
-    assert "is no result of this command" in capsys.readouterr().err
+    assert "is not a result of this command" in capsys.readouterr().err
     assert transfer(world, tmp_path, "--force") == 0
 
 
@@ -199,9 +199,9 @@ def test_parts_of_a_job_array_make_the_whole(
 ) -> None:
     for part in (0, 1):
         assert transfer(world, tmp_path, "--task", "ner", "--task-id", str(part), "--num-tasks", "2") == 0
-        assert f"task {part} of 2: 1 of its 1 jobs are done" in capsys.readouterr().out
+        assert f"task {part} of 2: 1 of its 1 jobs are finished" in capsys.readouterr().out
     assert transfer(world, tmp_path, "--task", "ner") == 0
-    assert "done before: 2 of 2 jobs" in capsys.readouterr().err
+    assert "finished before: 2 of 2 jobs" in capsys.readouterr().err
     assert result(tmp_path) == result(finished)
     assert transfer(world, tmp_path, "--num-tasks", "2") == 2
 

@@ -63,7 +63,7 @@ def test_killed_twice_and_with_other_workers_the_files_are_the_same(
         assert finished <= len(list(out.glob("*/*.json"))) < JOBS
     before = {name: (out / name).stat().st_mtime_ns for name in results(out) if name.endswith("json")}
     assert main(words(world, out, workers=2)) == 0
-    assert f"done before: {len(before)} of {JOBS} jobs" in capsys.readouterr().err
+    assert f"finished before: {len(before)} of {JOBS} jobs" in capsys.readouterr().err
     assert all((out / name).stat().st_mtime_ns == stamp for name, stamp in before.items())
 
     assert main(words(world, tmp_path / "at_once", workers=1)) == 0

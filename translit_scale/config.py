@@ -7,18 +7,31 @@ Paths are relative to the directory in which the command is started.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from translit_scale.errors import ConfigError
 from translit_scale.schema import Strict, read_yaml, reference, validate
+from translit_scale.testsets.registry import retrieval_tasks
+from translit_scale.testsets.task import MEASURES
 
 Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 """A layer as an index (8 = output of the 8th block) or as a fraction of the depth (0.667 = 8 of 12)."""
+
+
+def _one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
+    """Allows the names that `names` has when a configuration is read."""
+
+    def check(value: str) -> str:
+        if value not in names():
+            raise ValueError(f"expected one of {', '.join(names())}")
+        return value
+
+    return AfterValidator(check)
 
 
 class MixtureConfig(Strict):
@@ -241,24 +254,24 @@ class RunConfig(Strict):
 
 
 class SelectionConfig(Strict):
-    """Early stopping: checkpoints are measured by retrieval, the best is named in best.json (docs/evaluation.md)."""
+    """Early stopping: measures checkpoints by retrieval and names the best in best.json (docs/evaluation.md)."""
 
-    task: Literal["sr_b", "sr_f", "tatoeba"]
-    """Test set: Bible verses (paper A), FLORES or Tatoeba (paper B)."""
+    task: Annotated[str, _one_of(retrieval_tasks)]
+    """Retrieval task: Bible verses (paper A), FLORES or Tatoeba (paper B)."""
     data: Path
-    """Folder of the set, or its parent."""
+    """Folder of the test set, or its parent."""
     languages: list[str] = Field(min_length=1)
-    """Every two of them are a pair, or each with `source`."""
+    """Every two of them are a pair, or each of them with `source`."""
     source: str | None = None
-    """Only its queries count, against each of `languages`; without it both directions of every pair."""
+    """Pairs it with each of `languages` and counts only its queries; without it both directions of every pair count."""
     limit: int | None = Field(None, ge=1)
-    """The first pairs only."""
-    measure: Literal["top1", "top5", "top10", "mean"] | None = None
-    """Averaged over directions; `mean` is that of top-1, 5 and 10. Default: top10 for tatoeba, mean for the others."""
+    """Only the first pairs."""
+    measure: Annotated[str, _one_of(lambda: MEASURES)] | None = None
+    """Averaged over directions; `mean` is the mean of top-1, 5 and 10. Default: the task's (docs/evaluation.md)."""
     layer: Layer | None = None
-    """Whose states are averaged; default: 2/3 of the depth, layer 8 of 12."""
+    """Layer whose hidden states are averaged; default: 2/3 of the depth, layer 8 of 12."""
     patience: int = Field(5, ge=1)
-    """Training ends when so many checkpoints in a row are not better than the best before them."""
+    """Training ends when this many checkpoints in a row are not better than the best before them."""
 
 
 class Config(Strict):

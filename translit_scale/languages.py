@@ -1,8 +1,8 @@
-"""Languages: codes, names, aliases, the inventory of Glot500-c, and the pairs and groups of the two papers.
+"""Language codes, names and aliases, the inventory of Glot500-c, and the pairs and groups of the two papers.
 
 A language is written `iso3_Script`: ISO 639-3 and ISO 15924 joined by an underscore, as in Glot500-c
-(`pol_Latn`, `zho_Hani`). Names come from pycountry; `languages.tsv` beside this file says which
-language-scripts Glot500-c has and how many sentences of each (docs/languages.md tells where that is from).
+(`pol_Latn`, `zho_Hani`). Names come from pycountry; `languages.tsv` beside this file lists the language-scripts of
+Glot500-c and their numbers of sentences (docs/languages.md states its source).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """Paper B, Table 1 (which prints the script of Lao as `Lao`; the files and ISO 15924 say `Laoo`)."""
 
 GLOT500_THRESHOLD = 30_000
-"""The set `glot500` has the language-scripts with more sentences than that, as its authors chose them."""
+"""The set `glot500` contains the language-scripts with more sentences than this, as its authors chose them."""
 
 NOT_IN_ISO_639_3: dict[str, str] = {
     "ajp": "South Levantine Arabic",  # merged into apc in 2023
@@ -49,7 +49,7 @@ NOT_IN_ISO_639_3: dict[str, str] = {
 """Codes of Glot500-c that are retired or stand for several languages."""
 
 WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang", "Aran": "Arab"}
-"""Script codes of other sources → the one that Glot500-c writes."""
+"""Script codes of other sources → the code in Glot500-c."""
 
 _MEMBERS = {
     "aka": "fat twi", "ara": "abv acm acq aeb afb ajp apc apd arb arq ars ary arz", "aym": "ayr",
@@ -77,7 +77,7 @@ def inventory() -> Mapping[str, int]:
 
 
 def language_set(name: str) -> tuple[str, ...]:
-    """The languages of a pair or group of the papers, or of `glot500`.
+    """The languages of a pair or group of the papers, or those of `glot500`.
 
     Raises:
         ConfigError: there is no such set.
@@ -117,12 +117,11 @@ def check_language(code: str) -> str:
 
 
 def resolve_language(text: str) -> str | None:
-    """The code of a language written in another way; None where there is none.
+    """The code of a language that is written in another way; None if there is none.
 
-    `am`, `amh`, `am-Ethi`, `amh-ethi` and `Amharic` are `amh_Ethi`; `zh-Hant` is `zho_Hani`. Without a script
-    it is the one of which Glot500-c has most sentences (Japanese apart, of which it has more romanized). A
-    language that Glot500-c has only under its macrolanguage, or the other way round, is called as there
-    (`pbt` is `pus_Arab`).
+    `am`, `amh`, `am-Ethi`, `amh-ethi` and `Amharic` are `amh_Ethi`; `zh-Hant` is `zho_Hani`. A missing script is
+    that of which Glot500-c has most sentences (except for Japanese, of which it has more romanized text). A language
+    that Glot500-c has only under its macrolanguage, or the reverse, gets the code there (`pbt` is `pus_Arab`).
     """
     name, script = _LANGUAGE_SCRIPT.fullmatch(text.strip()).groups()  # type: ignore[union-attr]
     iso3 = _iso3(name)
@@ -142,7 +141,7 @@ def written_in_glot500(iso3: str) -> list[str]:
 
 
 def related_languages(code: str) -> list[str]:
-    """What else text in this language and script is called in Glot500-c.
+    """Other codes that text in this language and script has in Glot500-c.
 
     These are its macrolanguage and, for a macrolanguage, its members: `pes_Arab` → `fas_Arab`.
     """
@@ -150,19 +149,19 @@ def related_languages(code: str) -> list[str]:
     return [other for related in _relatives(iso3) if (other := f"{related}_{script}") in inventory()]
 
 
-def called_there(code: str, there: Sequence[str]) -> list[str]:
-    """What a test set calls a language: the code itself, else its script or the language under another name.
+def matching_codes(code: str, available: Sequence[str]) -> list[str]:
+    """The codes under which a test set may have a language: `code` itself, else other names of its script or language.
 
-    `zho_Hani` may be there as `zho_Hans`, `fas_Arab` as `pes_Arab`, `awa_Deva` as `awa`. Several names: it must be
-    asked which is meant.
+    `zho_Hani` matches `zho_Hans`, `fas_Arab` matches `pes_Arab`, `awa_Deva` matches `awa`. More than one match is
+    ambiguous: the caller must ask which is meant.
     """
-    if code in there:
+    if code in available:
         return [code]
     iso3, _, script = code.partition("_")
     scripts = {"", script, WRITTEN_AS.get(script, script), *(old for old, new in WRITTEN_AS.items() if new == script)}
-    same = [other for other in there if other[:3] == iso3 and other[4:] in scripts]
+    same_language = [other for other in available if other[:3] == iso3 and other[4:] in scripts]
     relatives = _relatives(iso3)
-    return same or [other for other in there if other[:3] in relatives and other[4:] in scripts]
+    return same_language or [other for other in available if other[:3] in relatives and other[4:] in scripts]
 
 
 def suggest_language(code: str) -> str | None:
@@ -184,18 +183,18 @@ def language_name(code: str) -> str:
     """English name with the script: `Polish (Latin)`."""
     iso3, _, script = check_language(code).partition("_")
     language, of_script = pycountry.languages.get(alpha_3=iso3), pycountry.scripts.get(alpha_4=script)
-    assert of_script is not None  # check_language has looked
+    assert of_script is not None  # check_language has checked it
     name = NOT_IN_ISO_639_3[iso3] if language is None else language.name
     return f"{name} ({of_script.name})"
 
 
 def _iso3(name: str) -> str | None:
-    """ISO 639-3 of a code of ISO 639-1, -2 or -3 or of an English name, in any case; none of `und`, `mis`, ..."""
+    """ISO 639-3 of a code of ISO 639-1, -2 or -3 or of an English name, in any case; None for `und`, `mis`, ..."""
     if name.lower() in NOT_IN_ISO_639_3:
         return name.lower()
     fields = {2: ("alpha_2",), 3: ("alpha_3", "bibliographic")}.get(len(name), ())
-    found = (pycountry.languages.get(**{field: name.lower()}) for field in (*fields, "name"))
-    return next((language.alpha_3 for language in found if language is not None and language.scope != "S"), None)
+    entries = (pycountry.languages.get(**{field: name.lower()}) for field in (*fields, "name"))
+    return next((language.alpha_3 for language in entries if language is not None and language.scope != "S"), None)
 
 
 def _relatives(iso3: str) -> list[str]:
@@ -205,6 +204,6 @@ def _relatives(iso3: str) -> list[str]:
 
 
 def listed(languages: Sequence[str], most: int = 12) -> str:
-    """The first codes, and how many more there are: for messages."""
+    """Shortens a list of codes for messages: the first ones, and how many more there are."""
     more = f" and {len(languages) - most:,} more" if len(languages) > most else ""
     return f"{', '.join(languages[:most])}{more}"

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from tqdm import tqdm
-
 Advance = Callable[[int], object]
 """`Progress.advance`, or another function that receives the amount of work done since its last call."""
 
@@ -26,6 +24,8 @@ class Progress:
         self.interval = interval
         self.bar = None
         if sys.stderr.isatty():
+            from tqdm import tqdm  # imported here: `--help` does not wait for it
+
             self.bar = tqdm(total=total, initial=done, desc=label, unit=f" {unit}", unit_scale=True)
 
     def advance(self, amount: int) -> None:

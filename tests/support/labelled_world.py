@@ -10,7 +10,7 @@ from transformers import AutoModelForMaskedLM, XLMRobertaConfig
 
 from tests.support.encoders import WORDS, word_tokenizer
 from translit_scale.corpus.tokenizer import save_tokenizer
-from translit_scale.evaluate.labelled import SIB200_LABELS
+from translit_scale.testsets.classification import SIB200_LABELS
 
 SIZES = {"train": 84, "dev": 28, "test": 42}
 

@@ -27,7 +27,7 @@ from safetensors import SafetensorError
 
 from tests.support.tiny import make_config
 from translit_scale.cli import run_guarded
-from translit_scale.evaluate import select
+from translit_scale.evaluate.retrieval import model_selection
 from translit_scale.train import loop
 from translit_scale.train.checkpointing import saving
 from translit_scale.train.checkpointing.checkpoint import checkpoint_name
@@ -57,7 +57,7 @@ def arm(kill: str, rank: Rank) -> None:
     elif moment == "step":
         before(loop, "take_step", lambda engine: engine.global_steps == int(when), die)
     elif moment == "measure":
-        before(select, "trained_encoder", lambda run, path: path.name == checkpoint_name(int(when)), die)
+        before(model_selection, "trained_encoder", lambda run, path: path.name == checkpoint_name(int(when)), die)
     elif moment in ("file", "full"):
         before(saving, "save_file", lambda tensors, path: path.parent == temporary(path, when), die, b"half a file")
     elif moment == "record":
@@ -91,7 +91,7 @@ def main() -> int:
     rank = start_rank()
     arm(kill, rank)
     config = make_config(Path(world), **dict(change.split("=", 1) for change in changes))
-    loop.train(config, Path(ds_config), resume, rank, select.scorer_of)
+    loop.train(config, Path(ds_config), resume, rank, model_selection.make_scorer)
     leave_ranks()
     return 0
 

@@ -1,1 +1,1 @@
-"""What encoders represent: the similarities of paper A."""
+"""Looks inside encoders: the four similarities of paper A."""

@@ -1,8 +1,8 @@
 """Histograms of the four similarities after paper A's Figures 1 and 2: models in rows, similarities in columns.
 
-All panels of a figure have the same bins and the same x axis, so that models can be compared. Each panel has its own
-height: on a common one, a narrow peak (Polish and its romanization) flattens all the others. Needs matplotlib (extra
-`plots`). Nothing of the user's matplotlib settings enters: the same values and version give the same bytes.
+All panels of a figure share bins and x axis, so that models can be compared. Each panel has its own y axis: on a shared
+one, a narrow peak (Polish and its romanization) would flatten all others. Needs matplotlib (extra `plots`). The user's
+matplotlib settings are ignored: the same values and version give the same bytes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from translit_scale.analyze.similarity import SIMILARITIES, Pairs
 from translit_scale.files import atomic_open
 
-WIDTH, ROW_HEIGHT, AROUND = 7.0, 1.1, 1.2
-"""Inches: the text width of a page, a row of panels, and title, column heads and legend together."""
+WIDTH, ROW_HEIGHT, MARGINS = 7.0, 1.1, 1.2
+"""Inches: text width of a page, a row of panels, and title, column heads and legend together."""
 BINS = 50
 MATCHED, RANDOM = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's palette, which any colour vision tells apart; in grey, filled and outlined."""
+"""Blue and vermilion of Okabe and Ito's palette, safe for colour blindness; in grey, filled and outlined differ."""
 STYLE: dict[str, Any] = {
     "font.size": 7,
     "axes.titlesize": 6,
@@ -51,14 +51,14 @@ def shared_bins(values: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def similarity_figure(models: Mapping[str, Pairs], title: str) -> Figure:
-    """One text as several models see it: matched pairs against random pairs, their means and the gap.
+    """One text with several models: matched and random pairs, their means and the gap.
 
     Args:
         models: by label, in the order of the rows.
     """
     bins = shared_bins(values for pairs in models.values() for both in pairs.values() for values in both)
     with context(["default", STYLE]):
-        figure = Figure(figsize=(WIDTH, ROW_HEIGHT * len(models) + AROUND), layout="constrained")
+        figure = Figure(figsize=(WIDTH, ROW_HEIGHT * len(models) + MARGINS), layout="constrained")
         panels = figure.subplots(len(models), len(SIMILARITIES), sharex=True, squeeze=False)
         for row, (label, pairs) in zip(panels, models.items(), strict=True):
             row[0].set_ylabel("\n".join(textwrap.wrap(label, 18)), fontweight="bold")

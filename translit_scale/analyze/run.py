@@ -1,4 +1,4 @@
-"""The four similarities for several models over several parallel texts: results JSON, values, figures, one table."""
+"""Similarities with several models on several parallel texts: result files, values of all pairs, figures, one table."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from translit_scale.analyze.similarity import SIMILARITIES, Pairs, contrast, derangement, four_similarities
+from translit_scale.analyze.similarity import SIMILARITIES, Pairs, derangement, four_similarities, similarity_gap
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.romanize import Romanizer
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.encoder import Encoder
-from translit_scale.evaluate.parallel import ParallelText
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
-    describe_losses,
     describe_model,
+    describe_omissions,
     describe_text,
-    format_table,
     header,
     write_arrays,
 )
 from translit_scale.files import write_json
 from translit_scale.progress import Progress
+from translit_scale.testsets.parallel import ParallelText
+from translit_scale.text_table import format_table
 
 Sides = Mapping[str, Sequence[str]]
 """The sentences of `s`, `t`, `r_s` and `r_t`."""
@@ -41,11 +41,15 @@ def run_similarity(
     seed: int = 0,
     figures: bool = True,
 ) -> str:
-    """Measures, writes `<out>/<task>/` and returns the tables.
+    """Measures all models, writes `<out>/<task>/` and returns the tables.
 
     Files: `<label>.similarity.json` and `.npz` (every pair) for each model, and for each text a figure of all models,
-    `similarity.<s>-<t>.png` and `.pdf`, if matplotlib is installed. The random pairs depend on `seed` and the number
-    of pairs alone, so all models get the same.
+    `similarity.<s>-<t>.png` and `.pdf`, if matplotlib is installed. The random pairs depend only on `seed` and the
+    number of pairs, so they are the same for all models.
+
+    Raises:
+        DataError: a text has only one pair.
+        ConfigError: a language pair occurs twice.
     """
     for text in texts:
         if len(text) < 2:
@@ -53,7 +57,7 @@ def run_similarity(
     if len({text.name for text in texts}) < len(texts):
         raise ConfigError("a language pair occurs twice in one run", "use separate runs with different --name")
     folder = out / task
-    folder.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is found before the models run
+    folder.mkdir(parents=True, exist_ok=True)  # fails here rather than after the models have run
     figures = figures and _can_draw()
     sides = _with_romanizations(texts)
     measured = {model.label: _measure(model, texts, sides, embedding, task, folder, seed) for model in models}
@@ -61,14 +65,14 @@ def run_similarity(
     for index, text in enumerate(texts):
         by_model = {label: pairs[index] for label, pairs in measured.items()}
         title = f"{task}: s = {text.source_language}, t = {text.target_language}, {len(text)} pairs"
-        tables.append("\n".join([title, _table(by_model), *filter(None, [describe_losses(text)])]))
+        tables.append("\n".join([title, _table(by_model), *filter(None, [describe_omissions(text)])]))
         if figures:
             _draw(by_model, title, folder / f"similarity.{text.name}")
     return "\n\n".join(tables)
 
 
 def _with_romanizations(texts: Sequence[ParallelText]) -> list[Sides]:
-    """Both sides of each text and their romanizations, made like those of training: of the cleaned sentence."""
+    """Both sides of each text and their romanizations, made from the cleaned sentence as for training."""
     romanizer = Romanizer()
     with Progress("romanizing", sum(2 * len(text) for text in texts), "sentences") as progress:
 
@@ -99,19 +103,19 @@ def _measure(
     folder: Path,
     seed: int,
 ) -> list[Pairs]:
-    """Embeds, writes the files of one model and returns its similarities for each text."""
+    """Embeds with one model, writes its files and returns its similarities for each text."""
     encoder = embedding.load(model)
     scores, measured = [], []
     with Progress(f"embedding with {model.label}", sum(4 * len(text) for text in texts), "sentences") as progress:
         for text, sentences in zip(texts, sides, strict=True):
-            embedded = {
+            embeddings = {
                 side: embedding.embed(encoder, sentences[side], progress.advance) for side in ("s", "t", "r_s", "r_t")
             }
-            vectors = {side: found.vectors for side, found in embedded.items()}
+            vectors = {side: embedded.vectors for side, embedded in embeddings.items()}
             pairs = four_similarities(vectors, derangement(len(text), seed))
             counts = {
-                "truncated": sum(found.truncated for found in embedded.values()),
-                "no_tokens": sum(found.no_tokens for found in embedded.values()),
+                "truncated": sum(embedded.truncated for embedded in embeddings.values()),
+                "no_tokens": sum(embedded.no_tokens for embedded in embeddings.values()),
             }
             scores.append(_score(text, pairs) | counts)
             measured.append(pairs)
@@ -131,7 +135,7 @@ def _score(text: ParallelText, pairs: Pairs) -> dict[str, Any]:
         "hf_subset": text.name,
         "s": text.source_language,
         "t": text.target_language,
-        **{name: asdict(contrast(*values)) for name, values in pairs.items()},
+        **{name: asdict(similarity_gap(*values)) for name, values in pairs.items()},
         **describe_text(text),
     }
 
@@ -152,15 +156,15 @@ def _result(
 
 
 def _table(by_model: Mapping[str, Pairs]) -> str:
-    """A row for each model and similarity."""
-    rows = []
+    """A line for each model and similarity."""
+    lines = []
     for label, pairs in by_model.items():
         for name, (first, second) in SIMILARITIES.items():
-            c = contrast(*pairs[name])
-            means = [(c.matched, c.matched_se), (c.random, c.random_se), (c.gap, c.gap_se)]
+            gap = similarity_gap(*pairs[name])
+            means = [(gap.matched, gap.matched_se), (gap.random, gap.random_se), (gap.gap, gap.gap_se)]
             cells = [f"{mean:.3f} ±{1.96 * error:.3f}" for mean, error in means]
-            rows.append([label, f"sim({first}, {second})", *cells, f"{100 * c.matched_higher:.1f}"])
-    return format_table(["model", "similarity", "matched", "random", "gap", "matched higher %"], rows, names=2)
+            lines.append([label, f"sim({first}, {second})", *cells, f"{100 * gap.matched_higher:.1f}"])
+    return format_table(["model", "similarity", "matched", "random", "gap", "matched higher %"], lines, left=2)
 
 
 def _can_draw() -> bool:

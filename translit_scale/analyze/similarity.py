@@ -1,9 +1,9 @@
-"""The four similarities of paper A (section 5.1), of matched pairs against random pairs.
+"""The four similarities of paper A (section 5.1) for matched and for random pairs.
 
-For a sentence s, its translation t and their romanizations r_s and r_t: translation sim(s, t), transliteration
-sim(s, r_s), transliteration-translation sim(r_s, t) and transliteration-transliteration
-sim(r_s, r_t), all cosine. A high similarity of matched pairs says little by itself, because random pairs
-may be as similar; the gap between the two is what retrieval needs.
+For a sentence s, its translation t and their romanizations r_s and r_t these are the cosines sim(s, t) (translation),
+sim(s, r_s) (transliteration), sim(r_s, t) (transliteration-translation) and sim(r_s, r_t)
+(transliteration-transliteration). A high similarity of matched pairs alone says little, because random pairs may be as
+similar; retrieval needs the gap between them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from translit_scale.evaluate.retrieval import normalise
+from translit_scale.evaluate.retrieval.metrics import normalise
 
 SIMILARITIES = {
     "translation": ("s", "t"),
@@ -22,7 +22,7 @@ SIMILARITIES = {
     "transliteration_translation": ("r_s", "t"),
     "transliteration_transliteration": ("r_s", "r_t"),
 }
-"""Which two texts each similarity compares; s is in the source language, t in the target language."""
+"""The two texts that each similarity compares; s is in the source language, t in the target language."""
 
 
 Pairs = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -30,8 +30,8 @@ Pairs = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
-class Contrast:
-    """Matched against random pairs; `_se` are standard errors of the means over pairs."""
+class SimilarityGap:
+    """Mean similarities of matched and random pairs, and their gap; `_se` are standard errors over pairs."""
 
     matched: float
     matched_se: float
@@ -40,16 +40,16 @@ class Contrast:
     gap: float
     gap_se: float
     matched_higher: float
-    """Share of sentences whose matched pair is more similar than their random pair."""
+    """Fraction of sentences whose matched pair is more similar than their random pair."""
 
 
 def derangement(n: int, seed: int) -> NDArray[np.int64]:
-    """A permutation of 0..n-1 that leaves no number in its place, uniform among those.
+    """A uniformly drawn permutation of 0..n-1 without fixed points: [n].
 
-    Permutations are drawn until one fits (e = 2.72 draws on average).
+    Permutations are drawn until one has no fixed point (e = 2.72 draws on average).
 
     Raises:
-        ValueError: n < 2, where there is none.
+        ValueError: n < 2; there is no such permutation.
     """
     if n < 2:
         raise ValueError("random pairs need at least two sentences")
@@ -61,7 +61,7 @@ def derangement(n: int, seed: int) -> NDArray[np.int64]:
 
 
 def paired_cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine of row i of `a` with row i of `b`: [n, d], [n, d] -> [n]."""
+    """Cosine of vector i of `a` with vector i of `b`: [n, d], [n, d] -> [n]."""
     return np.einsum("nd,nd->n", normalise(a), normalise(b), dtype=np.float64)
 
 
@@ -70,7 +70,7 @@ def four_similarities(vectors: Mapping[str, NDArray[np.float32]], order: NDArray
 
     Args:
         vectors: `s`, `t`, `r_s`, `r_t`, each [n, d].
-        order: the derangement; the random partner of the first text's row i is the second's row order[i].
+        order: the derangement; sentence i of the first text is paired at random with sentence order[i] of the second.
     """
     return {
         name: (
@@ -81,10 +81,10 @@ def four_similarities(vectors: Mapping[str, NDArray[np.float32]], order: NDArray
     }
 
 
-def contrast(matched: NDArray[np.float64], random: NDArray[np.float64]) -> Contrast:
-    """Means, their gap and standard errors (of the gap: from the differences within a sentence)."""
+def similarity_gap(matched: NDArray[np.float64], random: NDArray[np.float64]) -> SimilarityGap:
+    """Means, gap and standard errors; that of the gap is over the differences within a sentence."""
 
     def mean(values: NDArray[np.float64]) -> tuple[float, float]:
         return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
-    return Contrast(*mean(matched), *mean(random), *mean(matched - random), float((matched > random).mean()))
+    return SimilarityGap(*mean(matched), *mean(random), *mean(matched - random), float((matched > random).mean()))

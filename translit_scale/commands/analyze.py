@@ -1,4 +1,4 @@
-"""`translit-scale analyze`: a look inside an encoder."""
+"""`translit-scale analyze`: looks inside encoders."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import partial
 from typing import Any
 
 from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.commands.measuring import (
+from translit_scale.commands.options import (
     add_models,
     add_parallel_text,
     add_results,
     add_test_set,
-    measure,
     read_texts,
+    run_and_print,
 )
 
 
@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     parser = add_command(
         kinds,
         "similarity",
-        "the four similarities of paper A, matched against random pairs",
+        "the four similarities of paper A, for matched and random pairs",
         "Cosine of a sentence s, its translation t and their romanizations r_s and r_t: sim(s, t), sim(s, r_s), "
         "sim(r_s, t), sim(r_s, r_t), for matched pairs and for random pairs (one seeded derangement for all models). "
         "The first language of --parallel is s. Writes DIR/NAME/LABEL.similarity.json and .npz (the values of every "
@@ -43,4 +43,4 @@ def _similarity(args: argparse.Namespace) -> None:
     texts, notes = read_texts(args)
     from translit_scale.analyze.run import run_similarity
 
-    measure(args, texts, notes, partial(run_similarity, figures=not args.no_figure))
+    run_and_print(args, texts, notes, partial(run_similarity, figures=not args.no_figure))

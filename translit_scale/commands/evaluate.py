@@ -1,4 +1,4 @@
-"""`translit-scale evaluate`: numbers about an encoder."""
+"""`translit-scale evaluate`: measures encoders by retrieval and transfer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from translit_scale.commands import evaluate_all, transfer
 from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.commands.measuring import (
+from translit_scale.commands.options import (
     add_models,
     add_parallel_text,
     add_results,
     add_test_set,
-    measure,
     read_texts,
+    run_and_print,
 )
 
 
@@ -24,9 +24,9 @@ def add(commands: Any) -> None:
     parser = add_command(
         kinds,
         "retrieval",
-        "sentence retrieval top-1/5/10 in both directions, several models side by side",
-        "Finds the translation of every sentence among all sentences of the other language by cosine of mean-pooled "
-        "hidden states, in both directions, with 95 % bootstrap intervals. Writes DIR/NAME/LABEL.json and "
+        "sentence retrieval (top-1/5/10) in both directions, with several models side by side",
+        "Ranks all sentences of the other language for every sentence, by cosine of mean-pooled hidden states, in both "
+        "directions, with 95 % bootstrap intervals. Writes DIR/NAME/LABEL.json and "
         "LABEL.items.npz (the rank of every item) for each model, and comparison.json with the paired differences to "
         "the first model.",
         "translit-scale evaluate retrieval --model mlm=runs/mlm/export --model tcm=runs/tcm/export \\\n"
@@ -43,6 +43,6 @@ def add(commands: Any) -> None:
 
 def _retrieval(args: argparse.Namespace) -> None:
     texts, notes = read_texts(args)
-    from translit_scale.evaluate.run import run_retrieval
+    from translit_scale.evaluate.retrieval.run import run_retrieval
 
-    measure(args, texts, notes, partial(run_retrieval, notes=notes))
+    run_and_print(args, texts, notes, partial(run_retrieval, notes=notes))

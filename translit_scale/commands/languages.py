@@ -1,4 +1,4 @@
-"""`translit-scale languages`: the inventory of language codes."""
+"""`translit-scale languages`: looks up language codes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "languages",
-        "look up language codes: what Glot500-c has, and what a language is called there",
-        "Prints code, sentences in Glot500-c, name, and what else text in the same language and script is called "
-        "there (macrolanguage or its members). Takes codes of ISO 639-1, -2 or -3 and English names, with or "
-        "without a script; without any, prints the whole inventory.",
+        "look up language codes and what Glot500-c has of each language",
+        "Prints code, number of sentences in Glot500-c, name, and other codes that text in the same language and "
+        "script has there (macrolanguage or its members). Takes codes of ISO 639-1, -2 or -3 and English names, "
+        "with or without a script; without arguments, prints the whole inventory.",
         "translit-scale languages am pes-Arab zh-Hant Lahu",
     )
     parser.add_argument("language", nargs="*", metavar="LANGUAGE", help="code or English name (default: all)")

@@ -1,4 +1,4 @@
-"""`translit-scale report`: results as the papers' tables."""
+"""`translit-scale report`: the papers' tables, filled with results."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command, add_kinds
+from translit_scale.testsets.registry import TASKS
 
-TABLES = ("a2", "a3", "b2", "b3", "b4", "b5")
+TABLES = sorted({table for task in TASKS.values() for table in task.tables})
 
 
 def add(commands: Any) -> None:
     """Declares `report tables`."""
-    kinds = add_kinds(commands, "report", "results beside what the papers print: tables")
+    kinds = add_kinds(commands, "report", "results beside the numbers that the papers print: tables")
     parser = add_command(
         kinds,
         "tables",
-        "the papers' tables from results, with intervals and the printed values",
+        "fill the papers' tables with results, intervals and the printed values",
         "Fills Tables 2 and 3 of paper A (a2, a3) and Tables 2 to 5 of paper B (b2 to b5) with the results under a "
         "folder: value, 95 % interval, the paper's value and the difference. A cell without a result is `-`.",
         "translit-scale report tables --results results --table a2 --models model1=mlm model5=all --out tables",
@@ -26,12 +27,12 @@ def add(commands: Any) -> None:
     parser.add_argument("--table", choices=[*TABLES, "all"], default="all", help="which table (default: all)")
     parser.add_argument(
         "--models", nargs="+", default=[], metavar="ROW=LABEL",
-        help="rows and the labels of their results: model1=mlm, Glot500=base, or a row of its own such as random=r0 "
+        help="rows and the labels of their results: model1=mlm, Glot500=base, or a new row such as random=r0 "
         "(default: every label is a row)",
     )  # fmt: skip
     parser.add_argument(
         "--profile", choices=["paper", "strict"], default="paper",
-        help="scores of transfer as the papers' code computes them, or as they are called (default: paper)",
+        help="transfer scores as the papers' code computes them, or as the metrics' names say (default: paper)",
     )  # fmt: skip
     parser.add_argument(
         "--format", choices=["md", "tex", "csv"], default="md", help="Markdown, LaTeX or CSV (default: md)"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from translit_scale.corpus.manifest import Manifest
+from translit_scale.text_table import format_table
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def preparation_table(manifest: Manifest) -> str:
         [name, *(f"{number:,}" for number in (*before, pairs)), _share(identical, pairs), f"{size:,}"]
         for name, (*before, pairs, identical, size) in numbers.items()
     ]
-    return "\n".join([_table(header, rows), *_remarks(manifest)])
+    return "\n".join([format_table(header, rows, rule=False), *_remarks(manifest)])
 
 
 def _remarks(manifest: Manifest) -> Iterator[str]:
@@ -82,7 +83,7 @@ def statistics_table(manifest: Manifest) -> str:
         ]
         for (language, counts), size in zip(manifest.languages.items(), _bytes(manifest), strict=True)
     ]
-    return _table(header, rows)
+    return format_table(header, rows, rule=False)
 
 
 def _share(identical: int, rows: int) -> str:
@@ -95,16 +96,3 @@ def _bytes(manifest: Manifest) -> list[int]:
     for shard in manifest.shards:
         sizes[shard.language] += shard.bytes
     return [sizes[language] for language in manifest.languages]
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Aligned columns: the first to the left, numbers to the right."""
-    lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if index else cell.ljust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )

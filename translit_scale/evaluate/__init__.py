@@ -1,1 +1,1 @@
-"""Measures of any Hugging Face encoder: retrieval over parallel text."""
+"""Measures any Hugging Face encoder: sentence retrieval and zero-shot transfer."""

@@ -1,4 +1,4 @@
-"""Models and tokenizers from a folder or the hub, checked: nothing random, nothing empty, nothing run from it."""
+"""Loads models from a folder or the hub and checks them: no random weights, no empty tokenizer, no remote code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def load_model(path: str) -> PreTrainedModel:
     """The encoder without any head, in float32.
 
     Raises:
-        DataError: there is no such model, weights of the encoder are missing, or it has a decoder.
+        DataError: there is no such model, weights of the encoder are missing, or the model has a decoder.
     """
     options: dict[str, Any] = {
         "trust_remote_code": False,
@@ -33,13 +33,13 @@ def load_model(path: str) -> PreTrainedModel:
         with silence_transformers():
             try:
                 model, loaded = AutoModel.from_pretrained(path, add_pooling_layer=False, **options)
-            except TypeError:  # this family has no pooling layer to leave out
+            except TypeError:  # this family has no option for a pooling layer
                 model, loaded = AutoModel.from_pretrained(path, **options)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         if folder.is_dir():
             raise DataError(f"cannot load the model in {path}: {error}") from error
         raise DataError(
-            f"{path} is no folder here, and as a hub id it cannot be loaded: {error}", "check the path or the network"
+            f"{path} is not a folder, and it cannot be loaded as a hub id: {error}", "check the path or the network"
         ) from error
     if loaded["missing_keys"]:
         missing = sorted(loaded["missing_keys"])
@@ -53,11 +53,11 @@ def load_model(path: str) -> PreTrainedModel:
 
 
 def check_fit(path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Whether model and tokenizer can belong together.
+    """Checks that model and tokenizer fit.
 
     Raises:
-        DataError: the tokenizer has ids that the model has no embedding for, or knows no token but its
-            special ones (that is what transformers makes of a model without tokenizer files).
+        DataError: the tokenizer has ids without an embedding in the model, or only special tokens (transformers makes
+            such a tokenizer if a model has no tokenizer files).
     """
     if len(tokenizer) <= len(set(tokenizer.all_special_tokens)):
         raise DataError(f"{path} has no tokenizer", "copy the files of its tokenizer to the model")
@@ -66,21 +66,20 @@ def check_fit(path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerF
     if len(tokenizer) > embeddings.num_embeddings:
         raise DataError(
             f"{path}: the tokenizer has {len(tokenizer)} tokens, the model embeds {embeddings.num_embeddings}",
-            "the folder mixes the tokenizer of one model with the weights of another",
+            "the tokenizer and the weights seem to be from different models",
         )
 
 
 def hidden_states(model: PreTrainedModel, ids: Tensor, attended: Tensor) -> tuple[Tensor, ...]:
-    """[batch, length] ids and attention mask -> the states after the embeddings and after each layer."""
+    """[batch, length] ids and attention mask -> hidden states after the embeddings and after each layer."""
     return model(input_ids=ids, attention_mask=attended, output_hidden_states=True).hidden_states
 
 
 @torch.inference_mode()
 def cut_layers(model: PreTrainedModel, layer: int, n_layers: int) -> None:
-    """Removes the layers above `layer` if the model's states up to it stay what they were.
+    """Removes the layers above `layer` if that leaves the hidden states up to it unchanged.
 
-    They do not in families that normalise once more behind their last layer, or that share one layer:
-    those keep all layers and cost more time.
+    Families with a final normalisation, or with one shared layer, keep all layers, which costs time.
     """
     ids = torch.arange(4, device=model.device).unsqueeze(0)
     before = hidden_states(model, ids, torch.ones_like(ids))
@@ -98,11 +97,11 @@ def cut_layers(model: PreTrainedModel, layer: int, n_layers: int) -> None:
 
 
 def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> int:
-    """Tokens that both the tokenizer and the position embeddings allow.
+    """The largest number of tokens that both the tokenizer and the position embeddings allow.
 
-    RoBERTa's positions start behind the index of padding: 514 of them hold 512 tokens.
+    RoBERTa's positions start after the padding index: 514 positions hold 512 tokens.
     """
-    limits = [int(tokenizer.model_max_length)]  # 10^30 where it is not set
+    limits = [int(tokenizer.model_max_length)]  # 10^30 if it is not set
     if declared := getattr(model.config, "max_position_embeddings", None):
         limits.append(declared)
     for name, module in model.named_modules():
@@ -113,7 +112,7 @@ def longest_input(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) ->
 
 
 def hash_weights(model: PreTrainedModel) -> str:
-    """Over names, shapes and values of all weights: the same for every file format and sharding."""
+    """sha256 of names, shapes and values of all weights: independent of file format and sharding."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {list(tensor.shape)}\n".encode())
@@ -122,7 +121,7 @@ def hash_weights(model: PreTrainedModel) -> str:
 
 
 def special_template(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
-    """The special tokens that the tokenizer puts before and behind a sentence, most often one each."""
+    """The special tokens that the tokenizer puts before and after a sentence, usually one each."""
     encoded = tokenizer("a", return_special_tokens_mask=True)
     ids, special = encoded["input_ids"], encoded["special_tokens_mask"]
     before = special.index(0) if 0 in special else 0

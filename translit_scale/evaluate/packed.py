@@ -1,4 +1,4 @@
-"""Any Hugging Face encoder over sentences of unequal length; for the families we train, without padding."""
+"""Runs any Hugging Face encoder on sentences of unequal length; without padding for the families that we train."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from translit_scale.model.families import FAMILIES, family_of
 
 
 def pack_attention(model: PreTrainedModel) -> None:
-    """Has `flat_states` run the model without padding if it is of a family of ours; others stay as they are.
+    """Makes `flat_states` run the model without padding if its family supports that; other models are unchanged.
 
     The model can then no longer be called on padded batches.
     """
@@ -27,14 +27,14 @@ def pack_attention(model: PreTrainedModel) -> None:
 def flat_states(
     model: PreTrainedModel, sentences: Sequence[Sequence[int]], layer: int
 ) -> tuple[torch.Tensor, NDArray[np.int64]]:
-    """Hidden states of all tokens, one sentence after the other; a sentence's do not depend on the others.
+    """Hidden states of all tokens, sentence after sentence; sentences do not influence each other.
 
     Args:
         sentences: token ids with special tokens.
         layer: index into `hidden_states`.
 
     Returns:
-        [T, d] states, and [S+1] bounds: sentence s has the rows bounds[s] … bounds[s+1] − 1.
+        [T, d] states, and [S+1] bounds: the states of sentence s are bounds[s] … bounds[s+1] − 1.
     """
     ids, lengths, bounds = _flat(sentences)
     if not len(ids):
@@ -48,18 +48,18 @@ def flat_states(
 def last_states(
     model: PreTrainedModel, sentences: Sequence[Sequence[int]], places: Sequence[Sequence[int]]
 ) -> torch.Tensor:
-    """What the model returns as its last states, for some tokens of each sentence.
+    """The last hidden states of the model, for some tokens of each sentence.
 
     Args:
         sentences: token ids with special tokens, at least one token in all.
-        places: of each sentence, the positions wanted.
+        places: positions of these tokens in each sentence.
 
     Returns:
         [N, d], sentence after sentence.
     """
     ids, lengths, bounds = _flat(sentences)
-    rows = np.concatenate([start + np.array(own, np.int64) for start, own in zip(bounds[:-1], places, strict=True)])
-    index = torch.from_numpy(rows).to(model.device)
+    indices = [start + np.array(positions, np.int64) for start, positions in zip(bounds[:-1], places, strict=True)]
+    index = torch.from_numpy(np.concatenate(indices)).to(model.device)
     if model.config._attn_implementation != ATTENTION:
         return _padded(model, ids, lengths, None).index_select(0, index)
     family = family_of(model.config)
@@ -69,7 +69,7 @@ def last_states(
 
 
 def _flat(sentences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Ids end to end, the lengths of the sentences that have any, and the bounds [S+1] of all."""
+    """All ids in one array, the lengths of the sentences that are not empty, and the bounds [S+1] of all sentences."""
     lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
     bounds = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.fromiter(chain.from_iterable(sentences), np.int64, int(bounds[-1]))
@@ -93,7 +93,7 @@ def _packed(
 def _padded(
     model: PreTrainedModel, ids: NDArray[np.int64], lengths: NDArray[np.int64], layer: int | None
 ) -> torch.Tensor:
-    """The model called as it is, on a rectangle; the states of padding are left out."""
+    """Calls the model on a padded batch and leaves out the states of padding."""
     real = np.arange(lengths.max()) < lengths[:, None]  # [S, L]
     padded = np.full(real.shape, model.config.pad_token_id or 0)
     padded[real] = ids

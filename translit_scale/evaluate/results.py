@@ -1,4 +1,4 @@
-"""What every result file says about models and text, and the tables printed for people."""
+"""What result files and tables state about models, settings and texts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from translit_scale import __version__
 from translit_scale.errors import ConfigError
-from translit_scale.evaluate.encoder import BATCH_TOKENS, Embeddings, Encoder
-from translit_scale.evaluate.parallel import ParallelText
-from translit_scale.evaluate.retrieval import Estimate
+from translit_scale.evaluate.bootstrap import Estimate
+from translit_scale.evaluate.embedding import BATCH_TOKENS, Embeddings, Encoder
 from translit_scale.files import atomic_open
 from translit_scale.progress import Advance
+from translit_scale.testsets.parallel import ParallelText
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True)
 class ModelName:
-    """A model of the command line and how it is called in tables and file names."""
+    """A model of the command line and its label in tables and file names."""
 
     label: str
     path: str
@@ -32,7 +32,7 @@ class ModelName:
 
 @dataclass(frozen=True)
 class EmbeddingSettings:
-    """How sentences become vectors; the same for all models of a run."""
+    """How sentences are embedded; the same for all models of a run."""
 
     layer: int | float | None = None
     include_special: bool = True
@@ -40,11 +40,11 @@ class EmbeddingSettings:
     device: str = "auto"
 
     def load(self, model: ModelName) -> Encoder:
-        """The model with the layer chosen."""
+        """Loads a model for the chosen layer."""
         return Encoder.load(model.path, device=self.device, layer=self.layer)
 
     def embed(self, encoder: Encoder, sentences: Sequence[str], advance: Advance) -> Embeddings:
-        """The sentences' vectors; `advance` is told of every sentence."""
+        """Embeds sentences; `advance` is called with numbers of finished sentences."""
         return encoder.embed(sentences, self.include_special, self.batch_tokens, advance)
 
     def record(self, encoder: Encoder) -> dict[str, Any]:
@@ -59,10 +59,10 @@ class EmbeddingSettings:
 
 
 def name_models(arguments: Sequence[str]) -> list[ModelName]:
-    """`DIR_OR_ID` is called by its last part, `LABEL=DIR_OR_ID` as it says.
+    """Labels of models: the last part of `DIR_OR_ID`, or the label in `LABEL=DIR_OR_ID`.
 
     Raises:
-        ConfigError: two models have one label, or a label does not make a file name.
+        ConfigError: two models have the same label, or a label is not a valid file name.
     """
     models: list[ModelName] = []
     for argument in arguments:
@@ -73,7 +73,7 @@ def name_models(arguments: Sequence[str]) -> list[ModelName]:
             raise ConfigError(f"--model {argument!r}: {label!r} is not a label", "write LABEL=DIR_OR_ID")
         if label in {model.label for model in models}:
             raise ConfigError(
-                f"two models are called {label!r}", "tell them apart: --model mlm=runs/a/export --model tcm=…"
+                f"two models have the label {label!r}", "give labels: --model mlm=runs/a/export --model tcm=…"
             )
         models.append(ModelName(label, path))
     return models
@@ -85,7 +85,7 @@ def header(task: str, kind: str) -> dict[str, Any]:
 
 
 def describe_model(model: ModelName, encoder: Encoder) -> dict[str, Any]:
-    """Which weights and which tokenizer produced a number."""
+    """The weights and the tokenizer that produced a number."""
     return {
         "label": model.label,
         "path": model.path,
@@ -97,7 +97,7 @@ def describe_model(model: ModelName, encoder: Encoder) -> dict[str, Any]:
 
 
 def describe_text(text: ParallelText) -> dict[str, Any]:
-    """Which pairs a number is about."""
+    """The pairs that produced a number."""
     return {
         "n": len(text),
         "text_sha256": text.fingerprint,
@@ -112,27 +112,13 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1) -> str:
-    """Aligned columns: the first `names` of them to the left, the others to the right."""
-    table = [columns, *rows]
-    widths = [max(len(row[column]) for row in table) for column in range(len(columns))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if column < names else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
 def percent(estimate: Estimate, sign: str = "") -> str:
     """`76.4 [73.8, 79.0]`; with sign "+" `+5.1 [+3.0, +7.2]`."""
     value, low, high = (f"{100 * x:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
 
 
-def describe_losses(text: ParallelText) -> str:
+def describe_omissions(text: ParallelText) -> str:
     """`dropped: 3 empty; repeated sentences: 2 in pol_Latn`, or an empty string."""
     parts = []
     if text.dropped:

@@ -1,4 +1,4 @@
-"""The papers' tables as data: which cells they have, and what is printed there (published.yaml)."""
+"""The papers' tables as data: their cells and the numbers printed there (published.yaml)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AVERAGE = "average"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of a table; `target` is None where the row says it."""
+    """A column of a table; `target` is None where rows are target languages."""
 
     task: str
     metric: str
@@ -27,15 +27,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a table: a model, and its target language where columns leave that open."""
+    """A row of a table: a model, and the target language where columns have none."""
 
     model: str
     target: str | None = None
 
 
 @dataclass(frozen=True)
-class Block:
-    """A part of a table with columns of its own, and the printed values (percent, None where there is none)."""
+class TableBlock:
+    """A part of a table with its own columns, and the printed values (percent; None if nothing is printed)."""
 
     columns: tuple[Column, ...]
     printed: Mapping[Line, tuple[float | None, ...]]
@@ -53,32 +53,32 @@ class Block:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a paper. `by_source`: bold and underlined are the best model and the best source, not rows."""
+    """A table of a paper. `by_source`: it marks the best model and the best source instead of the best rows."""
 
     name: str
     paper: str
     number: int
     title: str
     by_source: bool
-    blocks: tuple[Block, ...]
+    blocks: tuple[TableBlock, ...]
     averages_of: str | None
-    """The table whose rows say over which languages this one's averages are."""
+    """The table whose rows are the languages that this one averages over."""
 
 
 @lru_cache(maxsize=1)
 def published() -> Mapping[str, Table]:
-    """All tables by their names: `a2` is Table 2 of paper A."""
+    """All tables by name: `a2` is Table 2 of paper A."""
     text = files("translit_scale.report").joinpath("published.yaml").read_text(encoding="utf-8")
     return MappingProxyType({name: _table(name, value) for name, value in yaml.safe_load(text).items()})
 
 
 def averaged(table: Table, task: str, source: str) -> tuple[str, ...]:
-    """The target languages that the paper averages over: those of which it prints a number."""
+    """The target languages that the paper averages over: those for which it prints a number."""
     origin = published()[table.averages_of] if table.averages_of else table
     (block,) = origin.blocks
     index = next(i for i, column in enumerate(block.columns) if (column.task, column.source) == (task, source))
-    there = [line.target for line, values in block.printed.items() if values[index] is not None]
-    return tuple(dict.fromkeys(target for target in there if target is not None and target != AVERAGE))
+    printed = [line.target for line, values in block.printed.items() if values[index] is not None]
+    return tuple(dict.fromkeys(target for target in printed if target is not None and target != AVERAGE))
 
 
 def _table(name: str, value: dict[str, Any]) -> Table:
@@ -93,7 +93,7 @@ def _table(name: str, value: dict[str, Any]) -> Table:
     )
 
 
-def _block(value: dict[str, Any]) -> Block:
+def _block(value: dict[str, Any]) -> TableBlock:
     columns = []
     for text in value["columns"]:
         task, metric, source, target = text.split()
@@ -104,4 +104,4 @@ def _block(value: dict[str, Any]) -> Block:
             printed |= {Line(model, target): tuple(values) for target, values in rows.items()}
         else:
             printed[Line(model)] = tuple(rows)
-    return Block(tuple(columns), printed)
+    return TableBlock(tuple(columns), printed)

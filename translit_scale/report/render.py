@@ -1,4 +1,4 @@
-"""Filled tables as Markdown, LaTeX or CSV: value, 95 % interval, the paper's value, the difference to it."""
+"""Writes filled tables as Markdown, LaTeX or CSV: value, 95 % interval, the paper's value, the difference to it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from translit_scale.escaping import cell as csv_text
 from translit_scale.escaping import escape, latex
 from translit_scale.report.published import Column
 from translit_scale.report.tables import Cell, Filled
+from translit_scale.testsets.registry import TASKS
 
-TITLES = {"sr_b": "SR-B", "sr_f": "SR-F", "taxi1500": "Taxi1500", "sib200": "SIB200", "ner": "NER", "pos": "POS"}
-"""As the papers write the tasks."""
 EXPLAINED = (
     "value [95 % interval] (the paper's value, difference to it in points); n/N: an average over n of the paper's N "
     "languages, without a difference"
 )
 MISSING = "-"
+MARKDOWN_FORMATS = ("<u>{}</u>", "**{}**", "{}")
+TEX_FORMATS = ("\\underline{{{}}}", "\\textbf{{{}}}", "{{\\scriptsize {}}}")
 CSV_COLUMNS = (
     "table", "task", "metric", "model", "source", "target", "value", "low", "high", "seeds", "languages",
     "paper", "difference", "bold", "underlined",
@@ -31,9 +32,11 @@ def markdown(blocks: Sequence[Filled]) -> str:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
             head = _names(block) + [escape(_head(column)) for column in columns]
-            rows = [_line(r, escape) + [_markdown_cell(r[index]) for index in indices] for r in block.rows]
+            rows = [
+                _line(row, escape) + [_cell(row[index], *MARKDOWN_FORMATS) for index in indices] for row in block.rows
+            ]
             lines = [head, ["---"] * len(_names(block)) + ["---:"] * len(columns), *rows]
-            parts.append(f"**{TITLES[task]}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+            parts.append(f"**{TASKS[task].title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,10 +47,11 @@ def tex(blocks: Sequence[Filled]) -> str:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
             head = [*_names(block), *(latex(_head(column)).replace("→", "$\\to$") for column in columns)]
-            rows = [_line(r, latex) + [_tex_cell(r[index]) for index in indices] for r in block.rows]
+            rows = [_line(row, latex) + [_cell(row[index], *TEX_FORMATS) for index in indices] for row in block.rows]
             body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
             parts.append(
-                f"% {TITLES[task]}\n\\begin{{tabular}}{{{'l' * len(_names(block))}{'r' * len(columns)}}}\n\\toprule\n"
+                f"% {TASKS[task].title}\n"
+                f"\\begin{{tabular}}{{{'l' * len(_names(block))}{'r' * len(columns)}}}\n\\toprule\n"
                 f"{' & '.join(head)} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}"
             )
     return "\n".join(parts) + "\n"
@@ -94,13 +98,13 @@ def _line(row: Sequence[Cell], text: Callable[[str], str]) -> list[str]:
 
 
 def _head(column: Column) -> str:
-    """`top-10 pol_Latn → ukr_Cyrl`; of transfer the languages only."""
+    """`top-10 pol_Latn → ukr_Cyrl`; for transfer the languages only."""
     metric = f"top-{column.metric[3:]} " if column.metric.startswith("top") else ""
     return f"{metric}{column.source}" + (f" → {column.target}" if column.target else "")
 
 
 def _details(cell: Cell) -> str:
-    """What stands behind the value."""
+    """What follows the value: its interval, the number of languages, the printed number and the difference to it."""
     value, parts = cell.value, []
     if value is not None:
         if value.low is not None and value.high is not None:
@@ -113,20 +117,11 @@ def _details(cell: Cell) -> str:
     return " ".join(parts)
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _cell(cell: Cell, underlined: str, bold: str, details: str) -> str:
+    """A cell, with format strings for underlined and bold numbers and for what follows them (digits and brackets)."""
     if cell.is_source:
         return "src"
     number = MISSING if cell.shown is None else f"{cell.shown:.1f}"
-    number = f"<u>{number}</u>" if cell.underlined else number
-    number = f"**{number}**" if cell.bold else number
-    return f"{number} {_details(cell)}".rstrip()
-
-
-def _tex_cell(cell: Cell) -> str:
-    if cell.is_source:
-        return "src"
-    number = MISSING if cell.shown is None else f"{cell.shown:.1f}"
-    number = f"\\underline{{{number}}}" if cell.underlined else number
-    number = f"\\textbf{{{number}}}" if cell.bold else number
-    details = _details(cell)  # digits and brackets only
-    return f"{number} {{\\scriptsize {details}}}" if details else number
+    number = underlined.format(number) if cell.underlined else number
+    number = bold.format(number) if cell.bold else number
+    return f"{number} {details.format(_details(cell))}" if _details(cell) else number

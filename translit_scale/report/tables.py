@@ -1,4 +1,4 @@
-"""The papers' tables filled with results: which number goes where, what is bold, what is underlined."""
+"""Fills the papers' tables with results and marks the best values."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from translit_scale.errors import ConfigError
-from translit_scale.report.published import AVERAGE, Block, Column, Line, Table, averaged, published
+from translit_scale.report.published import AVERAGE, Column, Line, Table, TableBlock, averaged, published
 from translit_scale.report.results import Results, Value
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A number, where it stands, and what the paper prints there."""
+    """A number, its place in the table, and the number that the paper prints there."""
 
     column: Column
     line: Line
@@ -21,7 +21,7 @@ class Cell:
     printed: float | None = None
     """Percent."""
     languages: tuple[str, ...] = ()
-    """That the paper averages over; none for a single language."""
+    """Languages that the paper averages over; empty for a single language."""
     bold: bool = False
     underlined: bool = False
 
@@ -32,17 +32,17 @@ class Cell:
 
     @property
     def is_source(self) -> bool:
-        """Whether the row's language is the column's source: papers write `src`."""
+        """Whether the row's language is the column's source, which papers print as `src`."""
         return self.column.target is None and self.line.target == self.column.source
 
     @property
     def shown(self) -> float | None:
-        """Percent with one decimal: what is compared for bold and underlined."""
+        """Percent with one decimal; bold and underlined follow from it."""
         return None if self.value is None else round(100 * self.value.value, 1)
 
     @property
     def difference(self) -> float | None:
-        """To the printed number, in points; None for an average over other languages than the paper's."""
+        """Difference to the printed number, in points; None for an average over other languages than the paper's."""
         if self.value is None or self.printed is None:
             return None
         if self.languages and self.value.languages != self.languages:
@@ -60,33 +60,33 @@ class Filled:
 
 
 def fill(table: Table, results: Results, models: Mapping[str, str], profile: str = "paper") -> list[Filled]:
-    """A table's blocks with the results of models.
+    """Fills all blocks of a table.
 
     Args:
-        models: row → label of results, as `name_rows` makes it; rows that are not in the table come after its own.
+        models: row → label of results, as `name_rows` returns it; rows that the table does not have follow its own.
         profile: of transfer scores, `paper` or `strict`.
     """
     return [_fill(table, block, results, models, profile) for block in table.blocks]
 
 
 def name_rows(arguments: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
-    """Rows of the tables and the labels of the results that fill them.
+    """Row of the tables → label of the results that fill it.
 
-    `Model-1=mlm` fills the row Model-1 (also `model1`) with the results labelled `mlm`. A name that no table has makes
-    a row of its own. Without arguments every label is the name of its row.
+    `Model-1=mlm` (also `model1=mlm`) fills the row Model-1 with the results labelled `mlm`. A name that no table has
+    becomes a new row. Without arguments every label is the name of its row.
 
     Raises:
-        ConfigError: a row twice, or a label without results.
+        ConfigError: a row occurs twice, or a label has no results.
     """
     known = {_plain(model): model for table in published().values() for b in table.blocks for model in b.models}
     rows: dict[str, str] = {}
     for argument in arguments or labels:
         name, equals, label = argument.partition("=")
         label = label if equals else name
-        if equals:  # a label of its own, such as `mlm`, means no row of a paper by itself
+        if equals:  # a bare label such as `mlm` is not matched with a row of a paper
             name = known.get(_plain(name), name)
         if name in rows:
-            raise ConfigError(f"--models: {name} is there twice")
+            raise ConfigError(f"--models: {name} occurs twice")
         if label not in labels:
             raise ConfigError(f"--models {argument}: no results of {label!r}", f"there are {', '.join(labels)}")
         rows[name] = label
@@ -94,11 +94,11 @@ def name_rows(arguments: Sequence[str], labels: Sequence[str]) -> dict[str, str]
 
 
 def _plain(name: str) -> str:
-    """`Model-1`, `model1` and `MODEL 1` are one; `MLM+SEQ` and `MLMSEQ` are not."""
+    """`Model-1`, `model1` and `MODEL 1` become equal; `MLM+SEQ` and `MLMSEQ` do not."""
     return re.sub(r"[^a-z0-9+]", "", name.lower())
 
 
-def _fill(table: Table, block: Block, results: Results, models: Mapping[str, str], profile: str) -> Filled:
+def _fill(table: Table, block: TableBlock, results: Results, models: Mapping[str, str], profile: str) -> Filled:
     elsewhere = {model for other in published().values() for b in other.blocks for model in b.models}
     names = [*block.models, *(name for name in models if name not in elsewhere)]
     rows = []
@@ -106,7 +106,7 @@ def _fill(table: Table, block: Block, results: Results, models: Mapping[str, str
         printed = block.printed.get(line, (None,) * len(block.columns))
         cells = [Cell(column, line, printed=number) for column, number in zip(block.columns, printed, strict=True)]
         rows.append([_filled(cell, table, results, models.get(line.model), profile) for cell in cells])
-    return Filled(table, block.columns, _marked_by_source(rows) if table.by_source else _marked(rows))
+    return Filled(table, block.columns, mark_models_and_sources(rows) if table.by_source else mark_columns(rows))
 
 
 def _filled(cell: Cell, table: Table, results: Results, label: str | None, profile: str) -> Cell:
@@ -119,8 +119,8 @@ def _filled(cell: Cell, table: Table, results: Results, label: str | None, profi
     return replace(cell, value=value, languages=languages)
 
 
-def _marked(rows: list[list[Cell]]) -> list[list[Cell]]:
-    """Bold and underlined: best and second best of each column, as rounded; equal ones alike."""
+def mark_columns(rows: list[list[Cell]]) -> list[list[Cell]]:
+    """Bold and underlined: best and second best rounded value of each column; equal values are marked alike."""
     marked = [list(row) for row in rows]
     for index in range(len(rows[0])):
         values = sorted({shown for row in rows if (shown := row[index].shown) is not None}, reverse=True)
@@ -131,7 +131,7 @@ def _marked(rows: list[list[Cell]]) -> list[list[Cell]]:
     return marked
 
 
-def _marked_by_source(rows: list[list[Cell]]) -> list[list[Cell]]:
+def mark_models_and_sources(rows: list[list[Cell]]) -> list[list[Cell]]:
     """Bold: the best model for a source and target; underlined: a model's best source for a target and task."""
     best_model: dict[tuple[Column, str | None], float] = {}
     best_source: dict[tuple[Line, str], float] = {}

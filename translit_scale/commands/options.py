@@ -1,4 +1,4 @@
-"""What `evaluate` and `analyze` have in common: which models, which parallel text, where results go."""
+"""Options that `evaluate`, `analyze` and `select` share: models, parallel texts, test sets, results."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING
 
 from translit_scale.commands.arguments import codes, file_name, positive
 from translit_scale.errors import ConfigError
+from translit_scale.testsets.registry import retrieval_tasks
 
 if TYPE_CHECKING:
-    from translit_scale.evaluate.parallel import ParallelText
     from translit_scale.evaluate.results import EmbeddingSettings
+    from translit_scale.testsets.parallel import ParallelText
 
 
 def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Which encoders, and on what they run; the group takes further arguments."""
+    """Declares the encoders and their device; more options may be added to the group that is returned."""
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model", action="append", required=True, metavar="MODEL",
-        help="DIR or LABEL=DIR, a folder or hub id of an encoder with its tokenizer; required, repeat for several "
+        help="DIR or LABEL=DIR: folder or hub id of an encoder with its tokenizer; required, repeat for several "
         "(HF_HUB_OFFLINE=1 is honoured)",
     )  # fmt: skip
     add_device(group)
@@ -28,30 +29,26 @@ def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def add_device(group: argparse._ArgumentGroup) -> None:
-    """On what encoders run."""
-    group.add_argument(
-        "--device",
-        choices=["auto", "cpu", "cuda"],
-        default="auto",
-        help="auto is a GPU if there is one (default: auto)",
-    )
+    """Declares the device."""
+    devices = ["auto", "cpu", "cuda"]
+    group.add_argument("--device", choices=devices, default="auto", help="auto: a GPU if there is one (default: auto)")
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
-    """Which encoders, and how their embeddings are made."""
+    """Declares the encoders and how they embed."""
     add_embedding(add_encoders(parser))
 
 
 def add_embedding(group: argparse._ArgumentGroup) -> None:
-    """How sentences become vectors."""
+    """Declares how sentences are embedded."""
     group.add_argument(
         "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
-        help="whose states are averaged: 8 is hidden_states[8] (0 the embeddings), 0.667 a fraction of the "
-        "depth (default: 2/3, layer 8 of 12)",
+        help="layer whose hidden states are averaged: 8 is hidden_states[8] (0: the embedding layer), 0.667 is a "
+        "fraction of the depth (default: 2/3, layer 8 of 12)",
     )  # fmt: skip
     group.add_argument(
         "--exclude-special", action="store_true",
-        help="leave <s> and </s> out of the mean (default: they are in it, as in the papers' evaluation)",
+        help="leave <s> and </s> out of the mean (default: they are included, as in the papers' evaluation)",
     )  # fmt: skip
     group.add_argument(
         "--batch-tokens", type=positive, default=8192, metavar="N",
@@ -60,26 +57,26 @@ def add_embedding(group: argparse._ArgumentGroup) -> None:
 
 
 def embedding_settings(args: argparse.Namespace) -> EmbeddingSettings:
-    """What `add_device` and `add_embedding` have declared."""
+    """Reads the options of `add_device` and `add_embedding`."""
     from translit_scale.evaluate.results import EmbeddingSettings
 
     return EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
 
 
 def add_parallel_text(parser: argparse.ArgumentParser) -> None:
-    """Which sentence translates which."""
+    """Declares files of parallel text."""
     group = parser.add_argument_group("parallel text (.txt, .tsv, .csv; each option can be repeated)")
     group.add_argument(
         "--parallel", nargs=2, action="append", default=[], metavar="LANGUAGE:FILE",
-        help="two files with one sentence a line, line i translating line i: pol_Latn:a.txt ukr_Cyrl:b.txt; "
-        "quoted globs are read in name order",
+        help="two files with one sentence a line, line i translates line i: pol_Latn:a.txt ukr_Cyrl:b.txt; "
+        "quoted globs are read in the order of file names",
     )  # fmt: skip
     group.add_argument(
         "--id-column", metavar="COLUMN",
-        help="the files of --parallel are tables to be joined on this column: a name of the header line, or a "
-        "number from 1 if there is none",
+        help="treat the files of --parallel as tables and join them on this column: a name of the header line, or a "
+        "number from 1 if there is no header",
     )  # fmt: skip
-    group.add_argument("--text-column", metavar="COLUMN", help="the column with the sentences, with --id-column")
+    group.add_argument("--text-column", metavar="COLUMN", help="with --id-column: the column with the sentences")
     group.add_argument(
         "--table", nargs=3, action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN", "LANGUAGE:COLUMN"),
         help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk",
@@ -87,40 +84,37 @@ def add_parallel_text(parser: argparse.ArgumentParser) -> None:
 
 
 def add_test_set(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
-    """Which test set, instead of files."""
-    group = parser.add_argument_group("or a test set in the layout of its makers (docs/evaluation.md)")
+    """Declares a test set, instead of files."""
+    tasks = retrieval_tasks()
+    group = parser.add_argument_group("or a test set in the layout of its authors (docs/test-sets.md)")
     group.add_argument(
-        "--task", choices=["sr_b", "sr_f", "tatoeba"], help="Bible verses, FLORES or Tatoeba (default: files)"
+        "--task", choices=list(tasks), help=f"{', '.join(task.title for task in tasks.values())} (default: files)"
     )
-    group.add_argument("--data", type=Path, metavar="DIR", help="folder of the set, or its parent (no default)")
+    group.add_argument("--data", type=Path, metavar="DIR", help="folder of the test set, or its parent (no default)")
     group.add_argument(
-        "--languages",
-        type=codes,
-        metavar="CODES",
-        help="pol_Latn,ukr_Cyrl: every two of them, or each with --source (no default)",
-    )
-    group.add_argument("--source", metavar="CODE", help="its pairs with each of --languages only (default: all pairs)")
+        "--languages", type=codes, metavar="CODES",
+        help="pol_Latn,ukr_Cyrl: every two of them are a pair, or each with --source (no default)",
+    )  # fmt: skip
+    group.add_argument("--source", metavar="CODE", help="pair it with each of --languages (default: all pairs)")
     group.add_argument(
-        "--limit",
-        type=positive,
-        metavar="N",
+        "--limit", type=positive, metavar="N",
         help="the first N pairs, in the order of the source's file (papers: 450, 500; default: all)",
-    )
+    )  # fmt: skip
     return group
 
 
 def add_results(parser: argparse.ArgumentParser, name: str, out: str) -> argparse._ArgumentGroup:
-    """Where results go, and their seed; the group takes further arguments."""
+    """Declares name, folder and seed of the results; more options may be added to the group that is returned."""
     group = parser.add_argument_group("results")
     group.add_argument(
-        "--name", type=file_name, help=f"of the test set, for files and tables (default: the task, else {name})"
+        "--name", type=file_name, help=f"name of the test set in files and tables (default: the task, else {name})"
     )
-    parser.set_defaults(unnamed=name)
+    parser.set_defaults(default_name=name)
     group.add_argument(
-        "--out", type=Path, default=Path(out), metavar="DIR", help="files go to DIR/NAME (default: %(default)s)"
+        "--out", type=Path, default=Path(out), metavar="DIR", help="write files to DIR/NAME (default: %(default)s)"
     )
     group.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of resampling and random pairs (default: %(default)s)"
+        "--seed", type=int, default=0, metavar="N", help="seed of resampling and random pairs (default: %(default)s)"
     )
     return group
 
@@ -140,45 +134,47 @@ def _layer(text: str) -> int | float:
 def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
     """The parallel texts of the command line, and notes about them.
 
-    Called before torch is imported, so that a wrong path fails at once.
+    Called before torch is imported, so that a wrong path fails immediately.
 
     Raises:
         ConfigError: both files and a test set are given, or options are missing.
     """
-    from translit_scale.evaluate.parallel import read_all
+    from translit_scale.testsets.parallel import read_all
 
     if args.task is None:
         if set_options := [
             name for name in ("data", "languages", "source", "limit") if getattr(args, name) is not None
         ]:
-            raise ConfigError(f"--{set_options[0]} belongs to a test set", "give --task sr_b, sr_f or tatoeba")
+            raise ConfigError(
+                f"--{set_options[0]} belongs to a test set", f"give --task: {', '.join(retrieval_tasks())}"
+            )
         return read_all(args.parallel, args.table, args.id_column, args.text_column), []
     if args.parallel or args.table:
-        raise ConfigError("--task, and --parallel or --table: give one of them")
+        raise ConfigError("--task cannot be combined with --parallel or --table: give one of them")
     return read_test_set(args)
 
 
 def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
-    """The parallel texts of `add_test_set`, and notes about them.
+    """The parallel texts of the options of `add_test_set`, and notes about them.
 
     Raises:
         ConfigError: options are missing.
     """
-    from translit_scale.evaluate.testsets import read_task
-
     if missing := [f"--{name}" for name in ("task", "data", "languages") if getattr(args, name) is None]:
         raise ConfigError(
             f"a test set needs {' and '.join(missing)}", "--task sr_b --data DIR --languages pol_Latn,ukr_Cyrl"
         )
-    return read_task(args.task, args.data, args.languages, args.source, args.limit)
+    return retrieval_tasks()[args.task].read(args.data, args.languages, args.source, args.limit)
 
 
-def measure(args: argparse.Namespace, texts: list[ParallelText], notes: list[str], run: Callable[..., str]) -> None:
-    """Runs one measurement over all models and prints its table."""
+def run_and_print(
+    args: argparse.Namespace, texts: list[ParallelText], notes: list[str], run: Callable[..., str]
+) -> None:
+    """Runs an evaluation of all models and prints its table."""
     from translit_scale.evaluate.results import name_models
 
     embedding = embedding_settings(args)
-    name = args.name or args.task or args.unnamed
+    name = args.name or args.task or args.default_name
     print(run(name_models(args.model), texts, embedding, name, args.out, args.seed))
     for note in notes:
         print(f"note: {note}")

@@ -1,8 +1,8 @@
-"""CoNLL-U, read directly (https://universaldependencies.org/format.html): words with their UPOS.
+"""Reads CoNLL-U (https://universaldependencies.org/format.html): words with their UPOS.
 
-Where one token of the text is several syntactic words (`vámonos` = `vamos nos`) there are two readings. `fused`, as in
-the papers' data, makes the token the word: its tag is that of the part which is highest in the tree, and among equals
-the first in `PRECEDENCE`; spaces and U+200C inside words are removed. Otherwise the syntactic words are the words.
+A token of the text may be several syntactic words (`vámonos` = `vamos nos`). With `fused`, as in the papers' data, the
+token is one word: its tag is that of the part which is highest in the tree, and among equals the first in
+`PRECEDENCE`; spaces and U+200C inside words are removed. Otherwise every syntactic word is a word.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from translit_scale.errors import DataError
-from translit_scale.evaluate.words import Sentence, Word, blocks
+from translit_scale.testsets.words import Sentence, Word, blocks
 
 PRECEDENCE = (
     "VERB", "NOUN", "PROPN", "PRON", "ADJ", "NUM", "ADV", "INTJ", "AUX",
     "ADP", "DET", "PART", "CCONJ", "SCONJ", "X", "PUNCT", "SYM",
 )  # fmt: skip
-"""As in the papers' data; SYM, which it leaves out, comes last."""
+"""As in the papers' data; SYM, which is missing there, comes last."""
 _COLUMNS = 10
 _WITHHELD = "_"
 
 
 class _Node(NamedTuple):
-    """A line of a sentence: the syntactic words first..last (one, or a multiword token's several)."""
+    """A line of a sentence: syntactic words first..last (one word, or those of a multiword token)."""
 
     line: int
     first: int
@@ -39,12 +39,12 @@ def conllu_sentences(path: Path, fused: bool, dropped: Counter[str], noted: Coun
     """The sentences of a file.
 
     Args:
-        dropped: adds `empty_nodes` (ids such as `8.1`) and `withheld`, sentences whose words, all or all but one, are
+        dropped: counts `empty_nodes` (ids such as `8.1`) and `withheld`: sentences whose words, all or all but one, are
             `_` because the text may not be redistributed.
-        noted: adds `multiword`, the tokens that are several words.
+        noted: counts `multiword`, the tokens that are several words.
 
     Raises:
-        DataError: as `blocks`, a line that is not ten columns, or ids that are not in order.
+        DataError: as `blocks`, a line that does not have ten columns, or ids that are not in order.
     """
     for block in blocks(path):
         nodes = list(_nodes(path, block, dropped))
@@ -74,7 +74,7 @@ def _nodes(path: Path, block: list[tuple[int, list[str]]], dropped: Counter[str]
             continue
         first, _, last = key.partition("-")
         if not (first.isdecimal() and (last or first).isdecimal()):
-            raise DataError(f"{path}:{line}: {key!r} is no id", "expected 3, 3-4 or 3.1")
+            raise DataError(f"{path}:{line}: {key!r} is not an id", "expected 3, 3-4 or 3.1")
         yield _Node(line, int(first), int(last or first), form.strip(" "), tag, head)
 
 
@@ -97,7 +97,7 @@ def _tag(span: list[_Node], parts: dict[int, _Node]) -> str:
 
 
 def _depth(node: _Node, parts: dict[int, _Node]) -> int:
-    """Steps to the root; a head that is missing or part of a circle ends the way."""
+    """Steps to the root; the path also ends at a missing head or a cycle."""
     depth, seen = 0, {node.first}
     while node.head.isdecimal() and (head := int(node.head)) in parts and head not in seen:
         node, depth = parts[head], depth + 1

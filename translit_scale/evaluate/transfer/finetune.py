@@ -1,8 +1,7 @@
-"""Fine-tuning an encoder on sequences with labels, and what it then predicts.
+"""Fine-tunes an encoder with a classification head, and predicts with it.
 
-Texts are classified by the state of their first token, words by that of their first token; in both cases rows of
-hidden states go through a head, and the loss is the mean cross-entropy over the rows of a batch. Sentences are packed
-as in training (`packed.py`), so that nothing is spent on padding.
+Texts and words are classified by the hidden state of their first token, and the loss is the mean cross-entropy over the
+classified tokens of a batch. Sentences are packed as in pretraining (`packed.py`), so nothing is computed for padding.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ from transformers import PreTrainedModel
 
 from translit_scale.batch.random_bits import key, permute
 from translit_scale.errors import NumericError
-from translit_scale.evaluate.encoder import batches_by_length
+from translit_scale.evaluate.embedding import batches_by_length
 from translit_scale.evaluate.packed import last_states
-from translit_scale.evaluate.presets import Hyperparameters
-from translit_scale.evaluate.sequences import Sequences
+from translit_scale.evaluate.transfer.tokenize import TokenizedSplit
 from translit_scale.progress import Advance
+from translit_scale.testsets.hyperparameters import Hyperparameters
 
 MICRO_TOKENS = 8192
-"""Tokens of one pass: an update of more is computed in parts, with the same gradient up to rounding."""
+"""Tokens of one forward pass; larger updates accumulate gradients over several passes, equal up to rounding."""
 Kind = Literal["classification", "tagging"]
-Precision = Literal["fp32", "bf16"]
+TransferPrecision = Literal["fp32", "bf16"]
 
 
 class ClassificationHead(nn.Module):
@@ -62,10 +61,10 @@ class TaggingHead(nn.Module):
 
 
 class Classifier(nn.Module):
-    """An encoder with a new head, whose weights depend on torch's current random state.
+    """An encoder with a new head, whose initial weights depend on torch's current random state.
 
     Args:
-        encoder: as `Encoder.load` returns it, with all layers; its weights and dropout are changed.
+        encoder: as `Encoder.load` returns it, with all layers; its weights and dropout change.
     """
 
     def __init__(self, encoder: PreTrainedModel, kind: Kind, n_labels: int, dropout: float, bf16: bool = False) -> None:
@@ -84,7 +83,7 @@ class Classifier(nn.Module):
         self.head.to(encoder.device)
 
     def forward(self, ids: Sequence[Sequence[int]], places: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Token ids of S sequences and the places of their classified tokens → [N, labels] fp32 logits."""
+        """Token ids of S sequences and the positions of their classified tokens → [N, labels] fp32 logits."""
         with torch.autocast(self.encoder.device.type, torch.bfloat16, enabled=self.bf16):
             logits: torch.Tensor = self.head(last_states(self.encoder, ids, places))
         return logits.float()
@@ -92,7 +91,7 @@ class Classifier(nn.Module):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What became of one epoch."""
+    """The record of one epoch."""
 
     number: int
     """From 1."""
@@ -103,20 +102,20 @@ class Epoch:
 
 def finetune(
     model: Classifier,
-    data: Sequences,
+    data: TokenizedSplit,
     dev_score: Callable[[Classifier], float],
     settings: Hyperparameters,
     seed: int,
     name: str,
     advance: Advance = lambda amount: None,
 ) -> list[Epoch]:
-    """Trains the model and leaves it with the weights of the epoch that scored best, the first of equals.
+    """Trains the model and leaves it with the weights of the epoch that scored best, the first among equals.
 
     Args:
-        data: the training split; nothing else is learned from.
+        data: the training split.
         dev_score: called after each epoch with the model in evaluation mode.
-        seed: of the order of the sequences; dropout follows torch's current random state.
-        name: of the job, for messages.
+        seed: decides the order of the sequences; dropout follows torch's current random state.
+        name: the job's name, for messages.
         advance: called with 1 after each epoch.
 
     Raises:
@@ -132,28 +131,28 @@ def finetune(
     for number in range(1, settings.epochs + 1):
         model.train()
         losses = []
-        for rows in _batches(len(data), settings.batch_size, seed, number):
+        for batch in _batches(len(data), settings.batch_size, seed, number):
             for group in optimizer.param_groups:
                 group["lr"] = settings.lr * (1 - step / total)
             step += 1
-            losses.append(_update(model, optimizer, data, rows, settings.clip, f"{name}, step {step} of {total}"))
+            losses.append(_update(model, optimizer, data, batch, settings.clip, f"{name}, step {step} of {total}"))
         model.eval()
         epochs.append(Epoch(number, float(np.mean(losses)), dev_score(model)))
-        if chosen(epochs) is epochs[-1] and number < settings.epochs:
+        if best_epoch(epochs) is epochs[-1] and number < settings.epochs:
             best = copy.deepcopy(model.state_dict())
         advance(1)
-    if chosen(epochs) is not epochs[-1]:
+    if best_epoch(epochs) is not epochs[-1]:
         model.load_state_dict(best)
     return epochs
 
 
-def chosen(epochs: Sequence[Epoch]) -> Epoch:
-    """The epoch with the best score, the first of equals."""
+def best_epoch(epochs: Sequence[Epoch]) -> Epoch:
+    """The epoch with the best score, the first among equals."""
     return max(epochs, key=lambda epoch: epoch.dev)
 
 
 def _batches(n: int, size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """All of 0 … n − 1 in an order that follows from seed and epoch, `size` at a time."""
+    """The indices 0 … n − 1 in an order that follows from seed and epoch, `size` at a time."""
     keys = np.full(n, key("finetune", seed, epoch))
     order = permute(np.arange(n), np.full(n, n), keys)
     return [order[start : start + size] for start in range(0, n, size)]
@@ -162,24 +161,24 @@ def _batches(n: int, size: int, seed: int, epoch: int) -> list[NDArray[np.int64]
 def _update(
     model: Classifier,
     optimizer: torch.optim.Optimizer,
-    data: Sequences,
-    rows: NDArray[np.int64],
+    data: TokenizedSplit,
+    batch: NDArray[np.int64],
     clip: float | None,
     where: str,
 ) -> float:
-    """One update by the mean loss over all classified tokens of some sequences; returns that loss."""
+    """One update with the mean loss over all classified tokens of the sequences in `batch`; returns that loss."""
     optimizer.zero_grad()
-    classified = sum(len(data.labels[row]) for row in rows)
+    classified = sum(len(data.labels[index]) for index in batch)
     loss = 0.0
-    for part in batches_by_length([len(data.ids[row]) for row in rows], MICRO_TOKENS):
-        own = rows[part]
-        logits = model([data.ids[row] for row in own], [data.places[row] for row in own])
-        labels = torch.tensor([label for row in own for label in data.labels[row]], device=logits.device)
-        share = F.cross_entropy(logits, labels, reduction="sum") / classified
-        share.backward()
-        loss += share.item()
+    for part in batches_by_length([len(data.ids[index]) for index in batch], MICRO_TOKENS):
+        micro_batch = batch[part]
+        logits = model([data.ids[index] for index in micro_batch], [data.places[index] for index in micro_batch])
+        labels = torch.tensor([label for index in micro_batch for label in data.labels[index]], device=logits.device)
+        micro_loss = F.cross_entropy(logits, labels, reduction="sum") / classified
+        micro_loss.backward()
+        loss += micro_loss.item()
     if not math.isfinite(loss):
-        raise NumericError(f"{where}: the loss is {loss}", "try a smaller --lr, or --precision fp32")
+        raise NumericError(f"{where}: the loss is {loss}", "try a smaller --lr or --precision fp32")
     if clip is not None:
         nn.utils.clip_grad_norm_(model.parameters(), clip)
     optimizer.step()
@@ -187,19 +186,20 @@ def _update(
 
 
 @torch.no_grad()
-def predict(model: Classifier, data: Sequences, batch_tokens: int = MICRO_TOKENS) -> NDArray[np.int64]:
-    """[N] labels, in the order of the split; the model must be in evaluation mode.
+def predict(model: Classifier, data: TokenizedSplit, batch_tokens: int = MICRO_TOKENS) -> NDArray[np.int64]:
+    """Predicted labels [N], in the order of the split; the model must be in evaluation mode.
 
     Raises:
-        NumericError: the model's answers are not finite numbers.
+        NumericError: the logits are not finite.
     """
     ends = np.cumsum([len(places) for places in data.places])
     result = np.empty(int(ends[-1]), np.int64)
     for batch in batches_by_length([len(ids) for ids in data.ids], batch_tokens):
-        logits = model([data.ids[row] for row in batch], [data.places[row] for row in batch])
+        logits = model([data.ids[index] for index in batch], [data.places[index] for index in batch])
         if not logits.isfinite().all():
-            raise NumericError("the fine-tuned model answers with numbers that are not finite", "try a smaller --lr")
-        answers = np.split(logits.argmax(dim=1).cpu().numpy(), np.cumsum([len(data.places[row]) for row in batch])[:-1])
-        for row, answer in zip(batch, answers, strict=True):
-            result[ends[row] - len(answer) : ends[row]] = answer
+            raise NumericError("the logits of the fine-tuned model are not finite", "try a smaller --lr")
+        predicted = logits.argmax(dim=1).cpu().numpy()
+        bounds = np.cumsum([len(data.places[index]) for index in batch])[:-1]
+        for index, labels in zip(batch, np.split(predicted, bounds), strict=True):
+            result[ends[index] - len(labels) : ends[index]] = labels
     return result

@@ -1,4 +1,4 @@
-"""Parallel text from the files its users have: two aligned files, one table, or two tables joined on an id.
+"""Reads parallel text: two aligned files, one table, or two tables joined on an id.
 
 Pairing is never guessed: files of unequal length are an error, ids must be unique, and every pair that is
 left out is counted with its reason.
@@ -23,7 +23,7 @@ from translit_scale.languages import check_language
 class ParallelText:
     """Sentence i of `source` means the same as sentence i of `target`.
 
-    `dropped` counts the pairs left out, by reason (only reasons that occurred).
+    `dropped` counts the pairs left out, by reason.
     """
 
     source_language: str
@@ -43,15 +43,15 @@ class ParallelText:
 
     @cached_property
     def duplicates(self) -> dict[str, int]:
-        """Sentences of each language that occurred before: kept, because leaving them out changes the set."""
+        """Repeated sentences of each language. They are kept: leaving them out would change the test set."""
         return {
             self.source_language: len(self.source) - len(set(self.source)),
             self.target_language: len(self.target) - len(set(self.target)),
         }
 
-    def first(self, limit: int) -> ParallelText:
-        """The first `limit` pairs; the others are counted as `beyond_limit`."""
-        if len(self) <= limit:
+    def first(self, limit: int | None) -> ParallelText:
+        """The first `limit` pairs, or all; the others are counted as `beyond_limit`."""
+        if limit is None or len(self) <= limit:
             return self
         dropped = {**self.dropped, "beyond_limit": len(self) - limit}
         source, target, ids = self.source[:limit], self.target[:limit], self.ids[:limit]
@@ -63,13 +63,13 @@ class ParallelText:
         return text_sha256(self.source, self.target)
 
 
-def occurred(counts: Counter[str]) -> dict[str, int]:
-    """The counts that are not zero, by reason."""
+def nonzero(counts: Counter[str]) -> dict[str, int]:
+    """The counts above 0, sorted by reason."""
     return {reason: count for reason, count in sorted(counts.items()) if count}
 
 
 def text_sha256(*texts: Sequence[str]) -> str:
-    """sha256 of lists of strings, of their order and of where each begins, in hexadecimal."""
+    """sha256 of lists of strings, including their order and boundaries, in hexadecimal."""
     digest = hashlib.sha256()
     for text in texts:
         digest.update(f"{len(text)}\n".encode())
@@ -79,19 +79,11 @@ def text_sha256(*texts: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class Row:
-    """One record of a table: its fields, and `file:line` for messages."""
-
-    where: str
-    fields: list[str]
-
-
 def split_argument(argument: str, meaning: str) -> tuple[str, str]:
     """`pol_Latn:FILE` -> (`pol_Latn`, `FILE`).
 
     Raises:
-        ConfigError: there is no colon or nothing behind it.
+        ConfigError: there is no colon, or nothing follows it.
         DataError: unknown language code.
     """
     language, colon, rest = argument.partition(":")
@@ -101,19 +93,30 @@ def split_argument(argument: str, meaning: str) -> tuple[str, str]:
 
 
 def read_aligned(source: str, target: str) -> ParallelText:
-    """Two files with one sentence a line (`pol_Latn:a.txt`, `ukr_Cyrl:b.txt`; globs are read in name order).
+    """Two files with one sentence a line (`pol_Latn:a.txt`, `ukr_Cyrl:b.txt`; globs in the order of names).
 
     Raises:
-        DataError: a file is missing, or the files have different numbers of lines.
+        DataError: as `align`.
     """
     (source_language, source_files), (target_language, target_files) = (
         split_argument(argument, "FILE") for argument in (source, target)
     )
+    return align(source_language, expand(source_files), target_language, expand(target_files))
+
+
+def align(
+    source_language: str, source_paths: Sequence[Path], target_language: str, target_paths: Sequence[Path]
+) -> ParallelText:
+    """Pairs line i of the source's files with line i of the target's.
+
+    Raises:
+        DataError: a file is missing, the numbers of lines differ, or no pair is left.
+    """
     source_lines, target_lines = (
-        [decode(line).strip() for path in expand(files) for line in read_lines(path)]
-        for files in (source_files, target_files)
+        [decode(line).strip() for path in paths for line in read_lines(path)] for paths in (source_paths, target_paths)
     )
     if len(source_lines) != len(target_lines):
+        source_files, target_files = (" and ".join(map(str, paths)) for paths in (source_paths, target_paths))
         raise DataError(
             f"{source_files} has {len(source_lines)} lines, {target_files} has {len(target_lines)}: "
             "lines cannot be paired",
@@ -135,13 +138,13 @@ def read_table(file: str, source: str, target: str) -> ParallelText:
     (source_language, source_column), (target_language, target_column) = (
         split_argument(argument, "COLUMN") for argument in (source, target)
     )
-    rows = _columns(expand(file), [source_column, target_column])
-    pairs = [(str(number), row.fields[0], row.fields[1]) for number, row in enumerate(rows, start=1)]
+    records = _columns(expand(file), [source_column, target_column])
+    pairs = [(str(number), a, b) for number, (_, (a, b)) in enumerate(records, start=1)]
     return _keep_usable(source_language, target_language, pairs, Counter())
 
 
 def read_joined(source: str, target: str, id_column: str, text_column: str) -> ParallelText:
-    """Two sets of tables (globs allowed) joined on an id column, in the order of the source's rows.
+    """Two sets of tables (globs allowed) joined on an id column, in the order of the source.
 
     Columns as in `read_table`. Ids that only one side has are dropped and counted.
 
@@ -171,7 +174,7 @@ def join(
     target: Mapping[str, str],
     dropped: Mapping[str, int] | None = None,
 ) -> ParallelText:
-    """The texts of ids that both sides have, in the order of the source; the other ids are counted.
+    """Pairs the texts of ids that both sides have, in the order of the source; other ids are dropped and counted.
 
     Args:
         dropped: pairs that were left out before, by reason.
@@ -195,7 +198,7 @@ def _keep_usable(
 ) -> ParallelText:
     """Drops and counts pairs with an empty side or bytes that were not UTF-8."""
     if source_language == target_language:
-        raise ConfigError(f"both sides are {source_language}", "counts and directions are told apart by language")
+        raise ConfigError(f"both sides are {source_language}", "counts and directions are named by language")
     kept = []
     for key, source, target in pairs:
         if not source or not target:
@@ -205,7 +208,7 @@ def _keep_usable(
         else:
             kept.append((key, source, target))
     if not kept:
-        reasons = occurred(dropped)
+        reasons = nonzero(dropped)
         raise DataError(
             f"no sentence pair is left for {source_language} and {target_language}"
             + (f" (dropped: {reasons})" if reasons else ": the files are empty")
@@ -216,20 +219,18 @@ def _keep_usable(
         source=[source for _, source, _ in kept],
         target=[target for _, _, target in kept],
         ids=[key for key, _, _ in kept],
-        dropped=occurred(dropped),
+        dropped=nonzero(dropped),
     )
 
 
 def expand(pattern: str) -> list[Path]:
-    """The files that a path or glob names, in name order.
+    """The files that match a path or glob, in the order of their names.
 
     Raises:
-        DataError: there is none, or the path is a folder.
+        DataError: no file matches, or the path is a folder.
     """
-    if Path(pattern).exists():
-        paths = [Path(pattern)]
-    else:
-        paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]  # noqa: PTH207
+    names = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+    paths = [Path(name) for name in names]
     if not paths:
         raise DataError(f"no such file: {pattern}", "quote globs: 'pol_Latn:dir/*.tsv'")
     for path in paths:
@@ -238,7 +239,7 @@ def expand(pattern: str) -> list[Path]:
     return paths
 
 
-def texts_by_id(paths: list[Path], id_column: str, text_column: str) -> dict[str, str]:
+def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict[str, str]:
     """Text by id of one or several tables, in file order; columns as in `read_table`.
 
     Raises:
@@ -246,37 +247,36 @@ def texts_by_id(paths: list[Path], id_column: str, text_column: str) -> dict[str
     """
     texts: dict[str, str] = {}
     first: dict[str, str] = {}
-    for row in _columns(paths, [id_column, text_column]):
-        key, text = row.fields
+    for where, (key, text) in _columns(paths, [id_column, text_column]):
         if not key:
-            raise DataError(f"{row.where}: the id is empty")
+            raise DataError(f"{where}: the id is empty")
         if key in texts:
-            raise DataError(f"{row.where}: id {key!r} occurs for the second time (first: {first[key]})")
-        texts[key], first[key] = text, row.where
+            raise DataError(f"{where}: id {key!r} occurs for the second time (first: {first[key]})")
+        texts[key], first[key] = text, where
     return texts
 
 
-def _columns(paths: list[Path], columns: list[str]) -> Iterator[Row]:
-    """The wanted columns of every row of the tables."""
+def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """`file:line`, for messages, and the given columns of every record of the tables."""
     for path in paths:
-        rows = _records(path)
+        records = _records(path)
         if all(column.isdecimal() for column in columns):
             positions = [int(column) - 1 for column in columns]
             if min(positions) < 0:
                 raise ConfigError(f"column {min(columns)} does not exist", "columns are counted from 1")
         else:
-            positions = _positions(path, next(rows, None), columns)
-        for row in rows:
-            if max(positions) >= len(row.fields):
-                raise DataError(f"{row.where}: expected at least {max(positions) + 1} columns, found {len(row.fields)}")
-            yield Row(row.where, [row.fields[position].strip() for position in positions])
+            positions = _positions(path, next(records, None), columns)
+        for where, fields in records:
+            if max(positions) >= len(fields):
+                raise DataError(f"{where}: expected at least {max(positions) + 1} columns, found {len(fields)}")
+            yield where, [fields[position].strip() for position in positions]
 
 
-def _positions(path: Path, header: Row | None, columns: list[str]) -> list[int]:
-    """Where the named columns stand in the header line."""
+def _positions(path: Path, header: tuple[str, list[str]] | None, columns: list[str]) -> list[int]:
+    """Indices of the named columns in the header line."""
     if header is None:
         raise DataError(f"{path} is empty", "expected a header line with the column names")
-    names = [name.strip() for name in header.fields]
+    names = [name.strip() for name in header[1]]
     for column in columns:
         if names.count(column) != 1:
             problem = "occurs twice" if column in names else "is not a column"
@@ -287,17 +287,17 @@ def _positions(path: Path, header: Row | None, columns: list[str]) -> list[int]:
     return [names.index(column) for column in columns]
 
 
-def _records(path: Path) -> Iterator[Row]:
-    """Fields of every row that is not blank."""
+def _records(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """`file:line` and fields of every line that is not blank."""
     for line, fields in read_records(path):
         if len(fields) > 1 or fields[0].strip():
-            yield Row(f"{path}:{line}", fields)
+            yield f"{path}:{line}", fields
 
 
 def read_all(
     parallel: Sequence[Sequence[str]], tables: Sequence[Sequence[str]], id_column: str | None, text_column: str | None
 ) -> list[ParallelText]:
-    """The texts of `--parallel A B` and `--table FILE A B`; with `--id-column` the former are joined tables.
+    """The texts of `--parallel A B` (with `--id-column`: tables that are joined) and of `--table FILE A B`.
 
     Raises:
         ConfigError: no text at all, or only one of the two columns is given.

@@ -1,4 +1,4 @@
-"""Sentences with one label each: SIB-200 and Taxi1500 in the layouts of their makers."""
+"""Reads texts with one label each: SIB-200 and Taxi1500 in the layouts of their authors."""
 
 from __future__ import annotations
 
@@ -11,30 +11,35 @@ from pathlib import Path
 
 from translit_scale.corpus.text import is_unicode, read_records
 from translit_scale.errors import DataError
-from translit_scale.evaluate.layouts import LANGUAGE, SPLIT, Layout, find_files
-from translit_scale.evaluate.parallel import occurred, text_sha256
+from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
+from translit_scale.testsets.parallel import nonzero, text_sha256
 
 SIB200_LABELS = ("science/technology", "travel", "politics", "sports", "health", "entertainment", "geography")
 TAXI1500_LABELS = ("Recommendation", "Faith", "Violence", "Grace", "Sin", "Description")
-"""In the order of the papers' code: it decides which row of the classifier a label is."""
+"""In the order of the papers' code, which is the order of the classifier's outputs."""
 
 SIB200_COLUMNS = ("index_id", "category", "text")
-SIB200_LAYOUTS = (Layout("{language}/{split}.tsv", "*/*.tsv*", rf"{LANGUAGE}/{SPLIT}\.tsv", 2),)
+_TSV = rf"\.tsv{COMPRESSED}"
+_SIB200_LINE = "a header and index_id TAB category TAB text"
+_TAXI1500_LINE = "verse id TAB label TAB text, no header"
+SIB200_LAYOUTS = (Layout("{language}/{split}.tsv", "*/*.tsv*", rf"{LANGUAGE}/{SPLIT}{_TSV}", _SIB200_LINE, 2),)
 TAXI1500_LAYOUTS = (
-    Layout("860_{iso3}_{split}.tsv", "860_*.tsv*", rf"860_{LANGUAGE}_{SPLIT}\.tsv", 2),
-    Layout("{iso3}_{split}.tsv", "*_*.tsv*", rf"{LANGUAGE}_{SPLIT}\.tsv", 2),
-    Layout("{iso3}_data/{iso3}_{split}.tsv", "*/*_*.tsv*", rf"[^/]+/(?:860_)?{LANGUAGE}_{SPLIT}\.tsv", 2),
+    Layout("860_{iso3}_{split}.tsv", "860_*.tsv*", rf"860_{LANGUAGE}_{SPLIT}{_TSV}", _TAXI1500_LINE, 2),
+    Layout("{iso3}_{split}.tsv", "*_*.tsv*", rf"{LANGUAGE}_{SPLIT}{_TSV}", _TAXI1500_LINE, 2),
+    Layout(
+        "{iso3}_data/{iso3}_{split}.tsv", "*/*_*.tsv*", rf"[^/]+/(?:860_)?{LANGUAGE}_{SPLIT}{_TSV}", _TAXI1500_LINE, 2
+    ),
 )
 
 _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledTexts:
     """Text i has label `labels[i]`, an index into the task's labels, and the id `ids[i]`.
 
-    `language` is the code asked for, `files` are those that were read, `dropped` counts the lines left out, by
-    reason (only reasons that occurred).
+    `language` is the code that was asked for, `files` are the files that were read, `dropped` counts the lines left out
+    by reason.
     """
 
     language: str
@@ -54,15 +59,15 @@ class Labelled:
         return text_sha256(self.texts, [str(label) for label in self.labels])
 
 
-def read_sib200(folder: Path, language: str, split: str) -> Labelled:
-    """One split of one language of SIB-200: `{language}/{split}.tsv` with the header `index_id category text`.
+def read_sib200(files: LanguageFiles) -> LabelledTexts:
+    """SIB-200: tab-separated, with the header `index_id category text`.
 
-    Its texts are quoted as in a `.csv` where they have quotation marks: those are taken away.
+    Texts that contain quotation marks are quoted as in a `.csv`: the quoting is undone.
 
     Raises:
-        DataError: no such file, another header, a line with too few or too many fields, an unknown label.
+        DataError: another header, a line with too few or too many fields, an unknown label, or no text is left.
     """
-    (path,) = find_files(folder, SIB200_LAYOUTS, language, split)
+    (path,) = files.paths
     records = read_records(path)
     header = [name.strip() for name in next(records, (1, []))[1]]
     if sorted(header) != sorted(SIB200_COLUMNS):
@@ -71,29 +76,27 @@ def read_sib200(folder: Path, language: str, split: str) -> Labelled:
             "is the first line missing, or the file separated by something else than tabs?",
         )
     order = [header.index(name) for name in SIB200_COLUMNS]
-    rows = ((line, [unquote(fields[index]) for index in order]) for line, fields in _checked(path, records))
-    return _labelled(path, rows, SIB200_LABELS, language, split)
+    records_in_order = ((line, [unquote(fields[index]) for index in order]) for line, fields in _checked(path, records))
+    return _labelled(path, records_in_order, SIB200_LABELS, files)
 
 
-def read_taxi1500(folder: Path, language: str, split: str) -> Labelled:
-    """One split of one language of Taxi1500: `id label verse`, separated by tabs, without a header.
-
-    `860_hin_train.tsv`, `hin_dev.tsv`, `hin_Deva_test.tsv` or `hin_data/hin_test.tsv`. Quotation marks are text.
+def read_taxi1500(files: LanguageFiles) -> LabelledTexts:
+    """Taxi1500: `id label verse`, tab-separated, without a header. Quotation marks are text.
 
     Raises:
-        DataError: no such file, a line with too few or too many fields, an unknown label.
+        DataError: a line with too few or too many fields, an unknown label, or no text is left.
     """
-    (path,) = find_files(folder, TAXI1500_LAYOUTS, language, split)
-    return _labelled(path, _checked(path, read_records(path)), TAXI1500_LABELS, language, split)
+    (path,) = files.paths
+    return _labelled(path, _checked(path, read_records(path)), TAXI1500_LABELS, files)
 
 
 def unquote(field: str) -> str:
-    """A field that is quoted as in RFC 4180 without its quotes; any other field as it is."""
+    """Removes the quotes of a field that is quoted as in RFC 4180; returns any other field as it is."""
     return field[1:-1].replace('""', '"') if _QUOTED.fullmatch(field) else field
 
 
 def _checked(path: Path, records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-    """Records of three fields; blank lines become three empty ones."""
+    """Records of three fields; a blank line becomes three empty fields."""
     for line, fields in records:
         if len(fields) == 1 and not fields[0].strip():
             yield line, ["", "", ""]
@@ -106,12 +109,12 @@ def _checked(path: Path, records: Iterator[tuple[int, list[str]]]) -> Iterator[t
 
 
 def _labelled(
-    path: Path, rows: Iterator[tuple[int, list[str]]], labels: Sequence[str], language: str, split: str
-) -> Labelled:
-    """Texts with known labels; empty and undecodable ones are dropped and counted."""
+    path: Path, records: Iterator[tuple[int, list[str]]], labels: Sequence[str], files: LanguageFiles
+) -> LabelledTexts:
+    """Texts with known labels; empty and undecodable texts are dropped and counted."""
     kept: list[tuple[str, int, str]] = []
     dropped: Counter[str] = Counter()
-    for line, fields in rows:
+    for line, fields in records:
         key, label, text = (field.strip() for field in fields)
         if not (key or label or text):
             dropped["empty"] += 1
@@ -125,13 +128,13 @@ def _labelled(
         else:
             kept.append((text, labels.index(label), key))
     if not kept:
-        raise DataError(f"{path}: no text is left" + (f" (dropped: {occurred(dropped)})" if dropped else ""))
-    return Labelled(
-        language,
-        split,
+        raise DataError(f"{path}: no text is left" + (f" (dropped: {nonzero(dropped)})" if dropped else ""))
+    return LabelledTexts(
+        files.language,
+        files.split,
         texts=[text for text, _, _ in kept],
         labels=[label for _, label, _ in kept],
         ids=[key for _, _, key in kept],
-        dropped=occurred(dropped),
+        dropped=nonzero(dropped),
         files=(str(path),),
     )

@@ -1,7 +1,6 @@
-"""Sentences with a tag for each word: NER and part-of-speech files, tab-separated or CoNLL-U.
+"""Reads sentences with a tag for each word: NER and part-of-speech files, tab-separated or CoNLL-U.
 
-A word is what stands between two tabs: no-break spaces and other white space inside it stay. Blank lines separate
-sentences, however many there are.
+Only tabs separate fields: no-break spaces and other white space inside a word are kept. Blank lines separate sentences.
 """
 
 from __future__ import annotations
@@ -15,38 +14,39 @@ from pathlib import Path
 
 from translit_scale.corpus.text import is_unicode
 from translit_scale.errors import DataError
-from translit_scale.evaluate.conllu import conllu_sentences
-from translit_scale.evaluate.layouts import LANGUAGE, SPLIT, Layout, find_files
-from translit_scale.evaluate.parallel import occurred, text_sha256
-from translit_scale.evaluate.words import Sentence, Word, blocks
+from translit_scale.testsets.conllu import conllu_sentences
+from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
+from translit_scale.testsets.parallel import nonzero, text_sha256
+from translit_scale.testsets.words import Sentence, Word, blocks
 
 NER_LABELS = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
 POS_LABELS = (
     "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM",
     "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X",
 )  # fmt: skip
-"""The order decides which row of the classifier a tag is."""
+"""In the order of the classifier's outputs."""
 
-TSV = Layout("{split}-{language}.tsv", "*-*.tsv*", rf"{SPLIT}-{LANGUAGE}\.tsv", 0)
-WIKIANN = Layout("{iso}/{split}", "*/*", rf"{LANGUAGE}/{SPLIT}", 0)
-CONLLU = Layout("{split}-{language}.conllu", "*-*.conllu*", rf"{SPLIT}-{LANGUAGE}\.conllu", 1)
-_UD_NAME = r"(?P<language>[a-z]{2,3})_[a-z0-9]+-ud-" + SPLIT + r"\.conllu"
-TREEBANKS = Layout("{iso}_*-ud-{split}.conllu", "*-ud-*.conllu*", _UD_NAME, 1, several=True)
-TREEBANK_FOLDERS = Layout("UD_*/{iso}_*-ud-{split}.conllu", "UD_*/*.conllu*", rf"UD_[^/]+/{_UD_NAME}", 1, True)
-
-NER_LAYOUTS = (TSV, WIKIANN)
-CONLLU_LAYOUTS = (CONLLU, TREEBANKS, TREEBANK_FOLDERS)
-POS_LAYOUTS = (TSV, *CONLLU_LAYOUTS)
+_LINE = "token TAB tag, a blank line between sentences"
+_UNITS = rf"\.conllu{COMPRESSED}"
+_TREEBANK = rf"(?P<language>[a-z]{{2,3}})_[a-z0-9]+-ud-{SPLIT}{_UNITS}"
+_TSV = Layout("{split}-{language}.tsv", "*-*.tsv*", rf"{SPLIT}-{LANGUAGE}\.tsv{COMPRESSED}", _LINE, 0)
+NER_LAYOUTS = (_TSV, Layout("{iso}/{split}", "*/*", rf"{LANGUAGE}/{SPLIT}{COMPRESSED}", _LINE, 0))
+CONLLU_LAYOUTS = (
+    Layout("{split}-{language}.conllu", "*-*.conllu*", rf"{SPLIT}-{LANGUAGE}{_UNITS}", "CoNLL-U", 1),
+    Layout("{iso}_*-ud-{split}.conllu", "*-ud-*.conllu*", _TREEBANK, "CoNLL-U", 1, several=True),
+    Layout("UD_*/{iso}_*-ud-{split}.conllu", "UD_*/*.conllu*", rf"UD_[^/]+/{_TREEBANK}", "CoNLL-U", 1, several=True),
+)
+POS_LAYOUTS = (_TSV, *CONLLU_LAYOUTS)
 
 _WIKIANN_PREFIX = re.compile(r"([a-z][a-z-]+):")
 
 
 @dataclass(frozen=True)
-class Tagged:
+class TaggedSentences:
     """Word j of sentence i has the tag `tags[i][j]`, an index into the task's labels.
 
-    `language` is the code asked for, `files` are those that were read. `dropped` counts what was left out and
-    `noted` what was not but is worth knowing, both by reason (only reasons that occurred).
+    `language` is the code that was asked for, `files` are the files that were read. `dropped` counts by reason what was
+    left out, `noted` what is unusual and was kept.
     """
 
     language: str
@@ -66,39 +66,36 @@ class Tagged:
         return text_sha256(*self.words, *([str(tag) for tag in tags] for tags in self.tags))
 
 
-def read_ner(folder: Path, language: str, split: str) -> Tagged:
-    """One split of one language of WikiAnn: `{split}-{language}.tsv` or `{language}/{split}`, `token TAB tag` a line.
+def read_ner(files: LanguageFiles) -> TaggedSentences:
+    """WikiAnn: `token TAB tag` a line.
 
-    The prefix `en:` of every token in the original files is taken away. `noted["inside_without_begin"]` counts tags
-    `I-x` that follow neither `B-x` nor `I-x`: they stay as they are.
+    The original files begin every token with a prefix such as `en:`, which is removed. `noted["inside_without_begin"]`
+    counts the tags `I-x` that follow neither `B-x` nor `I-x`; they are kept.
 
     Raises:
-        DataError: no such file, a line that is not two fields, an unknown tag.
+        DataError: a line that is not two fields, an unknown tag, or no sentence is left.
     """
-    paths = find_files(folder, NER_LAYOUTS, language, split)
-    sentences = _without_prefix([sentence for path in paths for sentence in _tsv_sentences(path)])
+    sentences = _without_prefix([sentence for path in files.paths for sentence in _tsv_sentences(path)])
     noted = Counter({"inside_without_begin": sum(map(_inside_without_begin, sentences))})
-    return _tagged(sentences, NER_LABELS, language, split, paths, Counter(), noted)
+    return _tagged(sentences, NER_LABELS, files, Counter(), noted)
 
 
-def read_pos(folder: Path, language: str, split: str, fused: bool = True) -> Tagged:
-    """One split of one language's parts of speech: `{split}-{language}.tsv`, else Universal Dependencies' CoNLL-U.
+def read_pos(files: LanguageFiles, fused: bool = True) -> TaggedSentences:
+    """Parts of speech: `token TAB tag` a line, or Universal Dependencies' CoNLL-U.
 
     Args:
-        fused: of multiword tokens in CoNLL-U, as in the papers, the token is the word (`conllu.py`); False takes the
-            syntactic words instead, and reads no `.tsv`, which does not have them.
+        fused: a multiword token of CoNLL-U is one word, as in the papers (`conllu.py`); False: its syntactic words are.
 
     Raises:
-        DataError: no such file, a line with too few or too many fields, an unknown tag.
+        DataError: a line with too few or too many fields, an unknown tag, or no sentence is left.
     """
-    paths = find_files(folder, POS_LAYOUTS if fused else CONLLU_LAYOUTS, language, split)
     dropped: Counter[str] = Counter()
     noted: Counter[str] = Counter()
     sentences: list[Sentence] = []
-    for path in paths:
+    for path in files.paths:
         is_conllu = ".conllu" in path.suffixes
         sentences += conllu_sentences(path, fused, dropped, noted) if is_conllu else _tsv_sentences(path)
-    return _tagged(sentences, POS_LABELS, language, split, paths, dropped, noted)
+    return _tagged(sentences, POS_LABELS, files, dropped, noted)
 
 
 def _tsv_sentences(path: Path) -> Iterator[Sentence]:
@@ -110,7 +107,7 @@ def _tsv_sentences(path: Path) -> Iterator[Sentence]:
 
 
 def _without_prefix(sentences: list[Sentence]) -> list[Sentence]:
-    """Takes away `en:` where every token begins with the same such prefix."""
+    """Removes a prefix such as `en:` if every token begins with it."""
     words = [word for sentence in sentences for word in sentence]
     match = _WIKIANN_PREFIX.match(words[0].text) if words else None
     if match is None or not all(word.text.startswith(match[0]) for word in words):
@@ -129,19 +126,18 @@ def _inside_without_begin(sentence: Sentence) -> int:
 def _tagged(
     sentences: Iterable[Sentence],
     labels: Sequence[str],
-    language: str,
-    split: str,
-    paths: Sequence[Path],
+    files: LanguageFiles,
     dropped: Counter[str],
     noted: Counter[str],
-) -> Tagged:
+) -> TaggedSentences:
     """Sentences with known tags; words without text and sentences with bad bytes are dropped and counted."""
-    number = {label: index for index, label in enumerate(labels)}
+    paths = tuple(map(str, files.paths))
+    index_of = {label: index for index, label in enumerate(labels)}
     words: list[list[str]] = []
     tags: list[list[int]] = []
     for sentence in sentences:
         for word in sentence:
-            if word.tag not in number:
+            if word.tag not in index_of:
                 raise DataError(f"{word.where}: unknown tag {word.tag!r}", f"expected one of {', '.join(labels)}")
         if not is_unicode("".join(word.text for word in sentence)):
             dropped["undecodable"] += 1
@@ -150,7 +146,7 @@ def _tagged(
         dropped["empty_words"] += len(sentence) - len(kept)
         if kept:
             words.append([word.text for word in kept])
-            tags.append([number[word.tag] for word in kept])
+            tags.append([index_of[word.tag] for word in kept])
     if not words:
-        raise DataError(f"{', '.join(map(str, paths))}: no sentence is left (dropped: {occurred(dropped)})")
-    return Tagged(language, split, words, tags, occurred(dropped), occurred(noted), tuple(map(str, paths)))
+        raise DataError(f"{', '.join(paths)}: no sentence is left (dropped: {nonzero(dropped)})")
+    return TaggedSentences(files.language, files.split, words, tags, nonzero(dropped), nonzero(noted), paths)

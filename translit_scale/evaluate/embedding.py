@@ -1,8 +1,8 @@
 """Sentence embeddings from any Hugging Face encoder: the mean of one layer's hidden states.
 
-The representation of the papers is the mean over `hidden_states[8]` of a model with 12 layers;
-`hidden_states[0]` is the output of the embeddings. The layer is given as an index or as a fraction of the
-depth, so that small models can be compared at the same relative depth. Nothing above it is computed.
+The papers use the mean over `hidden_states[8]` of a model with 12 layers; `hidden_states[0]` is the output of the
+embedding layer. The layer is given as an index or as a fraction of the depth, so that smaller models can be compared at
+the same relative depth. Layers above it are not computed.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ BATCH_TOKENS = 8192
 
 
 class Embeddings(NamedTuple):
-    """What `Encoder.embed` returns, one row per sentence in the order given."""
+    """Embeddings of n sentences, in their order."""
 
     vectors: NDArray[np.float32]
     """[n, d]."""
     too_long: NDArray[np.bool_]
-    """[n] longer than the model's maximum; the rest of the sentence was not seen."""
-    nothing: NDArray[np.bool_]
-    """[n] the tokenizer leaves nothing of it."""
+    """[n] whether the sentence was cut at the model's maximum."""
+    empty: NDArray[np.bool_]
+    """[n] whether the tokenizer leaves nothing of the sentence."""
 
     @property
     def truncated(self) -> int:
@@ -54,16 +54,16 @@ class Embeddings(NamedTuple):
     @property
     def no_tokens(self) -> int:
         """Sentences of which the tokenizer leaves nothing."""
-        return int(self.nothing.sum())
+        return int(self.empty.sum())
 
-    def rows(self, rows: Sequence[int]) -> Embeddings:
-        """Some of the sentences, in the order of their row numbers given."""
-        return Embeddings(self.vectors[rows], self.too_long[rows], self.nothing[rows])
+    def take(self, indices: Sequence[int]) -> Embeddings:
+        """The sentences at some indices, in that order."""
+        return Embeddings(self.vectors[indices], self.too_long[indices], self.empty[indices])
 
 
 @dataclass
 class Encoder:
-    """A model in evaluation mode, its tokenizer, and the layer whose states are averaged."""
+    """A model in evaluation mode, its tokenizer, and the layer whose hidden states are averaged."""
 
     path: str
     model: PreTrainedModel
@@ -81,7 +81,7 @@ class Encoder:
 
     @classmethod
     def load(cls, path_or_id: str, device: str = "auto", layer: int | float | None = None) -> Encoder:
-        """Loads a folder or a hub id in float32; runs no code from it (`HF_HUB_OFFLINE=1` is honoured).
+        """Loads a folder or a hub id in float32, without running code from it (`HF_HUB_OFFLINE=1` is honoured).
 
         Args:
             device: "auto" (a GPU if there is one), "cpu" or "cuda".
@@ -91,7 +91,7 @@ class Encoder:
             DataError: no such model, no tokenizer in the folder, weights missing, or the two do not fit.
             ConfigError: the layer is out of range, or there is no such device.
         """
-        pick_device(device)  # a wrong one is found before a large model is read
+        pick_device(device)  # raises before a large model is read
         return cls.of(path_or_id, load_model(path_or_id), load_tokenizer(path_or_id), device, layer)
 
     @classmethod
@@ -103,7 +103,7 @@ class Encoder:
         device: str = "auto",
         layer: int | float | None = None,
     ) -> Encoder:
-        """An encoder in memory, without any head, in float32; arguments and errors as `load`."""
+        """Wraps a model in memory that has no head and is in float32; arguments and errors as `load`."""
         torch_device = pick_device(device)
         check_fit(name, model, tokenizer)
         prefix, suffix = special_template(tokenizer)
@@ -133,62 +133,66 @@ class Encoder:
         batch_tokens: int = BATCH_TOKENS,
         advance: Advance = lambda amount: None,
     ) -> Embeddings:
-        """Mean-pooled states of the layer, float32.
+        """Mean-pooled hidden states of the layer, [n, d] float32.
 
-        Independent of `batch_tokens` and of the order of the sentences up to rounding; equal sentences are
-        encoded once and get equal rows. `include_special` averages over `<s>` and `</s>` too, as the public
-        evaluation code of the papers does (training does not). Only the tokens put around the sentence
-        count as special: `<unk>` never does. A sentence that tokenizes to nothing is the mean of its
-        special tokens, or the zero vector when they are excluded.
+        They do not depend on `batch_tokens` or on the order of the sentences, up to rounding; equal sentences are
+        encoded once and get equal embeddings. A sentence that tokenizes to nothing gets the mean of its special tokens,
+        or the zero vector if they are excluded.
 
         Args:
-            batch_tokens: tokens in one forward pass, counted as if they were padded (at least one sentence).
-            advance: called with numbers of sentences, in all as many as there are.
+            include_special: averages over `<s>` and `</s>` too, as the papers' public evaluation code does (training
+                does not). Only the tokens put around the sentence count as special; `<unk>` never does.
+            batch_tokens: tokens in one forward pass, counted as if padded (at least one sentence).
+            advance: called with numbers of finished sentences, n in total.
         """
         distinct = list(dict.fromkeys(sentences))
         tokens = encode_batch(self.tokenizer, distinct)
-        around = len(self.prefix) + len(self.suffix)
-        room = self.max_length - around
+        n_special = len(self.prefix) + len(self.suffix)
+        limit = self.max_length - n_special
         vectors = np.empty((len(distinct), self.model.config.hidden_size), dtype=np.float32)
         advance(len(sentences) - len(distinct))
-        for rows in batches_by_length([min(len(t), room) + around for t in tokens], batch_tokens):
-            vectors[rows] = self._pool([tokens[row][:room] for row in rows], include_special)
-            advance(len(rows))
-        position = {sentence: row for row, sentence in enumerate(distinct)}
-        order = [position[sentence] for sentence in sentences]
+        for batch in batches_by_length([min(len(t), limit) + n_special for t in tokens], batch_tokens):
+            vectors[batch] = self._pool([tokens[index][:limit] for index in batch], include_special)
+            advance(len(batch))
+        index_of = {sentence: index for index, sentence in enumerate(distinct)}
+        order = [index_of[sentence] for sentence in sentences]
         return Embeddings(
             vectors[order],
-            too_long=np.array([len(tokens[row]) > room for row in order], dtype=np.bool_),
-            nothing=np.array([not tokens[row] for row in order], dtype=np.bool_),
+            too_long=np.array([len(tokens[index]) > limit for index in order], dtype=np.bool_),
+            empty=np.array([not tokens[index] for index in order], dtype=np.bool_),
         )
 
     @torch.inference_mode()
     def _pool(self, batch: list[list[int]], include_special: bool) -> NDArray[np.float32]:
         """Token ids without special tokens -> [sentences, d]."""
-        before, behind = len(self.prefix), len(self.suffix)
         hidden, bounds = flat_states(self.model, [[*self.prefix, *body, *self.suffix] for body in batch], self.layer)
         lengths = np.diff(bounds)
-        row = np.repeat(np.arange(len(batch)), lengths)
-        place = np.arange(len(row)) - np.repeat(bounds[:-1], lengths)
-        counts = include_special | ((place >= before) & (place < np.repeat(lengths - behind, lengths)))
-        index, rows = (torch.from_numpy(values[counts]).to(hidden.device) for values in (np.arange(len(row)), row))
+        sentence = np.repeat(np.arange(len(batch)), lengths)
+        position = np.arange(len(sentence)) - np.repeat(bounds[:-1], lengths)
+        in_text = (position >= len(self.prefix)) & (position < np.repeat(lengths - len(self.suffix), lengths))
+        pooled = np.flatnonzero(in_text | include_special)
+        index, rows = (torch.from_numpy(values).to(hidden.device) for values in (pooled, sentence[pooled]))
         return mean_pool(hidden, index, rows, len(batch)).cpu().numpy()
 
 
 def batches_by_length(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Row numbers in batches of similar length, longest first, at most `batch_tokens` with padding each."""
+    """Indices in batches of similar length, longest first, each at most `batch_tokens` with padding."""
     batch: list[int] = []
-    for row in sorted(range(len(lengths)), key=lambda row: (-lengths[row], row)):
+    for index in sorted(range(len(lengths)), key=lambda index: (-lengths[index], index)):
         if batch and lengths[batch[0]] * (len(batch) + 1) > batch_tokens:
             yield batch
             batch = []
-        batch.append(row)
+        batch.append(index)
     if batch:
         yield batch
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is a GPU if there is one."""
+    """`auto` is a GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: `cuda` without a GPU.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cuda" and not torch.cuda.is_available():

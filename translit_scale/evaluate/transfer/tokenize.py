@@ -1,4 +1,4 @@
-"""Texts with labels as sequences of tokens: which of them are cut or divided, and which states are classified."""
+"""Tokenizes labelled texts and tagged sentences: where they are cut or divided, and which tokens are classified."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from transformers import PreTrainedTokenizerFast
 
 from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.labelled import Labelled
 from translit_scale.evaluate.loading import special_template
-from translit_scale.evaluate.tagged import Tagged
+from translit_scale.testsets.classification import LabelledTexts
+from translit_scale.testsets.tagging import TaggedSentences
+from translit_scale.testsets.task import Examples
 
 Template = tuple[list[int], list[int]]
-"""Special tokens before and behind a text."""
+"""Special tokens before and after a text."""
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """A split as the encoder reads it; the labels of all sequences end to end are those of the split, in its order."""
+class TokenizedSplit:
+    """Sequences of a split; the labels of all sequences, concatenated, are those of the split in its order."""
 
     ids: list[list[int]]
-    """Of each sequence, special tokens included."""
+    """Token ids of each sequence, special tokens included."""
     places: list[list[int]]
-    """Of each sequence: the tokens whose states are classified (`<s>`, or the first of each word)."""
+    """Of each sequence: positions of the tokens that are classified (`<s>`, or the first of each word)."""
     labels: list[list[int]]
     counts: dict[str, int]
-    """`truncated` (texts, or words longer than a sequence, that were cut), `no_tokens` (texts or words of which the
-    tokenizer leaves nothing), and in tagging `split` (sentences that became several sequences)."""
+    """`truncated` (texts that were cut, or words longer than a sequence), `no_tokens` (texts or words of which the
+    tokenizer leaves nothing), and in tagging `split` (sentences divided into several sequences)."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -42,9 +43,9 @@ class Sequences:
         return np.fromiter(chain.from_iterable(self.labels), np.int64)
 
 
-def joined(parts: Sequence[Sequences]) -> Sequences:
+def concatenate(parts: Sequence[TokenizedSplit]) -> TokenizedSplit:
     """Several splits as one."""
-    return Sequences(
+    return TokenizedSplit(
         [ids for part in parts for ids in part.ids],
         [places for part in parts for places in part.places],
         [labels for part in parts for labels in part.labels],
@@ -52,12 +53,12 @@ def joined(parts: Sequence[Sequences]) -> Sequences:
     )
 
 
-def make_sequences(tokenizer: PreTrainedTokenizerFast, data: Labelled | Tagged, max_length: int) -> Sequences:
+def tokenize_split(tokenizer: PreTrainedTokenizerFast, data: Examples, max_length: int) -> TokenizedSplit:
     """Tokenizes a split.
 
-    A text is cut at `max_length`. A sentence of words is divided between words instead, so that no word loses its
-    label; only a word that is longer than a sequence is cut. Words are tokenized one by one, as the papers' code does;
-    one that tokenizes to nothing becomes `<unk>`.
+    A text is cut at `max_length`. A tagged sentence is divided between words instead, so that no word loses its label;
+    only a word that is longer than a sequence is cut. Words are tokenized one by one, as in the papers' code; a word
+    that tokenizes to nothing becomes `<unk>`.
 
     Args:
         max_length: tokens of a sequence, special ones included.
@@ -69,17 +70,17 @@ def make_sequences(tokenizer: PreTrainedTokenizerFast, data: Labelled | Tagged, 
     template = special_template(tokenizer)
     room = max_length - sum(map(len, template))
     if room < 1:
-        raise ConfigError(f"sequences of {max_length} tokens have no room for text", "give a larger --max-length")
-    if isinstance(data, Labelled):
+        raise ConfigError(f"sequences of {max_length} tokens leave no room for text", "increase --max-length")
+    if isinstance(data, LabelledTexts):
         return _texts(tokenizer, data, template, room)
     return _words(tokenizer, data, template, room)
 
 
-def _texts(tokenizer: PreTrainedTokenizerFast, data: Labelled, template: Template, room: int) -> Sequences:
+def _texts(tokenizer: PreTrainedTokenizerFast, data: LabelledTexts, template: Template, room: int) -> TokenizedSplit:
     prefix, suffix = template
     tokens = encode_batch(tokenizer, data.texts)
     counts = {"truncated": sum(len(ids) > room for ids in tokens), "no_tokens": sum(not ids for ids in tokens)}
-    return Sequences(
+    return TokenizedSplit(
         [[*prefix, *ids[:room], *suffix] or [_unknown(tokenizer)] for ids in tokens],
         [[0]] * len(tokens),
         [[label] for label in data.labels],
@@ -87,18 +88,18 @@ def _texts(tokenizer: PreTrainedTokenizerFast, data: Labelled, template: Templat
     )
 
 
-def _words(tokenizer: PreTrainedTokenizerFast, data: Tagged, template: Template, room: int) -> Sequences:
+def _words(tokenizer: PreTrainedTokenizerFast, data: TaggedSentences, template: Template, room: int) -> TokenizedSplit:
     prefix, suffix = template
     distinct = list(dict.fromkeys(chain.from_iterable(data.words)))
     tokens = dict(zip(distinct, encode_batch(tokenizer, distinct), strict=True))
     counts = {"truncated": 0, "split": 0, "no_tokens": 0}
-    result = Sequences([], [], [], counts)
+    result = TokenizedSplit([], [], [], counts)
     for words, tags in zip(data.words, data.tags, strict=True):
         pieces = [tokens[word] for word in words]
         counts["truncated"] += sum(len(ids) > room for ids in pieces)
         counts["no_tokens"] += sum(not ids for ids in pieces)
         pieces = [ids[:room] or [_unknown(tokenizer)] for ids in pieces]
-        bounds = _cuts([len(ids) for ids in pieces], room)
+        bounds = _group_bounds([len(ids) for ids in pieces], room)
         counts["split"] += len(bounds) > 2
         for start, end in pairwise(bounds):
             body = pieces[start:end]
@@ -108,8 +109,8 @@ def _words(tokenizer: PreTrainedTokenizerFast, data: Tagged, template: Template,
     return result
 
 
-def _cuts(lengths: Sequence[int], room: int) -> list[int]:
-    """Bounds of as few groups of words as possible, each of at most `room` tokens: 0, …, number of words."""
+def _group_bounds(lengths: Sequence[int], room: int) -> list[int]:
+    """Bounds (0, …, number of words) of as few groups of words as possible, each of at most `room` tokens."""
     bounds, filled = [0], 0
     for word, length in enumerate(lengths):
         if filled + length > room:
@@ -120,7 +121,7 @@ def _cuts(lengths: Sequence[int], room: int) -> list[int]:
 
 
 def _unknown(tokenizer: PreTrainedTokenizerFast) -> int:
-    """What stands for a text or word that tokenizes to nothing."""
+    """Replaces a text or word that tokenizes to nothing."""
     if tokenizer.unk_token_id is None:
-        raise DataError("a text or word tokenizes to nothing, and the tokenizer has no <unk> to stand for it")
+        raise DataError("a text or word tokenizes to nothing, and the tokenizer has no <unk> to replace it")
     return int(tokenizer.unk_token_id)

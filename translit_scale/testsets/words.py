@@ -1,4 +1,4 @@
-"""What the readers of tagged text share: words, and the blocks of lines that are sentences."""
+"""What the readers of tagged text share: words, and blocks of lines that are sentences."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from translit_scale.corpus.text import read_records
 
 
 class Word(NamedTuple):
-    """A word with the tag that its file gives it, and `file:line` for messages."""
+    """A word with its tag in the file, and `file:line` for messages."""
 
     where: str
     text: str
@@ -21,10 +21,10 @@ Sentence = list[Word]
 
 
 def blocks(path: Path) -> Iterator[list[tuple[int, list[str]]]]:
-    """Lines between blank lines: number and fields of each.
+    """Blocks of lines between blank lines: the number and the fields of each line.
 
     Raises:
-        DataError: missing, empty, damaged or unreadable file, or a line that is too long.
+        DataError: the file is missing, empty, damaged or unreadable, or a line is too long.
     """
     block: list[tuple[int, list[str]]] = []
     for line, fields in read_records(path):

@@ -1,0 +1,104 @@
+"""Bootstrap intervals of accuracies: percentile intervals at 95 %, with seeded resamples of the test items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RESAMPLES = 10_000
+_BLOCK = 2**21
+"""Weights drawn at once (16 MiB)."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with the 2.5 % and 97.5 % percentiles of its bootstrap distribution."""
+
+    value: float
+    low: float
+    high: float
+
+
+def accuracy(hit: NDArray[np.bool_], seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
+    """Fraction of hits with its percentile bootstrap interval over sentences.
+
+    The number of hits in n draws with replacement from n hits and misses is Binomial(n, fraction of hits), so resamples
+    are drawn from it directly.
+    """
+    n, fraction = len(hit), float(hit.mean())
+    resampled = np.random.default_rng(seed).binomial(n, fraction, size=resamples) / n
+    return percentile_interval(fraction, resampled)
+
+
+def mean_accuracy(
+    directions: Sequence[tuple[Sequence[str], NDArray[Any]]], seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Unweighted mean of the accuracies of several directions, with its percentile bootstrap interval.
+
+    Items are resampled by id, together in all directions that have them: a verse that is hard in one language is hard
+    in others.
+
+    Args:
+        directions: for each the ids of its items, and their hits (or any values between 0 and 1).
+    """
+    index_of = number_ids(ids for ids, _ in directions)
+    n_items = len(index_of)
+    hit, present = np.zeros((2, n_items, len(directions)))
+    for column, (ids, values) in enumerate(directions):
+        items = [index_of[key] for key in ids]
+        hit[items, column], present[items, column] = values, 1
+    value = float((hit.sum(axis=0) / present.sum(axis=0)).mean())
+    generator, resampled = np.random.default_rng(seed), np.empty(resamples)
+    block = max(1, _BLOCK // n_items)
+    for start in range(0, resamples, block):
+        end = min(start + block, resamples)
+        weights = generator.multinomial(n_items, np.full(n_items, 1 / n_items), size=end - start)
+        counts = weights @ present
+        accuracies = np.divide(weights @ hit, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+        resampled[start:end] = np.nanmean(accuracies, axis=1)
+    return percentile_interval(value, resampled)
+
+
+def paired_difference(
+    hits_a: NDArray[np.bool_], hits_b: NDArray[np.bool_], seed: int = 0, resamples: int = RESAMPLES
+) -> Estimate:
+    """Accuracy of b minus accuracy of a on the same items, with its paired percentile bootstrap interval.
+
+    Items are resampled together with both outcomes. Each item contributes -1, 0 or +1, so the counts of the three in a
+    resample are a multinomial draw. The difference is significant at the 5 % level if the interval does not contain 0.
+    """
+    if hits_a.shape != hits_b.shape:
+        raise ValueError(f"both models must answer the same items: {len(hits_a)} and {len(hits_b)}")
+    n = len(hits_a)
+    gained, lost = int((hits_b & ~hits_a).sum()), int((hits_a & ~hits_b).sum())
+    fractions = np.array([gained, lost, n - gained - lost]) / n
+    draws = np.random.default_rng(seed).multinomial(n, fractions, size=resamples)
+    return percentile_interval((gained - lost) / n, (draws[:, 0] - draws[:, 1]) / n)
+
+
+def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Estimate:
+    """A value with the 2.5 % and 97.5 % percentiles of its resamples."""
+    low, high = np.percentile(resampled, [2.5, 97.5])
+    return Estimate(value, float(low), float(high))
+
+
+def two_level(draws: NDArray[np.float64], seed: int = 0) -> Estimate:
+    """Mean over seeds and languages, with a percentile interval that resamples seeds and then items.
+
+    Args:
+        draws: [resamples, seeds, languages] bootstrap distribution over items of every score.
+    """
+    resamples, seeds, _ = draws.shape
+    chosen = np.random.default_rng(seed).integers(0, seeds, size=(resamples, seeds))
+    means = draws.mean(axis=2)
+    drawn = np.take_along_axis(means, chosen, axis=1).mean(axis=1)
+    return percentile_interval(float(draws.mean()), drawn)
+
+
+def number_ids(groups: Iterable[Iterable[str]]) -> dict[str, int]:
+    """Numbers the different strings of all groups from 0, in the order in which they first occur."""
+    return {key: index for index, key in enumerate(dict.fromkeys(key for ids in groups for key in ids))}

@@ -1,0 +1,255 @@
+"""Retrieval with several models on several parallel texts: result files, ranks of all items, one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from translit_scale.errors import ConfigError
+from translit_scale.evaluate.bootstrap import (
+    RESAMPLES,
+    Estimate,
+    accuracy,
+    mean_accuracy,
+    number_ids,
+    paired_difference,
+)
+from translit_scale.evaluate.embedding import Encoder
+from translit_scale.evaluate.results import (
+    EmbeddingSettings,
+    ModelName,
+    describe_model,
+    describe_omissions,
+    describe_text,
+    header,
+    percent,
+    write_arrays,
+)
+from translit_scale.evaluate.retrieval.metrics import hits, ranks
+from translit_scale.files import write_json
+from translit_scale.progress import Progress
+from translit_scale.testsets.parallel import ParallelText
+from translit_scale.testsets.task import TOP_K
+from translit_scale.text_table import format_table
+
+METRIC_COLUMNS = [f"top-{k} % [95 %]" for k in TOP_K]
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of one parallel text, with the ranks that one model gives."""
+
+    text: ParallelText
+    query: str
+    candidates: str
+    rank: NDArray[np.int64]
+    """[n] as `metrics.ranks`."""
+    truncated: int
+    """Sentences of both sides that were longer than the model's maximum."""
+    no_tokens: int
+    """Sentences of both sides of which the tokenizer left nothing."""
+
+    @property
+    def name(self) -> str:
+        """`pol_Latn->ukr_Cyrl`: query language, candidate language."""
+        return f"{self.query}->{self.candidates}"
+
+    def accuracies(self, seed: int) -> list[Estimate]:
+        """Top-k for every k of `TOP_K`."""
+        return [accuracy(hits(self.rank, k), seed) for k in TOP_K]
+
+    def minus(self, base: Direction, seed: int) -> list[Estimate]:
+        """Top-k minus that of another model on the same text, for every k of `TOP_K`."""
+        return [paired_difference(hits(base.rank, k), hits(self.rank, k), seed) for k in TOP_K]
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """All directions with one model, and the records of model and settings for its result file."""
+
+    model: ModelName
+    record: dict[str, Any]
+    settings: dict[str, Any]
+    directions: list[Direction]
+
+
+def run_retrieval(
+    models: Sequence[ModelName],
+    texts: Sequence[ParallelText],
+    embedding: EmbeddingSettings,
+    task: str,
+    out: Path,
+    seed: int = 0,
+    notes: Sequence[str] = (),
+) -> str:
+    """Evaluates all models, writes `<out>/<task>/` and returns the table.
+
+    Files: `<label>.json` and `<label>.items.npz` (the rank of every item) for each model, and `comparison.json` (paired
+    differences to the first model) if there are several.
+
+    Args:
+        notes: about the test set, for the files.
+    """
+    _check_directions(texts)
+    folder = out / task
+    folder.mkdir(parents=True, exist_ok=True)  # fails here rather than after the models have run
+    results = []
+    for model in models:
+        encoder = embedding.load(model)
+        directions = rank_texts(encoder, texts, embedding, model.label)
+        results.append(ModelResult(model, describe_model(model, encoder), embedding.record(encoder), directions))
+        _write_result(folder, task, results[-1], seed, notes)
+    if len(results) > 1:
+        write_json(folder / "comparison.json", _comparison(task, results, seed))
+    if len(texts) == 1:
+        return "\n\n".join(_direction_table(task, results, index, seed) for index in range(2))
+    return _overview_table(task, results, seed)
+
+
+def _check_directions(texts: Sequence[ParallelText]) -> None:
+    """Results are looked up by direction, so each may occur once in a run."""
+    names: set[str] = set()
+    for text in texts:
+        a, b = text.source_language, text.target_language
+        for name in (f"{a}->{b}", f"{b}->{a}"):
+            if name in names:
+                raise ConfigError(
+                    f"{name} occurs twice in one run", "evaluate the texts in separate runs with different --name"
+                )
+            names.add(name)
+
+
+def rank_texts(
+    encoder: Encoder, texts: Sequence[ParallelText], embedding: EmbeddingSettings, label: str
+) -> list[Direction]:
+    """Both directions of every text. Each sentence of a language is embedded once, however many texts contain it."""
+    sides = [((text.source_language, text.source), (text.target_language, text.target)) for text in texts]
+    of_language: dict[str, list[list[str]]] = {}
+    for language, sentences in (side for both in sides for side in both):
+        of_language.setdefault(language, []).append(sentences)
+    index_of = {language: number_ids(lists) for language, lists in of_language.items()}
+    with Progress(f"embedding with {label}", sum(map(len, index_of.values())), "sentences") as progress:
+        embeddings = {
+            language: embedding.embed(encoder, list(indices), progress.advance)
+            for language, indices in index_of.items()
+        }
+    directions = []
+    for text, both in zip(texts, sides, strict=True):
+        a, b = (
+            embeddings[language].take([index_of[language][sentence] for sentence in sentences])
+            for language, sentences in both
+        )
+        truncated, no_tokens = a.truncated + b.truncated, a.no_tokens + b.no_tokens
+        for query, candidates, rank in (
+            (text.source_language, text.target_language, ranks(a.vectors, b.vectors, text.target)),
+            (text.target_language, text.source_language, ranks(b.vectors, a.vectors, text.source)),
+        ):
+            directions.append(Direction(text, query, candidates, rank, truncated, no_tokens))
+    return directions
+
+
+def _write_result(folder: Path, task: str, result: ModelResult, seed: int, notes: Sequence[str]) -> None:
+    bootstrap = {"interval": 0.95, "resamples": RESAMPLES, "seed": seed}
+    record = {
+        **header(task, "retrieval"),
+        "model": result.record,
+        "settings": {**result.settings, "bootstrap": bootstrap},
+        **({"notes": list(notes)} if notes else {}),
+        "scores": {"test": [_score(direction, seed) for direction in result.directions]},
+    }
+    arrays: dict[str, NDArray[Any]] = {}
+    for direction in result.directions:
+        arrays[f"rank:{direction.name}"] = direction.rank
+        arrays[f"ids:{direction.name}"] = np.array(direction.text.ids)
+    write_arrays(folder / f"{result.model.label}.items.npz", arrays)
+    write_json(folder / f"{result.model.label}.json", record)
+
+
+def _score(direction: Direction, seed: int) -> dict[str, Any]:
+    """One entry in the shape of MTEB: fractions between 0 and 1, the main score is top-1."""
+    estimates = direction.accuracies(seed)
+    return {
+        "hf_subset": f"{direction.query}-{direction.candidates}",
+        "languages": [direction.query.replace("_", "-"), direction.candidates.replace("_", "-")],
+        "query": direction.query,
+        "candidates": direction.candidates,
+        "main_score": estimates[0].value,
+        **_by_k(estimates),
+        **describe_text(direction.text),
+        "truncated": direction.truncated,
+        "no_tokens": direction.no_tokens,
+    }
+
+
+def _by_k(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """`top1`, `top5`, `top10`, and their intervals under `ci95`."""
+    named = {f"top{k}": estimate for k, estimate in zip(TOP_K, estimates, strict=True)}
+    return {
+        **{name: estimate.value for name, estimate in named.items()},
+        "ci95": {name: [estimate.low, estimate.high] for name, estimate in named.items()},
+    }
+
+
+def _comparison(task: str, results: Sequence[ModelResult], seed: int) -> dict[str, Any]:
+    first, *others = results
+    entries = [
+        {
+            "model": other.model.label,
+            "hf_subset": f"{base.query}-{base.candidates}",
+            "n": len(base.text),
+            **_by_k(direction.minus(base, seed)),
+        }
+        for other in others
+        for base, direction in zip(first.directions, other.directions, strict=True)
+    ]
+    return {**header(task, "retrieval, difference to the first model"), "first": first.record, "scores": entries}
+
+
+def _direction_table(task: str, results: Sequence[ModelResult], index: int, seed: int) -> str:
+    """One direction: a line for each model, and below it the difference to the first model."""
+    first = results[0].directions[index]
+    n = len(first.text)
+    lines = []
+    for result in results:
+        direction = result.directions[index]
+        lines.append([result.model.label, str(result.settings["layer"]), *map(percent, direction.accuracies(seed))])
+        if result is not results[0]:
+            differences = [percent(difference, "+") for difference in direction.minus(first, seed)]
+            lines.append([f"  minus {results[0].model.label}", "", *differences])
+    lines.append(["chance", "", *(f"{100 * min(k / n, 1):.1f}" for k in TOP_K)])
+    title = f"{task}: {first.query} -> {first.candidates} (query -> candidates), {n} pairs"
+    return "\n".join([title, format_table(["model", "layer", *METRIC_COLUMNS], lines), *_omissions(results, index)])
+
+
+def _omissions(results: Sequence[ModelResult], index: int) -> list[str]:
+    """What one direction's numbers leave out, and what readers should know about them."""
+    text = results[0].directions[index].text
+    notes = [describe_omissions(text)] if describe_omissions(text) else []
+    for result in results:
+        direction = result.directions[index]
+        if direction.truncated:
+            notes.append(f"{result.model.label}: {direction.truncated} sentences cut at the model's maximum")
+        if direction.no_tokens:
+            notes.append(f"{result.model.label}: {direction.no_tokens} sentences tokenize to nothing")
+    return notes
+
+
+def _overview_table(task: str, results: Sequence[ModelResult], seed: int) -> str:
+    """A line for each model and direction, and the unweighted average over all directions."""
+    lines, notes = [], []
+    for result in results:
+        label, directions = result.model.label, result.directions
+        for index, direction in enumerate(directions):
+            name = f"{direction.query} -> {direction.candidates}"
+            lines.append([label, name, str(len(direction.text)), *map(percent, direction.accuracies(seed))])
+            if result is results[0] and index % 2 == 0:
+                notes += [f"{direction.text.name}: {note}" for note in _omissions(results, index)]
+        means = (mean_accuracy([(d.text.ids, hits(d.rank, k)) for d in directions], seed) for k in TOP_K)
+        lines.append([label, f"average of {len(directions)}", "", *map(percent, means)])
+    columns = ["model", "query -> candidates", "n", *METRIC_COLUMNS]
+    return "\n".join([task, format_table(columns, lines, left=2), *notes])

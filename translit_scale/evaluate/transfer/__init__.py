@@ -1,0 +1,1 @@
+"""Zero-shot transfer: fine-tuning on source languages, tests on target languages."""

@@ -1,0 +1,153 @@
+"""What an evaluation task is: everything that the program has to know of it, apart from its reader's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.testsets.classification import LabelledTexts
+from translit_scale.testsets.hyperparameters import Hyperparameters
+from translit_scale.testsets.layouts import SPLITS, LanguageFiles, Layout, ParallelLayout, TaskFolder
+from translit_scale.testsets.parallel import ParallelText
+from translit_scale.testsets.tagging import TaggedSentences
+
+TOP_K = (1, 5, 10)
+MEASURES: dict[str, tuple[int, ...]] = {**{f"top{k}": (k,) for k in TOP_K}, "mean": TOP_K}
+"""Measures of retrieval by which checkpoints are selected: name → the top-k whose accuracies are averaged."""
+Examples = LabelledTexts | TaggedSentences
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What retrieval and transfer tasks have in common."""
+
+    name: str
+    """In commands, configurations, result files and folders of results."""
+    title: str
+    """As the papers write it."""
+    kind: str
+    folders: tuple[str, ...]
+    """Folders under the data folder in which the files are looked for, in this order; `.` is the data folder."""
+    layouts: tuple[Layout, ...]
+    in_evaluate_all: bool = True
+    """Whether `evaluate all` runs it unless told which tasks to run."""
+    tables: tuple[str, ...] = ()
+    """The papers' tables that report it (`report/published.yaml`)."""
+
+    def find(self, data: Path) -> TaskFolder:
+        """The folder with the task's files.
+
+        Raises:
+            DataError: there is none; the message has the folders that were searched and the files expected.
+        """
+        one_by_one = [(layout,) for layout in self.layouts]
+        for layouts in one_by_one if self.kind == "retrieval" else [self.layouts]:
+            for name in self.folders:
+                folder = TaskFolder(data / name, layouts)
+                if any(folder.files(split) for split in SPLITS):
+                    return folder
+        if not data.is_dir():
+            raise DataError(f"data folder not found: {data}", "give the folder with --data")
+        searched = ", ".join(str(data / name) for name in self.folders)
+        expected = "".join(f"\n    {layout.shown} ({layout.content})" for layout in self.layouts)
+        raise DataError(f"no files of {self.name} in {searched}; expected{expected}", "see docs/test-sets.md")
+
+
+@dataclass(frozen=True)
+class ParallelSet:
+    """A retrieval test set in a data folder."""
+
+    task: RetrievalTask
+    folder: TaskFolder
+    layout: ParallelLayout
+
+    def read(self, source: str, target: str) -> ParallelText:
+        """The parallel text of two languages, under the codes asked for.
+
+        Raises:
+            DataError: as `TaskFolder.find`, or the files cannot be paired.
+        """
+        return self.layout.pair(self.folder.find(source), self.folder.find(target))
+
+    def notes(self, languages: Sequence[str]) -> list[str]:
+        """What readers of the numbers should know."""
+        codes = {language: self.folder.find(language).code for language in languages}
+        renamed = [f"{language} is {code} there" for language, code in codes.items() if code != language]
+        return [note for note in (self.layout.note, self.task.note, *renamed) if note]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalTask(Task):
+    """A test set of parallel sentences. Only the first layout that has files is read: layouts are not paired."""
+
+    layouts: tuple[ParallelLayout, ...]
+    measure: str = "mean"
+    """Of `MEASURES`: what `select` compares checkpoints by, unless told otherwise."""
+    query_language: str | None = None
+    """The only query language in `evaluate all`; None: every source."""
+    note: str = ""
+    """What readers of the numbers should know."""
+    kind: Literal["retrieval"] = "retrieval"
+
+    def find_set(self, data: Path) -> ParallelSet:
+        """The test set under a data folder; raises as `find`."""
+        folder = self.find(data)
+        return ParallelSet(self, folder, next(layout for layout in self.layouts if layout in folder.layouts))
+
+    def read(
+        self, data: Path, languages: Sequence[str], source: str | None = None, limit: int | None = None
+    ) -> tuple[list[ParallelText], list[str]]:
+        """Parallel texts, and notes about them.
+
+        Args:
+            source: pairs this language with each of `languages`; without it every two of `languages` are a pair.
+            limit: only the first pairs of each text, in the order of the source's file.
+
+        Raises:
+            ConfigError: fewer than two languages.
+            DataError: the set or one of its languages is missing, or files cannot be paired.
+        """
+        targets = [language for language in dict.fromkeys(languages) if language != source]
+        pairs = [(source, target) for target in targets] if source else list(combinations(targets, 2))
+        if not pairs:
+            raise ConfigError("retrieval needs two languages", "give two --languages, or --source and one of them")
+        test_set = self.find_set(data)
+        texts = [test_set.read(*pair).first(limit) for pair in pairs]
+        return texts, test_set.notes(([source] if source else []) + targets)
+
+
+class Metrics(NamedTuple):
+    """Names of a task's metrics in each profile, the main score first; `evaluate/transfer/metrics.py` defines them."""
+
+    paper: tuple[str, ...]
+    strict: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferTask(Task):
+    """A task that models are fine-tuned for. Its layouts may lie side by side; a language is read from the first."""
+
+    kind: Literal["classification", "tagging"]
+    labels: tuple[str, ...]
+    """In the order of the classifier's outputs."""
+    reader: Callable[[LanguageFiles], Examples]
+    """Reads the examples of one language and split; their labels are indices into `labels`."""
+    metrics: Metrics
+    hyperparameters: Hyperparameters
+    """The papers'."""
+
+    def read(self, folder: Path, language: str, split: str) -> Examples:
+        """The examples of one language and split.
+
+        Raises:
+            DataError: as `TaskFolder.find`, or the reader refuses a file.
+        """
+        return self.reader(TaskFolder(folder, self.layouts).find(language, split))
+
+    def languages(self, folder: Path, split: str) -> list[str]:
+        """As `TaskFolder.languages`."""
+        return TaskFolder(folder, self.layouts).languages(split)
