@@ -11,9 +11,9 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 from translit_scale.progress import duration
+from translit_scale.train.checkpointing.checkpoint import file_errors
 from translit_scale.train.meter import Meter, MeterContext, memory
 from translit_scale.train.step import StepResult
 
@@ -40,12 +40,10 @@ class MetricLogger:
     def __init__(self, directory: Path, context: MeterContext, start: int, total_steps: int, every: int) -> None:
         self.path, self.context = directory / "metrics.jsonl", context
         self.first, self.total_steps, self.every = start + 1, total_steps, every
-        try:
+        with file_errors(f"cannot write metrics to {directory}", "choose another run.dir"):
             self._drop_records_after(start)
             self.tensorboard = SummaryWriter(str(directory / "tb"), purge_step=self.first)
             self.file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot write metrics to {directory}: {error}", "choose another run.dir") from error
         self.truncated = 0
         self.checkpoint_seconds: float | None = None
         self.live = sys.stdout.isatty()
@@ -103,17 +101,14 @@ class MetricLogger:
 
     def _write(self, record: dict[str, Any]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in record.items()}
-        try:
+        hint = "make room and run the same command again"
+        with file_errors(f"cannot write {self.path} or its TensorBoard file", hint):
             self.file.write(json.dumps(numbers) + "\n")
             self.file.flush()
             for name, value in numbers.items():
                 if value is not None and self._in_tensorboard(name):
                     self.tensorboard.add_scalar(name, value, record["step"])
             self.tensorboard.flush()  # a kill must not leave it behind metrics.jsonl
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self.path} or its TensorBoard file: {error}", "make room and run the same command again"
-            ) from error
 
     def _in_tensorboard(self, name: str) -> bool:
         return name != "step" and not (self.context.many_languages and name.startswith("train/language/"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from translit_scale.corpus.tokenizer import save_tokenizer
-from translit_scale.errors import DataError
 from translit_scale.files import write_bytes, write_json
 from translit_scale.languages import listed
 from translit_scale.model.attention import has_kernel
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.flops import Shape
-from translit_scale.train.checkpointing.checkpoint import remove_unfinished
+from translit_scale.train.checkpointing.checkpoint import file_errors, remove_unfinished
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import write_damaged_blocks
@@ -65,15 +63,9 @@ def prepare_run_directory(training: Training) -> None:
             write_damaged_blocks(run / "damaged.json", training.damaged_blocks)
 
 
-@contextmanager
-def run_directory_errors(run: Path) -> Iterator[None]:
+def run_directory_errors(run: Path) -> AbstractContextManager[None]:
     """Turns errors of the system about the run directory into a DataError."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the run directory {run}: {error}", "choose another one: run.dir=DIR"
-        ) from error
+    return file_errors(f"cannot write to the run directory {run}", "choose another one: run.dir=DIR")
 
 
 def environment(plan: Plan) -> dict[str, object]:

@@ -33,7 +33,7 @@ from translit_scale.train.contrastive import EmbeddingGradients, contrastive_los
 from translit_scale.train.engine import reduce_gradients_once
 from translit_scale.train.launching.preemption import StopRequest
 from translit_scale.train.launching.ranks import Rank
-from translit_scale.train.reduction import NamedTensors
+from translit_scale.train.reduction import all_reduce_named
 
 MAX_EMBEDDING_DRIFT = 1e-2
 """Largest difference of an embedding between both passes of GradCache, relative to the largest entry of all.
@@ -154,9 +154,7 @@ class TrainStep:
             "truncated": torch.tensor(batch.truncated),
             "languages": languages,
         }
-        named = NamedTensors(counts)
-        named.flat = named.flat.to(self.rank.device)
-        return named.all_reduce().named()
+        return all_reduce_named(counts, self.rank.device)
 
     def _cache_gradients(self, t: int, micro: list[MicroBatch], batch: RankBatch) -> EmbeddingGradients:
         """First pass of GradCache: embeddings of all micro-batches without a graph, then the gradients of the loss."""
@@ -197,17 +195,17 @@ class TrainStep:
 
     def _result(self, t: int, batch: RankBatch, sums: _Sums, reduced: dict[str, torch.Tensor]) -> StepResult:
         """Reduces this rank's sums over all ranks; the step's only wait for the device."""
-        total = NamedTensors({name: value.double() for name, value in sums.by_name().items()}).all_reduce()
-        largest = NamedTensors(
-            {
-                "drift": sums.drift,
-                "tokens": torch.tensor(float(sum(m.tokens for m in batch.micro)), device=self.rank.device),
-                "stop": torch.tensor(float(bool(self.stop)), device=self.rank.device),
-            }
-        )
-        most = largest.all_reduce(dist.ReduceOp.MAX).on_host()
+        device = self.rank.device
+        largest = {
+            "drift": sums.drift,
+            "tokens": torch.tensor(float(sum(m.tokens for m in batch.micro)), device=device),
+            "stop": torch.tensor(float(bool(self.stop)), device=device),
+        }
+        most = all_reduce_named(largest, device, dist.ReduceOp.MAX, to_host=True)
         _check_replay(t, most["drift"].item())
-        counts, sum_of = {name: value.cpu() for name, value in reduced.items()}, total.on_host()
+        doubles = {name: value.double() for name, value in sums.by_name().items()}
+        sum_of = all_reduce_named(doubles, device, to_host=True)
+        counts = {name: value.cpu() for name, value in reduced.items()}
         masked = counts["masked"].clamp(min=1)
         losses = dict(zip(STREAMS, (sum_of["streams"] / masked).tolist(), strict=True))
         if not self.objectives.tlm.weight:
