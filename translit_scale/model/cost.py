@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from translit_scale.model.flops import Shape
 from translit_scale.objectives.contrastive import TILE_ELEMENTS
-from translit_scale.objectives.masked_lm import CHUNK_ROWS
+from translit_scale.objectives.masked_lm import CHUNK_TOKENS
 
 Precision = Literal["fp32", "bf16_autocast", "bf16", "fp16"]
 """`bf16_autocast` is over parameters in fp32; with `bf16` and `fp16` the parameters have 16 bits."""
@@ -171,12 +171,12 @@ def cast_weight_bytes(parameters: Parameters, precision: Precision) -> int:
     return HALF * (parameters.total - parameters.outside_linear) if precision == "bf16_autocast" else 0
 
 
-def logits_bytes(shape: Shape, masked: int, rows: int = CHUNK_ROWS) -> int:
-    """Logits of a chunk at their largest: two fp32 matrices of min(M, rows) × V, whatever the precision.
+def logits_bytes(shape: Shape, masked: int, chunk: int = CHUNK_TOKENS) -> int:
+    """Peak memory of the logits of a chunk: two fp32 matrices of min(M, chunk) × V, whatever the precision.
 
-    Eager cross-entropy over all masked tokens has 16 bytes a cell instead (note in objectives/masked_lm.py).
+    Eager cross-entropy over all masked tokens takes 16 bytes per logit instead.
     """
-    return 2 * FP32 * min(masked, rows) * shape.vocabulary
+    return 2 * FP32 * min(masked, chunk) * shape.vocabulary
 
 
 def output_gradient_bytes(shape: Shape) -> int:
