@@ -1,5 +1,5 @@
-"""The experiment: every setting that decides what is learned. The DeepSpeed JSON has the hardware (ZeRO, micro-batch,
-offload).
+"""The experiment: every setting that decides what is learned. Settings of the hardware (ZeRO, micro-batch, offload) are
+in the DeepSpeed JSON.
 
 An experiment is one or more YAML files, merged from left to right, and then dotted overrides (`train.max_steps=20`).
 Paths are relative to the directory in which the command is started.
@@ -17,6 +17,9 @@ from pydantic import Field, model_validator
 from translit_scale.errors import ConfigError
 from translit_scale.schema import Strict, read_yaml, reference, validate
 
+Precision = Literal["fp32", "bf16_autocast", "bf16", "fp16"]
+"""`bf16_autocast`: matrix products in bf16; parameters, gradients and optimizer in fp32. `bf16` and `fp16`: parameters,
+gradients and everything computed from them have 16 bits, and the optimizer keeps fp32 copies of the parameters."""
 Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 """A layer as an index (8 = output of the 8th block) or as a fraction of the depth (0.667 = 8 of 12)."""
 
@@ -213,7 +216,7 @@ class TrainConfig(Strict):
     compile: bool = False
     """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and takes a minute at the
     start. It is meant for GPUs (benchmarks/h100.md); on a CPU it gains nothing (benchmarks/step.md)."""
-    precision: Literal["auto", "fp32", "bf16_autocast", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", Precision] = "auto"
     """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
     CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
 

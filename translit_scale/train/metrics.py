@@ -21,12 +21,13 @@ from translit_scale.train.step import StepResult
 class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
 
-    Losses are those of the recorded step. Losses by language and rates cover all steps since the last record. Rates
-    include reading and logging. They leave out the time that training waits for checkpoints, which is a metric of its
+    Losses are those of the recorded step; losses by language and rates cover all steps since the last record. Rates
+    include reading and logging. They exclude the time that training waits for checkpoints, which is a metric of its
     own, and the first step of a process, which sets up memory and communication, unless that step has its own record.
 
-    A new metric needs no change here: the step's own are entries of `StepResult.metrics` (for the contrastive loss, of
-    `EmbeddingGradients.sums`), those of the update of `loop.update_metrics`, rates of `Meter.rates`.
+    A new metric needs no change here. Add it to `StepResult.metrics` if the step computes it (to
+    `EmbeddingGradients.sums` if the contrastive loss does), to `loop.update_metrics` if it describes the update, to
+    `Meter.rates` if it is a rate.
 
     Args:
         directory: run directory; gets `metrics.jsonl` and `tb/`.
@@ -88,12 +89,12 @@ class MetricLogger:
         self.meter = Meter(self.context, time.monotonic(), waited)
 
     def wrote_checkpoint(self, seconds: float) -> None:
-        """Leaves the seconds that training waited for a checkpoint out of the rates."""
+        """Excludes the seconds that training waited for a checkpoint from the rates, and records them."""
         self.meter.started += seconds
         self.checkpoint_seconds = seconds
 
     def evaluated(self, step: int, name: str, value: float, seconds: float) -> None:
-        """Records the score of the checkpoint after `step` steps; its time is left out of the rates."""
+        """Records the score of the checkpoint after `step` steps; its time is excluded from the rates."""
         self.meter.started += seconds
         self._write({"step": step, name: value, "time/evaluation": seconds})
         print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
@@ -108,7 +109,7 @@ class MetricLogger:
             for name, value in numbers.items():
                 if value is not None and self._in_tensorboard(name):
                     self.tensorboard.add_scalar(name, value, record["step"])
-            self.tensorboard.flush()  # a kill must not leave it behind metrics.jsonl
+            self.tensorboard.flush()  # so that after a kill it has the same records as metrics.jsonl
 
     def _in_tensorboard(self, name: str) -> bool:
         return name != "step" and not (self.context.many_languages and name.startswith("train/language/"))
@@ -135,7 +136,7 @@ class MetricLogger:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the files; ends the live line, so that an error does not stand in it."""
+        """Closes the files, and ends the live line, so that an error message begins on a new one."""
         if self.line_is_open:
             print(flush=True)
         self.file.close()
