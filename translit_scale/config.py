@@ -56,7 +56,7 @@ class MixtureChange(Strict):
 
 
 class DataConfig(Strict):
-    """What is trained on and how languages are mixed."""
+    """The training data, and how its languages are mixed."""
 
     shards: Path
     """Directory with `manifest.json`, made by `translit-scale prepare`."""
@@ -71,10 +71,9 @@ class DataConfig(Strict):
     max_unknown_fraction: float = Field(0.05, ge=0, le=1)
     """Refuse to start if the tokenizer maps a larger fraction of a language's tokens to `<unk>`, in either script."""
     workers: int = Field(1, ge=0)
-    """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the rank's own process does
-    it."""
+    """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the rank does it itself."""
     prefetch: int = Field(2, ge=1)
-    """Batches that each of them may be ahead."""
+    """Number of batches that each worker may be ahead."""
 
     @model_validator(mode="after")
     def _schedule_ascends(self) -> DataConfig:
@@ -124,7 +123,7 @@ class MaskingConfig(Strict):
     """Fraction of those that are replaced by a random token; the rest stay unchanged."""
 
     @model_validator(mode="after")
-    def _shares(self) -> MaskingConfig:
+    def _replacements_fit(self) -> MaskingConfig:
         if self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9:
             raise ValueError("mask_replace_prob + random_replace_prob must not exceed 1")
         return self
@@ -136,22 +135,22 @@ class ContrastiveConfig(Strict):
     weight: float = Field(0.0, ge=0)
     """Coefficient of the loss; 0 switches the objective off."""
     loss: Literal["info_nce", "sigmoid"] = "info_nce"
-    """`info_nce`: softmax over all candidates, as in both papers; `sigmoid`: SigLIP's, each candidate by itself (its
-    authors begin with `similarity: cosine`, `temperature: 0.1`, `learn_temperature: true`)."""
+    """`info_nce`: softmax over all candidates, as in both papers; `sigmoid`: the loss of SigLIP, a binary decision for
+    each candidate (its authors start with `similarity: cosine`, `temperature: 0.1`, `learn_temperature: true`)."""
     layer: Layer = 8
     """The embedding of a sentence is the mean over its tokens of this layer's output."""
     temperature: float = Field(1.0, gt=0)
     """τ: similarities are divided by it."""
     learn_temperature: bool = False
-    """Train `logit_scale` = log 1/τ like a weight, beginning at `temperature`; τ stays above 0.01."""
+    """Train `logit_scale` = log 1/τ like a weight, from `temperature` on; τ stays above 0.01."""
     initial_bias: float = -10.0
-    """First value of the bias that `sigmoid` adds to all logits and learns (SigLIP: −10)."""
+    """Initial value of the learned bias that `sigmoid` adds to all logits (SigLIP: −10)."""
     similarity: Literal["dot", "cosine"] = "dot"
-    """Similarity of two embeddings."""
+    """Similarity of two embeddings: dot product, or cosine."""
     exclude_duplicates: bool = False
     """Do not use sentences with the same original or the same transliteration as negatives of each other."""
     scope: Literal["effective_batch", "micro_batch"] = "effective_batch"
-    """Where negatives come from: all ranks and micro-batches, or all ranks' micro-batches of the same number."""
+    """Where negatives come from: all ranks and micro-batches, or only the micro-batches with the same number."""
 
 
 class TlmConfig(Strict):
@@ -190,7 +189,7 @@ class TrainConfig(Strict):
     batch_pairs: int = Field(1024, ge=1)
     """Effective batch in pairs over all ranks and micro-batches; it is also the contrastive batch."""
     epochs: float = Field(1.0, gt=0)
-    """Passes over the data; `max_steps` wins when set."""
+    """Passes over the data; ignored where `max_steps` is set."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps; also the length of the learning-rate schedule."""
     lr: float = Field(5e-5, gt=0)
@@ -222,7 +221,7 @@ class TrainConfig(Strict):
 
 
 class RunConfig(Strict):
-    """Where results go and how often."""
+    """Where results are written, and how often."""
 
     name: str = Field(min_length=1, pattern=r"^\w[\w.\-]*(/\w[\w.\-]*)*$")
     """The run's folder under `dir`; default: the names of the configuration files, joined by `-`."""
@@ -244,24 +243,24 @@ class RunConfig(Strict):
 
 
 class SelectionConfig(Strict):
-    """Early stopping: checkpoints are measured by retrieval, the best is named in best.json (docs/evaluation.md)."""
+    """Early stopping: checkpoints are scored by retrieval, and best.json names the best (docs/evaluation.md)."""
 
     task: Literal["sr_b", "sr_f", "tatoeba"]
     """Test set: Bible verses (paper A), FLORES or Tatoeba (paper B)."""
     data: Path
-    """Folder of the set, or its parent."""
+    """Folder of the test set, or its parent."""
     languages: list[str] = Field(min_length=1)
-    """Every two of them are a pair, or each with `source`."""
+    """Languages whose pairs are evaluated: every two of them, or with `source` each of them with that language."""
     source: str | None = None
-    """Only its queries count, against each of `languages`; without it both directions of every pair."""
+    """Only queries of this language are scored, against each of `languages`; default: both directions of every pair."""
     limit: int | None = Field(None, ge=1)
-    """The first pairs only."""
+    """Use only so many pairs, the first ones; default: all."""
     measure: Literal["top1", "top5", "top10", "mean"] | None = None
     """Averaged over directions; `mean` is that of top-1, 5 and 10. Default: top10 for tatoeba, mean for the others."""
     layer: Layer | None = None
-    """Whose states are averaged; default: 2/3 of the depth, layer 8 of 12."""
+    """Layer whose states are averaged; default: 2/3 of the depth, layer 8 of 12."""
     patience: int = Field(5, ge=1)
-    """Training ends when so many checkpoints in a row are not better than the best before them."""
+    """Training ends after this number of checkpoints in a row that are not better than the best before them."""
 
 
 class Config(Strict):
