@@ -49,7 +49,7 @@ def packed_step(encoder: PairEncoder, batch: MicroBatch) -> dict[str, torch.Tens
     rows = passed.embeddings.detach()
     own = torch.arange(len(rows))
     found = contrastive_loss(info_nce, rows, rows, own, own.roll(batch.pairs), DOT, 1 / len(rows))
-    (passed.loss + (passed.embeddings * (found.embeddings + found.candidates)).sum()).backward()
+    (passed.loss + (passed.embeddings * (found.embedding_gradient + found.candidate_gradient)).sum()).backward()
     return {"mlm": passed.loss.detach(), "tcm": found.loss / len(rows)}
 
 
@@ -141,7 +141,7 @@ def cached_step(encoder: PairEncoder, micro: list[MicroBatch]) -> tuple[float, f
     positive = torch.cat([part.roll(len(part) // 2) for part in own.split(sizes)])
     found = contrastive_loss(info_nce, columns, columns, own, positive, DOT, 1 / len(columns))
     weights = 1 / sum(torch.tensor(part.masked) for part in micro)
-    for part, gradient in zip(micro, (found.embeddings + found.candidates).split(sizes), strict=True):
+    for part, gradient in zip(micro, (found.embedding_gradient + found.candidate_gradient).split(sizes), strict=True):
         passed = encoder(part, weights)
         (passed.loss + (passed.embeddings * gradient).sum()).backward()
     return embedded, time.process_time() - began

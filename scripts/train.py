@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains one experiment; the script that `deepspeed` and `torchrun` start, or plain `python` for one process."""
+"""Trains one experiment; started by `deepspeed` or `torchrun`, or by plain `python` for one process."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
     """Joins the ranks and trains.
 
     Raises:
-        UserError: anything the user can mend; see `run_rank` for what becomes of it.
+        UserError: anything that the user can fix; `run_rank` reports it.
     """
     args = parse(argv)
     from translit_scale.config import load_config
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run() -> None:
-    """`main` as a process of its own."""
+    """Runs `main`, then ends the communication of this rank."""
     main()
     from translit_scale.train.launching.ranks import leave_ranks
 

@@ -82,5 +82,5 @@ def test_all_tensors_are_on_the_device_and_only_the_results_are_waited_for(
     step = TrainStep(engine, objectives, Rank(0, 2, META), seed=0, languages=3)
     with pytest.raises(NotImplementedError, match="no data") as stopped:
         step.accumulate(0, RankBatch(micro, [3, 4], [[2, 2], [1, 2]] if in_order else None, 0))
-    assert [entry.name for entry in stopped.traceback[-2:]] == ["_result", "on_host"]
+    assert [entry.name for entry in stopped.traceback[-2:]] == ["_result", "all_reduce_named"]
     assert not [name for name, p in engine.module.named_parameters() if p.grad is None]

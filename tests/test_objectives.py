@@ -46,7 +46,7 @@ def sigmoid_by_definition(z: torch.Tensor, partner: torch.Tensor, temperature: f
 
 
 def everyone(n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Own candidates and positives of n embeddings that are compared among themselves: orig, then latn."""
+    """Indices of n embeddings themselves and of their positives, compared among themselves: orig, then latn."""
     return torch.arange(n), torch.arange(n).roll(n // 2)
 
 
@@ -68,9 +68,9 @@ def test_info_nce_and_its_gradient_are_the_papers(temperature: float, tile_eleme
     logits = (leaf @ leaf.T * scale.exp()).masked_fill(torch.eye(10, dtype=torch.bool), float("-inf"))
     loss = 0.3 * torch.nn.functional.cross_entropy(logits, partner, reduction="sum")
     expected = torch.autograd.grad(loss, (leaf, scale))
-    torch.testing.assert_close(found.embeddings + found.candidates, expected[0], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(found.parameters.logit_scale, expected[1], rtol=1e-4, atol=1e-5)
-    assert found.parameters.logit_bias.item() == pytest.approx(0, abs=1e-5)  # a softmax does not see it
+    torch.testing.assert_close(found.embedding_gradient + found.candidate_gradient, expected[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.parameter_gradients.logit_scale, expected[1], rtol=1e-4, atol=1e-5)
+    assert found.parameter_gradients.logit_bias.item() == pytest.approx(0, abs=1e-5)  # a softmax does not see it
     assert found.positive_similarity.item() == pytest.approx(float((z * z[partner]).sum()), rel=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_gradient_of_each_loss_is_that_of_autograd(name: Any, exclude_duplicates
     loss = contrastive(*leaves[0].split(6), texts, tcm, LogitParameters(*leaves[1:]))
     assert found.loss.item() / 12 == pytest.approx(loss.item(), rel=1e-5)
     expected = torch.autograd.grad(loss, leaves, allow_unused=True)
-    results = (found.embeddings + found.candidates, *found.parameters)
+    results = (found.embedding_gradient + found.candidate_gradient, *found.parameter_gradients)
     for result, gradient in zip(results, expected, strict=True):
         torch.testing.assert_close(result, gradient, rtol=1e-4, atol=1e-6)
 
@@ -110,8 +110,8 @@ def test_terms_of_parts_sum_to_the_whole() -> None:
     whole = among_themselves(z)
     parts = [contrastive_loss(info_nce, z[s], z, own[s], partner[s], UNIT) for s in (slice(0, 5), slice(5, 12))]
     torch.testing.assert_close(sum(p.loss for p in parts), whole.loss)
-    torch.testing.assert_close(torch.cat([p.embeddings for p in parts]), whole.embeddings)
-    torch.testing.assert_close(sum(p.candidates for p in parts), whole.candidates)
+    torch.testing.assert_close(torch.cat([p.embedding_gradient for p in parts]), whole.embedding_gradient)
+    torch.testing.assert_close(sum(p.candidate_gradient for p in parts), whole.candidate_gradient)
     assert sum(int(p.correct) for p in parts) == int(whole.correct)
 
 
@@ -137,7 +137,7 @@ def test_low_precision_embeddings_are_compared_in_fp32() -> None:
     assert torch.equal(among_themselves(z).loss, among_themselves(z.float()).loss)
 
 
-def test_embeddings_of_the_same_text_are_no_negatives() -> None:
+def test_embeddings_of_the_same_text_are_not_negatives() -> None:
     """Pairs 0 and 2 share their original, pairs 1 and 2 their transliteration: as if those columns were not there."""
     torch.manual_seed(5)
     z, (_, partner) = torch.randn(8, 6), everyone(8)
@@ -149,20 +149,20 @@ def test_embeddings_of_the_same_text_are_no_negatives() -> None:
         kept = [j for j in range(8) if j != i and j % 4 not in shared]
         expected += float(torch.logsumexp(z[kept] @ z[i], 0) - z[int(partner[i])] @ z[i])
     assert found.loss.item() == pytest.approx(expected, rel=1e-5)
-    assert torch.isfinite(found.embeddings).all() and torch.isfinite(found.parameters.logit_scale)
+    assert torch.isfinite(found.embedding_gradient).all() and torch.isfinite(found.parameter_gradients.logit_scale)
 
 
-@pytest.mark.parametrize(("chunk_rows", "align"), [(1, 1), (4, 1), (9, 11), (2048, 1), (4, 8), (2048, 64)])
-def test_chunked_cross_entropy_equals_the_plain_one(chunk_rows: int, align: int) -> None:
+@pytest.mark.parametrize(("chunk_tokens", "align"), [(1, 1), (4, 1), (9, 11), (2048, 1), (4, 8), (2048, 64)])
+def test_chunked_cross_entropy_equals_the_plain_one(chunk_tokens: int, align: int) -> None:
     """Losses and all gradients, with a last chunk of another size and with a padded vocabulary."""
     torch.manual_seed(2)
     features, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((9, 5), (11, 5), (11,)))
-    labels, row_weight = torch.randint(11, (9,)), torch.rand(9)
+    labels, token_weights = torch.randint(11, (9,)), torch.rand(9)
     plain = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="none")
-    total, losses = masked_lm_losses(features, weight, bias, labels, row_weight, chunk_rows, align)
+    total, losses = masked_lm_losses(features, weight, bias, labels, token_weights, chunk_tokens, align)
     torch.testing.assert_close(losses, plain)
-    torch.testing.assert_close(total, (plain * row_weight).sum())
-    expected = torch.autograd.grad(3 * (plain * row_weight).sum(), (features, weight, bias))
+    torch.testing.assert_close(total, (plain * token_weights).sum())
+    expected = torch.autograd.grad(3 * (plain * token_weights).sum(), (features, weight, bias))
     for found, wanted in zip(torch.autograd.grad(3 * total, (features, weight, bias)), expected, strict=True):
         torch.testing.assert_close(found, wanted)
 
@@ -172,7 +172,7 @@ def test_chunked_cross_entropy_in_autocast_is_bf16_outside_and_fp32_inside() -> 
     features, weight, bias = torch.randn(6, 8, requires_grad=True), torch.randn(20, 8), torch.randn(20)
     labels = torch.randint(20, (6,))
     with torch.autocast("cpu", torch.bfloat16):
-        total, losses = masked_lm_losses(features, weight, bias, labels, torch.ones(6), chunk_rows=4)
+        total, losses = masked_lm_losses(features, weight, bias, labels, torch.ones(6), chunk_tokens=4)
         logits = torch.nn.functional.linear(features, weight).float() + bias
     assert losses.dtype == torch.float32
     torch.testing.assert_close(losses, torch.nn.functional.cross_entropy(logits, labels, reduction="none"))

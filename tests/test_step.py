@@ -1,4 +1,5 @@
-"""The step is a function of (pairs, weights, seed): against a naive reference and over ranks × micro-batches."""
+"""The gradient of a step depends on (pairs, weights, seed) only: compared with a naive reference, over ranks ×
+micro-batches × ZeRO stages."""
 
 from __future__ import annotations
 
@@ -185,7 +186,7 @@ def test_a_learned_bias_trains(training: Callable[..., Training]) -> None:
 
 @pytest.mark.slow
 def test_gradients_are_reduced_over_ranks_once_a_step(tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:
-    """One reduction as large as the model, with one micro-batch and with eight; eight without our care."""
+    """One reduction as large as the model, with one micro-batch and with eight; eight reductions without our code."""
     cases = [Case(stage, micro, BATCH) for stage, micro in product((0, 1, 2, 3), (8, 1))]
     careless = Case(2, 1, BATCH, "reduced_each_time")
     found = on_ranks(run_ranks, 2, [*cases, careless], tiny_world, tmp_path, STEP)

@@ -1,5 +1,5 @@
-"""The experiment: every setting that decides what is learned. The DeepSpeed JSON has the hardware (ZeRO, micro-batch,
-offload).
+"""The experiment: every setting that decides what is learned. Settings of the hardware (ZeRO, micro-batch, offload) are
+in the DeepSpeed JSON.
 
 An experiment is one or more YAML files, merged from left to right, and then dotted overrides (`train.max_steps=20`).
 Paths are relative to the directory in which the command is started.
@@ -19,6 +19,9 @@ from translit_scale.schema import Strict, read_yaml, reference, validate
 from translit_scale.testsets.registry import retrieval_tasks
 from translit_scale.testsets.task import MEASURES
 
+Precision = Literal["fp32", "bf16_autocast", "bf16", "fp16"]
+"""`bf16_autocast`: matrix products in bf16; parameters, gradients and optimizer in fp32. `bf16` and `fp16`: parameters,
+gradients and everything computed from them have 16 bits, and the optimizer keeps fp32 copies of the parameters."""
 Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 """A layer as an index (8 = output of the 8th block) or as a fraction of the depth (0.667 = 8 of 12)."""
 
@@ -66,7 +69,7 @@ class MixtureChange(Strict):
 
 
 class DataConfig(Strict):
-    """What is trained on and how languages are mixed."""
+    """The training data, and how its languages are mixed."""
 
     shards: Path
     """Directory with `manifest.json`, made by `translit-scale prepare`."""
@@ -81,10 +84,9 @@ class DataConfig(Strict):
     max_unknown_fraction: float = Field(0.05, ge=0, le=1)
     """Refuse to start if the tokenizer maps a larger fraction of a language's tokens to `<unk>`, in either script."""
     workers: int = Field(1, ge=0)
-    """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the rank's own process does
-    it."""
+    """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the rank does it itself."""
     prefetch: int = Field(2, ge=1)
-    """Batches that each of them may be ahead."""
+    """Number of batches that each worker may be ahead."""
 
     @model_validator(mode="after")
     def _schedule_ascends(self) -> DataConfig:
@@ -134,7 +136,7 @@ class MaskingConfig(Strict):
     """Fraction of those that are replaced by a random token; the rest stay unchanged."""
 
     @model_validator(mode="after")
-    def _shares(self) -> MaskingConfig:
+    def _replacements_fit(self) -> MaskingConfig:
         if self.mask_replace_prob + self.random_replace_prob > 1 + 1e-9:
             raise ValueError("mask_replace_prob + random_replace_prob must not exceed 1")
         return self
@@ -146,22 +148,22 @@ class ContrastiveConfig(Strict):
     weight: float = Field(0.0, ge=0)
     """Coefficient of the loss; 0 switches the objective off."""
     loss: Literal["info_nce", "sigmoid"] = "info_nce"
-    """`info_nce`: softmax over all candidates, as in both papers; `sigmoid`: SigLIP's, each candidate by itself (its
-    authors begin with `similarity: cosine`, `temperature: 0.1`, `learn_temperature: true`)."""
+    """`info_nce`: softmax over all candidates, as in both papers; `sigmoid`: the loss of SigLIP, a binary decision for
+    each candidate (its authors start with `similarity: cosine`, `temperature: 0.1`, `learn_temperature: true`)."""
     layer: Layer = 8
     """The embedding of a sentence is the mean over its tokens of this layer's output."""
     temperature: float = Field(1.0, gt=0)
     """τ: similarities are divided by it."""
     learn_temperature: bool = False
-    """Train `logit_scale` = log 1/τ like a weight, beginning at `temperature`; τ stays above 0.01."""
+    """Train `logit_scale` = log 1/τ like a weight, from `temperature` on; τ stays above 0.01."""
     initial_bias: float = -10.0
-    """First value of the bias that `sigmoid` adds to all logits and learns (SigLIP: −10)."""
+    """Initial value of the learned bias that `sigmoid` adds to all logits (SigLIP: −10)."""
     similarity: Literal["dot", "cosine"] = "dot"
-    """Similarity of two embeddings."""
+    """Similarity of two embeddings: dot product, or cosine."""
     exclude_duplicates: bool = False
     """Do not use sentences with the same original or the same transliteration as negatives of each other."""
     scope: Literal["effective_batch", "micro_batch"] = "effective_batch"
-    """Where negatives come from: all ranks and micro-batches, or all ranks' micro-batches of the same number."""
+    """Where negatives come from: all ranks and micro-batches, or only the micro-batches with the same number."""
 
 
 class TlmConfig(Strict):
@@ -200,7 +202,7 @@ class TrainConfig(Strict):
     batch_pairs: int = Field(1024, ge=1)
     """Effective batch in pairs over all ranks and micro-batches; it is also the contrastive batch."""
     epochs: float = Field(1.0, gt=0)
-    """Passes over the data; `max_steps` wins when set."""
+    """Passes over the data; ignored where `max_steps` is set."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps; also the length of the learning-rate schedule."""
     lr: float = Field(5e-5, gt=0)
@@ -226,13 +228,13 @@ class TrainConfig(Strict):
     compile: bool = False
     """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and takes a minute at the
     start. It is meant for GPUs (benchmarks/h100.md); on a CPU it gains nothing (benchmarks/step.md)."""
-    precision: Literal["auto", "fp32", "bf16_autocast", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", Precision] = "auto"
     """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
     CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
 
 
 class RunConfig(Strict):
-    """Where results go and how often."""
+    """Where results are written, and how often."""
 
     name: str = Field(min_length=1, pattern=r"^\w[\w.\-]*(/\w[\w.\-]*)*$")
     """The run's folder under `dir`; default: the names of the configuration files, joined by `-`."""
@@ -261,11 +263,11 @@ class SelectionConfig(Strict):
     data: Path
     """Folder of the test set, or its parent."""
     languages: list[str] = Field(min_length=1)
-    """Every two of them are a pair, or each of them with `source`."""
+    """Languages whose pairs are evaluated: every two of them, or with `source` each of them with that language."""
     source: str | None = None
-    """Pairs it with each of `languages` and counts only its queries; without it both directions of every pair count."""
+    """Only queries of this language are scored, against each of `languages`; default: both directions of every pair."""
     limit: int | None = Field(None, ge=1)
-    """Only the first pairs."""
+    """Use only so many pairs, the first ones; default: all."""
     measure: Annotated[str, _one_of(lambda: MEASURES)] | None = None
     """Averaged over directions; `mean` is the mean of top-1, 5 and 10. Default: the task's (docs/evaluation.md)."""
     layer: Layer | None = None

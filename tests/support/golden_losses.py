@@ -1,8 +1,8 @@
-"""Ten steps of the tiny world, all objectives: numbers that must not change unless somebody means to change them.
+"""Losses of ten steps of the tiny world with all objectives, which must only change on purpose.
 
     python -m tests.support.golden_losses
 
-writes them to golden_losses.jsonl anew; the commit says why they have changed.
+writes golden_losses.jsonl again; the commit must say why the numbers have changed.
 """
 
 from __future__ import annotations

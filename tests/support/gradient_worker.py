@@ -28,18 +28,18 @@ Gradients = dict[str, torch.Tensor]
 
 
 class Case(NamedTuple):
-    """What is computed; hashable, so that results are found by it."""
+    """A gradient to compute; hashable, so that results can be looked up by it."""
 
     stage: int
     micro: int
     changes: tuple[tuple[str, Any], ...] = ()
     """Settings other than in tests/support/tiny.py, dots as `__`."""
     mutation: str | None = None
-    """A defect of tests/support/mutations.py that the code gets."""
+    """Name of a defect in tests/support/mutations.py that is put into the code."""
 
 
 class Found(NamedTuple):
-    """What comes out."""
+    """Results of a case."""
 
     gradients: Gradients
     losses: dict[str, float]
@@ -67,7 +67,7 @@ def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found
 
 
 def gradients_of(engine: Any) -> Gradients:
-    """The reduced gradients that are in the engine, whole, by the names of the Hugging Face model."""
+    """Whole gradients in the engine after their reduction, by the parameter names of the Hugging Face model."""
     from deepspeed.utils import safe_get_full_grad
 
     return {name.removeprefix("lm."): safe_get_full_grad(p).clone() for name, p in engine.module.named_parameters()}

@@ -25,7 +25,7 @@ LENGTHS = [[7, 4], [3, 3], [5, 3]]
 
 @contextmanager
 def confined(mebibytes: int, seconds: int = 20) -> Iterator[None]:
-    """Lets what is done inside take only so much more address space, and so much time."""
+    """Limits the additional address space and the time of the block."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limits = resource.getrlimit(resource.RLIMIT_AS)
 

@@ -1,6 +1,6 @@
-"""Defects that a distributed step with cached gradients can have, put into the real code for as long as a block runs.
+"""Defects that a distributed step with GradCache can have, patched into the real code while a block runs.
 
-Each has been published with some training code, or is what DeepSpeed does if nobody prevents it.
+Each has been published in some training code, or is what DeepSpeed does by default.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def mean_over_ranks(plan: Plan) -> Iterator[None]:
 
 @contextmanager
 def detached_columns(plan: Plan) -> Iterator[None]:
-    """Embeddings are compared with constants."""
+    """Embeddings of the candidates are treated as constants: no gradient flows into them."""
 
     def nothing(gradients: torch.Tensor, counts: list[int], rank: int) -> torch.Tensor:
         return torch.zeros_like(_own(gradients, counts, rank))

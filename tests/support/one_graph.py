@@ -1,7 +1,7 @@
 """The whole effective batch of all ranks in one process and one graph, with the ranks' own dropout, as a reference.
 
 Unlike `naive.py` it runs the encoder under test, over the micro-batches of every rank under the seeds of that
-rank; it shares nothing with the cached gradient, the reductions and the engine.
+rank; it does not use GradCache, the reductions over ranks or the engine.
 """
 
 from __future__ import annotations
@@ -59,6 +59,7 @@ def contrastive(
     logits = z @ z.T * parameters.logit_scale.exp() + parameters.logit_bias
     if tcm.loss == "info_nce":
         return F.cross_entropy(logits.masked_fill(left_out, float("-inf")), positive)
+    assert tcm.loss == "sigmoid", f"no reference for the loss {tcm.loss}"
     sign = torch.where(own == positive[:, None], 1.0, -1.0)
     return -F.logsigmoid(sign * logits).masked_fill(left_out, 0.0).sum(dim=1).mean()
 
@@ -72,11 +73,11 @@ def gradient_of(total: torch.Tensor, encoder: torch.nn.Module) -> Gradients:
 def whole_batch(
     training: Training, ranks: int, t: int, encoder: torch.nn.Module | None = None
 ) -> tuple[Gradients, float]:
-    """Gradient and loss of step t, its pairs split over `ranks` ranks with as many micro-batches as `training` has.
+    """Gradient and loss of step t, with its pairs on `ranks` ranks, each with as many micro-batches as `training` has.
 
     Args:
         training: a world of one in this process.
-        encoder: computes it in place of the one in the engine, on the device where its weights are.
+        encoder: used instead of the one in the engine, on the device of its weights.
     """
     encoder, objectives, own = encoder or training.engine.module, training.config.objectives, training.hardware.deal
     device = next(encoder.parameters()).device

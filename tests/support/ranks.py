@@ -80,7 +80,7 @@ class Ranks:
         return subprocess.CompletedProcess(words, code, out, err)
 
     def close(self) -> None:
-        """Ends the process. Closing its input is not enough: whatever the tests have forked holds that open, too."""
+        """Ends the process. Closing its input is not enough, because processes forked by the tests hold it open too."""
         self.server.kill()
         self.server.wait()
 
@@ -88,7 +88,7 @@ class Ranks:
 def serve() -> None:
     """Answers each request, a line of JSON on standard input, with a line that has a return code."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what an import prints is no answer
+    os.dup2(2, 1)  # keeps what imports print out of the answers
     for name in IMPORTED:
         importlib.import_module(name)
     gc.collect()

@@ -25,8 +25,8 @@ KINDS = {
     "_allgather_base_": "all_gather", "allgather_": "all_gather", "allgather_into_tensor_coalesced_": "all_gather",
     "allgather_coalesced_": "all_gather",
 }  # fmt: skip
-"""Operators of torch.ops.c10d and what they do; of all but reduce_scatter the first argument is as long as the whole,
-of that the second one."""
+"""Operators of torch.ops.c10d and their kinds. The tensor with the whole payload is the first argument, and of
+reduce_scatter the second."""
 
 RING = {"all_reduce": 2.0, "reduce_scatter": 1.0, "all_gather": 1.0, "reduce": 1.0, "broadcast": 1.0}
 """What a rank sends, in times (W − 1) / W of the payload, in a ring (of `reduce` and `broadcast`: on average)."""

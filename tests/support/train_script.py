@@ -1,4 +1,4 @@
-"""`scripts/train.py` under its launchers, and what it leaves: for tests of what a user meets."""
+"""Runs `scripts/train.py` under its launchers and reads its output, for tests from the user's point of view."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SPOILT = "train.lr=1e30 train.max_skipped_steps=0"
 SECONDS_TO_END = 120
 """Upper limit from start to end of a job that fails; its start takes most of it on a busy machine."""
 SECONDS_TO_REAP = 2.0
-"""A process that has ended is still there until the system's first process has taken note of it."""
+"""An orphaned process that has ended still exists until the init process has reaped it."""
 
 
 def launch(
@@ -51,7 +51,7 @@ def launch(
 
 
 def finish(job: subprocess.Popen[str], expected: int = 0) -> str:
-    """Waits for a job; its output. No process of it may be left."""
+    """Waits for a job and returns its output. None of its processes may be left."""
     try:
         output, _ = job.communicate(timeout=SECONDS_TO_END)
     except subprocess.TimeoutExpired:
@@ -87,5 +87,5 @@ def assert_said_once(output: str, message: str) -> None:
 
 
 def assert_no_traceback(output: str) -> None:
-    """None of ours; torchrun always shows one of its own."""
+    """No traceback of this project; torchrun always shows one of its own."""
     assert f'File "{SCRIPT}' not in output and f'File "{ROOT}/translit_scale' not in output, output

@@ -35,7 +35,7 @@ from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
 
 
 def arm(kill: str, rank: Rank) -> None:
-    """Installs the fault; nothing of the trainer knows about it."""
+    """Installs the fault from outside; the trainer has no code for it."""
     if kill == "never":
         return
     moment, victim, when = kill.split(":")
@@ -73,7 +73,7 @@ def temporary(file: Path, step: str) -> Path:
 
 
 def before(module: Any, name: str, applies: Callable[..., bool], die: Callable[[], None], half: bytes = b"") -> None:
-    """Dies before the call of a function that fits; leaves half a file, if asked to."""
+    """Dies before a call of a function for which `applies` is true; first writes `half` as its file, if given."""
     function = getattr(module, name)
 
     def call(*arguments: Any) -> Any:

@@ -20,7 +20,7 @@ def pack_attention(model: PreTrainedModel) -> None:
 
     The model can then no longer be called on padded batches.
     """
-    if model.config.model_type in FAMILIES and not model.config.is_decoder:
+    if model.config.model_type in FAMILIES and not getattr(model.config, "is_decoder", False):
         model.config._attn_implementation = ATTENTION
 
 

@@ -1,1 +1,1 @@
-"""The encoder, its packed attention and the passes of the training step."""
+"""The encoder, its packed attention, its families, and what a step of it costs."""

@@ -1,7 +1,7 @@
 """Attention inside the segments of a flat sequence: tokens of one sentence never attend to another sentence.
 
 There are two implementations: the variable-length flash kernel on GPUs that have it in half precision, and batched
-calls for groups of similar length everywhere else. Both have dropout, and repeat it under the same seed.
+calls for groups of similar length everywhere else. Both apply dropout, and the same seed gives the same dropout.
 
 The function is registered with transformers under the name `packed`, so that Hugging Face's own layers call it. The
 layers pass `segments` on unchanged; no code of the model is copied or patched. (Position ids alone are not enough:
@@ -46,7 +46,7 @@ def segment_attention(
 
 
 def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
-    """Whether attention runs as one variable-length kernel."""
+    """Whether attention runs as one call of the variable-length flash kernel."""
     half = dtype in (torch.float16, torch.bfloat16)
     fits = half and head_size % 8 == 0 and head_size <= WIDEST_HEAD
     return device.type == "cuda" and fits and is_ampere(device)

@@ -2,21 +2,20 @@
 arguments.
 
 Bytes are those of one rank unless a function says otherwise. They are what our step on DeepSpeed 0.19.8 really holds
-and sends, which in places differs from what papers say of ZeRO; tests/test_cost.py counts it. Symbols: N parameters, d
+and sends, as tests/test_cost.py counts it, which in places differs from the ZeRO paper. Symbols: N parameters, d
 hidden size, f intermediate size, L layers, V vocabulary, W ranks, K micro-batches of a rank, T tokens, M masked tokens,
 B pairs of the effective batch.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from translit_scale.config import Precision
 from translit_scale.model.flops import Shape
 from translit_scale.objectives.contrastive import TILE_ELEMENTS
-from translit_scale.objectives.masked_lm import CHUNK_ROWS
+from translit_scale.objectives.masked_lm import CHUNK_TOKENS
 
-Precision = Literal["fp32", "bf16_autocast", "bf16", "fp16"]
-"""`bf16_autocast` is over parameters in fp32; with `bf16` and `fp16` the parameters have 16 bits."""
 SIXTEEN_BITS = ("bf16", "fp16")
 FP32, HALF = 4, 2
 """Bytes of a number."""
@@ -112,12 +111,12 @@ def model_states(n: int, stage: int, ranks: int, precision: Precision, bucket: i
         n: N; bucket: `reduce_bucket_size` of the DeepSpeed JSON, in elements (5·10⁸ unless set).
 
     Raises:
-        ValueError: parameters of 16 bits at stage 0, which the trainer refuses.
+        ValueError: 16-bit parameters at stage 0, which the trainer refuses.
     """
     width = HALF if precision in SIXTEEN_BITS else FP32
     if stage == 0:
         if precision in SIXTEEN_BITS:
-            raise ValueError("ZeRO stage 0 does not train with parameters of 16 bits")
+            raise ValueError("ZeRO stage 0 does not train with 16-bit parameters")
         return States(FP32 * n, 0, 2 * FP32 * n, FP32 * n, FP32 * n, 0, 0)
     part = FP32 * n // ranks
     types = (FP32, HALF) if precision == "bf16_autocast" else (width,)
@@ -171,12 +170,12 @@ def cast_weight_bytes(parameters: Parameters, precision: Precision) -> int:
     return HALF * (parameters.total - parameters.outside_linear) if precision == "bf16_autocast" else 0
 
 
-def logits_bytes(shape: Shape, masked: int, rows: int = CHUNK_ROWS) -> int:
-    """Logits of a chunk at their largest: two fp32 matrices of min(M, rows) × V, whatever the precision.
+def logits_bytes(shape: Shape, masked: int, chunk: int = CHUNK_TOKENS) -> int:
+    """Peak memory of the logits of a chunk: two fp32 matrices of min(M, chunk) × V, whatever the precision.
 
-    Eager cross-entropy over all masked tokens has 16 bytes a cell instead (note in objectives/masked_lm.py).
+    Eager cross-entropy over all masked tokens takes 16 bytes per logit instead.
     """
-    return 2 * FP32 * min(masked, rows) * shape.vocabulary
+    return 2 * FP32 * min(masked, chunk) * shape.vocabulary
 
 
 def output_gradient_bytes(shape: Shape) -> int:
@@ -185,7 +184,7 @@ def output_gradient_bytes(shape: Shape) -> int:
 
 
 def batch_bytes(tokens: int, masked: int) -> int:
-    """Packed tensors of this rank's share of an effective batch, all of which is on the device for the whole step.
+    """Packed tensors of this rank's part of an effective batch, which stay on the device for the whole step.
 
     int64: id, position and both directions of attention's order of each token, 3 of each masked token, 2 of each pooled
     one, about half of all where TLM is on.
@@ -281,7 +280,7 @@ def sent_bytes(
     embeddings: int,
     to_owner: bool = False,
 ) -> Sent:
-    """What a rank sends in a step, by rings: (W−1)/W of the whole for a gather or scatter, twice that for both.
+    """Bytes that a rank sends in a step, in rings: (W−1)/W of the whole for a gather or scatter, twice that for both.
 
     ZeRO paper, section 7: 2N elements at stages 0–2, 3N at stage 3. DeepSpeed 0.19.8 reduces gradients at stages 1 and
     2 with an all-reduce (2N) and then gathers the updated parameters (N), in fp32 with autocast: 3N. Once a step,
@@ -293,13 +292,13 @@ def sent_bytes(
         to_owner: `use_multi_rank_bucket_allreduce` is false in the DeepSpeed JSON: stages 1 and 2 reduce each part of
             the gradient to the rank that owns it, N elements instead of 2N.
     """
-    share, gradient = (ranks - 1) / ranks, gradient_payload(parameters, stage, precision)
+    fraction, gradient = (ranks - 1) / ranks, gradient_payload(parameters, stage, precision)
     if stage == 3:
-        collected = gathered * gradient / parameters.total
+        parameter_bytes = gathered * gradient / parameters.total
     else:
-        collected = (HALF if precision in SIXTEEN_BITS else FP32) * parameters.total if stage else 0
+        parameter_bytes = (HALF if precision in SIXTEEN_BITS else FP32) * parameters.total if stage else 0
     reduced = gradient if stage == 3 or (stage and to_owner) else 2 * gradient
-    return Sent(round(share * reduced), round(share * collected), round(share * 2 * embeddings))
+    return Sent(round(fraction * reduced), round(fraction * parameter_bytes), round(fraction * 2 * embeddings))
 
 
 def step_seconds(

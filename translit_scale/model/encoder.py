@@ -1,4 +1,4 @@
-"""The encoder: built from scratch or loaded, and run over packed sentences with the head on masked tokens only."""
+"""The encoder: built from scratch or loaded, and run over packed sentences, with the head on masked tokens only."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from translit_scale.objectives.masked_lm import masked_lm_losses
 
 
 class EncoderOutput(NamedTuple):
-    """What one forward pass in training yields."""
+    """Results of a forward pass in training."""
 
     loss: torch.Tensor
-    """Σ over masked tokens of cross-entropy · the weight of its stream (scalar fp32, differentiable)."""
+    """Σ over masked tokens of cross-entropy · weight of the stream (scalar fp32, differentiable)."""
     token_losses: torch.Tensor
     """[M] fp32: cross-entropy of the masked tokens, part after part, without gradient."""
     embeddings: torch.Tensor | None
-    """[2P, d] fp32: pooled embeddings (orig, then latn), or none where no pooling layer is set."""
+    """[2P, d] fp32: pooled embeddings (orig, then latn); None without a pooling layer."""
     parameters: LogitParameters
     """Of the contrastive loss (differentiable where they are learned)."""
 
@@ -75,13 +75,14 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
             f"model.pretrained: {name!r} is a {architecture.model_type!r} model",
             f"supported families: {', '.join(FAMILIES)}",
         )
-    positions = architecture.max_position_embeddings - family_of(architecture).first_position(architecture)
+    family = family_of(architecture)
+    positions = architecture.max_position_embeddings - family.first_position(architecture)
     if config.max_length > positions:
         raise ConfigError(
             f"model.max_length is {config.max_length}, but {name!r} has positions for {positions} tokens",
             f"set model.max_length={positions}",
         )
-    architecture.hidden_dropout_prob = architecture.attention_probs_dropout_prob = config.dropout
+    family.set_dropout(architecture, config.dropout)
     try:
         model = AutoModelForMaskedLM.from_pretrained(
             name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
@@ -100,7 +101,7 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
 
 
 def resolve_layer(layer: int | float, num_layers: int) -> int:
-    """A layer given as index or fraction of the depth → index into hidden_states (1 … num_layers).
+    """Index into hidden_states (1 … num_layers) of a layer that is given as an index or a fraction of the depth.
 
     Raises:
         ConfigError: the model is not that deep.
@@ -117,14 +118,14 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
 class PairEncoder(nn.Module):
     """A masked language model of a family in `families.py`, run over packed micro-batches.
 
-    It computes only what counts: no padding; the head, and everything in the last layer that follows its attention, on
-    masked tokens only; and no hidden states are kept but those that are pooled.
+    It computes only what the losses need: there is no padding; the head, and whatever follows attention in the last
+    layer, run on masked tokens only; of all hidden states only those of the pooling layer are kept.
 
     Args:
-        lm: the Hugging Face model; its modules are called as they are.
-        pool_layer: hidden_states index whose output is pooled into sentence embeddings; none: no pooling.
-        gradient_checkpointing: keep the inputs of layers only, and compute the rest again during backward.
-        tcm: the contrastive objective, whose logit parameters the encoder holds; none: its defaults.
+        lm: the Hugging Face model; its modules are called unchanged.
+        pool_layer: index into hidden_states of the layer that is pooled into sentence embeddings; None: no pooling.
+        gradient_checkpointing: keep only the inputs of layers and recompute the rest in the backward pass.
+        tcm: the contrastive objective, whose logit parameters the encoder holds; None: its defaults.
     """
 
     def __init__(
@@ -140,8 +141,8 @@ class PairEncoder(nn.Module):
         self.family = family_of(lm.config)
         self.pool_layer = pool_layer
         self.gradient_checkpointing = gradient_checkpointing
-        # A number and its change: a parameter of 16 bits would round log 1/τ by 1 %. DeepSpeed refuses parameters
-        # without a dimension.
+        # The parameter is the change from the initial value, because 16 bits would round log 1/τ itself by 1 %. It has
+        # a dimension, because DeepSpeed refuses scalars.
         self.initial_scale, self.initial_bias = -math.log(tcm.temperature), 0.0
         self.scale_change = nn.Parameter(torch.zeros(1)) if tcm.learn_temperature else None
         self.bias_change = None
@@ -149,7 +150,7 @@ class PairEncoder(nn.Module):
             self.initial_bias, self.bias_change = tcm.initial_bias, nn.Parameter(torch.zeros(1))
 
     def compile_layers(self, backend: str = "inductor") -> None:
-        """Has torch.compile fuse the operations of each layer around its attention, for any number of tokens."""
+        """Compiles the operations of each layer around its attention with torch.compile, for any number of tokens."""
         for layer in self.family.layers(self.lm.base_model):
             layer.compile(backend=backend, dynamic=True)
 
@@ -157,14 +158,14 @@ class PairEncoder(nn.Module):
         """One packed pass.
 
         Args:
-            stream_weights: [3] what the cross-entropy of each stream is multiplied by; none: run the first part up to
-                the pooling layer only, for its embeddings.
+            stream_weights: [3] factor of the cross-entropy of each stream; None: run only the first part, up to the
+                pooling layer, for its embeddings.
         """
         parameters = self.logit_parameters(batch.parts[0].input_ids.device)
         if stream_weights is None:
-            _, embeddings = self._layers(batch.parts[0], self.pool_layer)
-            nothing = parameters.logit_scale.new_zeros(())
-            return EncoderOutput(nothing, nothing[None], embeddings, parameters)
+            _, embeddings = self._run_layers(batch.parts[0], self.pool_layer)
+            no_loss = parameters.logit_scale.new_zeros(())
+            return EncoderOutput(no_loss, no_loss[None], embeddings, parameters)
         passes = [self._masked_states(part) for part in batch.parts]
         stream = torch.cat([part.mask_stream for part in batch.parts])
         features, decoder = self.family.head(self.lm, torch.cat([masked for masked, _ in passes]))
@@ -182,26 +183,26 @@ class PairEncoder(nn.Module):
         return LogitParameters(scale.clamp(max=math.log(100)), bias)
 
     def _masked_states(self, part: PackedPart) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Output of the last layer at the masked tokens [M, d], and the embeddings [2P, d] where there are any."""
+        """Output of the last layer at the masked tokens [M, d], and the embeddings [2P, d], if this part is pooled."""
         depth = self.lm.config.num_hidden_layers
         if self.pool_layer == depth and part.rows:
-            hidden, embeddings = self._layers(part, depth)
+            hidden, embeddings = self._run_layers(part, depth)
             return hidden[0].index_select(0, part.mask_index), embeddings
-        hidden, embeddings = self._layers(part, depth - 1)
+        hidden, embeddings = self._run_layers(part, depth - 1)
         last = self.family.layers(self.lm.base_model)[-1]
         return self.family.layer_at(last, hidden, part.segments, part.mask_index), embeddings
 
-    def _layers(self, part: PackedPart, depth: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Hidden states [1, T, d] after `depth` layers, and the embeddings [2P, d] where there are any."""
+    def _run_layers(self, part: PackedPart, depth: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Hidden states [1, T, d] after `depth` layers, and the embeddings [2P, d], if this part is pooled."""
         embeddings, body = None, self.lm.base_model
         hidden = self.family.embed(body, part.input_ids, part.position_ids)
         for index, layer in enumerate(self.family.layers(body)[:depth], start=1):
-            hidden = self._layer(layer, hidden, part)
+            hidden = self._run_layer(layer, hidden, part)
             if index == self.pool_layer and part.rows:
                 embeddings = mean_pool(hidden[0], part.pool_index, part.pool_row, part.rows)
         return hidden, embeddings
 
-    def _layer(self, layer: nn.Module, hidden: torch.Tensor, part: PackedPart) -> torch.Tensor:
+    def _run_layer(self, layer: nn.Module, hidden: torch.Tensor, part: PackedPart) -> torch.Tensor:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return self.family.layer(layer, hidden, part.segments)
         output: torch.Tensor = checkpoint(self.family.layer, layer, hidden, part.segments, use_reentrant=False)

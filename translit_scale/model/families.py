@@ -1,4 +1,4 @@
-"""Encoder families: everything that is particular to one, such as the names of its modules in transformers.
+"""Encoder families: everything in which they differ, such as the names of their modules and settings in transformers.
 
 The rest of the project calls a model through `Family` only. A further family is a class here and its entry in
 `FAMILIES`.
@@ -23,6 +23,14 @@ class Bert:
     def first_position(self, config: PretrainedConfig) -> int:
         """Position id of the first token of a sentence."""
         return 0
+
+    def set_dropout(self, config: Any, dropout: float) -> None:
+        """Sets the dropout of hidden states and attention."""
+        config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
+
+    def intermediate_size(self, config: Any) -> int:
+        """Width f of the feed-forward layer."""
+        return int(config.intermediate_size)
 
     def embed(self, body: Any, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """Input of the first layer, [1, T, d], from flat ids and positions [T]."""
@@ -71,9 +79,9 @@ class Roberta(Bert):
 
 
 Family = Bert
-"""What all families have; BERT's way of doing it is inherited where a family does not differ."""
+"""The interface of a family; a family inherits from BERT whatever it does in the same way."""
 FAMILIES: dict[str, Family] = {"bert": Bert(), "roberta": Roberta(), "xlm-roberta": Roberta()}
-"""By the `model_type` of the configuration."""
+"""By the `model_type` of the model's configuration."""
 
 
 def family_of(config: PretrainedConfig) -> Family:

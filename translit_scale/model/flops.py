@@ -11,6 +11,7 @@ from typing import NamedTuple
 from transformers import PretrainedConfig
 
 from translit_scale.batch.segments import Work
+from translit_scale.model.families import family_of
 
 
 class Shape(NamedTuple):
@@ -27,8 +28,9 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, model: PretrainedConfig) -> Shape:
-        """The sizes of a model of the BERT family."""
-        return cls(model.hidden_size, model.intermediate_size, model.num_hidden_layers, model.vocab_size)
+        """The sizes of a model of a family in `families.py`."""
+        intermediate = family_of(model).intermediate_size(model)
+        return cls(model.hidden_size, intermediate, model.num_hidden_layers, model.vocab_size)
 
 
 def training_flops(shape: Shape, work: Work) -> int:

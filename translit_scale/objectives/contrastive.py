@@ -5,11 +5,11 @@ the other script of its sentence; its negatives are the 2B−2 embeddings of oth
 
     logits_ij = exp(logit_scale) · s(z_i, z_j) + logit_bias            (j ≠ i; exp(logit_scale) = 1/τ)
 
-A loss is one function of a tile of logits, which returns its sum and its gradient with respect to the logits: see
-`ContrastiveLoss`. Everything else is the same for every loss. A rank computes the terms of its own embeddings against
-all candidates, and the gradients that it finds for other ranks' embeddings go back to them
-(`gather.reduce_scatter_embeddings`). The gradient is computed here, not recorded by autograd, so that the [n, 2B]
-logits exist for one tile of rows at a time.
+A loss is one function of a tile of logits that returns its sum and its gradient with respect to the logits, see
+`ContrastiveLoss`; everything else is the same for every loss. A rank computes the terms of its own embeddings against
+all candidates and sends the gradients of other ranks' embeddings back to these ranks
+(`gather.reduce_scatter_embeddings`). The gradient is computed here instead of by autograd, so that only one tile of the
+[n, 2B] logits exists at a time.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import torch.nn.functional as F
 
 TILE_ELEMENTS = 1 << 24
 """Logits of a tile: 64 MB in fp32, and three times that while the gradient is computed. Larger tiles are not faster on
-a CPU; much smaller ones read and write the gradient of all candidates, 2B·d numbers, too often."""
+a CPU; much smaller ones read and write the gradient of all 2B·d candidate numbers too often."""
 
 
 class ContrastiveLoss(Protocol):
     """A loss over the logits of some embeddings, without state.
 
     Args:
-        logits: [r, C] fp32, −inf where a candidate is not compared with the embedding (itself, duplicates).
-        positive: [r, 1] the candidate that is the embedding's positive.
+        logits: [r, C] fp32; −inf where a candidate is left out (the embedding itself, duplicates).
+        positive: [r, 1] index of the candidate that is the positive.
 
     Returns:
         The sum of the loss over the r embeddings (scalar), and its gradient with respect to the logits, [r, C]; the
@@ -42,16 +42,16 @@ class ContrastiveLoss(Protocol):
 def info_nce(logits: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Σ_i −log softmax(logits_i)[positive]: the loss of both papers (paper B, section 3.2; Oord et al., 2018)."""
     at_positive = logits.gather(1, positive)
-    normaliser = logits.logsumexp(dim=1, keepdim=True)
-    gradient = (logits - normaliser).exp_().scatter_add_(1, positive, -torch.ones_like(at_positive))
-    return (normaliser - at_positive).sum(), gradient
+    log_denominator = logits.logsumexp(dim=1, keepdim=True)
+    gradient = (logits - log_denominator).exp_().scatter_add_(1, positive, -torch.ones_like(at_positive))
+    return (log_denominator - at_positive).sum(), gradient
 
 
 def sigmoid(logits: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Σ_i Σ_{j≠i} −log σ(±logits_ij), + for the positive and − for negatives (SigLIP, Zhai et al. 2023, section 3.2).
 
     SigLIP compares images with texts only; here, as in the papers' InfoNCE, sentences of the same script are negatives
-    too. The number of terms grows with the batch, but the bias makes nearly all of those of negatives small.
+    too. The number of terms grows with the batch, but the bias makes nearly all terms of negatives small.
     """
     at_positive = logits.gather(1, positive)
     loss = F.softplus(logits).sum() - at_positive.sum()  # −log σ(x) = softplus(x) − x
@@ -59,11 +59,11 @@ def sigmoid(logits: torch.Tensor, positive: torch.Tensor) -> tuple[torch.Tensor,
 
 
 LOSSES: dict[str, ContrastiveLoss] = {"info_nce": info_nce, "sigmoid": sigmoid}
-"""By the name that `objectives.tcm.loss` gives them."""
+"""By their names in the setting `objectives.tcm.loss`."""
 
 
 class LogitParameters(NamedTuple):
-    """What turns similarities into logits, or the gradient with respect to it (fp32 scalars)."""
+    """Temperature and bias of the logits, or the gradients with respect to them (fp32 scalars)."""
 
     logit_scale: torch.Tensor
     """log 1/τ."""
@@ -79,19 +79,19 @@ class ContrastiveOutput(NamedTuple):
     """How many embeddings are nearer to their positive than to any other candidate (scalar)."""
     positive_similarity: torch.Tensor
     """Sum of the similarities to the positives (scalar)."""
-    embeddings: torch.Tensor
-    """[n, d] fp32 gradient with respect to the embeddings."""
-    candidates: torch.Tensor
-    """[C, d] fp32 gradient with respect to the candidates."""
-    parameters: LogitParameters
-    """Gradients with respect to the logit parameters."""
+    embedding_gradient: torch.Tensor
+    """[n, d] fp32, with respect to the embeddings."""
+    candidate_gradient: torch.Tensor
+    """[C, d] fp32, with respect to the candidates."""
+    parameter_gradients: LogitParameters
+    """With respect to the logit parameters."""
 
 
 def contrastive_loss(
     loss: ContrastiveLoss,
     embeddings: torch.Tensor,
     candidates: torch.Tensor,
-    own: torch.Tensor,
+    self_index: torch.Tensor,
     positive: torch.Tensor,
     parameters: LogitParameters,
     weight: float = 1.0,
@@ -105,12 +105,12 @@ def contrastive_loss(
 
     Args:
         embeddings: [n, d] of this rank; for the cosine, of length 1.
-        candidates: [C, d] all embeddings that these are compared with, these among them.
-        own: [n] the candidate that is the embedding itself; it is left out.
-        positive: [n] the candidate that is the embedding's positive.
-        weight: what the sum of the loss is multiplied by in the gradients.
-        texts: numbers of the texts (original, transliteration) that the embeddings [n, 2] and the candidates [C, 2]
-            come from. A candidate that shares a text with the embedding is not used as a negative. None: all are used.
+        candidates: [C, d] all embeddings that these are compared with, including themselves.
+        self_index: [n] index of the candidate that is the embedding itself; it is left out.
+        positive: [n] index of the candidate that is the embedding's positive.
+        weight: factor of the loss in the gradients.
+        texts: ids of the texts (original, transliteration) that the embeddings [n, 2] and the candidates [C, 2] come
+            from. A candidate that shares a text with the embedding is not used as a negative. None: all are used.
     """
     embeddings, candidates = embeddings.float(), candidates.float()
     inverse_temperature = parameters.logit_scale.exp()
@@ -123,17 +123,17 @@ def contrastive_loss(
         scaled = embeddings[part] * inverse_temperature
         logits = torch.addmm(parameters.logit_bias, scaled, candidates.T)  # [r, C]
         similarity += (logits.gather(1, target) - parameters.logit_bias).sum() / inverse_temperature
-        logits.scatter_(1, own[part, None], float("-inf"))
+        logits.scatter_(1, self_index[part, None], float("-inf"))
         if texts is not None:
             shared = (texts[0][part, None, :] == texts[1][None]).any(dim=2)
             logits.masked_fill_(shared.scatter_(1, target, False), float("-inf"))
-        tile_loss, error = loss(logits, target)
+        tile_loss, logit_gradient = loss(logits, target)
         total += tile_loss
         correct += (logits.argmax(dim=1, keepdim=True) == target).sum()
-        error.mul_(weight)
-        bias_gradient += error.sum()
-        gradient[part] = error @ candidates * inverse_temperature
-        scale_gradient += (embeddings[part] * gradient[part]).sum()  # Σ_j error_ij · s(z_i, z_j) / τ
-        candidate_gradient.addmm_(error.T, scaled)
+        logit_gradient.mul_(weight)
+        bias_gradient += logit_gradient.sum()
+        gradient[part] = logit_gradient @ candidates * inverse_temperature
+        scale_gradient += (embeddings[part] * gradient[part]).sum()  # Σ_ij ∂/∂logits_ij · s(z_i, z_j) / τ
+        candidate_gradient.addmm_(logit_gradient.T, scaled)
     parameter_gradients = LogitParameters(scale_gradient, bias_gradient)
     return ContrastiveOutput(total, correct, similarity, gradient, candidate_gradient, parameter_gradients)

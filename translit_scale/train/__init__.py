@@ -1,1 +1,1 @@
-"""The training loop on the DeepSpeed engine: launch, step, checkpoints, metrics."""
+"""Training on the DeepSpeed engine: launching, loop, step, metrics, checkpoints."""

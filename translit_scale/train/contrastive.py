@@ -1,4 +1,4 @@
-"""The contrastive objective over all ranks: embeddings go in, their gradients come back."""
+"""The contrastive loss over the embeddings of all ranks, with its gradient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EmbeddingGradients:
     """∂ weight · loss / ∂ logit parameters, from the terms of this rank's embeddings."""
     sums: dict[str, torch.Tensor]
     """Sums over this rank's embeddings, by name: the `loss`, and what TensorBoard shows as a mean over the effective
-    batch under `train/tcm/`. Another metric is another entry here."""
+    batch under `train/tcm/`. A further metric is a further entry here."""
 
 
 def contrastive_loss_over_ranks(
@@ -42,37 +42,39 @@ def contrastive_loss_over_ranks(
 
     Args:
         embeddings: per micro-batch [2P, d], those of orig, then those of latn.
-        texts: per micro-batch [P, 2] numbers of the texts of each pair.
+        texts: per micro-batch [P, 2] ids of the two texts of each pair.
         counts: [W] embeddings of every rank; one entry: this rank's embeddings are compared among themselves.
-        weight: what the sum of the loss over the embeddings of all ranks is multiplied by.
+        weight: factor of the sum of the loss over the embeddings of all ranks.
     """
-    sizes, place = [len(part) for part in embeddings], rank.rank if len(counts) > 1 else 0
+    sizes, group_rank = [len(part) for part in embeddings], rank.rank if len(counts) > 1 else 0
     pooled = torch.cat(list(embeddings)).float()
     compared = F.normalize(pooled, dim=-1) if tcm.similarity == "cosine" else pooled
     candidates = all_gather_embeddings(compared, counts)
-    own = sum(counts[:place]) + torch.arange(len(pooled), device=pooled.device)
-    positive = own + torch.cat([_offset_to_positive(size, pooled.device) for size in sizes])
-    text_numbers = None
+    self_index = sum(counts[:group_rank]) + torch.arange(len(pooled), device=pooled.device)
+    positive = self_index + torch.cat([_offset_to_positive(size, pooled.device) for size in sizes])
+    text_ids = None
     if tcm.exclude_duplicates:
-        own_texts = torch.cat([part.repeat(2, 1) for part in texts])
-        text_numbers = own_texts, all_gather_embeddings(own_texts, counts)
-    output = contrastive_loss(LOSSES[tcm.loss], compared, candidates, own, positive, parameters, weight, text_numbers)
-    gradient = output.embeddings + reduce_scatter_embeddings(output.candidates, counts, place)
+        local_texts = torch.cat([part.repeat(2, 1) for part in texts])
+        text_ids = local_texts, all_gather_embeddings(local_texts, counts)
+    output = contrastive_loss(
+        LOSSES[tcm.loss], compared, candidates, self_index, positive, parameters, weight, text_ids
+    )
+    gradient = output.embedding_gradient + reduce_scatter_embeddings(output.candidate_gradient, counts, group_rank)
     if tcm.similarity == "cosine":
         gradient = _through_normalisation(pooled, gradient)
     all_similarities = (compared @ candidates.sum(0)).sum()
-    to_others = all_similarities - compared.square().sum() - output.positive_similarity
+    negative_similarity = all_similarities - compared.square().sum() - output.positive_similarity
     sums = {
         "loss": output.loss,
         "top1": output.correct,
         "positive_similarity": output.positive_similarity,
-        "negative_similarity": to_others / max(1, len(candidates) - 2),
+        "negative_similarity": negative_similarity / max(1, len(candidates) - 2),
     }
     if tcm.learn_temperature:
         sums["inverse_temperature"] = parameters.logit_scale.exp() * len(pooled)
     if tcm.loss == "sigmoid":
         sums["logit_bias"] = parameters.logit_bias * len(pooled)
-    return EmbeddingGradients(list(embeddings), list(gradient.split(sizes)), output.parameters, sums)
+    return EmbeddingGradients(list(embeddings), list(gradient.split(sizes)), output.parameter_gradients, sums)
 
 
 def _offset_to_positive(embeddings: int, device: torch.device) -> torch.Tensor:
@@ -82,7 +84,7 @@ def _offset_to_positive(embeddings: int, device: torch.device) -> torch.Tensor:
 
 
 def _through_normalisation(embeddings: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """[n, d] gradient with respect to the embeddings, from that with respect to the embeddings of length 1."""
+    """[n, d] gradient with respect to the embeddings, from the gradient with respect to their normalised form."""
     with torch.enable_grad():
         leaf = embeddings.detach().requires_grad_()
         (result,) = torch.autograd.grad(F.normalize(leaf, dim=-1), leaf, gradient)

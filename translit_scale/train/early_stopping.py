@@ -20,7 +20,7 @@ LONGEST_EVALUATION = timedelta(hours=12)
 
 
 class Scorer(Protocol):
-    """Scores checkpoints. Training gets one from outside, because `train` must not depend on `evaluate`."""
+    """Scores checkpoints. The caller of `train` provides it, because `train` must not import `evaluate`."""
 
     metric: str
     """Name of the score in metrics.jsonl, such as `eval/sr_b/mean`."""
@@ -35,9 +35,9 @@ class Scorer(Protocol):
 class EarlyStopping:
     """Decides at every checkpoint whether training ends.
 
-    The first rank measures what is on disk, the others wait for its decision: the value is that of `translit-scale
-    select`, whatever the ranks, the ZeRO stage and the precision of training. What was measured stays in the run
-    directory, so a resumed run decides as an uninterrupted one.
+    The first rank scores the checkpoint on disk, and the others wait for its decision. So the score is that of
+    `translit-scale select`, whatever the ranks, ZeRO stage and precision of training. Scores are kept in the run
+    directory, so a resumed run decides like an uninterrupted one.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class EarlyStopping:
         if self.patience:
             assert make_scorer, "early stopping needs a scorer"
             self.scorer = make_scorer(config) if rank.is_first else None
-            self.group = dist.new_group(backend="gloo", timeout=LONGEST_EVALUATION)  # nccl's would time out
+            self.group = dist.new_group(backend="gloo", timeout=LONGEST_EVALUATION)  # nccl would time out
 
     def due(self, step: int) -> bool:
-        """Whether the checkpoint after `step` steps is scored; one that a request to stop has caused is not."""
+        """Whether the checkpoint after `step` steps is scored; one written only because of a request to stop is not."""
         on_time = step % self.run.checkpoint_every == 0 or step == self.total_steps
         return self.patience is not None and step > 0 and on_time
 
@@ -75,7 +75,7 @@ class EarlyStopping:
     def _is_over(self, step: int, logger: MetricLogger | None) -> bool:
         assert self.scorer and self.patience
         checkpoint = self.run.path / "checkpoints" / checkpoint_name(step)
-        if not (checkpoint / COMPLETE).is_file():  # a run that began with a checkpoint of another folder
+        if not (checkpoint / COMPLETE).is_file():  # the run was resumed from a checkpoint in another folder
             return False
         known, began = step in self.scorer.values(), time.monotonic()
         value = self.scorer.score(checkpoint)

@@ -1,4 +1,4 @@
-"""The DeepSpeed engine: its JSON, checked against the experiment, and AdamW with its learning-rate schedule."""
+"""The DeepSpeed engine: its JSON file, checked against the experiment, and AdamW with its learning-rate schedule."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from translit_scale.batch.deal import Deal
-from translit_scale.config import Config, TrainConfig
+from translit_scale.config import Config, Precision, TrainConfig
 from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.precision import (
     BLOCKS,
-    Precision,
     check_blocks,
     check_stage,
     precision_block,
@@ -27,7 +26,7 @@ from translit_scale.train.precision import (
 )
 
 LOWER_LR_HINT = "lower train.lr or raise train.warmup_steps; the last checkpoint is intact"
-"""Hint of every NumericError of training."""
+"""Hint of every NumericError in training."""
 MICRO = "train_micro_batch_size_per_gpu"
 
 
@@ -43,27 +42,27 @@ class Hardware:
     precision: Precision
     zero_stage: int
     notes: tuple[str, ...]
-    """Decisions to print, such as a precision that this device does not have."""
+    """Decisions to tell the user, such as a fallback from a precision that this device does not have."""
 
 
 def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
-    """Reads a DeepSpeed JSON and joins it with the experiment.
+    """Reads a DeepSpeed JSON and combines it with the experiment.
 
     The experiment decides the effective batch, optimizer, schedule and clipping; the JSON decides ZeRO, micro-batch,
-    precision and offload. A value that both state must be the same.
+    precision and offload. A value that both give must be the same in both.
 
     Raises:
         ConfigError: the file is missing or malformed, or contradicts the experiment (both values are printed).
     """
-    given = read_ds_json(path)
-    deal = Deal(config.train.batch_pairs, rank.world_size, _micro_pairs(given, path))
-    _check_agreement(given, path, config.train, deal)
-    stage = given.get("zero_optimization", {}).get("stage", 0)
+    ds_json = read_ds_json(path)
+    deal = Deal(config.train.batch_pairs, rank.world_size, _micro_pairs(ds_json, path))
+    _check_agreement(ds_json, path, config.train, deal)
+    stage = ds_json.get("zero_optimization", {}).get("stage", 0)
     if stage not in (0, 1, 2, 3):
         raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}; there are 0, 1, 2 and 3")
-    precision, notes = resolve_precision(config.train.precision, given, rank.device)
-    check_stage(precision, stage, given, path)
-    ds_config = {key: value for key, value in given.items() if key not in BLOCKS}
+    precision, notes = resolve_precision(config.train.precision, ds_json, rank.device)
+    check_stage(precision, stage, ds_json, path)
+    ds_config = {key: value for key, value in ds_json.items() if key not in BLOCKS}
     ds_config |= {
         "train_batch_size": deal.micro_pairs * rank.world_size,
         MICRO: deal.micro_pairs,
@@ -74,7 +73,7 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         "zero_allow_untested_optimizer": True,
         "steps_per_print": sys.maxsize,
     }
-    ds_config |= precision_block(precision, given)
+    ds_config |= precision_block(precision, ds_json)
     return Hardware(path, ds_config, deal, precision, stage, tuple(notes))
 
 
@@ -101,8 +100,8 @@ def read_ds_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _micro_pairs(given: dict[str, Any], path: Path) -> int:
-    micro = given.get(MICRO)
+def _micro_pairs(ds_json: dict[str, Any], path: Path) -> int:
+    micro = ds_json.get(MICRO)
     if not isinstance(micro, int) or micro < 1:
         raise ConfigError(
             f"{path}: {MICRO} must be a number of pairs, found {micro!r}",
@@ -111,22 +110,22 @@ def _micro_pairs(given: dict[str, Any], path: Path) -> int:
     return micro
 
 
-def _check_agreement(given: dict[str, Any], path: Path, train: TrainConfig, deal: Deal) -> None:
-    """Refuses values of the JSON that differ from the experiment's."""
-    owned = {
+def _check_agreement(ds_json: dict[str, Any], path: Path, train: TrainConfig, deal: Deal) -> None:
+    """Raises ConfigError where the JSON differs from the experiment."""
+    from_experiment = {
         "train_batch_size": (train.batch_pairs, "train.batch_pairs"),
         "gradient_accumulation_steps": (deal.micro_batches, "micro-batches that follow from train.batch_pairs"),
         "gradient_clipping": (train.max_grad_norm, "train.max_grad_norm"),
     }
-    for key, (expected, ours) in owned.items():
-        if given.get(key, "auto") not in ("auto", expected):
+    for key, (expected, setting) in from_experiment.items():
+        if ds_json.get(key, "auto") not in ("auto", expected):
             raise ConfigError(
-                f"{path} says {key} = {given[key]}, the experiment says {expected} ({ours}; "
+                f"{path} says {key} = {ds_json[key]}, the experiment says {expected} ({setting}; "
                 f"{deal.batch_pairs} pairs on {deal.world_size} ranks × {deal.micro_pairs} pairs)",
                 f"remove {key} from the JSON: the experiment decides it",
             )
     for key in ("optimizer", "scheduler"):
-        if key in given:
+        if key in ds_json:
             raise ConfigError(
                 f"{path} has a block {key!r}, but optimizer and schedule belong to the experiment (train.lr, …)",
                 f"remove {key!r} from the JSON",
@@ -156,7 +155,7 @@ def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
 
 @contextmanager
 def explain_torch_errors(hardware: Hardware) -> Iterator[None]:
-    """Turns errors of torch that the user can mend into a ConfigError: out of GPU memory, a failed compilation."""
+    """Turns errors of torch that the user can fix into a ConfigError: out of GPU memory, a failed compilation."""
     try:
         yield
     except RuntimeError as error:
@@ -175,7 +174,7 @@ def explain_torch_errors(hardware: Hardware) -> Iterator[None]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weight decay for matrices only, as in Hugging Face's trainer: not for biases and LayerNorm."""
+    """Parameters with weight decay (matrices) and without it (biases, LayerNorm), as in Hugging Face's trainer."""
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
@@ -209,7 +208,7 @@ def reduce_gradients_once(engine: Any) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Update:
-    """How an update was made."""
+    """The result of an optimizer step."""
 
     applied: bool
     """False: the gradient was not finite, and weights and moments are as before."""
@@ -220,10 +219,10 @@ class Update:
 
 @contextmanager
 def loss_scale_raised_afterwards(engine: Any) -> Iterator[None]:
-    """Makes a step of the engine divide the gradient by the loss scale that it was multiplied by.
+    """Divides the gradient by the loss scale that it was multiplied with: the scale is raised after the step only.
 
-    Every `loss_scale_window` steps DeepSpeed raises the scale first, so that this update is made with half the
-    gradient. Lowering the scale is harmless: after an overflow there is no update.
+    By itself DeepSpeed raises the scale before the update every `loss_scale_window` steps, so this update uses half the
+    gradient. Lowering the scale needs no delay, because an overflow skips the update.
     """
     optimizer = engine.optimizer
     update_scale = optimizer._update_scale
@@ -242,12 +241,12 @@ def loss_scale_raised_afterwards(engine: Any) -> Iterator[None]:
 
 
 def take_step(engine: Any) -> Update:
-    """Makes the optimizer's update from the gradients in the engine, which must count exactly one step.
+    """Takes an optimizer step with the gradients in the engine, which must count exactly one step.
 
-    An update whose gradient is not finite is skipped, on all ranks alike; with fp16 this is part of loss scaling.
+    If the gradient is not finite, the update is skipped on all ranks; with fp16 this is part of loss scaling.
 
     Raises:
-        NumericError: fp16 overflows at any loss scale.
+        NumericError: fp16 overflows at every loss scale.
     """
     t, lr = engine.global_steps, engine.optimizer.param_groups[0]["lr"]
     norm = None

@@ -1,12 +1,12 @@
 """How a training goes, from the first line to the last:
 
-    train            the whole story
+    train            resumes or starts a run, and does the following:
       make_plan        settings, shards, tokenizer and hardware, the same on every rank (cheap; finds wrong settings)
       build_training   model, data stream and DeepSpeed engine, from scratch or from a checkpoint
       run_steps        for each step: plan the batch, accumulate its gradient, update, log, save a checkpoint
 
 What a step computes is in `step.py`, the update in `engine.py`, which pairs form a batch in `batch/`, the losses in
-`objectives/`. Checkpoints and launching have rooms of their own.
+`objectives/`, checkpoints in `checkpointing/`, launching in `launching/`.
 """
 
 from __future__ import annotations
@@ -75,21 +75,21 @@ def train(
     rank: Rank,
     make_scorer: Callable[[Config], Scorer] | None = None,
 ) -> None:
-    """Trains to the last step, or says that there is nothing left to train. Every rank must call it.
+    """Trains to the last step, or reports that nothing is left to train. Every rank must call it.
 
     Args:
         resume: `auto` (newest complete checkpoint, if any), `none`, or the path of a checkpoint.
-        make_scorer: what scores checkpoints, for experiments with `selection`; called on the first rank.
+        make_scorer: makes the scorer of checkpoints, for experiments with `selection`; called on the first rank.
 
     Raises:
-        UserError: settings, data or checkpoint do not fit, the disk is full, or the loss is not finite.
+        UserError: settings, data and checkpoint contradict each other, the disk is full, or the loss is not finite.
     """
     plan = make_plan(config, ds_config, rank)
     run = config.run.path
-    with ExitStack() as held:
+    with ExitStack() as lock:
         if rank.is_first:
             with run_directory_errors(run):
-                held.enter_context(only_user(run, "wait for its end, or choose another run.name"))
+                lock.enter_context(only_user(run, "wait for its end, or choose another run.name"))
         checkpoint = choose_checkpoint(run, resume, rank)
         start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
         if start >= plan.total_steps:
@@ -104,8 +104,8 @@ def train(
         if rank.is_first:
             prepare_run_directory(training)
             print(banner(training, checkpoint, start), flush=True)
-        logging = metric_logger(training, start) if rank.is_first else nullcontext()
-        with explain_torch_errors(plan.hardware), logging as logger, CheckpointWriter(config.run, rank) as checkpoints:
+        metrics = metric_logger(training, start) if rank.is_first else nullcontext()
+        with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
             run_steps(training, start, checkpoints, stopping, logger)
         if rank.is_first:
             print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
@@ -113,7 +113,7 @@ def train(
 
 @dataclass
 class Plan:
-    """What will be trained, on which data, with which hardware; the same on every rank."""
+    """What is trained, on which data, with which hardware; the same on every rank."""
 
     config: Config
     rank: Rank
@@ -124,11 +124,11 @@ class Plan:
     tokenizer_fingerprint: str
     tokenizer_check: TokenizerCheck
     damaged_blocks: list[DamagedBlock]
-    """Blocks that are left out."""
+    """Blocks that training leaves out."""
     total_steps: int
 
     def info(self, step: int) -> CheckpointInfo:
-        """What a checkpoint after `step` steps belongs to."""
+        """The record of a checkpoint after `step` steps."""
         not_science: Any = {"run": True, "selection": True, "data": {"workers", "prefetch", "max_damaged_fraction"}}
         science = self.config.model_dump(mode="json", exclude=not_science)
         science["train"]["precision"] = self.hardware.precision
@@ -144,12 +144,12 @@ class Plan:
 
 
 def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
-    """Opens shards and tokenizer and joins the experiment with the hardware. Every rank must call it.
+    """Opens shards and tokenizer and combines the experiment with the hardware. Every rank must call it.
 
-    Everything that a user can get wrong in settings and data is found here, before the model is built.
+    Mistakes in settings and data are found here, before the model is built.
 
     Raises:
-        ConfigError, DataError: settings that contradict each other or do not fit the data.
+        ConfigError, DataError: the settings contradict each other or do not fit the data.
     """
     hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
     shards = ShardSet.open(data.shards, check_files=not data.max_damaged_fraction)
@@ -181,7 +181,7 @@ def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:
     """Languages of the shards that the experiment trains on.
 
     Raises:
-        ConfigError: it names one that the shards do not have.
+        ConfigError: the experiment names a language that the shards do not have.
     """
     chosen = config.data.languages or shards.languages
     missing = sorted(set(chosen) - set(shards.languages))
@@ -194,7 +194,7 @@ def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:
 
 @dataclass
 class Training(Plan):
-    """A plan with its model on the engine."""
+    """A plan with its model in the engine and its stream of batches."""
 
     stream: BatchStream
     prefetcher: Prefetcher
@@ -235,7 +235,7 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
 
 
 def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
-    """What reads, tokenizes, masks and packs this rank's part of each batch."""
+    """The stream that reads, tokenizes, masks and packs this rank's part of each batch."""
     objectives, deal = plan.config.objectives, plan.hardware.deal
     packer = Packer(
         objectives.masking,
@@ -265,42 +265,43 @@ def run_steps(
     stopping: EarlyStopping,
     logger: MetricLogger | None,
 ) -> None:
-    """Optimizer steps start … total_steps − 1, or until early stopping, with their records and checkpoints.
+    """Takes optimizer steps start … total_steps − 1, or fewer with early stopping; logs and writes checkpoints.
 
     Raises:
-        Preempted: some rank was asked to stop; a checkpoint is written.
+        Preempted: a rank was asked to stop; a checkpoint is written.
     """
     engine, run, total, rank = training.engine, training.config.run, training.total_steps, training.rank
     if stopping.ends(start, logger):
         return
-    max_skipped, records = training.config.train.max_skipped_steps, run.path if rank.is_first else None
-    skipped = SkippedSteps(max_skipped, engine.fp16_enabled(), records)
+    max_skipped, report_to = training.config.train.max_skipped_steps, run.path if rank.is_first else None
+    skipped = SkippedSteps(max_skipped, engine.fp16_enabled(), report_to)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
+        steps, is_last = t + 1, t + 1 == total
         checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
         result = training.step.accumulate(t, batch)
         update = take_step(engine)
         skipped.count(t, result, update, training.stream)
         if logger:
-            logger.step(t + 1, result, update_metrics(engine, update, skipped), training.prefetcher.waited)
-        if (t + 1) % run.checkpoint_every == 0 or t + 1 == total or result.stop:
+            logger.step(steps, result, update_metrics(engine, update, skipped), training.prefetcher.waited)
+        if steps % run.checkpoint_every == 0 or is_last or result.stop:
             began = time.monotonic()
-            checkpoints.save(engine, training.info(t + 1))
-            if t + 1 == total or result.stop or stopping.due(t + 1):
+            checkpoints.save(engine, training.info(steps))
+            if is_last or result.stop or stopping.due(steps):
                 checkpoints.finish()
             if logger:
                 logger.wrote_checkpoint(time.monotonic() - began)
-        if result.stop and t + 1 < total:
+        if result.stop and not is_last:
             raise Preempted(
-                f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(t + 1)} is written",
+                f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(steps)} is written",
                 "the same command resumes from it",
             )
-        if stopping.ends(t + 1, logger):
+        if stopping.ends(steps, logger):
             return
 
 
 def update_metrics(engine: Any, update: Update, skipped: SkippedSteps) -> dict[str, Any]:
-    """What an update was made with, by metric name."""
+    """Learning rate, gradient norm and the like of an update, by metric name."""
     scale = {"train/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
     return {
         "train/lr": update.lr,

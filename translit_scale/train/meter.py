@@ -18,14 +18,14 @@ MOST_LANGUAGES = 64
 
 @dataclass(frozen=True)
 class MeterContext:
-    """What is needed to turn counts into rates; the same for a whole training."""
+    """What turns counts into rates; constant during a training."""
 
     languages: tuple[str, ...]
-    """In the order of the numbers that batches give them."""
+    """In the order of their numbers in batches."""
     shape: Shape
     world_size: int
     peak_flops: float | None
-    """FLOP/s of one device in the precision of its matrix products; none if unknown."""
+    """FLOP/s of one device in the precision of its matrix products; None if unknown."""
     unpadded: bool
     """Whether attention runs the variable-length kernel, which needs no padding."""
 
@@ -69,8 +69,9 @@ class Meter:
     def rates(self, now: float, waited: float) -> dict[str, float]:
         """Metrics `throughput/…` and `time/…`.
 
-        Useful operations are those of `model/flops.py`: exact, of real tokens. Neither the first pass of GradCache nor
-        recomputation counts. MFU is their rate over the device's peak (Chowdhery et al. 2022, PaLM, appendix B).
+        Useful operations are those of `model/flops.py`: the exact ones for real tokens, without the first pass of
+        GradCache and without recomputation. MFU is their rate divided by the device's peak (Chowdhery et al. 2022,
+        PaLM, appendix B).
         """
         seconds = now - self.started
         per_device = self.flops / seconds / self.context.world_size
@@ -88,8 +89,8 @@ class Meter:
         return rates
 
     def losses_by_language(self) -> dict[str, float]:
-        """Mean cross-entropy of masked tokens, orig and latn together: `train/language/…`, and with many languages
-        `train/script/…` besides."""
+        """Mean cross-entropy of the masked tokens of orig and latn: `train/language/…`, and with many languages also
+        `train/script/…`."""
         of_script: dict[str, np.ndarray] = {}
         losses = {}
         for language, sums in zip(self.context.languages, self.language_losses, strict=True):
@@ -103,7 +104,7 @@ class Meter:
 
 
 def memory() -> dict[str, float]:
-    """Peaks of the first rank so far, in GB (10⁹ bytes): of its process, and of tensors on its GPU."""
+    """Peak memory of the first rank so far, in GB (10⁹ bytes): of its process, and of tensors on its GPU."""
     unit = 1 if sys.platform == "darwin" else 1024
     peaks = {"memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
     if torch.cuda.is_available():

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 from translit_scale.progress import duration
+from translit_scale.train.checkpointing.checkpoint import file_errors
 from translit_scale.train.meter import Meter, MeterContext, memory
 from translit_scale.train.step import StepResult
 
@@ -21,12 +21,13 @@ from translit_scale.train.step import StepResult
 class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
 
-    Losses are those of the recorded step. Losses by language and rates cover all steps since the last record. Rates
-    include reading and logging. They leave out the time that training waits for checkpoints, which is a metric of its
+    Losses are those of the recorded step; losses by language and rates cover all steps since the last record. Rates
+    include reading and logging. They exclude the time that training waits for checkpoints, which is a metric of its
     own, and the first step of a process, which sets up memory and communication, unless that step has its own record.
 
-    A new metric needs no change here: the step's own are entries of `StepResult.metrics` (for the contrastive loss, of
-    `EmbeddingGradients.sums`), those of the update of `loop.update_metrics`, rates of `Meter.rates`.
+    A new metric needs no change here. Add it to `StepResult.metrics` if the step computes it (to
+    `EmbeddingGradients.sums` if the contrastive loss does), to `loop.update_metrics` if it describes the update, to
+    `Meter.rates` if it is a rate.
 
     Args:
         directory: run directory; gets `metrics.jsonl` and `tb/`.
@@ -40,12 +41,10 @@ class MetricLogger:
     def __init__(self, directory: Path, context: MeterContext, start: int, total_steps: int, every: int) -> None:
         self.path, self.context = directory / "metrics.jsonl", context
         self.first, self.total_steps, self.every = start + 1, total_steps, every
-        try:
+        with file_errors(f"cannot write metrics to {directory}", "choose another run.dir"):
             self._drop_records_after(start)
             self.tensorboard = SummaryWriter(str(directory / "tb"), purge_step=self.first)
             self.file = self.path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise DataError(f"cannot write metrics to {directory}: {error}", "choose another run.dir") from error
         self.truncated = 0
         self.checkpoint_seconds: float | None = None
         self.live = sys.stdout.isatty()
@@ -90,12 +89,12 @@ class MetricLogger:
         self.meter = Meter(self.context, time.monotonic(), waited)
 
     def wrote_checkpoint(self, seconds: float) -> None:
-        """Leaves the seconds that training waited for a checkpoint out of the rates."""
+        """Excludes the seconds that training waited for a checkpoint from the rates, and records them."""
         self.meter.started += seconds
         self.checkpoint_seconds = seconds
 
     def evaluated(self, step: int, name: str, value: float, seconds: float) -> None:
-        """Records the score of the checkpoint after `step` steps; its time is left out of the rates."""
+        """Records the score of the checkpoint after `step` steps; its time is excluded from the rates."""
         self.meter.started += seconds
         self._write({"step": step, name: value, "time/evaluation": seconds})
         print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
@@ -103,17 +102,14 @@ class MetricLogger:
 
     def _write(self, record: dict[str, Any]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in record.items()}
-        try:
+        hint = "make room and run the same command again"
+        with file_errors(f"cannot write {self.path} or its TensorBoard file", hint):
             self.file.write(json.dumps(numbers) + "\n")
             self.file.flush()
             for name, value in numbers.items():
                 if value is not None and self._in_tensorboard(name):
                     self.tensorboard.add_scalar(name, value, record["step"])
-            self.tensorboard.flush()  # a kill must not leave it behind metrics.jsonl
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self.path} or its TensorBoard file: {error}", "make room and run the same command again"
-            ) from error
+            self.tensorboard.flush()  # so that after a kill it has the same records as metrics.jsonl
 
     def _in_tensorboard(self, name: str) -> bool:
         return name != "step" and not (self.context.many_languages and name.startswith("train/language/"))
@@ -140,7 +136,7 @@ class MetricLogger:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the files; ends the live line, so that an error does not stand in it."""
+        """Closes the files, and ends the live line, so that an error message begins on a new one."""
         if self.line_is_open:
             print(flush=True)
         self.file.close()

@@ -29,7 +29,7 @@ sentences. A single tie may always differ, however small the sample."""
 
 @dataclass(frozen=True)
 class TokenizerCheck:
-    """What a tokenizer makes of a shard set."""
+    """How a tokenizer encodes a shard set."""
 
     use_sentencepiece: bool
     """Whether training encodes with the tokenizer's SentencePiece model, which is faster."""
@@ -44,11 +44,11 @@ def check_tokenizer(
     pair_with: Literal["transliteration", "copy"],
     max_unknown_fraction: float,
 ) -> TokenizerCheck:
-    """Tries a tokenizer on the first block of each language.
+    """Encodes a sample of each language, from its first block.
 
     Raises:
-        DataError: it does not know the script of a language, or the Latin of its transliterations; the message names
-            the language and the fraction of unknown tokens.
+        DataError: too many tokens of a language or of its transliterations are unknown to the tokenizer; the message
+            names the language and the fraction of unknown tokens.
     """
     samples = [
         [column.split(b"\n")[:-1][:SAMPLE] for column in shards.read_columns(language, 0)] for language in languages
@@ -93,7 +93,7 @@ class DamagedBlock:
 def find_damaged_blocks(
     shards: ShardSet, languages: Sequence[str], max_fraction: float, rank: Rank
 ) -> list[DamagedBlock]:
-    """Reads every block, each rank its part, and returns the damaged ones, the same list on all ranks.
+    """Reads every block, a part on each rank, and returns the damaged ones of all parts. Every rank must call it.
 
     Raises:
         DataError: more than `max_fraction` of the pairs are in damaged blocks.
@@ -123,5 +123,5 @@ def find_damaged_blocks(
 
 
 def write_damaged_blocks(path: Path, damaged: Sequence[DamagedBlock]) -> None:
-    """Writes as JSON what a training leaves out."""
+    """Writes the blocks that a training leaves out, as JSON."""
     write_json(path, [vars(block) for block in damaged])

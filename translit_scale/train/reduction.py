@@ -1,4 +1,4 @@
-"""Named tensors that are reduced over ranks in one collective and copied to the host at once."""
+"""Reduces several named tensors over ranks in one collective."""
 
 from __future__ import annotations
 
@@ -8,28 +8,20 @@ import torch
 import torch.distributed as dist
 
 
-class NamedTensors:
-    """Tensors of one type and any shapes in one flat tensor, found by their names.
+def all_reduce_named(
+    tensors: Mapping[str, torch.Tensor],
+    device: torch.device,
+    op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM,
+    to_host: bool = False,
+) -> dict[str, torch.Tensor]:
+    """Reduces tensors over ranks. Every rank must call it with the same names and shapes.
 
     Args:
-        tensors: all of one dtype and device.
+        tensors: of one dtype and any shapes.
+        device: where they are reduced.
+        to_host: return them in host memory, in one copy, which waits for the device.
     """
-
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        self.flat = torch.cat([tensor.flatten() for tensor in tensors.values()])
-
-    def all_reduce(self, op: dist.ReduceOp.RedOpType = dist.ReduceOp.SUM) -> NamedTensors:
-        """Reduces all of them over ranks, in place. Every rank must call it with the same names and shapes."""
-        dist.all_reduce(self.flat, op=op)
-        return self
-
-    def named(self) -> dict[str, torch.Tensor]:
-        """The tensors, as views of the flat one."""
-        parts = self.flat.split([shape.numel() for shape in self.shapes.values()])
-        return {name: part.view(shape) for (name, shape), part in zip(self.shapes.items(), parts, strict=True)}
-
-    def on_host(self) -> dict[str, torch.Tensor]:
-        """Copies of the tensors in host memory; waits for the device."""
-        self.flat = self.flat.cpu()
-        return self.named()
+    flat = torch.cat([tensor.flatten() for tensor in tensors.values()]).to(device)
+    dist.all_reduce(flat, op=op)
+    parts = (flat.cpu() if to_host else flat).split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensor.shape) for (name, tensor), part in zip(tensors.items(), parts, strict=True)}

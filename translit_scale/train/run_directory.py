@@ -1,11 +1,10 @@
-"""What a run writes into its directory and prints at the start: settings, versions, metrics, what will happen."""
+"""The files and the banner with which a run begins: settings, versions, tokenizer, metrics."""
 
 from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,13 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from translit_scale.corpus.tokenizer import save_tokenizer
-from translit_scale.errors import DataError
 from translit_scale.files import write_bytes, write_json
 from translit_scale.languages import listed
 from translit_scale.model.attention import has_kernel
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.flops import Shape
-from translit_scale.train.checkpointing.checkpoint import remove_unfinished
+from translit_scale.train.checkpointing.checkpoint import file_errors, remove_unfinished
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import write_damaged_blocks
@@ -32,7 +30,7 @@ PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers"
 
 
 def metric_logger(training: Training, start: int) -> MetricLogger:
-    """The logger of a training."""
+    """The metric logger of a training that has taken `start` steps."""
     model, device = training.engine.module.lm.config, training.rank.device
     dtype = torch.float32 if training.hardware.precision == "fp32" else torch.bfloat16
     head_size = model.hidden_size // model.num_attention_heads
@@ -48,7 +46,7 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
 
 
 def prepare_run_directory(training: Training) -> None:
-    """Writes what is needed to repeat the run or to use its checkpoints: settings, versions, fingerprints, model/.
+    """Writes what repeating the run or using its checkpoints needs: settings, versions, fingerprints, model/.
 
     Raises:
         DataError: the run directory cannot be written to.
@@ -65,15 +63,9 @@ def prepare_run_directory(training: Training) -> None:
             write_damaged_blocks(run / "damaged.json", training.damaged_blocks)
 
 
-@contextmanager
-def run_directory_errors(run: Path) -> Iterator[None]:
+def run_directory_errors(run: Path) -> AbstractContextManager[None]:
     """Turns errors of the system about the run directory into a DataError."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"cannot write to the run directory {run}: {error}", "choose another one: run.dir=DIR"
-        ) from error
+    return file_errors(f"cannot write to the run directory {run}", "choose another one: run.dir=DIR")
 
 
 def environment(plan: Plan) -> dict[str, object]:
@@ -91,7 +83,7 @@ def environment(plan: Plan) -> dict[str, object]:
 
 
 def banner(training: Training, checkpoint: Path | None, start: int) -> str:
-    """What is about to happen, in the user's words."""
+    """Tells the user what is about to happen: data, batch, devices, loss, steps."""
     config, hardware, order, deal = training.config, training.hardware, training.order, training.hardware.deal
     parameters = sum(getattr(p, "ds_numel", p.numel()) for p in training.engine.module.parameters())
     on_cpu = training.rank.device.type == "cpu"
@@ -120,16 +112,16 @@ def _left_out(training: Training) -> str:
 def loss_terms(training: Training) -> list[str]:
     """The terms of the loss with their weights and settings."""
     objectives, deal = training.config.objectives, training.hardware.deal
-    names = ["mlm_orig", "mlm_latn" if objectives.pair_with == "transliteration" else "mlm_latn (copy of orig)"]
+    terms = ["mlm_orig", "mlm_latn" if objectives.pair_with == "transliteration" else "mlm_latn (copy of orig)"]
     if objectives.tcm.weight:
         tcm, layer, negatives = objectives.tcm, training.engine.module.pool_layer, 2 * deal.batch_pairs - 2
-        names.append(
+        terms.append(
             f"{tcm.weight:g}·tcm ({tcm.loss}, layer {layer}, {tcm.similarity}, τ {tcm.temperature:g}, "
             f"{negatives:,} negatives each)"
         )
     if objectives.tlm.weight:
-        names.append(f"{objectives.tlm.weight:g}·tlm")
-    return names
+        terms.append(f"{objectives.tlm.weight:g}·tlm")
+    return terms
 
 
 def counted(number: int, thing: str) -> str:

@@ -12,12 +12,12 @@ from translit_scale.train.step import StepResult
 
 
 class SkippedSteps:
-    """Counts updates that were not made. All ranks see the same numbers, so all stop at the same step.
+    """Counts skipped updates. All ranks see the same numbers, so all stop at the same step.
 
     Args:
-        most_in_a_row: skipped steps in a row that do not end the training.
+        most_in_a_row: largest number of skipped steps in a row that does not end the training.
         overflow_is_normal: fp16 finds its loss scale by overflowing; DeepSpeed raises an error at scale 1.
-        run: where the last bad batch is described; none: this rank does not describe it.
+        run: directory in which the last bad batch is described; None: this rank does not describe it.
     """
 
     def __init__(self, most_in_a_row: int, overflow_is_normal: bool, run: Path | None) -> None:
@@ -28,8 +28,8 @@ class SkippedSteps:
         """Counts step t.
 
         Raises:
-            NumericError: too many in a row; `nonfinite_step_….json` describes the last batch. Or the update was made
-                although the loss is not finite, so the weights may be spoilt.
+            NumericError: too many in a row, or an update was made although the loss is not finite, so the weights may
+                be spoilt. `nonfinite_step_….json` describes the batch.
         """
         if update.applied and result.is_finite:
             self.in_a_row = 0

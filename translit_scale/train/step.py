@@ -1,12 +1,12 @@
-"""One optimizer step whose update depends on the pairs, the weights and the seed, and on nothing else.
+"""The gradient of one optimizer step, which depends on the pairs, the weights and the seed only.
 
 It does not depend on the number of ranks W or of micro-batches K, nor on which rank holds which pair: every loss is a
 mean over the whole effective batch, and the contrastive negatives are the whole effective batch (docs/concepts.md).
 
-Several micro-batches are contrasted with GradCache (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size
+Several micro-batches are compared with GradCache (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size
 under Memory Limited Setup"): a first pass without a graph gives the embeddings of all micro-batches, the loss over them
-gives the gradient of each embedding, and a second pass, micro-batch by micro-batch, takes these gradients through the
-encoder together with the losses of masked language modelling.
+gives the gradient of each embedding, and a second pass, micro-batch by micro-batch, propagates these gradients through
+the encoder together with the losses of masked language modelling.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from translit_scale.train.contrastive import EmbeddingGradients, contrastive_los
 from translit_scale.train.engine import reduce_gradients_once
 from translit_scale.train.launching.preemption import StopRequest
 from translit_scale.train.launching.ranks import Rank
-from translit_scale.train.reduction import NamedTensors
+from translit_scale.train.reduction import all_reduce_named
 
 MAX_EMBEDDING_DRIFT = 1e-2
 """Largest difference of an embedding between both passes of GradCache, relative to the largest entry of all.
 
-It is zero in fp32 on a CPU; kernels of other shapes may round differently elsewhere. A larger one means that dropout
-was not replayed."""
+The difference is zero in fp32 on a CPU; elsewhere kernels for other shapes may round differently. A larger one means
+that dropout was not replayed."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +49,20 @@ class StepResult:
     losses: dict[str, float]
     """Unweighted loss of each objective, and the weighted `total`."""
     language_losses: npt.NDArray[np.float64]
-    """[L, 2] sum of the cross-entropies of the masked tokens of orig and latn, and their number, of each language."""
+    """[L, 2] for each language: sum of the cross-entropies of masked tokens of orig and latn, and their number."""
     work: Work
     slots: int
     """Tokens and padding that grouped attention works on."""
     slowest: float
-    """Tokens of the rank that has most, over the mean of all ranks."""
+    """Tokens of the rank that has the most, divided by the mean over ranks."""
     pairs: int
     truncated: int
     metrics: dict[str, float] = field(default_factory=dict)
     """Further metrics by their names in TensorBoard. `train/tcm/…` are means over the embeddings: `top1` is the
-    fraction whose positive is the nearest of all candidates, `positive_similarity` and `negative_similarity` are those
-    to the positive and to other sentences, `identical` is the fraction of pairs whose two sides are the same tokens."""
+    fraction whose positive is the nearest candidate, `positive_similarity` and `negative_similarity` are the mean
+    similarities to the positive and to other sentences; `identical` is the fraction of pairs whose sides are equal."""
     stop: bool = False
-    """Whether some rank has been asked to stop."""
+    """Whether any rank has been asked to stop."""
 
     @property
     def tokens(self) -> int:
@@ -80,7 +80,7 @@ class TrainStep:
 
     Args:
         engine: DeepSpeed engine over a `PairEncoder`, with its own accumulation set to 1.
-        languages: L, the number of languages that the batches number.
+        languages: L, the number of languages.
         stop: true once this rank is asked to stop; all ranks learn of it with each step.
     """
 
@@ -114,26 +114,26 @@ class TrainStep:
                 loss = output.loss
                 if self.objectives.tcm.weight:
                     gradients = cached or self._contrast([output], [part], batch, k)
-                    place = k if cached else 0
-                    loss = loss + (output.embeddings * gradients.gradients[place]).sum()
-                    if place == 0:
+                    index = k if cached else 0
+                    loss = loss + (output.embeddings * gradients.gradients[index]).sum()
+                    if index == 0:
                         sums.add_contrastive(gradients.sums)
                         for value, gradient in zip(output.parameters, gradients.parameters, strict=True):
                             loss = loss + value * gradient
-                    sums.compare_embeddings(output.embeddings.detach(), gradients.embeddings[place])
+                    sums.compare_embeddings(output.embeddings.detach(), gradients.embeddings[index])
                 # The engine averages over ranks; our losses are already divided by counts of the whole batch.
                 self.engine.backward(loss * self.rank.world_size, scale_wrt_gas=False)
                 sums.add_tokens(output.token_losses, part)
         return self._result(t, batch, sums, counts)
 
     def _uses_gradcache(self, batch: RankBatch) -> bool:
-        """Whether embeddings of several micro-batches are each other's negatives, so that all must be known first."""
+        """Whether the embeddings of all micro-batches are needed before the backward pass of the first one."""
         return bool(self.objectives.tcm.weight and len(batch.micro) > 1 and not self.objectives.in_micro_batches)
 
     def _token_weights(self, masked: torch.Tensor, part: MicroBatch, micro_batches: int) -> torch.Tensor:
-        """[3] what the cross-entropy of each stream is multiplied by: 1 / its masked tokens [3] in the whole batch.
+        """[3] factor of the cross-entropy of each stream: its weight / its masked tokens [3] in the whole batch.
 
-        The papers' code takes the mean of each micro-batch of each rank, and the mean of these.
+        The papers' code takes the mean over each micro-batch of each rank, and then the mean of these means.
         """
         if self.objectives.parity is None:
             return self.stream_weights / masked.clamp(min=1)
@@ -141,7 +141,7 @@ class TrainStep:
         return self.stream_weights / in_part / (micro_batches * self.rank.world_size)
 
     def _global_counts(self, batch: RankBatch) -> dict[str, torch.Tensor]:
-        """Whole numbers over all ranks: `masked` tokens [3] of each stream, `work` [4], `slots`, `identical` pairs,
+        """Integer sums over all ranks: `masked` tokens [3] of each stream, `work` [4], `slots`, `identical` pairs,
         `truncated` sentences, and the masked tokens of orig and latn of each of the `languages` [L]."""
         languages = torch.zeros(self.languages, dtype=torch.int64)
         for part in (part for m in batch.micro for part in m.parts):
@@ -154,9 +154,7 @@ class TrainStep:
             "truncated": torch.tensor(batch.truncated),
             "languages": languages,
         }
-        named = NamedTensors(counts)
-        named.flat = named.flat.to(self.rank.device)
-        return named.all_reduce().named()
+        return all_reduce_named(counts, self.rank.device)
 
     def _cache_gradients(self, t: int, micro: list[MicroBatch], batch: RankBatch) -> EmbeddingGradients:
         """First pass of GradCache: embeddings of all micro-batches without a graph, then the gradients of the loss."""
@@ -175,9 +173,9 @@ class TrainStep:
         weight = objectives.tcm.weight
         if k is not None and batch.pairs_per_micro_batch:
             pairs, weight = batch.pairs_per_micro_batch[k], weight / len(batch.micro)
-        if objectives.parity:  # half the mean, and through the average over ranks a W-th of its gradient
+        if objectives.parity:  # half the mean; its gradient is divided by W in the average over ranks
             weight *= 0.5 / self.rank.world_size
-        if objectives.parity == "translico":  # every rank by itself
+        if objectives.parity == "translico":  # each rank compares its own embeddings only
             pairs = [micro[0].pairs]
         parameters = outputs[0].parameters
         return contrastive_loss_over_ranks(
@@ -191,23 +189,23 @@ class TrainStep:
         )
 
     def _seed_dropout(self, t: int, micro: int) -> None:
-        """Makes dropout a function of (seed, step, rank, micro-batch), so that a pass can be repeated."""
+        """Makes dropout a function of (seed, step, rank, micro-batch), so that the second pass repeats the first."""
         key = repr((self.seed, "dropout", t, self.rank.rank, micro)).encode()
         torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1)
 
     def _result(self, t: int, batch: RankBatch, sums: _Sums, reduced: dict[str, torch.Tensor]) -> StepResult:
-        """Reduces this rank's sums over all ranks; the step's only wait for the device."""
-        total = NamedTensors({name: value.double() for name, value in sums.by_name().items()}).all_reduce()
-        largest = NamedTensors(
-            {
-                "drift": sums.drift,
-                "tokens": torch.tensor(float(sum(m.tokens for m in batch.micro)), device=self.rank.device),
-                "stop": torch.tensor(float(bool(self.stop)), device=self.rank.device),
-            }
-        )
-        most = largest.all_reduce(dist.ReduceOp.MAX).on_host()
+        """Reduces this rank's sums over all ranks; only here does the step wait for the device."""
+        device = self.rank.device
+        largest = {
+            "drift": sums.drift,
+            "tokens": torch.tensor(float(sum(m.tokens for m in batch.micro)), device=device),
+            "stop": torch.tensor(float(bool(self.stop)), device=device),
+        }
+        most = all_reduce_named(largest, device, dist.ReduceOp.MAX, to_host=True)
         _check_replay(t, most["drift"].item())
-        counts, sum_of = {name: value.cpu() for name, value in reduced.items()}, total.on_host()
+        doubles = {name: value.double() for name, value in sums.by_name().items()}
+        sum_of = all_reduce_named(doubles, device, to_host=True)
+        counts = {name: value.cpu() for name, value in reduced.items()}
         masked = counts["masked"].clamp(min=1)
         losses = dict(zip(STREAMS, (sum_of["streams"] / masked).tolist(), strict=True))
         if not self.objectives.tlm.weight:
@@ -235,17 +233,17 @@ class TrainStep:
 
 
 class _Sums:
-    """What a rank adds up on its device while it goes through its micro-batches; nothing waits for the device."""
+    """Sums of a rank over its micro-batches, kept on the device; adding to them does not wait for it."""
 
     def __init__(self, languages: int, device: torch.device) -> None:
         self.streams = torch.zeros(len(STREAMS), device=device)
         self.languages = torch.zeros(languages, device=device)
         self.contrastive: dict[str, torch.Tensor] = {}
         self.drift = torch.zeros((), device=device)
-        """Largest change of an embedding between the passes, relative to the largest entry."""
+        """Largest difference of an embedding between the two passes, relative to the largest entry."""
 
     def add_tokens(self, losses: torch.Tensor, micro: MicroBatch) -> None:
-        """Adds the cross-entropies [M] of a micro-batch to its streams and languages."""
+        """Adds the cross-entropies [M] of a micro-batch to those of its streams and languages."""
         stream = torch.cat([part.mask_stream for part in micro.parts])
         language = torch.cat([part.mask_language for part in micro.parts])
         self.streams += group_sums(losses, stream, len(STREAMS))
@@ -256,18 +254,18 @@ class _Sums:
         self.contrastive = {name: value + self.contrastive.get(name, 0.0) for name, value in sums.items()}
 
     def compare_embeddings(self, embeddings: torch.Tensor, cached: torch.Tensor) -> None:
-        """Compares embeddings of the second pass with those that the loss was computed of."""
+        """Compares embeddings of the second pass with those of the first, from which the loss was computed."""
         largest = cached.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
         self.drift = torch.maximum(self.drift, (embeddings - cached).abs().max() / largest)
 
     def by_name(self) -> dict[str, torch.Tensor]:
-        """All that is summed over ranks."""
+        """Everything that is to be summed over ranks."""
         contrastive = {f"tcm/{name}": value for name, value in self.contrastive.items()}
         return {"streams": self.streams, "languages": self.languages, **contrastive}
 
 
 def _check_replay(t: int, drift: float) -> None:
-    if drift > MAX_EMBEDDING_DRIFT:  # not when it is nan: then the loss is no finite number either
+    if drift > MAX_EMBEDDING_DRIFT:  # false for nan: then the loss is not finite either, which is reported elsewhere
         raise NumericError(
             f"step {t}: embeddings of the second pass differ from those of the first by {drift:.2g} of their size, so "
             "the contrastive gradient would be wrong",

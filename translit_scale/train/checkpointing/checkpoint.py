@@ -1,4 +1,4 @@
-"""Checkpoints, which are either complete or absent: what they hold and how they are read; saving.py writes them.
+"""Checkpoints, which are either complete or absent: their contents and how they are read; saving.py writes them.
 
     checkpoints/step_002000/       state-00000.safetensors … (weights and moments, whole) and COMPLETE.json
     checkpoints/step_004000.tmp/   being written, or left by a run that was killed; removed at the next start
@@ -36,7 +36,7 @@ NAME = re.compile(r"step_[0-9]{6,}")
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint belongs to; stored in COMPLETE.json."""
+    """The step, experiment and data of a checkpoint; stored in COMPLETE.json."""
 
     step: int
     """Optimizer steps taken = the next t: the whole state of data order, masks and dropout."""
@@ -57,7 +57,7 @@ class EngineCounts:
     """Counts of the engine that a resumed training continues; stored in COMPLETE.json."""
 
     updates: int
-    """AdamW updates made: steps less skipped ones."""
+    """AdamW updates made: steps minus skipped ones."""
     skipped: int
     """Steps whose update was skipped."""
     loss_scaler: dict[str, float]
@@ -76,12 +76,12 @@ def checkpoint_step(checkpoint: Path) -> int:
 
 def complete_checkpoints(directory: Path) -> list[Path]:
     """Complete checkpoints under `directory`, oldest first."""
-    found = sorted((path for path in directory.glob("step_*") if NAME.fullmatch(path.name)), key=checkpoint_step)
-    return [path for path in found if (path / COMPLETE).is_file()]
+    named = sorted((path for path in directory.glob("step_*") if NAME.fullmatch(path.name)), key=checkpoint_step)
+    return [path for path in named if (path / COMPLETE).is_file()]
 
 
 def best_checkpoint(run: Path) -> str | None:
-    """Name of the checkpoint that `best.json` of a run directory has chosen, if there is one.
+    """Name of the checkpoint in `best.json` of a run directory; None without that file.
 
     Raises:
         DataError: the file is damaged, or names no checkpoint.
@@ -98,7 +98,7 @@ def best_checkpoint(run: Path) -> str | None:
 
 @contextmanager
 def file_errors(message: str, hint: str) -> Iterator[None]:
-    """Turns errors of safetensors and of the system about files into a DataError."""
+    """Turns errors of safetensors and of the file system into a DataError."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -106,13 +106,13 @@ def file_errors(message: str, hint: str) -> Iterator[None]:
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Removes what a killed run has written in part; the first rank calls it before training."""
+    """Removes unfinished checkpoints of a killed run; the first rank calls it before training."""
     for path in directory.glob("step_*.tmp"):
         shutil.rmtree(path)
 
 
 def read_info(checkpoint: Path) -> CheckpointInfo:
-    """What a checkpoint belongs to, after checking that its files are complete.
+    """The record of a checkpoint, after checking that its files are complete.
 
     Raises:
         DataError: not a complete checkpoint, or a file is missing or has another size.
@@ -124,26 +124,26 @@ def _read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[s
     record = checkpoint / COMPLETE
     value = read_json(record, "checkpoint record", "this checkpoint was never completed: use another one")
     if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
-        raise DataError(f"{record}: not a checkpoint record of format {FORMAT}", _without(checkpoint))
+        raise DataError(f"{record}: not a checkpoint record of format {FORMAT}", _remove_hint(checkpoint))
     try:
         files, counts = value.pop("files"), EngineCounts(**value.pop("counts"))
         sizes = {name: entry["bytes"] for name, entry in files.items()}
         info = CheckpointInfo(**value)
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{record} is damaged: {error}", _without(checkpoint)) from None
+        raise DataError(f"{record} is damaged: {error}", _remove_hint(checkpoint)) from None
     for name, size in sizes.items():
         path = checkpoint / name
-        found = path.stat().st_size if path.is_file() else None
-        if found != size:
+        actual = path.stat().st_size if path.is_file() else None
+        if actual != size:
             raise DataError(
                 f"checkpoint file {path}: expected {size:,} bytes, found "
-                f"{'no file' if found is None else f'{found:,}'}",
-                _without(checkpoint),
+                f"{'no file' if actual is None else f'{actual:,}'}",
+                _remove_hint(checkpoint),
             )
     return info, counts, files
 
 
-def _without(checkpoint: Path) -> str:
+def _remove_hint(checkpoint: Path) -> str:
     return f"remove {checkpoint} to resume from the one before it"
 
 
@@ -159,7 +159,7 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         for name, old, new in [
             ("shards", info.shards, expected.shards),
             ("tokenizer", info.tokenizer, expected.tokenizer),
-            *changed_settings(_until(info.step, info.science), _until(info.step, expected.science)),
+            *changed_settings(_settings_until(info.step, info.science), _settings_until(info.step, expected.science)),
         ]
         if old != new
     ]
@@ -171,8 +171,8 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
     return info.step
 
 
-def _until(step: int, science: dict[str, Any]) -> dict[str, Any]:
-    """The settings without the changes of the mixture after a step: these may still be added or removed."""
+def _settings_until(step: int, science: dict[str, Any]) -> dict[str, Any]:
+    """The settings without mixture changes after `step`, which may still be added or removed."""
     data = science["data"]
     return {
         **science,
@@ -183,8 +183,8 @@ def _until(step: int, science: dict[str, Any]) -> dict[str, Any]:
 def choose_checkpoint(run: Path, resume: str, rank: Rank) -> Path | None:
     """The checkpoint to resume from, if any. Every rank must call it.
 
-    Only the first rank looks, and not just for agreement: a node that has asked a network file system for a folder
-    remembers for up to a minute that there is none, and would not find the one that the first rank then makes.
+    Only the first rank looks for checkpoints. Other nodes must not: once a node has asked a network file system for a
+    folder that does not exist, it caches the answer for up to a minute and would not see the folder when it is made.
 
     Args:
         resume: `auto`, `none` or the path of a checkpoint.
@@ -230,17 +230,17 @@ class CheckpointState:
         """
         for name, entry in sorted(self._sha256.items())[part::parts]:
             if sha256_file(self.checkpoint / name) != entry["sha256"]:
-                raise DataError(f"checkpoint file {self.checkpoint / name} is damaged", _without(self.checkpoint))
+                raise DataError(f"checkpoint file {self.checkpoint / name} is damaged", _remove_hint(self.checkpoint))
 
     def read(self, kind: str, name: str) -> torch.Tensor:
         """The whole tensor of a parameter: `weights`, `exp_avg` or `exp_avg_sq`.
 
         Raises:
-            DataError: it is not there.
+            DataError: the checkpoint does not have it.
         """
         key = f"{kind}/{name}"
         if key not in self._file:
-            raise DataError(f"{self.checkpoint} has no {key}: it is of another model", _without(self.checkpoint))
+            raise DataError(f"{self.checkpoint} has no {key}: it is of another model", _remove_hint(self.checkpoint))
         with self._errors():
             tensor: torch.Tensor = self._file[key].get_tensor(key)
         return tensor
@@ -250,7 +250,7 @@ class CheckpointState:
         return [key.partition("/")[2] for key in self._file if key.startswith(f"{kind}/")]
 
     def _errors(self) -> Any:
-        return file_errors(f"{self.checkpoint} is damaged", _without(self.checkpoint))
+        return file_errors(f"{self.checkpoint} is damaged", _remove_hint(self.checkpoint))
 
 
 def load_checkpoint(engine: Any, saved: CheckpointState) -> None:

@@ -1,7 +1,7 @@
-"""Writes checkpoints while training continues: first a copy in host memory, then the files, by a thread of each writer.
+"""Writes checkpoints while training continues: each writer copies its part to host memory, a thread writes the file.
 
-All ranks gather the state between two steps. After that they share nothing but the folder `step_N.tmp`, because
-collectives of a thread would mix with those of the steps. Each writer writes its file and then, by a rename, a record
+All ranks gather the state between two steps. After that they share only the folder `step_N.tmp`, because collectives
+of a thread would mix with those of the steps. Each writer writes its file and then, by a rename, a record
 of it; the thread of the first rank waits for all records and publishes the checkpoint by renaming the folder. `latest`
 is written last.
 """
@@ -44,18 +44,18 @@ MOST_WRITERS = 16
 """Ranks that write a file each; more writers would make many files without making them much smaller."""
 POLL_SECONDS = 0.02
 SETTLE_SECONDS = 60.0
-"""How long a failing rank waits at most for a checkpoint that is being written."""
+"""Longest time that a failing rank waits for a checkpoint that is being written."""
 
 
 class CheckpointWriter:
     """Saves checkpoints of a run, one at a time; a context manager.
 
-    The next call of any method raises an error of this rank's thread. Nothing is published before all ranks have
-    written their part; after a failure the previous checkpoint is therefore the newest one, and no partial one is left.
+    If this rank's thread fails, the next call of a method raises its error. A checkpoint is published only when all
+    ranks have written their parts, so after a failure the previous one is the newest, and no partial one is left.
     """
 
     def __init__(self, run: RunConfig, rank: Rank) -> None:
-        """Raises DataError for a damaged best.json now, not when the first checkpoint is to be removed."""
+        """Raises DataError for a damaged best.json already now, not only when an old checkpoint is to be removed."""
         self.run, self.rank = run, rank
         self.directory = run.path / "checkpoints"
         self.thread = ThreadPoolExecutor(1, "checkpoint")
@@ -103,7 +103,7 @@ class CheckpointWriter:
         """Waits until the last checkpoint is published. Every rank must call it.
 
         Raises:
-            DataError: as `check`, or somebody has removed the folder.
+            DataError: as `check`, or the folder was removed meanwhile.
         """
         if not self.temporary:
             return
@@ -178,16 +178,14 @@ def _file_name(rank: int) -> str:
     return f"state-{rank:05d}.safetensors"
 
 
-def _write(own: dict[str, torch.Tensor], temporary: Path, rank: int) -> bool:
-    """Writes a rank's file, then its record; false if another rank has failed and removed the folder."""
+def _write(tensors: dict[str, torch.Tensor], temporary: Path, rank: int) -> bool:
+    """Writes a rank's file, then its record; returns False if another rank has failed and removed the folder."""
     path = temporary / _file_name(rank)
     with _writing(temporary):
         try:
-            if own:
-                save_file(own, path)  # releases Python's lock
-                path.chmod(
-                    temporary.stat().st_mode & 0o666
-                )  # safetensors makes it readable by the owner only, whatever the umask
+            if tensors:
+                save_file(tensors, path)  # releases Python's lock
+                path.chmod(temporary.stat().st_mode & 0o666)  # safetensors ignores the umask: only the owner may read
                 sync(path)
                 write_json(_record_of(path), {"bytes": path.stat().st_size, "sha256": sha256_file(path)})
         except (OSError, SafetensorError, DataError):
@@ -203,7 +201,7 @@ def _record_of(file: Path) -> Path:
 
 
 def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], files: list[str], run: RunConfig) -> bool:
-    """Waits for the records of all files and publishes the checkpoint; false if some rank has failed."""
+    """Waits for the records of all files and publishes the checkpoint; returns False if a rank has failed."""
     if written.exception():
         return False
     records = {name: _record_of(temporary / name) for name in files}
@@ -227,10 +225,10 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
 
 
 def _await_files(folder: Path, names: set[str]) -> bool:
-    """Waits until a listing of the folder has all names; false if the folder is removed.
+    """Waits until a listing of the folder has all names; returns False if the folder is removed.
 
-    Opening a folder makes a network file system ask its server. Asked for a single file, it would answer from its
-    cache, for up to a minute, that a file which another node has written meanwhile does not exist.
+    Listing a folder makes a network file system ask its server. Asked about a single file, it may answer from its
+    cache, for up to a minute, that the file does not exist although another node has written it meanwhile.
     """
     try:
         while not names <= {path.name for path in folder.iterdir()}:
@@ -254,7 +252,7 @@ def _writing(temporary: Path) -> Iterator[None]:
 
 
 def _remove(folder: Path) -> None:
-    """Renames a folder, then removes it: if this is interrupted, what is left does not look like a checkpoint."""
+    """Renames a folder, then removes it, so that an interrupted removal does not look like a checkpoint."""
     aside = folder.with_name(f"{folder.name}.removed.tmp")
     folder.replace(aside)
     shutil.rmtree(aside)

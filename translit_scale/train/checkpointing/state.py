@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 WEIGHTS, MOMENTS = "weights", ("exp_avg", "exp_avg_sq")
-"""What is kept of each parameter; the moments have AdamW's names."""
+"""The tensors saved for each parameter; the moments have AdamW's names."""
 
 
 def trained_parameters(engine: Any) -> list[tuple[str, nn.Parameter]]:
@@ -67,7 +67,7 @@ def restore(engine: Any, read: Callable[[str, str], torch.Tensor], updates: int)
 
 
 def _set(adam: torch.optim.Optimizer, parameter: Any, kind: str, whole: torch.Tensor, stage: int) -> None:
-    """Copies a whole tensor, or this rank's part of it, to where the optimizer keeps it."""
+    """Copies a whole tensor, or this rank's part of it, into the optimizer's state."""
     from deepspeed.utils import (
         safe_set_full_fp32_param,
         safe_set_full_optimizer_state,
@@ -102,9 +102,9 @@ def _adam(engine: Any) -> torch.optim.Optimizer:
 
 
 def _make_moments(engine: Any, updates: int = 0) -> None:
-    """Gives every parameter the moments that AdamW makes at its first update, where it has none yet.
+    """Creates AdamW's moments for parameters that have none yet.
 
-    There are none before that update, which fp16 may skip many times until it has found its loss scale.
+    AdamW creates them at its first update, which fp16 may skip many times until it has found its loss scale.
     """
     stage, adam = engine.zero_optimization_stage(), _adam(engine)
     if stage == 3:
@@ -128,7 +128,7 @@ def adam_updates(engine: Any) -> int:
 
 
 def loss_scaler_state(engine: Any) -> dict[str, float]:
-    """Numbers of fp16's dynamic loss scaler; empty for other precisions."""
+    """State of fp16's dynamic loss scaler; empty for other precisions."""
     scaler = getattr(engine.optimizer, "loss_scaler", None) if engine.fp16_enabled() else None
     return {k: v for k, v in vars(scaler).items() if isinstance(v, (int, float))} if scaler else {}
 

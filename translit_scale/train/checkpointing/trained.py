@@ -12,14 +12,12 @@ from translit_scale.train.checkpointing.state import load_weights
 
 
 def trained_model(run: Path, checkpoint: Path) -> PreTrainedModel:
-    """The masked language model of a run with the fp32 weights of a checkpoint; torch's random state stays as it is.
+    """The masked language model of a run with the fp32 weights of a checkpoint. Leaves torch's random state unchanged.
 
     Raises:
         DataError: the checkpoint is incomplete or damaged.
     """
-    with torch.random.fork_rng(
-        devices=[]
-    ):  # a new model draws random weights before those of the checkpoint replace them
+    with torch.random.fork_rng(devices=[]):  # a new model draws random weights, which the checkpoint's then replace
         model = AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(run / "model"))
     weights = consolidated_weights(checkpoint)
     load_weights(model, lambda _, name: weights[name])
@@ -27,7 +25,7 @@ def trained_model(run: Path, checkpoint: Path) -> PreTrainedModel:
 
 
 def trained_encoder(run: Path, checkpoint: Path) -> PreTrainedModel:
-    """The same without its head.
+    """The model of `trained_model` without its head.
 
     Raises:
         DataError: as `trained_model`.

@@ -1,1 +1,1 @@
-"""From what a launcher has started to ranks that meet, stop on request, and fail with one message."""
+"""Processes that a launcher has started become ranks, which stop on request and fail with one message."""

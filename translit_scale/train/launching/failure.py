@@ -1,4 +1,4 @@
-"""What happens when a rank fails: one message, one exit code, and soon afterwards no rank is left.
+"""Ends all ranks when one fails, with one message and one exit code.
 
 A launcher (deepspeed, torchrun, `srun --kill-on-bad-exit`) ends the other ranks when one has exited with an error. So
 the ranks need not agree on a failure, for which all of them would have to reach the same collective: the first rank
@@ -21,7 +21,7 @@ from translit_scale.errors import UserError
 from translit_scale.train.launching.preemption import EXIT_PREEMPTED
 
 LAUNCHER_SECONDS = 5.0
-"""By then a launcher has ended the ranks of a failed one (DeepSpeed's looks once a second)."""
+"""Time within which a launcher ends the other ranks when one fails (DeepSpeed's looks once a second)."""
 EXIT_DEFECT, EXIT_INTERRUPTED = 1, 130
 
 
@@ -29,12 +29,12 @@ def run_rank(body: Callable[[], object]) -> None:
     """Calls `body()`; on failure ends the process with an exit code of `errors.py`, 75 (preempted), 130 (Ctrl-C)
     or 1 (a defect).
 
-    What the user can mend is printed as one message, anything else as a traceback.
+    A UserError is printed as one message, any other exception as a traceback.
     """
-    # Asking the store of a first rank that is gone would print a C++ stack; must be set before torch is imported.
+    # Otherwise asking the store of a first rank that has ended prints a C++ stack; set this before torch is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     rank = int(os.environ.get("RANK", "0"))
-    if rank and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as a job in the background has it
+    if rank and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # background jobs ignore it
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every rank; only rank 0 reports it
     try:
         body()
@@ -49,25 +49,27 @@ def run_rank(body: Callable[[], object]) -> None:
 
 def _leave(message: str, code: int, rank: int) -> NoReturn:
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    says_it = _is_first_to_fail(rank)
-    if several and (code == EXIT_DEFECT or not says_it):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # else it would be noted as a request to stop, and slept through
+    reports = _is_first_to_fail(rank)
+    if several and (code == EXIT_DEFECT or not reports):
+        signal.signal(
+            signal.SIGTERM, signal.SIG_DFL
+        )  # or the handler would take it for a request to stop, and the rank would sleep on
     if several and code == EXIT_DEFECT:
         # Most likely a collective that failed because its peer was killed: then the launcher ends this rank first.
         time.sleep(LAUNCHER_SECONDS)
-    if says_it:
+    if reports:
         print(message, file=sys.stderr)
     elif several:
         time.sleep(2 * LAUNCHER_SECONDS)
     for child in multiprocessing.active_children():
-        child.kill()  # those that read ahead, and hold our output open
+        child.kill()  # workers that read ahead would keep our output open
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
 
 
 def _is_first_to_fail(rank: int) -> bool:
-    """Whether no other rank has failed before, as far as the ranks' common store knows."""
+    """Whether no other rank has failed before, according to the store that the ranks share."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_initialized():
         if rank:  # too early to ask; most likely the first rank finds the same error in the settings

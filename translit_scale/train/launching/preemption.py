@@ -1,7 +1,7 @@
 """SIGTERM and SIGUSR1 are requests to write a checkpoint and to stop at the end of the step.
 
 SLURM sends one of them before it takes a node away (`--signal=USR1@300`); launchers send SIGTERM when they are stopped.
-It is enough that one rank gets the signal: all ranks learn of it in the step's own reduction and stop together.
+One rank that gets the signal is enough: all ranks learn of it in the reduction of the step and stop together.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Preempted(UserError):  # noqa: N818 - nothing is wrong
 class StopRequest:
     """Becomes true with the first signal; further signals are ignored.
 
-    Further signals do not mean that somebody is impatient: SLURM and a shell signal launchers and ranks alike, and each
-    launcher passes its signals on to its ranks. SIGKILL ends a rank at once; launchers and SLURM send it after a delay.
+    Further signals say nothing new: SLURM and shells signal both launchers and ranks, and each launcher passes its
+    signals on to its ranks. Only SIGKILL ends a rank at once; launchers and SLURM send it after a delay.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Makes a rank with a device of a process, whatever started it (deepspeed, torchrun, plain python).
+"""Turns a process into a rank with a device, whatever started it (deepspeed, torchrun, plain python).
 
-It must run before `deepspeed` is imported, which chooses its accelerator at import.
+This must run before `deepspeed` is imported, which chooses its accelerator at import.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from translit_scale.errors import ConfigError
 
 @dataclass(frozen=True)
 class Rank:
-    """This process among all ranks."""
+    """The rank of this process, and its device."""
 
     rank: int
     world_size: int
@@ -48,13 +48,13 @@ def complete_environment(environment: MutableMapping[str, str], local_rank: int 
         environment.setdefault("LOCAL_RANK", str(local_rank))
     defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     if "RANK" not in environment:
-        defaults["MASTER_PORT"] = "0"  # a world of one must not care whether a port is taken
+        defaults["MASTER_PORT"] = "0"  # a free port, so that several runs of one rank do not collide
     for name, value in defaults.items():
         environment.setdefault(name, value)
 
 
 def choose_accelerator() -> bool:
-    """Whether there is a GPU; if not, tells DeepSpeed before its import, which would otherwise guess and warn."""
+    """Returns whether there is a GPU; if not, sets DS_ACCELERATOR, because DeepSpeed would guess and warn at import."""
     on_gpu = torch.cuda.is_available()
     if not on_gpu:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
