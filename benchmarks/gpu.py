@@ -105,9 +105,9 @@ def operations(shape: Shape, batch: RankBatch, pool_layer: int) -> tuple[int, in
     """Necessary FLOPs of the step, and FLOPs of its embedding pass."""
     useful, again = contrastive_flops(shape, batch.pairs), 0
     for micro in batch.micro:
-        useful += training_flops(shape, micro.work)
+        useful += training_flops(shape, micro.token_counts)
         if len(batch.micro) > 1:
-            again += pool_layer * layer_flops(shape, micro.parts[0].work)
+            again += pool_layer * layer_flops(shape, micro.parts[0].token_counts)
     return useful, again
 
 

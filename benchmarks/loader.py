@@ -21,7 +21,7 @@ import torch
 import webdataset
 from report import heading
 
-from translit_scale.batch.deal import Deal
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.reader import PairReader
@@ -74,9 +74,9 @@ class Setting:
             tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id, len(tokenizer), pad + 1
         )
         packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=False)
-        deal, encoder = Deal(BATCH, ranks, 64), TextEncoder(tokenizer, self.check.use_sentencepiece)
+        layout, encoder = BatchLayout(BATCH, ranks, 64), TextEncoder(tokenizer, self.check.use_sentencepiece)
         return BatchStream(
-            self.order, self.reader(), encoder, packer, deal, rank, self.check.token_rates, "transliteration"
+            self.order, self.reader(), encoder, packer, layout, rank, self.check.token_rates, "transliteration"
         )
 
     def sentences(self, pairs: int) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from report import heading
 
-from translit_scale.batch.deal import deal_to_ranks
+from translit_scale.batch.layout import split_over_ranks
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.reader import PairReader
 from translit_scale.batch.stream import SPECIAL
@@ -44,7 +44,7 @@ class Simulation:
         began = time.perf_counter()
         keys = self.order.batch(start, count)
         cost = (16 * ((self.reader.lengths(keys) * self.rates[keys.language]).sum(1) + SPECIAL)).astype(np.int64)
-        parts = deal_to_ranks(keys.language, keys.row, cost, min(ranks, count), 1)
+        parts = split_over_ranks(keys.language, keys.row, cost, min(ranks, count), 1)
         self.plan_seconds.append(time.perf_counter() - began)
         assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(count)), "the split is not a permutation"
         self._compare_prefixes(keys.language, start)

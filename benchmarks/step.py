@@ -24,7 +24,7 @@ from report import heading
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from translit_scale.batch.deal import Deal
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.reader import PairReader
@@ -157,8 +157,8 @@ def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[M
         shares.append(100 * embedded / total)
     repeated = needed = 0
     for micro in chain.from_iterable(steps):
-        repeated += encoder.pool_layer * layer_flops(shape, micro.parts[0].work)
-        needed += training_flops(shape, micro.work)
+        repeated += encoder.pool_layer * layer_flops(shape, micro.parts[0].token_counts)
+        needed += training_flops(shape, micro.token_counts)
     needed += sum(contrastive_flops(shape, sum(micro.pairs for micro in step)) for step in steps)
     print("| embedding pass up to | CPU time of a step, each repeat | operations |\n|---|---|---|")
     measured = ", ".join(f"{share:.1f} %" for share in shares)
@@ -176,7 +176,7 @@ def report_against_naive(
     pairs = batches[0].pairs
     own = milliseconds(lambda n: packed_step(encoder, batches[n]), len(batches), repeats)
     mine = packed_step(encoder, batches[0])
-    floor = training_flops(shape, batches[0].work) + contrastive_flops(shape, pairs)
+    floor = training_flops(shape, batches[0].token_counts) + contrastive_flops(shape, pairs)
     counted = flops_of(lambda: packed_step(encoder, batches[0]))
     print("| | ms per batch | pairs per CPU-second | times naive | counted FLOPs / minimum |\n|---|---|---|---|---|")
     for attention in ("eager", "sdpa"):
@@ -207,9 +207,9 @@ def read_steps(args: argparse.Namespace) -> tuple[list[list[MicroBatch]], str, i
     order = PairOrder({language: shards.rows(language) for language in args.languages or shards.languages})
     vocabulary = Vocabulary(0, 2, tokenizer.mask_token_id, len(tokenizer), FIRST_POSITION)
     packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=args.embedding_pass)
-    deal = Deal(args.pairs * (2 if args.embedding_pass else 1), 1, args.pairs)
+    layout = BatchLayout(args.pairs * (2 if args.embedding_pass else 1), 1, args.pairs)
     stream = BatchStream(
-        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fast=True), packer, deal, 0,
+        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fast=True), packer, layout, 0,
         np.ones((len(order.languages), 2)), "transliteration",
     )  # fmt: skip
     steps = [stream.step(t).micro for t in range(args.batches)]

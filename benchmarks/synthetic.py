@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from translit_scale.batch.deal import deal_to_micro_batches
+from translit_scale.batch.layout import split_into_micro_batches
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.stream import RankBatch
 from translit_scale.config import Config, MaskingConfig, load_config
@@ -53,7 +53,7 @@ def make_config(shape: Shape, batch_pairs: int, dropout: float = 0.0, **train: A
     return load_config([], [f"{name}={value}" for name, value in settings.items()])
 
 
-def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_pairs: int, rank: Rank) -> Any:
+def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_batch_pairs: int, rank: Rank) -> Any:
     """The `TrainStep` that training uses, on its engine."""
     from translit_scale.train.engine import resolve_hardware, start_engine
     from translit_scale.train.step import TrainStep
@@ -63,7 +63,7 @@ def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_pairs
     pool_layer = resolve_layer(config.objectives.tcm.layer, config.model.num_layers)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ds.json"
-        path.write_text(json.dumps({"train_micro_batch_size_per_gpu": micro_pairs, "zero_optimization": zero}))
+        path.write_text(json.dumps({"train_micro_batch_size_per_gpu": micro_batch_pairs, "zero_optimization": zero}))
         hardware = resolve_hardware(path, config, rank)
     encoder = PairEncoder(model, pool_layer, config.train.gradient_checkpointing)
     if config.train.compile:
@@ -72,17 +72,17 @@ def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_pairs
 
 
 def make_batch(
-    config: Config, vocabulary: int, micro_pairs: int, world_size: int, lengths: Lengths = log_normal_lengths
+    config: Config, vocabulary: int, micro_batch_pairs: int, world_size: int, lengths: Lengths = log_normal_lengths
 ) -> RankBatch:
     """One rank's part of an effective batch, split into micro-batches as in training; the same on all ranks."""
     rng = np.random.default_rng(0)
     pairs = config.train.batch_pairs // world_size
-    micro_batches = math.ceil(pairs / micro_pairs)
+    micro_batches = math.ceil(pairs / micro_batch_pairs)
     sides = [Ragged(rng.integers(5, vocabulary, int(n.sum())), n) for n in lengths(rng, pairs)]
     keys = rng.integers(0, 2**63, pairs, dtype=np.uint64)
     ids = Vocabulary(bos_id=0, eos_id=2, mask_id=4, size=vocabulary, first_position=2)
     packer = Packer(MaskingConfig(), ids, MAX_LENGTH, with_tlm=True, split_tlm=micro_batches > 1)
-    parts = deal_to_micro_batches(sides[0].lengths + sides[1].lengths, micro_batches)
+    parts = split_into_micro_batches(sides[0].lengths + sides[1].lengths, micro_batches)
     language = np.zeros(pairs, np.int64)
     micro = [packer.micro_batch(sides[0].take(part), sides[1].take(part), keys[part], language[part]) for part in parts]
     return RankBatch(micro, [pairs] * world_size, None, 0)

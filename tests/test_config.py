@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from translit_scale.batch.deal import Deal
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.config import Config, configuration_page, load_config
 from translit_scale.errors import ConfigError
 from translit_scale.train.engine import learning_rate, resolve_hardware
@@ -109,7 +109,7 @@ def hardware(tmp_path: Path, given: dict[str, Any], ranks: int = 2, **train: Any
 
 def test_micro_batches_follow_from_batch_ranks_and_json(tmp_path: Path) -> None:
     found = hardware(tmp_path, {}, ranks=4, batch_pairs=1024)
-    assert found.deal.micro_batches == 32
+    assert found.layout.micro_batches == 32
     assert found.ds_config["gradient_accumulation_steps"] == 1
     assert found.ds_config["gradient_clipping"] == 1.0
 
@@ -117,7 +117,7 @@ def test_micro_batches_follow_from_batch_ranks_and_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", [path.stem for path in sorted((ROOT / "ds_configs").glob("*.json"))])
 def test_shipped_jsons_state_nothing_the_experiment_owns(name: str) -> None:
     path = ROOT / f"ds_configs/{name}.json"
-    assert resolve_hardware(path, config(), Rank(0, 8, CPU)).deal.batch_pairs == 1024
+    assert resolve_hardware(path, config(), Rank(0, 8, CPU)).layout.batch_pairs == 1024
     assert not {"train_batch_size", "optimizer", "scheduler", "fp16", "bf16"} & json.loads(path.read_text()).keys()
 
 
@@ -154,7 +154,7 @@ def test_experiment_and_json_with_different_precisions(tmp_path: Path) -> None:
 
 def test_agreeing_json_is_accepted(tmp_path: Path) -> None:
     same = {"train_batch_size": 1024, "gradient_accumulation_steps": 64, "gradient_clipping": "auto"}
-    assert hardware(tmp_path, same).deal.micro_batches == 64
+    assert hardware(tmp_path, same).layout.micro_batches == 64
 
 
 def test_missing_and_broken_json(tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_precision_of_a_gpu(
 
 def test_more_ranks_than_pairs() -> None:
     with pytest.raises(ConfigError, match="8 ranks cannot share a batch of 4 pairs"):
-        Deal(4, 8, 1)
+        BatchLayout(4, 8, 1)
     with pytest.raises(ConfigError, match="10 pairs cannot fill 3 ranks × 4 micro-batches"):
-        Deal(10, 3, 1)
+        BatchLayout(10, 3, 1)
 
 
 def test_learning_rate_is_linear() -> None:

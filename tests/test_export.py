@@ -17,7 +17,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from tests.support.encoders import save_encoder, tiny_model, word_tokenizer
 from translit_scale import export
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.escaping import escape
+from translit_scale.escaping import escape_markdown
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.export import CardFacts, export_folder, fenced, hub_language
 
@@ -98,7 +98,7 @@ def test_strings_of_others_stay_text(tmp_path: Path) -> None:
 
 @given(st.text())
 def test_escaped_text_is_one_line_and_comes_back(text: str) -> None:
-    escaped = escape(text)
+    escaped = escape_markdown(text)
     assert len(escaped.splitlines()) <= 1
     assert re.sub(r"\\(.)", r"\1", escaped) == " ".join(text.split())
     assert not re.search(r"(?<!\\)(?:\\\\)*[`<\[|]", escaped)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translit_scale.batch.segments import Work
+from translit_scale.batch.segments import TokenCounts
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
 
 
@@ -32,7 +32,7 @@ def one_by_one(shape: Shape, segments: list[tuple[int, int]]) -> int:
 def test_training_flops_are_those_of_every_token(segments: list[tuple[int, int]]) -> None:
     shape = Shape(hidden=8, intermediate=20, layers=3, vocabulary=50)
     lengths, masked = np.array(segments).T
-    assert training_flops(shape, Work.of(lengths, masked)) == one_by_one(shape, segments)
+    assert training_flops(shape, TokenCounts.of(lengths, masked)) == one_by_one(shape, segments)
 
 
 def test_contrastive_flops() -> None:

@@ -76,11 +76,11 @@ def test_all_tensors_are_on_the_device_and_only_the_results_are_waited_for(
     tcm = {"weight": 1.0, "layer": 2, **changes.get("tcm", {})}
     objectives = ObjectivesConfig.model_validate({"tlm": {"weight": 1.0}, **changes, "tcm": tcm})
     engine = Engine(objectives.tcm, torch.bfloat16 if kernel else torch.float32)
-    in_order = objectives.in_micro_batches
-    packer = PACKER._replace(split_tlm=not in_order)
+    equal_split = objectives.in_micro_batches
+    packer = PACKER._replace(split_tlm=not equal_split)
     micro = [pack(([5, 6, 7, 8], [5, 6]), ([9] * 20, [8]), packer=packer), pack(([5, 6], [8, 9]), packer=packer)]
     step = TrainStep(engine, objectives, Rank(0, 2, META), seed=0, languages=3)
     with pytest.raises(NotImplementedError, match="no data") as stopped:
-        step.accumulate(0, RankBatch(micro, [3, 4], [[2, 2], [1, 2]] if in_order else None, 0))
+        step.accumulate(0, RankBatch(micro, [3, 4], [[2, 2], [1, 2]] if equal_split else None, 0))
     assert [entry.name for entry in stopped.traceback[-2:]] == ["_result", "all_reduce_named"]
     assert not [name for name, p in engine.module.named_parameters() if p.grad is None]

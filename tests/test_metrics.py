@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.support.tiny import make_config
 from translit_scale.batch.pack import TLM
-from translit_scale.batch.segments import Work
+from translit_scale.batch.segments import TokenCounts
 from translit_scale.model.flops import Shape, training_flops
 from translit_scale.train.launching.ranks import start_rank
 from translit_scale.train.loop import build_training, make_plan
@@ -24,7 +24,7 @@ from translit_scale.train.step import StepResult
 
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
 LANGUAGES = np.array([[60.0, 20], [20.0, 20], [0.0, 0]])
-RESULT = StepResult({"total": 1.0}, LANGUAGES, Work(100, 900, 15, 140), 125, 1.0, 10, truncated=1)
+RESULT = StepResult({"total": 1.0}, LANGUAGES, TokenCounts(100, 900, 15, 140), 125, 1.0, 10, truncated=1)
 UPDATE = {"train/lr": 0.0, "train/grad_norm": 1.0}
 
 
@@ -57,7 +57,7 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
         assert record["throughput/pairs_per_sec"] == 10 and record["time/step"] == 1
         assert record["time/data_wait"] == 0.25
         assert record["throughput/packing_efficiency"] == 0.8
-        assert record["throughput/mfu"] == pytest.approx(training_flops(SHAPE, RESULT.work) / 2 / 1e6)
+        assert record["throughput/mfu"] == pytest.approx(training_flops(SHAPE, RESULT.token_counts) / 2 / 1e6)
         assert record["train/language/ukr_Cyrl"] == 3 and record["train/language/bul_Cyrl"] == 1
         assert "train/language/hin_Deva" not in record
         assert 0.01 < record["memory/host_peak_gb"] < 100
@@ -105,4 +105,4 @@ def test_losses_of_languages_and_similarities_are_what_they_are_called(tiny_worl
     positives = [float(a @ b) for a, b in zip(orig, latn, strict=True)]
     assert result.metrics["train/tcm/negative_similarity"] == pytest.approx(np.mean(others), rel=1e-4)
     assert result.metrics["train/tcm/positive_similarity"] == pytest.approx(np.mean(positives), rel=1e-4)
-    assert result.work.tokens == sum(m.tokens for m in batch.micro) <= result.slots
+    assert result.token_counts.tokens == sum(m.tokens for m in batch.micro) <= result.padded_tokens

@@ -14,7 +14,7 @@ from tests.support.naive import MaskedPair, mask_pair
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
-from translit_scale.batch.segments import Segments, Work
+from translit_scale.batch.segments import Segments, TokenCounts
 from translit_scale.config import MaskingConfig
 from translit_scale.corpus.encode import Ragged
 
@@ -90,10 +90,10 @@ def test_packing_equals_one_pair_at_a_time(texts: Texts, split: bool, with_tlm: 
     assert list(batch.masked) == [sum(s == stream for _, _, s, _ in expected) for stream in (ORIG, LATN, TLM)]
     pooled = batch.parts[0]
     for row, sentence in enumerate([*streams[ORIG], *streams[LATN]]):
-        assert pooled.input_ids[pooled.pool_index[pooled.pool_row == row]].tolist() == sentence.input_ids
+        assert pooled.input_ids[pooled.pool_index[pooled.pool_sentence == row]].tolist() == sentence.input_ids
     masked = [len(s.labels) for _, s in wanted]
-    assert batch.work == Work.of(np.array(list(map(len, found))), np.array(masked))
-    assert batch.tokens == sum(map(len, found)) <= batch.slots
+    assert batch.token_counts == TokenCounts.of(np.array(list(map(len, found))), np.array(masked))
+    assert batch.tokens == sum(map(len, found)) <= batch.padded_tokens
     assert batch.identical == sum(a[:19] == b[:19] for a, b in texts)
 
 
@@ -128,11 +128,11 @@ def test_long_tlm_cuts_the_longer_side_first(a: int, b: int) -> None:
 def test_segments_map_tokens_to_padded_positions_and_back(lengths: list[int]) -> None:
     segments = Segments.from_lengths(np.array(lengths))
     tokens = sum(lengths)
-    assert torch.equal(segments.slot_token[segments.token_slot], torch.arange(tokens))
+    assert torch.equal(segments.padded_from_flat[segments.flat_from_padded], torch.arange(tokens))
     real = [
         torch.ones(g * n, dtype=torch.bool) if mask is None else mask.flatten()
         for (g, n), mask in zip(segments.groups, segments.key_masks, strict=True)
     ]
-    assert int(torch.cat(real).sum()) == tokens == len(segments.token_slot)
+    assert int(torch.cat(real).sum()) == tokens == len(segments.flat_from_padded)
     assert sum(g for g, _ in segments.groups) == len(lengths)
-    assert len(segments.slot_token) <= 1.125 * tokens + 8 * len(lengths)
+    assert len(segments.padded_from_flat) <= 1.125 * tokens + 8 * len(lengths)

@@ -18,7 +18,7 @@ from tests.support.gradient_worker import Case, Gradients, on_ranks, run_case
 from tests.support.one_graph import gradient_of, info_nce, micro_batches_of_all, relative_difference
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
-from translit_scale.batch.deal import Deal
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.train.launching.ranks import start_rank
 from translit_scale.train.loop import Training, build_training, make_plan
 
@@ -37,7 +37,7 @@ def build(world: Path, folder: Path, **changes: Any) -> Training:
 def by_formula(training: Training, parity: str, ranks: int, micro: int) -> Gradients:
     """Gradient that the papers' code would give, all ranks' micro-batches in one graph."""
     encoder = training.engine.module
-    batches = micro_batches_of_all(training.stream, Deal(12, ranks, micro), STEP, in_order=True)
+    batches = micro_batches_of_all(training.stream, BatchLayout(12, ranks, micro), STEP, equal_split=True)
     steps = len(batches[0])
     total = torch.zeros(())
     for k in range(steps):
@@ -59,7 +59,7 @@ def by_formula(training: Training, parity: str, ranks: int, micro: int) -> Gradi
 def with_scope_of_micro_batches(training: Training, ranks: int, micro: int) -> Gradients:
     """Gradient whose negatives are those of all ranks' micro-batches of the same number, all in one graph."""
     encoder = training.engine.module
-    batches = micro_batches_of_all(training.stream, Deal(12, ranks, micro), STEP, in_order=True)
+    batches = micro_batches_of_all(training.stream, BatchLayout(12, ranks, micro), STEP, equal_split=True)
     masked = torch.tensor([part.masked for of_rank in batches for part in of_rank]).sum(0)
     weights = torch.tensor([1.0, 1.0, TLM]) / masked
     total = torch.zeros(())

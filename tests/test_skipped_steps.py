@@ -14,7 +14,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad, safe_set_full_grad
 
 from tests.support.tiny import make_config
-from translit_scale.batch.segments import Work
+from translit_scale.batch.segments import TokenCounts
 from translit_scale.errors import NumericError
 from translit_scale.train.engine import Update, take_step
 from translit_scale.train.launching.ranks import start_rank
@@ -22,7 +22,7 @@ from translit_scale.train.loop import Training, build_training, make_plan
 from translit_scale.train.skipped_steps import SkippedSteps
 from translit_scale.train.step import StepResult
 
-FINE = StepResult({"total": 1.0}, np.zeros((2, 2)), Work(100, 900, 15, 140), 110, 1.0, 12, 0)
+FINE = StepResult({"total": 1.0}, np.zeros((2, 2)), TokenCounts(100, 900, 15, 140), 110, 1.0, 12, 0)
 BAD = replace(FINE, losses={"total": float("nan")})
 MADE, LEFT = Update(True, 0.1, 1.0), Update(False, 0.1, float("inf"))
 

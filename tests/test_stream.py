@@ -18,7 +18,7 @@ import torch
 
 from tests.support.tiny import make_shards, make_tokenizer
 from translit_scale.batch import prefetch
-from translit_scale.batch.deal import Deal
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.prefetch import Prefetcher
@@ -56,7 +56,7 @@ def stream(world: Path) -> Callable[..., BatchStream]:
         return BatchStream(
             order, PairReader(shards, order.languages, damaged), TextEncoder(tokenizer, fast=False),
             Packer(MaskingConfig(), vocabulary, 64, with_tlm=True, split_tlm=False),
-            Deal(BATCH, ranks, micro), rank, np.full((len(order.languages), 2), 0.5), "transliteration",
+            BatchLayout(BATCH, ranks, micro), rank, np.full((len(order.languages), 2), 0.5), "transliteration",
         )  # fmt: skip
 
     return make
@@ -84,7 +84,7 @@ def test_all_ranks_together_make_the_batch_of_one(stream: Callable[..., BatchStr
         alone = stream().step(t)
         together = [stream(ranks, rank, micro).step(t) for rank in range(ranks)]
         assert sentences(together) == sentences([alone])
-        assert {len(batch.micro) for batch in together} == {Deal(BATCH, ranks, micro).micro_batches}
+        assert {len(batch.micro) for batch in together} == {BatchLayout(BATCH, ranks, micro).micro_batches}
         assert all(batch.pairs_per_rank == together[0].pairs_per_rank for batch in together)
         assert [sum(m.pairs for m in batch.micro) for batch in together] == together[0].pairs_per_rank
         assert alone.pairs == together[0].pairs == BATCH
@@ -107,7 +107,7 @@ def flat(batch: RankBatch) -> list[torch.Tensor]:
     for micro in batch.micro:
         for part in micro.parts:
             tensors += [value for value in vars(part).values() if isinstance(value, torch.Tensor)]
-            tensors += [part.segments.cu_seqlens, part.segments.slot_token, part.segments.token_slot]
+            tensors += [part.segments.cu_seqlens, part.segments.padded_from_flat, part.segments.flat_from_padded]
             tensors += [mask for mask in part.segments.key_masks if mask is not None]
     return tensors
 

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from translit_scale.cli import main
 from translit_scale.commands.report import TABLES
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.escaping import cell as csv_text
-from translit_scale.escaping import latex
+from translit_scale.escaping import escape_csv, escape_latex
 from translit_scale.evaluate.bootstrap import two_level
 from translit_scale.evaluate.results import header, write_arrays
 from translit_scale.evaluate.transfer.metrics import main_counts, profiles
@@ -335,8 +334,8 @@ def test_results_that_cannot_be_read(tmp_path: Path) -> None:
 
 @given(st.text())
 def test_labels_stay_text(text: str) -> None:
-    assert not csv_text(text)[:1] or csv_text(text)[0] not in "=+-@"
-    unescaped = latex(text).replace("{[}", "")
+    assert not escape_csv(text)[:1] or escape_csv(text)[0] not in "=+-@"
+    unescaped = escape_latex(text).replace("{[}", "")
     for letter in "&%$#_{}":
         unescaped = unescaped.replace(f"\\{letter}", "")
     for name in ("backslash", "asciitilde", "asciicircum"):

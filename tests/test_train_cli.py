@@ -197,8 +197,8 @@ def test_second_job_in_a_run_directory_touches_nothing(
     monkeypatch.setattr("translit_scale.locks.GRACE_SECONDS", 0.2)
     run = tmp_path / "runs" / "tiny"
     hold = (
-        "import sys, time; from pathlib import Path; from translit_scale.locks import only_user\n"
-        "with only_user(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(100)"
+        "import sys, time; from pathlib import Path; from translit_scale.locks import lock_folder\n"
+        "with lock_folder(Path(sys.argv[1]), ''): print('held', flush=True); time.sleep(100)"
     )
     with subprocess.Popen([sys.executable, "-c", hold, str(run)], stdout=subprocess.PIPE) as first:
         assert first.stdout and first.stdout.readline() == b"held\n"

@@ -19,7 +19,7 @@ from translit_scale import __version__
 from translit_scale.config import ObjectivesConfig, load_config
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.escaping import escape
+from translit_scale.escaping import escape_markdown
 from translit_scale.files import sync
 from translit_scale.languages import language_name
 from translit_scale.model.encoder import resolve_layer
@@ -182,7 +182,7 @@ def _publish(temporary: Path, out: Path) -> None:
 def model_card(model: PreTrainedModel, card: CardFacts) -> str:
     """The model card in Markdown with YAML front matter; text from data and users is escaped."""
     sections = [
-        f"# {escape(card.name)}",
+        f"# {escape_markdown(card.name)}",
         _introduction(model, card),
         "## Use",
         _usage(card),
@@ -222,10 +222,10 @@ def fenced(text: str, kind: str) -> str:
 
 def _introduction(model: PreTrainedModel, card: CardFacts) -> str:
     config = model.config
-    origin = f"continued from {escape(card.base_model)}" if card.base_model else "trained from scratch"
-    licence = escape(card.licence) if card.licence else "unknown (none was given when the model was exported)"
+    origin = f"continued from {escape_markdown(card.base_model)}" if card.base_model else "trained from scratch"
+    licence = escape_markdown(card.licence) if card.licence else "unknown (none was given when the model was exported)"
     return (
-        f"A multilingual encoder ({escape(config.model_type)}, {config.num_hidden_layers} layers, hidden size "
+        f"A multilingual encoder ({escape_markdown(config.model_type)}, {config.num_hidden_layers} layers, hidden size "
         f"{config.hidden_size}, {config.vocab_size} tokens), {origin} on sentences together with their Latin "
         f"transliterations.\n\nLicence: {licence}."
     )
@@ -260,8 +260,10 @@ embeddings = (states * mask).sum(dim=1) / mask.sum(dim=1)
 
 
 def _training(card: CardFacts) -> str:
-    rows = [f"| {escape(language_name(code))} | {code} | {card.pairs[code]:,} |" for code in sorted(card.pairs)]
-    objectives = [f"- {escape(objective)}" for objective in card.objectives]
+    rows = [
+        f"| {escape_markdown(language_name(code))} | {code} | {card.pairs[code]:,} |" for code in sorted(card.pairs)
+    ]
+    objectives = [f"- {escape_markdown(objective)}" for objective in card.objectives]
     return "\n".join(
         [
             f"{card.steps:,} optimizer steps with {card.batch_pairs:,} sentence pairs each. Objectives:",
@@ -272,7 +274,7 @@ def _training(card: CardFacts) -> str:
             "|---|---|---:|",
             *rows,
             "",
-            f"Fingerprint of the training shards: {escape(card.shard_fingerprint)}. "
-            f"Exported by translit-scale {escape(__version__)}.",
+            f"Fingerprint of the training shards: {escape_markdown(card.shard_fingerprint)}. "
+            f"Exported by translit-scale {escape_markdown(__version__)}.",
         ]
     )

@@ -41,7 +41,7 @@ def try_lock(file: IO[bytes], shared: bool = False) -> OSError | None:
 
 
 @contextmanager
-def only_user(folder: Path, hint: str) -> Iterator[None]:
+def lock_folder(folder: Path, hint: str) -> Iterator[None]:
     """Reserves a folder for this process; the folder's file `.lock` names the process.
 
     Args:

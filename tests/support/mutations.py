@@ -92,7 +92,7 @@ def reduced_each_time(plan: Plan) -> Iterator[None]:
 @contextmanager
 def engine_accumulates(plan: Plan) -> Iterator[None]:
     """DeepSpeed is told the number of micro-batches, as its examples do."""
-    times = plan.hardware.deal.micro_batches
+    times = plan.hardware.layout.micro_batches
     changes = {
         "gradient_accumulation_steps": times,
         "train_batch_size": plan.hardware.ds_config["train_batch_size"] * times,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.support.gradient_worker import Gradients
-from translit_scale.batch.deal import Deal
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.pack import MicroBatch
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import ContrastiveConfig
@@ -21,14 +21,16 @@ from translit_scale.train.loop import Training
 from translit_scale.train.step import TrainStep
 
 
-def micro_batches_of_all(stream: BatchStream, deal: Deal, t: int, in_order: bool = False) -> list[list[MicroBatch]]:
+def micro_batches_of_all(
+    stream: BatchStream, layout: BatchLayout, t: int, equal_split: bool = False
+) -> list[list[MicroBatch]]:
     """[W][K] micro-batches of step t, as the ranks of another world make them."""
     return [
         BatchStream(
-            stream.order, stream.reader, stream.encoder, stream.packer, deal, rank, stream.token_rates,
-            stream.pair_with, in_order=in_order,
+            stream.order, stream.reader, stream.encoder, stream.packer, layout, rank, stream.token_rates,
+            stream.pair_with, equal_split=equal_split,
         ).step(t).micro
-        for rank in range(deal.world_size)
+        for rank in range(layout.world_size)
     ]  # fmt: skip
 
 
@@ -79,11 +81,11 @@ def whole_batch(
         training: a world of one in this process.
         encoder: used instead of the one in the engine, on the device of its weights.
     """
-    encoder, objectives, own = encoder or training.engine.module, training.config.objectives, training.hardware.deal
+    encoder, objectives, own = encoder or training.engine.module, training.config.objectives, training.hardware.layout
     device = next(encoder.parameters()).device
-    deal = Deal(own.batch_pairs, ranks, own.micro_pairs // ranks)
-    assert deal.micro_batches == own.micro_batches
-    batches = micro_batches_of_all(training.stream, deal, t)
+    layout = BatchLayout(own.batch_pairs, ranks, own.micro_batch_pairs // ranks)
+    assert layout.micro_batches == own.micro_batches
+    batches = micro_batches_of_all(training.stream, layout, t)
     masked = torch.tensor([part.masked for of_rank in batches for part in of_rank]).sum(0)
     weights = (torch.tensor([1.0, 1.0, objectives.tlm.weight]) / masked).to(device)
     total, orig, latn, texts = torch.zeros((), device=device), [], [], []
@@ -96,7 +98,7 @@ def whole_batch(
             total = total + passed.loss
             for side, embeddings in zip((orig, latn), passed.embeddings.split(part.pairs), strict=True):
                 side.append(embeddings)
-            texts.append(part.texts)
+            texts.append(part.text_hashes)
     sides = torch.cat(orig), torch.cat(latn), torch.cat(texts)
     total = total + objectives.tcm.weight * contrastive(*sides, objectives.tcm, passed.parameters)
     return gradient_of(total, encoder), total.item()

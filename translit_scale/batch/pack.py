@@ -4,7 +4,7 @@ input_ids     [T]     <s> a a a </s> <s> b b </s> …
 position_ids  [T]      2  3 4 5  6    2  3 4  5   …      (XLM-R starts at padding_idx + 1 = 2)
 cu_seqlens    [S+1]    0              5          9 …     segment s = tokens cu_seqlens[s] … cu_seqlens[s+1]−1
 mask_index    [M]     predicted tokens;  mask_labels, mask_language [M];  mask_stream [M] (0 orig, 1 latn, 2 tlm)
-pool_index    [N]     non-special tokens of orig and latn;  pool_row [N] their sentence (0 … 2P−1: orig, then latn)
+pool_index    [N]     non-special tokens of orig and latn;  pool_sentence [N] their sentence (0 … 2P−1: orig, then latn)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.random_bits import Bits, derive, mix, uniforms
-from translit_scale.batch.segments import Segments, Work
+from translit_scale.batch.segments import Segments, TokenCounts
 from translit_scale.config import MaskingConfig
 from translit_scale.corpus.encode import Ragged
 
@@ -45,7 +45,7 @@ class Vocabulary(NamedTuple):
 
 
 @dataclass
-class PackedPart:
+class PackedSequences:
     """The input of one flat forward pass; the module docstring gives the shapes."""
 
     input_ids: torch.Tensor
@@ -56,12 +56,12 @@ class PackedPart:
     mask_stream: torch.Tensor
     mask_language: torch.Tensor
     pool_index: torch.Tensor
-    pool_row: torch.Tensor
-    rows: int
+    pool_sentence: torch.Tensor
+    num_pooled: int
     """2P: number of embeddings pooled from this part; 0 if it holds TLM only."""
-    work: Work
+    token_counts: TokenCounts
 
-    def to(self, device: torch.device) -> PackedPart:
+    def to(self, device: torch.device) -> PackedSequences:
         """The same part on another device."""
         moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if hasattr(v, "to")}
         return replace(self, **moved)
@@ -71,25 +71,25 @@ class PackedPart:
 class MicroBatch:
     """P pairs of one rank."""
 
-    parts: list[PackedPart]
+    parts: list[PackedSequences]
     """One flat part (orig | latn | tlm), or two (orig | latn, then tlm) if the first is run twice."""
     pairs: int
     masked: tuple[int, int, int]
     """Number of predicted tokens of each stream."""
-    texts: torch.Tensor
+    text_hashes: torch.Tensor
     """[P, 2] hash of the tokens of each orig and latn; equal texts have equal hashes."""
     identical: int
     """Pairs whose two sides are the same tokens, so that their contrastive positive is trivial up to masking."""
 
     @property
-    def work(self) -> Work:
+    def token_counts(self) -> TokenCounts:
         """Sum over the parts."""
-        return Work(*map(sum, zip(*(part.work for part in self.parts), strict=True)))
+        return TokenCounts(*map(sum, zip(*(part.token_counts for part in self.parts), strict=True)))
 
     @property
-    def slots(self) -> int:
+    def padded_tokens(self) -> int:
         """Number of tokens and padding that grouped attention processes (`Segments`)."""
-        return sum(len(part.segments.slot_token) for part in self.parts)
+        return sum(len(part.segments.padded_from_flat) for part in self.parts)
 
     @property
     def tokens(self) -> int:
@@ -98,7 +98,7 @@ class MicroBatch:
 
     def to(self, device: torch.device) -> MicroBatch:
         """The same micro-batch on another device."""
-        return replace(self, parts=[part.to(device) for part in self.parts], texts=self.texts.to(device))
+        return replace(self, parts=[part.to(device) for part in self.parts], text_hashes=self.text_hashes.to(device))
 
 
 class _MaskedText(NamedTuple):
@@ -165,7 +165,7 @@ class Packer(NamedTuple):
             parts=parts,
             pairs=pairs,
             masked=(counts[ORIG], counts[LATN], counts[TLM]),
-            texts=torch.from_numpy(texts),
+            text_hashes=torch.from_numpy(texts),
             identical=int((texts[:, 0] == texts[:, 1]).sum()),
         )
 
@@ -196,10 +196,10 @@ class Packer(NamedTuple):
         texts: Sequence[_MaskedText],
         lengths: Indices,
         language: Indices,
-        rows: int,
+        num_pooled: int,
         middle: Indices | None = None,
-    ) -> PackedPart:
-        """Packs sequences of the given lengths. The first two texts are pooled into `rows` embeddings, if any."""
+    ) -> PackedSequences:
+        """Packs sequences of the given lengths. The first two texts are pooled into `num_pooled` embeddings, if any."""
         ends = np.cumsum(lengths)
         input_ids = np.empty(int(ends[-1]), np.int64)
         input_ids[ends - lengths], input_ids[ends - 1] = self.vocabulary.bos_id, self.vocabulary.eos_id
@@ -208,12 +208,12 @@ class Packer(NamedTuple):
         for text in texts:
             input_ids[text.positions] = text.input_ids
         position_ids = np.arange(len(input_ids)) - np.repeat(ends - lengths, lengths) + self.vocabulary.first_position
-        pooled = texts[:2] if rows else ()
-        pool_row = [side.text.sentence + i * (rows // 2) for i, side in enumerate(pooled)]
+        pooled = texts[:2] if num_pooled else ()
+        pool_sentence = [side.text.sentence + i * (num_pooled // 2) for i, side in enumerate(pooled)]
         empty = np.empty(0, np.int64)
         mask_index = np.concatenate([t.positions[t.selected] for t in texts])
         masked, _ = np.histogram(mask_index, bins=np.concatenate([[0], ends]))
-        return PackedPart(
+        return PackedSequences(
             input_ids=torch.from_numpy(input_ids),
             position_ids=torch.from_numpy(position_ids),
             segments=Segments.from_lengths(lengths),
@@ -222,9 +222,9 @@ class Packer(NamedTuple):
             mask_stream=torch.from_numpy(np.repeat([t.stream for t in texts], [t.selected.sum() for t in texts])),
             mask_language=torch.from_numpy(language[np.concatenate([t.text.sentence[t.selected] for t in texts])]),
             pool_index=torch.from_numpy(np.concatenate([empty, *(side.positions for side in pooled)])),
-            pool_row=torch.from_numpy(np.concatenate([empty, *pool_row])),
-            rows=rows,
-            work=Work.of(lengths, masked),
+            pool_sentence=torch.from_numpy(np.concatenate([empty, *pool_sentence])),
+            num_pooled=num_pooled,
+            token_counts=TokenCounts.of(lengths, masked),
         )
 
 

@@ -32,7 +32,7 @@ class Prefetcher:
 
     def __init__(self, stream: BatchStream, workers: int, ahead: int) -> None:
         self.stream, self.workers, self.ahead = stream, workers, ahead
-        self.waited = 0.0
+        self.wait_seconds = 0.0
         """Total seconds that the caller has waited for batches."""
 
     def batches(self, start: int, end: int) -> Iterator[RankBatch]:
@@ -65,7 +65,7 @@ class Prefetcher:
                 ) from None
             result = pickle.loads(pickled)
             del pickled  # as large as the batch, which lives for a whole step
-            self.waited += time.monotonic() - started
+            self.wait_seconds += time.monotonic() - started
             if isinstance(result, UserError):
                 raise result
             yield result

@@ -10,20 +10,20 @@ import numpy.typing as npt
 import torch
 
 
-class Work(NamedTuple):
+class TokenCounts(NamedTuple):
     """Counts that determine the floating-point operations of a pass over packed sentences (`model/flops.py`)."""
 
     tokens: int
     """T: number of tokens, special tokens included."""
-    squares: int
+    attended: int
     """Σ length² over the segments: pairs of tokens that attend to each other."""
     masked: int
     """M: number of predicted tokens."""
-    masked_keys: int
+    masked_attended: int
     """Σ masked · length over the segments: pairs of a predicted token and a token that it attends to."""
 
     @classmethod
-    def of(cls, lengths: npt.NDArray[np.int64], masked: npt.NDArray[np.int64]) -> Work:
+    def of(cls, lengths: npt.NDArray[np.int64], masked: npt.NDArray[np.int64]) -> TokenCounts:
         """Args: lengths: [S] tokens of each segment; masked: [S] predicted tokens of each."""
         sums = lengths, lengths**2, masked, lengths * masked
         return cls(*(int(values.sum()) for values in sums))
@@ -40,9 +40,9 @@ class Segments:
     """[S+1] int32, as flash-attention kernels expect: segment s has tokens cu_seqlens[s] … cu_seqlens[s+1] − 1."""
     groups: list[tuple[int, int]]
     """(number of segments g, padded length L) of each group; Σ g·L is the padded size."""
-    slot_token: torch.Tensor
+    padded_from_flat: torch.Tensor
     """[Σ g·L] index of the flat token at each padded position (padding repeats the segment's first token)."""
-    token_slot: torch.Tensor
+    flat_from_padded: torch.Tensor
     """[T] padded position of each flat token."""
     key_masks: list[torch.Tensor | None]
     """Per group [g, 1, 1, L] bool, True for a real token; None if the group has no padding."""
@@ -67,12 +67,12 @@ class Segments:
             firsts.append(int(np.searchsorted(-descending, -shortest, side="right")))
         counts, longest = np.diff(firsts), descending[firsts[:-1]]
         padded = np.repeat(longest, counts)  # [S], in `order`
-        first_slot = np.empty_like(padded)
-        first_slot[order] = np.cumsum(padded) - padded
+        first_padded = np.empty_like(padded)
+        first_padded[order] = np.cumsum(padded) - padded
         ends = np.cumsum(lengths)
-        token_slot = np.repeat(first_slot - (ends - lengths), lengths) + np.arange(ends[-1])
-        slot_token = np.repeat((ends - lengths)[order], padded)
-        slot_token[token_slot] = np.arange(ends[-1])
+        flat_from_padded = np.repeat(first_padded - (ends - lengths), lengths) + np.arange(ends[-1])
+        padded_from_flat = np.repeat((ends - lengths)[order], padded)
+        padded_from_flat[flat_from_padded] = np.arange(ends[-1])
         key_masks: list[torch.Tensor | None] = []
         for of_group, length in zip(np.split(lengths[order], np.cumsum(counts)[:-1]), longest, strict=True):
             real = np.arange(length) < of_group[:, None]
@@ -80,8 +80,8 @@ class Segments:
         return cls(
             torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
             list(zip(counts.tolist(), longest.tolist(), strict=True)),
-            torch.from_numpy(slot_token),
-            torch.from_numpy(token_slot),
+            torch.from_numpy(padded_from_flat),
+            torch.from_numpy(flat_from_padded),
             key_masks,
         )
 
@@ -90,7 +90,7 @@ class Segments:
         return Segments(
             self.cu_seqlens.to(device, non_blocking=non_blocking),
             self.groups,
-            self.slot_token.to(device, non_blocking=non_blocking),
-            self.token_slot.to(device, non_blocking=non_blocking),
+            self.padded_from_flat.to(device, non_blocking=non_blocking),
+            self.flat_from_padded.to(device, non_blocking=non_blocking),
             [None if mask is None else mask.to(device, non_blocking=non_blocking) for mask in self.key_masks],
         )

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.batch.deal import Deal, deal_to_micro_batches, deal_to_ranks
+from translit_scale.batch.layout import BatchLayout, split_into_micro_batches, split_over_ranks
 from translit_scale.batch.order import PairKeys, PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer
 from translit_scale.batch.reader import PairReader
@@ -49,14 +49,14 @@ class BatchStream:
     reader: PairReader
     encoder: TextEncoder
     packer: Packer
-    deal: Deal
+    layout: BatchLayout
     rank: int
     token_rates: npt.NDArray[np.float64]
     """[L, 2] tokens per byte of each language's sentences and transliterations, used to estimate the cost of pairs;
     equal on all ranks."""
     pair_with: Literal["transliteration", "copy"]
     """Whether the second side of a pair is its transliteration or the sentence itself."""
-    in_order: bool = False
+    equal_split: bool = False
     """Balance numbers of pairs, not of tokens, for objectives that are defined on micro-batches."""
 
     def batch(self, t: int) -> PairKeys:
@@ -65,24 +65,24 @@ class BatchStream:
         Raises:
             DataError: too few pairs remain.
         """
-        keys = self.reader.without_damaged(self.order.batch(t * self.deal.batch_pairs, self.deal.batch_pairs))
-        if len(keys) < self.deal.world_size * self.deal.micro_batches:
+        keys = self.reader.without_damaged(self.order.batch(t * self.layout.batch_pairs, self.layout.batch_pairs))
+        if len(keys) < self.layout.world_size * self.layout.micro_batches:
             raise DataError(
-                f"step {t}: only {len(keys)} of {self.deal.batch_pairs} pairs are in undamaged blocks",
+                f"step {t}: only {len(keys)} of {self.layout.batch_pairs} pairs are in undamaged blocks",
                 "repair the shards: translit-scale prepare RECIPE remakes the missing parts",
             )
         return keys
 
     def split(self, keys: PairKeys) -> list[Indices]:
         """[W] indices of the pairs of each rank; a function of the batch, so the same on every rank."""
-        if self.deal.world_size == 1:
+        if self.layout.world_size == 1:
             return [np.arange(len(keys))]
         tokens = self.reader.lengths(keys) * self.token_rates[keys.language]
         if self.pair_with == "copy":
             tokens[:, 1] = tokens[:, 0]
         cost = _COST_UNIT * (np.minimum(tokens, self.packer.max_length - 2).sum(1) + SPECIAL)
-        return deal_to_ranks(
-            keys.language, keys.row, cost.astype(np.int64), self.deal.world_size, self.deal.micro_batches
+        return split_over_ranks(
+            keys.language, keys.row, cost.astype(np.int64), self.layout.world_size, self.layout.micro_batches
         )
 
     def step(self, t: int) -> RankBatch:
@@ -92,7 +92,7 @@ class BatchStream:
             DataError: a shard is damaged.
         """
         keys = self.batch(t)
-        fixed = self.deal.in_order(len(keys)) if self.in_order else None
+        fixed = self.layout.equal_split(len(keys)) if self.equal_split else None
         ranks = [np.concatenate(of_rank) for of_rank in fixed] if fixed else self.split(keys)
         local = keys[ranks[self.rank] if fixed else np.sort(ranks[self.rank])]
         orig, latn = self.tokens(local)
@@ -102,7 +102,7 @@ class BatchStream:
         if fixed:
             parts = np.split(np.arange(len(local)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
         else:
-            parts = deal_to_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.deal.micro_batches)
+            parts = split_into_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.layout.micro_batches)
         micro = [
             self.packer.micro_batch(orig.take(part), latn.take(part), local.bits[part], local.language[part])
             for part in parts

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel, XLMRobertaConfig
 
-from translit_scale.batch.pack import MicroBatch, PackedPart
+from translit_scale.batch.pack import MicroBatch, PackedSequences
 from translit_scale.config import ContrastiveConfig, ModelConfig
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import ATTENTION
@@ -182,45 +182,45 @@ class PairEncoder(nn.Module):
             bias = bias + self.bias_change[0].float()
         return LogitParameters(scale.clamp(max=math.log(100)), bias)
 
-    def _masked_states(self, part: PackedPart) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _masked_states(self, part: PackedSequences) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Output of the last layer at the masked tokens [M, d], and the embeddings [2P, d], if this part is pooled."""
         depth = self.lm.config.num_hidden_layers
-        if self.pool_layer == depth and part.rows:
+        if self.pool_layer == depth and part.num_pooled:
             hidden, embeddings = self._run_layers(part, depth)
             return hidden[0].index_select(0, part.mask_index), embeddings
         hidden, embeddings = self._run_layers(part, depth - 1)
         last = self.family.layers(self.lm.base_model)[-1]
         return self.family.layer_at(last, hidden, part.segments, part.mask_index), embeddings
 
-    def _run_layers(self, part: PackedPart, depth: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _run_layers(self, part: PackedSequences, depth: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Hidden states [1, T, d] after `depth` layers, and the embeddings [2P, d], if this part is pooled."""
         embeddings, body = None, self.lm.base_model
         hidden = self.family.embed(body, part.input_ids, part.position_ids)
         for index, layer in enumerate(self.family.layers(body)[:depth], start=1):
             hidden = self._run_layer(layer, hidden, part)
-            if index == self.pool_layer and part.rows:
-                embeddings = mean_pool(hidden[0], part.pool_index, part.pool_row, part.rows)
+            if index == self.pool_layer and part.num_pooled:
+                embeddings = mean_pool(hidden[0], part.pool_index, part.pool_sentence, part.num_pooled)
         return hidden, embeddings
 
-    def _run_layer(self, layer: nn.Module, hidden: torch.Tensor, part: PackedPart) -> torch.Tensor:
+    def _run_layer(self, layer: nn.Module, hidden: torch.Tensor, part: PackedSequences) -> torch.Tensor:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
             return self.family.layer(layer, hidden, part.segments)
         output: torch.Tensor = checkpoint(self.family.layer, layer, hidden, part.segments, use_reentrant=False)
         return output
 
 
-def mean_pool(hidden: torch.Tensor, pool_index: torch.Tensor, pool_row: torch.Tensor, rows: int) -> torch.Tensor:
+def mean_pool(hidden: torch.Tensor, pool_index: torch.Tensor, pool_sentence: torch.Tensor, rows: int) -> torch.Tensor:
     """Mean over the tokens of each sentence, in fp32 (paper B, section 3: `<mask>` counts, special tokens do not).
 
     Args:
         hidden: [T, d].
-        pool_index: [N] tokens that count; pool_row: [N] their sentences, 0 … rows − 1.
+        pool_index: [N] tokens that count; pool_sentence: [N] their sentences, 0 … rows − 1.
 
     Returns:
         [rows, d]; zero for a sentence without tokens.
     """
     tokens = hidden.index_select(0, pool_index).float()
-    sums = tokens.new_zeros(rows, hidden.shape[-1]).index_add(0, pool_row, tokens)
+    sums = tokens.new_zeros(rows, hidden.shape[-1]).index_add(0, pool_sentence, tokens)
     # Not bincount, which on a GPU waits until everything before it is computed.
-    counts = tokens.new_zeros(rows).index_add(0, pool_row, tokens.new_ones(len(pool_row)))
+    counts = tokens.new_zeros(rows).index_add(0, pool_sentence, tokens.new_ones(len(pool_sentence)))
     return sums / counts.clamp(min=1)[:, None]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from transformers import PretrainedConfig
 
-from translit_scale.batch.segments import Work
+from translit_scale.batch.segments import TokenCounts
 from translit_scale.model.families import family_of
 
 
@@ -33,21 +33,23 @@ class Shape(NamedTuple):
         return cls(model.hidden_size, intermediate, model.num_hidden_layers, model.vocab_size)
 
 
-def training_flops(shape: Shape, work: Work) -> int:
+def training_flops(shape: Shape, counts: TokenCounts) -> int:
     """Forward and backward of one pass over packed sentences, with the head.
 
     Layers 1 … L−1 work on all tokens; of the last, keys and values do, everything else on masked tokens only.
     """
     d, f = shape.hidden, shape.intermediate
-    last_layer = 2 * work.tokens * 2 * d * d + 2 * work.masked * (2 * d * d + 2 * d * f) + 4 * work.masked_keys * d
-    head = 2 * work.masked * (d * d + d * shape.vocabulary)
-    return 3 * ((shape.layers - 1) * layer_flops(shape, work) + last_layer + head)
+    last_layer = (
+        2 * counts.tokens * 2 * d * d + 2 * counts.masked * (2 * d * d + 2 * d * f) + 4 * counts.masked_attended * d
+    )
+    head = 2 * counts.masked * (d * d + d * shape.vocabulary)
+    return 3 * ((shape.layers - 1) * layer_flops(shape, counts) + last_layer + head)
 
 
-def layer_flops(shape: Shape, work: Work) -> int:
+def layer_flops(shape: Shape, counts: TokenCounts) -> int:
     """Forward pass of one layer over all tokens."""
     d, f = shape.hidden, shape.intermediate
-    return 2 * work.tokens * (4 * d * d + 2 * d * f) + 4 * work.squares * d
+    return 2 * counts.tokens * (4 * d * d + 2 * d * f) + 4 * counts.attended * d
 
 
 def contrastive_flops(shape: Shape, pairs: int) -> int:

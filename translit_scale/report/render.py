@@ -6,8 +6,7 @@ import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
 
-from translit_scale.escaping import cell as csv_text
-from translit_scale.escaping import escape, latex
+from translit_scale.escaping import escape_csv, escape_latex, escape_markdown
 from translit_scale.report.published import Column
 from translit_scale.report.tables import Cell, Filled
 from translit_scale.testsets.registry import TASKS
@@ -27,13 +26,14 @@ CSV_COLUMNS = (
 
 def markdown(blocks: Sequence[Filled]) -> str:
     """One table of a paper, a Markdown table for each of its tasks."""
-    parts = [f"## {_title(blocks[0])}", escape(EXPLAINED) + "."]
+    parts = [f"## {_title(blocks[0])}", escape_markdown(EXPLAINED) + "."]
     for block in blocks:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
-            head = _names(block) + [escape(_head(column)) for column in columns]
+            head = _names(block) + [escape_markdown(_head(column)) for column in columns]
             rows = [
-                _line(row, escape) + [_cell(row[index], *MARKDOWN_FORMATS) for index in indices] for row in block.rows
+                _line(row, escape_markdown) + [_cell(row[index], *MARKDOWN_FORMATS) for index in indices]
+                for row in block.rows
             ]
             lines = [head, ["---"] * len(_names(block)) + ["---:"] * len(columns), *rows]
             parts.append(f"**{TASKS[task].title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
@@ -46,8 +46,10 @@ def tex(blocks: Sequence[Filled]) -> str:
     for block in blocks:
         for task, indices in _by_task(block):
             columns = [block.columns[index] for index in indices]
-            head = [*_names(block), *(latex(_head(column)).replace("→", "$\\to$") for column in columns)]
-            rows = [_line(row, latex) + [_cell(row[index], *TEX_FORMATS) for index in indices] for row in block.rows]
+            head = [*_names(block), *(escape_latex(_head(column)).replace("→", "$\\to$") for column in columns)]
+            rows = [
+                _line(row, escape_latex) + [_cell(row[index], *TEX_FORMATS) for index in indices] for row in block.rows
+            ]
             body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
             parts.append(
                 f"% {TASKS[task].title}\n"
@@ -72,7 +74,7 @@ def comma_separated(blocks: Sequence[Filled]) -> str:
             paper = ["" if cell.printed is None else f"{cell.printed:.1f}"]
             difference = ["" if cell.difference is None else f"{cell.difference:.2f}"]
             marks = [int(cell.bold), int(cell.underlined)]
-            writer.writerow([*map(csv_text, texts), *percents, *counts, *paper, *difference, *marks])
+            writer.writerow([*map(escape_csv, texts), *percents, *counts, *paper, *difference, *marks])
     return file.getvalue()
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from translit_scale.batch.deal import Deal
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.config import Config, Precision, TrainConfig
 from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launching.ranks import Rank
@@ -38,7 +38,7 @@ class Hardware:
     """The JSON file."""
     ds_config: dict[str, Any]
     """The configuration handed to DeepSpeed."""
-    deal: Deal
+    layout: BatchLayout
     precision: Precision
     zero_stage: int
     notes: tuple[str, ...]
@@ -55,8 +55,8 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         ConfigError: the file is missing or malformed, or contradicts the experiment (both values are printed).
     """
     ds_json = read_ds_json(path)
-    deal = Deal(config.train.batch_pairs, rank.world_size, _micro_pairs(ds_json, path))
-    _check_agreement(ds_json, path, config.train, deal)
+    layout = BatchLayout(config.train.batch_pairs, rank.world_size, _micro_batch_pairs(ds_json, path))
+    _check_agreement(ds_json, path, config.train, layout)
     stage = ds_json.get("zero_optimization", {}).get("stage", 0)
     if stage not in (0, 1, 2, 3):
         raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}; there are 0, 1, 2 and 3")
@@ -64,8 +64,8 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     check_stage(precision, stage, ds_json, path)
     ds_config = {key: value for key, value in ds_json.items() if key not in BLOCKS}
     ds_config |= {
-        "train_batch_size": deal.micro_pairs * rank.world_size,
-        MICRO: deal.micro_pairs,
+        "train_batch_size": layout.micro_batch_pairs * rank.world_size,
+        MICRO: layout.micro_batch_pairs,
         # The step runs its own micro-batches and reduces gradients once; the engine sees one backward pass a step.
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.train.max_grad_norm,
@@ -74,7 +74,7 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         "steps_per_print": sys.maxsize,
     }
     ds_config |= precision_block(precision, ds_json)
-    return Hardware(path, ds_config, deal, precision, stage, tuple(notes))
+    return Hardware(path, ds_config, layout, precision, stage, tuple(notes))
 
 
 def read_ds_json(path: Path) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def read_ds_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _micro_pairs(ds_json: dict[str, Any], path: Path) -> int:
+def _micro_batch_pairs(ds_json: dict[str, Any], path: Path) -> int:
     micro = ds_json.get(MICRO)
     if not isinstance(micro, int) or micro < 1:
         raise ConfigError(
@@ -110,18 +110,18 @@ def _micro_pairs(ds_json: dict[str, Any], path: Path) -> int:
     return micro
 
 
-def _check_agreement(ds_json: dict[str, Any], path: Path, train: TrainConfig, deal: Deal) -> None:
+def _check_agreement(ds_json: dict[str, Any], path: Path, train: TrainConfig, layout: BatchLayout) -> None:
     """Raises ConfigError where the JSON differs from the experiment."""
     from_experiment = {
         "train_batch_size": (train.batch_pairs, "train.batch_pairs"),
-        "gradient_accumulation_steps": (deal.micro_batches, "micro-batches that follow from train.batch_pairs"),
+        "gradient_accumulation_steps": (layout.micro_batches, "micro-batches that follow from train.batch_pairs"),
         "gradient_clipping": (train.max_grad_norm, "train.max_grad_norm"),
     }
     for key, (expected, setting) in from_experiment.items():
         if ds_json.get(key, "auto") not in ("auto", expected):
             raise ConfigError(
                 f"{path} says {key} = {ds_json[key]}, the experiment says {expected} ({setting}; "
-                f"{deal.batch_pairs} pairs on {deal.world_size} ranks × {deal.micro_pairs} pairs)",
+                f"{layout.batch_pairs} pairs on {layout.world_size} ranks × {layout.micro_batch_pairs} pairs)",
                 f"remove {key} from the JSON: the experiment decides it",
             )
     for key in ("optimizer", "scheduler"):
@@ -161,7 +161,7 @@ def explain_torch_errors(hardware: Hardware) -> Iterator[None]:
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise ConfigError(
-                f"out of GPU memory with micro-batches of {hardware.deal.micro_pairs} pairs: {error}",
+                f"out of GPU memory with micro-batches of {hardware.layout.micro_batch_pairs} pairs: {error}",
                 f"lower train_micro_batch_size_per_gpu in {hardware.path}: the update stays the same, and the same "
                 "command resumes from the last checkpoint",
             ) from error

@@ -34,7 +34,7 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
 from translit_scale.languages import listed
-from translit_scale.locks import only_user
+from translit_scale.locks import lock_folder
 from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
 from translit_scale.model.families import family_of
 from translit_scale.train.checkpointing.checkpoint import (
@@ -89,7 +89,7 @@ def train(
     with ExitStack() as lock:
         if rank.is_first:
             with run_directory_errors(run):
-                lock.enter_context(only_user(run, "wait for its end, or choose another run.name"))
+                lock.enter_context(lock_folder(run, "wait for its end, or choose another run.name"))
         checkpoint = choose_checkpoint(run, resume, rank)
         start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
         if start >= plan.total_steps:
@@ -236,13 +236,13 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
 
 def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
     """The stream that reads, tokenizes, masks and packs this rank's part of each batch."""
-    objectives, deal = plan.config.objectives, plan.hardware.deal
+    objectives, layout = plan.config.objectives, plan.hardware.layout
     packer = Packer(
         objectives.masking,
         vocabulary,
         plan.config.model.max_length,
         with_tlm=objectives.tlm.weight > 0,
-        split_tlm=objectives.tcm.weight > 0 and deal.micro_batches > 1 and not objectives.in_micro_batches,
+        split_tlm=objectives.tcm.weight > 0 and layout.micro_batches > 1 and not objectives.in_micro_batches,
     )
     left_out = {(block.language, block.block) for block in plan.damaged_blocks}
     return BatchStream(
@@ -250,11 +250,11 @@ def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
         PairReader(plan.shards, plan.order.languages, left_out),
         TextEncoder(plan.tokenizer, plan.tokenizer_check.use_sentencepiece),
         packer,
-        deal,
+        layout,
         plan.rank.rank,
         plan.tokenizer_check.token_rates,
         objectives.pair_with,
-        in_order=objectives.in_micro_batches,
+        equal_split=objectives.in_micro_batches,
     )
 
 
@@ -283,7 +283,7 @@ def run_steps(
         update = take_step(engine)
         skipped.count(t, result, update, training.stream)
         if logger:
-            logger.step(steps, result, update_metrics(engine, update, skipped), training.prefetcher.waited)
+            logger.step(steps, result, update_metrics(engine, update, skipped), training.prefetcher.wait_seconds)
         if steps % run.checkpoint_every == 0 or is_last or result.stop:
             began = time.monotonic()
             checkpoints.save(engine, training.info(steps))

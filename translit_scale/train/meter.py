@@ -50,7 +50,7 @@ class Meter:
     def restart(self, now: float, waited: float) -> None:
         """Starts counting rates from zero; losses by language are kept."""
         self.started, self.waited = now, waited
-        self.steps = self.pairs = self.tokens = self.slots = self.flops = 0
+        self.steps = self.pairs = self.tokens = self.padded_tokens = self.flops = 0
         self.slowest = 0.0
 
     def add(self, result: StepResult) -> None:
@@ -58,9 +58,9 @@ class Meter:
         self.steps += 1
         self.pairs += result.pairs
         self.tokens += result.tokens
-        self.slots += result.tokens if self.context.unpadded else result.slots
+        self.padded_tokens += result.tokens if self.context.unpadded else result.padded_tokens
         self.slowest += result.slowest
-        self.flops += training_flops(self.context.shape, result.work)
+        self.flops += training_flops(self.context.shape, result.token_counts)
         if "tcm" in result.losses:
             self.flops += contrastive_flops(self.context.shape, result.pairs)
         if result.is_finite:
@@ -79,7 +79,7 @@ class Meter:
             "throughput/pairs_per_sec": self.pairs / seconds,
             "throughput/tokens_per_sec": self.tokens / seconds,
             "throughput/useful_tflops_per_device": per_device / 1e12,
-            "throughput/packing_efficiency": self.tokens / self.slots,
+            "throughput/packing_efficiency": self.tokens / self.padded_tokens,
             "throughput/slowest_over_mean": self.slowest / self.steps,
             "time/step": seconds / self.steps,
             "time/data_wait": (waited - self.waited) / self.steps,

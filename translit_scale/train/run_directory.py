@@ -84,18 +84,18 @@ def environment(plan: Plan) -> dict[str, object]:
 
 def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     """Tells the user what is about to happen: data, batch, devices, loss, steps."""
-    config, hardware, order, deal = training.config, training.hardware, training.order, training.hardware.deal
+    config, hardware, order, layout = training.config, training.hardware, training.order, training.hardware.layout
     parameters = sum(getattr(p, "ds_numel", p.numel()) for p in training.engine.module.parameters())
     on_cpu = training.rank.device.type == "cpu"
-    where = counted(deal.world_size, "CPU rank" if on_cpu else "GPU") + (" (no GPU found)" if on_cpu else "")
+    where = counted(layout.world_size, "CPU rank" if on_cpu else "GPU") + (" (no GPU found)" if on_cpu else "")
     lines = [
         f"run {config.run.path}: {parameters:,} parameters, {order.total:,} pairs of {listed(order.languages)}",
-        f"  batch {deal.batch_pairs} pairs = {counted(deal.world_size, 'rank')} × "
-        f"{counted(deal.micro_batches, 'micro-batch')} of about {deal.micro_pairs}; {where}, {hardware.precision}, "
-        f"ZeRO-{hardware.zero_stage}",
+        f"  batch {layout.batch_pairs} pairs = {counted(layout.world_size, 'rank')} × "
+        f"{counted(layout.micro_batches, 'micro-batch')} of about {layout.micro_batch_pairs}; {where}, "
+        f"{hardware.precision}, ZeRO-{hardware.zero_stage}",
         f"  loss = {' + '.join(loss_terms(training))}",
-        f"  steps {start} → {training.total_steps} ({math.ceil(order.total / deal.batch_pairs)} an epoch), checkpoint "
-        f"every {config.run.checkpoint_every}; tensorboard --logdir {config.run.path / 'tb'}",
+        f"  steps {start} → {training.total_steps} ({math.ceil(order.total / layout.batch_pairs)} an epoch), "
+        f"checkpoint every {config.run.checkpoint_every}; tensorboard --logdir {config.run.path / 'tb'}",
         *(f"  note: {note}" for note in hardware.notes),
         *([_left_out(training)] if training.damaged_blocks else []),
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
@@ -111,10 +111,10 @@ def _left_out(training: Training) -> str:
 
 def loss_terms(training: Training) -> list[str]:
     """The terms of the loss with their weights and settings."""
-    objectives, deal = training.config.objectives, training.hardware.deal
+    objectives, layout = training.config.objectives, training.hardware.layout
     terms = ["mlm_orig", "mlm_latn" if objectives.pair_with == "transliteration" else "mlm_latn (copy of orig)"]
     if objectives.tcm.weight:
-        tcm, layer, negatives = objectives.tcm, training.engine.module.pool_layer, 2 * deal.batch_pairs - 2
+        tcm, layer, negatives = objectives.tcm, training.engine.module.pool_layer, 2 * layout.batch_pairs - 2
         terms.append(
             f"{tcm.weight:g}·tcm ({tcm.loss}, layer {layer}, {tcm.similarity}, τ {tcm.temperature:g}, "
             f"{negatives:,} negatives each)"

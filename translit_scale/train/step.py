@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from translit_scale.batch.pack import STREAMS, TLM, MicroBatch
-from translit_scale.batch.segments import Work
+from translit_scale.batch.segments import TokenCounts
 from translit_scale.batch.stream import RankBatch
 from translit_scale.config import ObjectivesConfig
 from translit_scale.errors import NumericError
@@ -50,8 +50,8 @@ class StepResult:
     """Unweighted loss of each objective, and the weighted `total`."""
     language_losses: npt.NDArray[np.float64]
     """[L, 2] for each language: sum of the cross-entropies of masked tokens of orig and latn, and their number."""
-    work: Work
-    slots: int
+    token_counts: TokenCounts
+    padded_tokens: int
     """Tokens and padding that grouped attention works on."""
     slowest: float
     """Tokens of the rank that has the most, divided by the mean over ranks."""
@@ -67,7 +67,7 @@ class StepResult:
     @property
     def tokens(self) -> int:
         """All tokens, special ones included."""
-        return self.work.tokens
+        return self.token_counts.tokens
 
     @property
     def is_finite(self) -> bool:
@@ -141,15 +141,16 @@ class TrainStep:
         return self.stream_weights / in_part / (micro_batches * self.rank.world_size)
 
     def _global_counts(self, batch: RankBatch) -> dict[str, torch.Tensor]:
-        """Integer sums over all ranks: `masked` tokens [3] of each stream, `work` [4], `slots`, `identical` pairs,
-        `truncated` sentences, and the masked tokens of orig and latn of each of the `languages` [L]."""
+        """Integer sums over all ranks: `masked` tokens [3] of each stream, `tokens` [4] as in `TokenCounts`, `padded`
+        tokens, `identical` pairs, `truncated` sentences, and the masked tokens of orig and latn of each of the
+        `languages` [L]."""
         languages = torch.zeros(self.languages, dtype=torch.int64)
         for part in (part for m in batch.micro for part in m.parts):
             languages += torch.bincount(part.mask_language[part.mask_stream != TLM], minlength=self.languages)
         counts = {
             "masked": torch.tensor([m.masked for m in batch.micro]).sum(dim=0),
-            "work": torch.tensor([m.work for m in batch.micro]).sum(dim=0),
-            "slots": torch.tensor(sum(m.slots for m in batch.micro)),
+            "tokens": torch.tensor([m.token_counts for m in batch.micro]).sum(dim=0),
+            "padded": torch.tensor(sum(m.padded_tokens for m in batch.micro)),
             "identical": torch.tensor(sum(m.identical for m in batch.micro)),
             "truncated": torch.tensor(batch.truncated),
             "languages": languages,
@@ -180,7 +181,7 @@ class TrainStep:
         parameters = outputs[0].parameters
         return contrastive_loss_over_ranks(
             [output.embeddings.detach() for output in outputs if output.embeddings is not None],
-            [m.texts for m in micro],
+            [m.text_hashes for m in micro],
             [2 * n for n in pairs],
             type(parameters)(*(value.detach() for value in parameters)),
             weight / (2 * sum(pairs)),
@@ -218,13 +219,13 @@ class TrainStep:
             metrics = {f"train/tcm/{name}": mean for name, mean in means.items()}
         weights = {"tcm": self.objectives.tcm.weight, "tlm": self.objectives.tlm.weight}
         losses["total"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
-        work = Work(*counts["work"].tolist())
+        token_counts = TokenCounts(*counts["tokens"].tolist())
         return StepResult(
             losses=losses,
             language_losses=torch.stack([sum_of["languages"], counts["languages"].double()], dim=1).numpy(),
-            work=work,
-            slots=int(counts["slots"]),
-            slowest=most["tokens"].item() * self.rank.world_size / work.tokens,
+            token_counts=token_counts,
+            padded_tokens=int(counts["padded"]),
+            slowest=most["tokens"].item() * self.rank.world_size / token_counts.tokens,
             pairs=batch.pairs,
             truncated=int(counts["truncated"]),
             metrics=metrics,

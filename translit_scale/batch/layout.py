@@ -22,7 +22,7 @@ Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Deal:
+class BatchLayout:
     """How an effective batch of B pairs is divided into W ranks × K micro-batches.
 
     Ranks and micro-batches have about equally many tokens and therefore different numbers of pairs. Every rank has the
@@ -34,7 +34,7 @@ class Deal:
 
     batch_pairs: int
     world_size: int
-    micro_pairs: int
+    micro_batch_pairs: int
     """Largest mean number of pairs in a micro-batch (`train_micro_batch_size_per_gpu` of the DeepSpeed JSON)."""
 
     def __post_init__(self) -> None:
@@ -46,7 +46,7 @@ class Deal:
         if self.world_size * self.micro_batches > self.batch_pairs:
             raise ConfigError(
                 f"{self.batch_pairs} pairs cannot fill {self.world_size} ranks × {self.micro_batches} micro-batches of "
-                f"{self.micro_pairs}",
+                f"{self.micro_batch_pairs}",
                 "raise train_micro_batch_size_per_gpu in the DeepSpeed JSON, or make train.batch_pairs a multiple of "
                 f"{self.world_size}",
             )
@@ -54,9 +54,9 @@ class Deal:
     @property
     def micro_batches(self) -> int:
         """K, the number of micro-batches of each rank."""
-        return math.ceil(self.batch_pairs / (self.world_size * self.micro_pairs))
+        return math.ceil(self.batch_pairs / (self.world_size * self.micro_batch_pairs))
 
-    def in_order(self, pairs: int) -> list[list[Indices]]:
+    def equal_split(self, pairs: int) -> list[list[Indices]]:
         """[W][K] indices of the pairs of each micro-batch; their numbers of pairs differ by at most one.
 
         Lengths are ignored, so that each micro-batch is a random sample of the batch, as objectives defined on
@@ -69,7 +69,7 @@ class Deal:
         ]
 
 
-def deal_to_ranks(language: Indices, row: Indices, cost: Indices, ranks: int, least: int) -> list[Indices]:
+def split_over_ranks(language: Indices, row: Indices, cost: Indices, ranks: int, least: int) -> list[Indices]:
     """Sorts the pairs by their position in the shards and cuts them into consecutive parts of equal cost.
 
     Each part is filled up with the best fitting of the next pairs, so that its cost is within a fraction of a pair of
@@ -111,7 +111,7 @@ def deal_to_ranks(language: Indices, row: Indices, cost: Indices, ranks: int, le
     return [*parts, order[start:]]
 
 
-def deal_to_micro_batches(cost: Indices, micro_batches: int) -> list[Indices]:
+def split_into_micro_batches(cost: Indices, micro_batches: int) -> list[Indices]:
     """Splits a rank's pairs into micro-batches of about equal cost.
 
     Pairs are taken in descending order of cost, and each goes to the micro-batch with the lowest cost so far.

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from translit_scale.batch.deal import deal_to_micro_batches, deal_to_ranks
+from translit_scale.batch.layout import split_into_micro_batches, split_over_ranks
 from translit_scale.batch.order import PairOrder
 
 
@@ -25,7 +25,7 @@ def test_every_pair_goes_to_one_rank_and_every_rank_has_enough(
     ranks: int, least: int, costs: list[int], seed: int
 ) -> None:
     language, row, _ = batch(len(costs), seed)
-    parts = deal_to_ranks(language, row, np.array(costs), ranks, least)
+    parts = split_over_ranks(language, row, np.array(costs), ranks, least)
     assert len(parts) == ranks and min(map(len, parts)) >= least
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(costs)))
 
@@ -33,7 +33,7 @@ def test_every_pair_goes_to_one_rank_and_every_rank_has_enough(
 @given(st.integers(1, 12), st.lists(st.integers(1, 10**6), min_size=12, max_size=60))
 @settings(max_examples=60, deadline=None)
 def test_every_pair_goes_to_one_micro_batch_and_none_is_empty(micro_batches: int, costs: list[int]) -> None:
-    parts = deal_to_micro_batches(np.array(costs), micro_batches)
+    parts = split_into_micro_batches(np.array(costs), micro_batches)
     assert len(parts) == micro_batches and min(map(len, parts)) >= 1
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(costs)))
     totals = [sum(costs[i] for i in part) for part in parts]
@@ -44,13 +44,13 @@ def test_every_pair_goes_to_one_micro_batch_and_none_is_empty(micro_batches: int
 def test_the_slowest_rank_has_at_most_three_percent_more_than_the_mean(ranks: int, of_each: int) -> None:
     for seed in range(3):
         language, row, cost = batch(ranks * of_each, seed)
-        totals = np.array([cost[part].sum() for part in deal_to_ranks(language, row, cost, ranks, 1)])
+        totals = np.array([cost[part].sum() for part in split_over_ranks(language, row, cost, ranks, 1)])
         assert totals.max() <= 1.03 * totals.mean()
 
 
 def test_micro_batches_are_balanced_too() -> None:
     cost = batch(8 * 32, 0)[2]
-    totals = np.array([cost[part].sum() for part in deal_to_micro_batches(cost, 8)])
+    totals = np.array([cost[part].sum() for part in split_into_micro_batches(cost, 8)])
     assert totals.max() <= 1.01 * totals.mean()
 
 
@@ -62,7 +62,7 @@ def test_a_rank_reads_about_the_same_part_of_the_shards() -> None:
     for start in range(0, order.total, 1024):
         keys = order.batch(start, min(1024, order.total - start))
         cost = batch(len(keys), start)[2]
-        for blocks, part in zip(touched, deal_to_ranks(keys.language, keys.row, cost, 8, 1), strict=True):
+        for blocks, part in zip(touched, split_over_ranks(keys.language, keys.row, cost, 8, 1), strict=True):
             blocks.update(zip(keys.language[part].tolist(), (keys.row[part] // 1000).tolist(), strict=True))
     everything = sum(-(-n // 1000) for n in pairs.values())
     assert len(set().union(*touched)) == everything
@@ -72,4 +72,4 @@ def test_a_rank_reads_about_the_same_part_of_the_shards() -> None:
 
 def test_too_few_pairs() -> None:
     with pytest.raises(ValueError, match="3 pairs for 2 ranks with at least 2 each"):
-        deal_to_ranks(*batch(3, 0), ranks=2, least=2)
+        split_over_ranks(*batch(3, 0), ranks=2, least=2)
