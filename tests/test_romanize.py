@@ -13,12 +13,12 @@ import uroman
 from tests.support.romanize_fuzz import Fuzz, differences, outcome
 from translit_scale.cli import main
 from translit_scale.corpus.clean import clean
-from translit_scale.corpus.romanize import Romanizer
 from translit_scale.errors import ConfigError
 from translit_scale.romanize import characters, cuts, exact
 from translit_scale.romanize.characters import Tables, known_lcodes
 from translit_scale.romanize.cuts import PLAIN, Cuts
 from translit_scale.romanize.exact import ExactUroman, Memory, load_uroman
+from translit_scale.romanize.romanizer import Romanizer
 
 COUNTEREXAMPLES = {
     "Ethiopic word space before a space": [
@@ -217,7 +217,7 @@ def test_uroman_leaves_ascii_alone(plain: uroman.Uroman, lcode: str | None) -> N
 
 
 def test_ascii_needs_no_uroman(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("translit_scale.corpus.romanize.load_uroman")
+    monkeypatch.delattr("translit_scale.romanize.romanizer.load_uroman")
     assert Romanizer()("<s> Just-text, 1/2 </s>", "eng_Latn") == ("<s> Just-text, 1/2 </s>", False)
 
 
@@ -304,7 +304,7 @@ def test_provenance_names_everything_the_output_depends_on() -> None:
 @pytest.fixture(autouse=True)
 def no_loading(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> None:
     """The tables are loaded once for all tests."""
-    monkeypatch.setattr("translit_scale.corpus.romanize.load_uroman", lambda: memory.source)
+    monkeypatch.setattr("translit_scale.romanize.romanizer.load_uroman", lambda: memory.source)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes], data: bytes, *args: str) -> tuple:

@@ -11,7 +11,6 @@ from typing import Any
 
 from translit_scale.analyze.similarity import SIMILARITIES, Pairs, contrast, derangement, four_similarities
 from translit_scale.corpus.clean import clean
-from translit_scale.corpus.romanize import Romanizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.encoder import Encoder
 from translit_scale.evaluate.parallel import ParallelText
@@ -27,6 +26,7 @@ from translit_scale.evaluate.results import (
 )
 from translit_scale.files import write_json
 from translit_scale.progress import Progress
+from translit_scale.romanize.romanizer import Romanizer
 
 Sides = Mapping[str, Sequence[str]]
 """The sentences of `s`, `t`, `r_s` and `r_t`."""

@@ -34,14 +34,13 @@ def share_line(share: Share | None, task_id: int, num_tasks: int) -> str:
 
 def preparation_table(manifest: Manifest) -> str:
     """A line per language and one for all: what was read, where it went, and the share of pairs with equal halves."""
-    dropped = [
-        reason
-        for reason in next(iter(manifest.languages.values())).dropped
-        if any(counts.dropped[reason] for counts in manifest.languages.values())
-    ]
+    totals = Counter[str]()
+    for counts in manifest.languages.values():
+        totals.update(counts.dropped)
+    dropped = [reason for reason, total in totals.items() if total]
     header = ["language", "read", *(reason.replace("_", " ") for reason in dropped), "pairs", "identical", "bytes"]
     numbers = {
-        language: [counts.read, *(counts.dropped[reason] for reason in dropped), counts.rows, counts.identical, size]
+        language: [counts.read, *(counts.dropped.get(name, 0) for name in dropped), counts.rows, counts.identical, size]
         for (language, counts), size in zip(manifest.languages.items(), _bytes(manifest), strict=True)
     }
     if len(numbers) > 1:
@@ -59,6 +58,8 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
         if (undecodable := counts.dropped["undecodable"]) > 0.01 * counts.read:
             share = undecodable / counts.read
             yield f"{language}: {share:.0%} of the lines are not UTF-8; is a file in another encoding?"
+        if counts.from_column:
+            yield f"{language}: {counts.from_column:,} of {counts.rows:,} transliterations are the input's own"
     if fallbacks := sum(counts.fallbacks for counts in manifest.languages.values()):
         yield f"{fallbacks:,} sentences on which uroman fails were romanized word by word"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from translit_scale.corpus.text import Columns
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
 from translit_scale.files import read_json, sha256_file, write_json
@@ -45,7 +46,7 @@ class InputFile(NamedTuple):
 
     name: str
     """Below the data directory, with `/`."""
-    column: str | None
+    columns: Columns
     sha256: str
     stamp: Stamp
 

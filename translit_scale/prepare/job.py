@@ -13,10 +13,12 @@ from translit_scale.corpus.clean import CLEANING_VERSION
 from translit_scale.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
 from translit_scale.corpus.script import SCRIPT_DATA
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.text import Columns
 from translit_scale.errors import DataError
 from translit_scale.prepare.inputs import InputFile, Stamp, checksums
 from translit_scale.prepare.recipe import Recipe, excluded_files
-from translit_scale.prepare.tasks import Selection, SelectTask, ShardTask, romanizer
+from translit_scale.prepare.tasks import Selection, SelectTask, ShardTask, transliteration_columns
+from translit_scale.romanize.transliterator import FromColumns, source
 from translit_scale.schema import changed_settings
 
 
@@ -42,7 +44,7 @@ class Job:
         out_dir: Path,
         run_dir: Path,
         workers: int,
-        names: Mapping[str, Iterable[tuple[str, str | None]]],
+        names: Mapping[str, Iterable[tuple[str, Columns]]],
     ) -> Job:
         """A job for these files (see `recipe.input_files`). Reads them for their checksums, if no run has done so.
 
@@ -53,10 +55,10 @@ class Job:
         paths = sorted({data_dir / name for of_language in names.values() for name, _ in of_language})
         found = checksums([*paths, *(data_dir / name for name in excluded)], out_dir, workers)
         files = {
-            language: tuple(InputFile(name, column, *found[data_dir / name]) for name, column in of_language)
+            language: tuple(InputFile(name, columns, *found[data_dir / name]) for name, columns in of_language)
             for language, of_language in sorted(names.items())
         }
-        held_out = tuple(InputFile(name, None, *found[data_dir / name]) for name in excluded)
+        held_out = tuple(InputFile(name, Columns(), *found[data_dir / name]) for name in excluded)
         return cls(recipe, data_dir, out_dir, run_dir, workers, files, held_out)
 
     @property
@@ -71,7 +73,13 @@ class Job:
 
     def provenance(self) -> dict[str, Any]:
         """Everything the bytes of the set depend on; nothing about the machine, the time or the paths."""
-        return {
+        romanizer = source(self.recipe.romanize.by, self.recipe.romanize.lcode)
+        of_columns = {
+            language: FromColumns(columns, {}, romanizer).provenance()
+            for language, files in self.files.items()
+            if (columns := transliteration_columns(files))
+        }
+        provenance = {
             "recipe": self.recipe.model_dump(mode="json"),
             "inputs": {
                 language: {file.name: file.sha256 for file in of_language}
@@ -79,8 +87,10 @@ class Job:
             },
             "held_out": {file.name: file.sha256 for file in self.excluded},
             "cleaning": {"version": CLEANING_VERSION, "unicode": unicodedata.unidata_version, "scripts": SCRIPT_DATA},
-            "romanizer": romanizer(self.recipe.romanize.lcode).provenance(),
         }
+        if self.recipe.has_text_to_romanize:
+            provenance["romanizer"] = romanizer.provenance()
+        return provenance | ({"transliterations": of_columns} if of_columns else {})
 
     def select_tasks(self) -> list[SelectTask]:
         """One selection per language."""
@@ -105,7 +115,8 @@ class Job:
             ShardTask(
                 language=selection.language,
                 number=number,
-                lcode=self.recipe.romanize.lcode,
+                romanize=self.recipe.romanize,
+                columns=tuple(transliteration_columns(self.files[selection.language])),
                 text=selection.text,
                 part=part,
                 block_rows=self.recipe.block_rows,
@@ -133,10 +144,11 @@ class Job:
             if force:
                 return None
             raise
-        found = dict(manifest.provenance)
+        expected, provenance = ({"transliterations": {}} | of for of in (self.provenance(), manifest.provenance))
         if not whole:
-            found["inputs"] = {code: files for code, files in found["inputs"].items() if code in self.files}
-        differences = sorted(name for name, *_ in changed_settings(found, self.provenance()))
+            for name in ("inputs", "transliterations"):
+                provenance[name] = {code: value for code, value in provenance[name].items() if code in self.files}
+        differences = sorted(name for name, *_ in changed_settings(provenance, expected))
         if not differences:
             return self._unless_damaged()
         if force:

@@ -23,13 +23,15 @@ from translit_scale.errors import DataError
 from translit_scale.files import sync
 from translit_scale.prepare.inputs import remember
 from translit_scale.prepare.job import Job
-from translit_scale.prepare.tasks import Selection, ShardTask
+from translit_scale.prepare.tasks import Selection, ShardTask, transliteration_columns
 
 REASONS = (
     "undecodable", "malformed", "empty", "too_long", "wrong_script",
     "held_out", "duplicate", "not_sampled", "empty_transliteration",
 )  # fmt: skip
 """Why a line or record of the input is not a pair of the shards."""
+COLUMN_REASONS = ("missing_transliteration", "multiline_transliteration", "non_latin_transliteration")
+"""Further reasons in languages that have transliterations of their own."""
 
 _NAMED = 12
 """Languages named in an error; the others are counted."""
@@ -53,7 +55,8 @@ def publish(job: Job) -> Manifest:
             if entry is not None:
                 shards.append(entry)
                 moves.append(task)
-        dropped = {reason: found.pop(reason, 0) for reason in REASONS}
+        reasons = REASONS + (COLUMN_REASONS if transliteration_columns(job.files[selection.language]) else ())
+        dropped = {reason: found.pop(reason, 0) for reason in reasons}
         if found["rows"]:
             counts[selection.language] = LanguageCounts(dropped=dropped, **found)
     if none := [selection.language for selection, _ in selections if selection.language not in counts]:
