@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import json
 import random
 from collections import Counter
@@ -58,18 +59,16 @@ def write_table(path: Path, rows: Rows, header: Sequence[str] = ("text", "latin"
             with pyarrow.ipc.new_stream(path, table.schema) as stream:
                 stream.write_table(table, max_chunksize=7)
         return path
-    opened = gzip.open(path, "wt", encoding="utf-8") if path.suffix == ".gz" else path.open("w", encoding="utf-8")
-    with opened as file:
-        if ".jsonl" in path.suffixes:
-            for row in rows:
-                file.write(
-                    json.dumps({key: value for key, value in zip(header, row, strict=True) if value is not None})
-                )
-                file.write("\n")
-        elif ".tsv" in path.suffixes:
-            file.writelines("\t".join(cell for cell in row if cell is not None) + "\n" for row in [header, *rows])
-        else:
-            csv.writer(file).writerows([cell for cell in row if cell is not None] for row in [header, *rows])
+    text = io.StringIO()
+    cells = [[cell for cell in row if cell is not None] for row in [header, *rows]]
+    if path.suffix == ".jsonl":
+        text.writelines(json.dumps(dict(zip(header, row, strict=False))) + "\n" for row in cells[1:])
+    elif path.suffix == ".tsv":
+        text.writelines("\t".join(row) + "\n" for row in cells)
+    else:
+        csv.writer(text).writerows(cells)
+    data = text.getvalue().encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return path
 
 
@@ -82,7 +81,7 @@ def write_recipe(folder: Path, *sources: str, more: str = "") -> Path:
     return folder
 
 
-def own(name: str, column: str = "latin") -> str:
+def with_latin(name: str, column: str = "latin") -> str:
     return f"{{path: {name}, column: text, transliteration: {column}}}"
 
 
@@ -96,7 +95,7 @@ def counts_of(shard_set: ShardSet) -> LanguageCounts:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_every_format_gives_its_own_transliterations(tmp_path: Path, suffix: str) -> None:
-    data = write_recipe(tmp_path / "data", own(f"a.{suffix}"))
+    data = write_recipe(tmp_path / "data", with_latin(f"a.{suffix}"))
     write_table(data / f"a.{suffix}", ROWS)
     shard_set = run(data, tmp_path / "out")
     assert pairs(shard_set) == dict(ROWS)
@@ -109,7 +108,7 @@ def test_every_format_gives_its_own_transliterations(tmp_path: Path, suffix: str
 
 
 def test_the_csv_of_the_papers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write_recipe(tmp_path / "data", own("a.csv", "transliteration"))
+    data = write_recipe(tmp_path / "data", with_latin("a.csv", "transliteration"))
     write_table(data / "a.csv", ROWS, ("text", "transliteration"))
     assert pairs(run(data, tmp_path / "out")) == dict(ROWS)
     assert "ignored" not in capsys.readouterr().err
@@ -144,7 +143,7 @@ def test_rows_without_a_usable_transliteration_are_counted(
     ]
     if not suffix.startswith("tsv"):  # which cannot have line ends in its fields
         rows += [("кінь", "kin'\n"), ("кит", "kyt\nkyt")]
-    data = write_recipe(tmp_path / "data", own(f"a.{suffix}"), more="max_chars: 100")
+    data = write_recipe(tmp_path / "data", with_latin(f"a.{suffix}"), more="max_chars: 100")
     write_table(data / f"a.{suffix}", rows)
     assert main(["prepare", str(data / "recipe.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
     shard_set = ShardSet.open(tmp_path / "out")
@@ -160,13 +159,13 @@ def test_rows_without_a_usable_transliteration_are_counted(
 
 
 def test_a_transliteration_that_is_not_utf8_is_counted(tmp_path: Path) -> None:
-    data = write_recipe(tmp_path / "data", own("a.tsv"))
+    data = write_recipe(tmp_path / "data", with_latin("a.tsv"))
     (data / "a.tsv").write_bytes("text\tlatin\nжук\tzhuk\n".encode() + "кіт\t".encode() + b"k\xeft\n")
     assert counts_of(run(data, tmp_path / "out")).dropped["undecodable"] == 1
 
 
 def test_of_equal_sentences_the_first_one_read_keeps_its_transliteration(tmp_path: Path) -> None:
-    data = write_recipe(tmp_path / "data", own("a.csv"), own("b.tsv", "other"))
+    data = write_recipe(tmp_path / "data", with_latin("a.csv"), with_latin("b.tsv", "other"))
     write_table(data / "a.csv", [("жук", ""), ("жук", "second"), ("\u200bжук ", "third"), ("кіт", "kit")])
     write_table(data / "b.tsv", [("жук", "fourth"), ("кіт", "kot"), ("рак", "rak")], ("text", "other"))
     shard_set = run(data, tmp_path / "out")
@@ -180,11 +179,11 @@ def test_files_with_and_without_transliterations_mix(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/b.txt").write_text("two\nthree\nfour\n")
     table = write_table(tmp_path / "data/a.csv", [("one", "uno"), ("two", "dos"), ("жук", "zhuk")])
-    first = run(write_recipe(table.parent, own("a.csv"), "b.txt"), tmp_path / "first")
+    first = run(write_recipe(table.parent, with_latin("a.csv"), "b.txt"), tmp_path / "first")
     assert pairs(first) == {"one": "uno", "two": "dos", "жук": "zhuk", "three": "three", "four": "four"}
     assert (counts_of(first).rows, counts_of(first).from_column) == (5, 3)
     assert first.manifest.provenance["romanizer"] == Romanizer().provenance()
-    last = run(write_recipe(table.parent, "b.txt", own("a.csv")), tmp_path / "last")
+    last = run(write_recipe(table.parent, "b.txt", with_latin("a.csv")), tmp_path / "last")
     assert pairs(last) == pairs(first) | {"two": "two"}
     assert counts_of(last).from_column == 2
 
@@ -195,7 +194,7 @@ def large(tmp_path: Path) -> Path:
     rows = [(text, f"{romanize(text)} {number}") for number, text in enumerate(sentences(400, 7))]
     generator = random.Random(5)
     more = "sample: {fraction: 0.7}\nexclude: [held.txt]"
-    data = write_recipe(tmp_path / "data", own("a.csv"), own("b.jsonl"), more=more)
+    data = write_recipe(tmp_path / "data", with_latin("a.csv"), with_latin("b.jsonl"), more=more)
     write_table(data / "a.csv", [*rows[:300], *generator.sample(rows, 200)])
     write_table(data / "b.jsonl", generator.sample(rows, 400))
     (data / "held.txt").write_text("".join(f"{text}\n" for text, _ in rows[:40]))
@@ -263,13 +262,13 @@ def test_verify_does_not_compare_them_with_uroman(
 def test_a_change_of_where_they_come_from_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = write_recipe(tmp_path / "data", own("a.csv"))
+    data = write_recipe(tmp_path / "data", with_latin("a.csv"))
     write_table(data / "a.csv", [("жук", "zhuk", "beetle")], ("text", "latin", "other"))
     run(data, tmp_path / "out")
     monkeypatch.setattr("translit_scale.romanize.romanizer.VERSION", "9")
     assert pairs(run(data, tmp_path / "out")) == {"жук": "zhuk"}  # which uroman has not made
     assert "up to date" in capsys.readouterr().err
-    write_recipe(data, own("a.csv", "other"))
+    write_recipe(data, with_latin("a.csv", "other"))
     with pytest.raises(DataError, match=r"made from something else: .*transliterations\.ukr_Cyrl\.columns differ"):
         run(data, tmp_path / "out")
     assert pairs(run(data, tmp_path / "out", force=True)) == {"жук": "beetle"}
@@ -309,7 +308,7 @@ def test_mistakes_in_a_recipe_are_named(tmp_path: Path, of: str, message: str) -
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_column_that_is_not_there_is_named(tmp_path: Path, suffix: str) -> None:
-    data = write_recipe(tmp_path / "data", own(f"a.{suffix}", "latn"))
+    data = write_recipe(tmp_path / "data", with_latin(f"a.{suffix}", "latn"))
     write_table(data / f"a.{suffix}", ROWS)
     with pytest.raises(DataError, match=rf"a\.{suffix} has no column 'latn'\n.*'text', 'latin'"):
         run(data, tmp_path / "out")

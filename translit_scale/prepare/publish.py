@@ -60,7 +60,9 @@ def publish(job: Job) -> Manifest:
         if found["rows"]:
             counts[selection.language] = LanguageCounts(dropped=dropped, **found)
     if none := [selection.language for selection, _ in selections if selection.language not in counts]:
-        raise DataError(f"{listed(none)}: uroman has no Latin form of any of its sentences", _leave_out(none))
+        raise DataError(
+            f"{listed(none)}: {job.recipe.romanize.by} has no Latin form of any of its sentences", _leave_out(none)
+        )
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         name=job.recipe.name,
