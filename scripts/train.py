@@ -88,7 +88,7 @@ def main(argv: list[str] | None = None) -> None:
     rank = start_rank(args.local_rank)
     from torch.distributed import barrier
 
-    from translit_scale.demo import SHARDS, TOKENIZER, make_demo_data
+    from translit_scale.demo.run import SHARDS, TOKENIZER, make_demo_data
     from translit_scale.evaluate.select import scorer_of
     from translit_scale.train.loop import train
 

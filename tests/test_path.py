@@ -14,7 +14,7 @@ import pytest
 
 from translit_scale.corpus.clean import fold
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.demo import PAIRS
+from translit_scale.demo.run import PAIRS
 
 pytest.importorskip("django", reason="the demo's text needs the extra `demo`")
 ROOT = Path(__file__).resolve().parents[1]

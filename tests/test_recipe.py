@@ -200,4 +200,4 @@ def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
     assert set(recipes["demo"].languages) == {code for pair in PAIRS.values() for code in pair}
     assert recipes["demo"].exclude == ("heldout/*.tsv",)
     assert recipes["glot500"].language_set.of == "glot500"
-    assert recipes["wide"].language_set.of == "found"
+    assert recipes["many-languages"].language_set.of == "found"

@@ -10,7 +10,8 @@ import pytest
 from tests.support.tiny import sentences
 from tests.test_shards import SPAN, block, damage, make_set
 from translit_scale.cli import main
-from translit_scale.corpus.shards import Block, ShardSet
+from translit_scale.corpus.blocks import Block
+from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.verify import ROMANIZED_ROWS, verify
 from translit_scale.romanize.romanizer import Romanizer
 from translit_scale.romanize.transliterator import SOURCES, source

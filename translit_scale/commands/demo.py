@@ -25,6 +25,6 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.demo import run_demo
+    from translit_scale.demo.run import run_demo
 
     run_demo(args.ranks)

@@ -15,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from translit_scale.corpus.blocks import Block, block_key, decode_block
 from translit_scale.corpus.manifest import Manifest, ShardEntry, read_manifest
-from translit_scale.corpus.shards import Block, block_key, decode_block, read_span, size_problem
+from translit_scale.corpus.shards import read_span, size_problem
 from translit_scale.files import open_regular, sha256_file
 from translit_scale.languages import listed
 from translit_scale.progress import Advance

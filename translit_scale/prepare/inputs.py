@@ -16,7 +16,7 @@ from translit_scale.corpus.text import Columns
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
 from translit_scale.files import read_json, sha256_file, write_json
-from translit_scale.prepare.occupancy import one_at_a_time
+from translit_scale.prepare.locking import one_at_a_time
 from translit_scale.progress import Advance, Progress
 
 REMEMBERED_NAME = ".inputs.json"

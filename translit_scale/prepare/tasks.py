@@ -18,15 +18,16 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from translit_scale.corpus.blocks import Block
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
 from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
 from translit_scale.corpus.script import SCRIPT_DATA, script_fraction
-from translit_scale.corpus.shards import Block, encode_shard
+from translit_scale.corpus.shards import encode_shard
 from translit_scale.corpus.text import Sentence, read_all_cells, read_clean
 from translit_scale.errors import DataError
 from translit_scale.files import atomic_open, full_disk_as_error, read_json, sha256_file, write_bytes, write_json
 from translit_scale.prepare.inputs import InputFile, content_key
-from translit_scale.prepare.occupancy import one_at_a_time
+from translit_scale.prepare.locking import one_at_a_time
 from translit_scale.prepare.recipe import Romanize, Sample
 from translit_scale.prepare.select import Spool, parse_line, select
 from translit_scale.progress import Advance

@@ -28,7 +28,7 @@ Command = tuple[str, Sequence[str]]
 """What it is for, and its words."""
 
 DATA: tuple[Command, ...] = (
-    ("text out of installed packages", ["translit-scale", "embedded", "--out", str(TEXT)]),
+    ("text out of installed packages", ["translit-scale", "demo-text", "--out", str(TEXT)]),
     (
         "clean, deduplicate, romanize, pack",
         ["translit-scale", "prepare", "shards/demo.yaml", "--data", str(TEXT), "--out", str(SHARDS)],

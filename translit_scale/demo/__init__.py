@@ -1,0 +1,1 @@
+"""The demo: every stage of the project on text from installed packages."""
