@@ -23,7 +23,7 @@ from typing import Any
 
 from report import heading
 
-from translit_scale.corpus.text import read_clean
+from translit_scale.corpus.text import Columns, read_clean
 from translit_scale.files import sha256_file
 from translit_scale.prepare import tasks
 from translit_scale.prepare.inputs import InputFile, Stamp
@@ -76,10 +76,10 @@ def prepare(path: Path, work_dir: Path, stages: Stages) -> None:
     with stages.timed("checksum"):
         digest = sha256_file(path)
     with stages.timed("read and clean"):  # in addition to `prepare`, to know its part of the selection
-        for _ in read_clean(path, None, DEFAULTS.max_chars, Counter(), lambda done: None):
+        for _ in read_clean(path, Columns(), DEFAULTS.max_chars, Counter(), lambda done: None):
             pass
     select_task = SelectTask(
-        language=language, data_dir=path.parent, files=(InputFile(path.name, None, digest, Stamp.of(path)),),
+        language=language, data_dir=path.parent, files=(InputFile(path.name, Columns(), digest, Stamp.of(path)),),
         excluded=(), seed=0, **DEFAULTS.settings(language), shard_rows=DEFAULTS.block_rows * DEFAULTS.shard_blocks,
         work_dir=work_dir, run_dir=work_dir,
     )  # fmt: skip
@@ -88,8 +88,8 @@ def prepare(path: Path, work_dir: Path, stages: Stages) -> None:
     stages["hash, sort, write"] = stages["select"] - stages["read and clean"]  # type: ignore[assignment]
     for number, part in enumerate(select_task.result().parts):
         task = ShardTask(
-            language=language, number=number, lcode="none", text=select_task.result().text, part=part,
-            block_rows=DEFAULTS.block_rows, work_dir=work_dir, run_dir=work_dir,
+            language=language, number=number, romanize=DEFAULTS.romanize, columns=(), text=select_task.result().text,
+            part=part, block_rows=DEFAULTS.block_rows, work_dir=work_dir, run_dir=work_dir,
         )  # fmt: skip
         with stages.timed("shard"):
             run_shard(task, lambda done: None)
@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="FILE")
     parser.add_argument("--lines", type=int, default=40_000, metavar="N", help="lines per file (default: %(default)s)")
     args = parser.parse_args()
-    tasks.romanizer("none")("ж", "ukr_Cyrl")  # loads the tables
+    tasks.source("uroman", "none").transliterate(["ж"], "ukr_Cyrl", Counter())  # loads the tables
     loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

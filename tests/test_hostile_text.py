@@ -14,7 +14,7 @@ import pytest
 from tests.support.hostile import confined, headers, members, write_set
 from translit_scale.cli import main
 from translit_scale.config import load_config
-from translit_scale.corpus.text import MAX_LINE_BYTES, read_all_cells, read_lines, read_sentences
+from translit_scale.corpus.text import MAX_LINE_BYTES, Columns, read_all_cells, read_lines, read_sentences
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.prepare.recipe import load_recipe
 
@@ -32,7 +32,8 @@ Pieces = Iterator[bytes]
 def read(path: Path, column: str | None = None) -> tuple[list[str], dict[str, int]]:
     counts: Counter[str] = Counter()
     with confined(mebibytes=192):
-        return list(read_sentences(path, column, counts, lambda done: None)), dict(counts)
+        sentences = read_sentences(path, Columns(column), counts, lambda done: None)
+        return [sentence.text for sentence in sentences], dict(counts)
 
 
 # -------------------------------------------------------------------------------------- what would not fit

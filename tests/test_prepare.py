@@ -12,7 +12,6 @@ import pytest
 from tests.support.small_corpus import POLISH, contents, edit_recipe, invent, run, write_corpus
 from translit_scale.cli import main
 from translit_scale.corpus.clean import fold
-from translit_scale.corpus.romanize import Romanizer
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.verify import verify
 from translit_scale.errors import ConfigError, DataError
@@ -21,6 +20,7 @@ from translit_scale.prepare import run as room
 from translit_scale.prepare.run import prepare
 from translit_scale.prepare.select import sentence_hash
 from translit_scale.progress import Advance
+from translit_scale.romanize.romanizer import Romanizer
 
 
 @pytest.fixture

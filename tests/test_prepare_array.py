@@ -29,11 +29,10 @@ from tests.support.small_corpus import (
 )
 from translit_scale.cli import main
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.summary import Share
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.prepare import inputs, occupancy, publish, tasks
-from translit_scale.prepare.run import finalize, prepare_share
-from translit_scale.prepare.shares import Piece, shares, task_of
+from translit_scale.prepare import inputs, locking, publish, tasks
+from translit_scale.prepare.array import ArrayTaskResult, Partition, array_task, partition
+from translit_scale.prepare.run import finalize, prepare_array_task
 
 
 @pytest.fixture
@@ -46,8 +45,8 @@ def data(tmp_path: Path) -> Path:
     return folder
 
 
-def share(data: Path, out: Path, task_id: int, num_tasks: int, force: bool = False) -> Share | None:
-    return prepare_share(data / "recipe.yaml", data, out, 1, task_id, num_tasks, force)
+def share(data: Path, out: Path, task_id: int, num_tasks: int, force: bool = False) -> ArrayTaskResult | None:
+    return prepare_array_task(data / "recipe.yaml", data, out, 1, task_id, num_tasks, force)
 
 
 def publish_set(data: Path, out: Path, force: bool = False) -> dict[str, bytes]:
@@ -59,17 +58,17 @@ def publish_set(data: Path, out: Path, force: bool = False) -> dict[str, bytes]:
 
 @given(st.dictionaries(st.text("abc", min_size=1), st.integers(0, 10**9), min_size=1), st.integers(1, 40))
 def test_every_shard_is_one_tasks(sizes: dict[str, int], num_tasks: int) -> None:
-    dealt = shares(sizes, num_tasks)
-    assert len(dealt) == num_tasks
-    pieces = Counter(piece for of_task in dealt for piece in of_task)
+    assigned = partition(sizes, num_tasks)
+    assert len(assigned) == num_tasks
+    partitions = Counter(one for of_task in assigned for one in of_task)
     for language in sizes:
-        parts = next(piece.parts for piece in pieces if piece.language == language)
-        assert all(pieces[Piece(language, part, parts)] == 1 for part in range(parts))
-        pieces -= Counter(Piece(language, part, parts) for part in range(parts))
-    assert not pieces
+        parts = next(one.parts for one in partitions if one.language == language)
+        assert all(partitions[Partition(language, part, parts)] == 1 for part in range(parts))
+        partitions -= Counter(Partition(language, part, parts) for part in range(parts))
+    assert not partitions
     mean = sum(sizes.values()) / num_tasks
-    loads = [sum(sizes[piece.language] / piece.parts for piece in of_task) for of_task in dealt]
-    assert max(loads) <= 2 * mean + 1  # no piece is larger than the mean, and the least loaded gets the next
+    loads = [sum(sizes[language] / parts for language, _, parts in of_task) for of_task in assigned]
+    assert max(loads) <= 2 * mean + 1  # no part is larger than the mean, and the least loaded gets the next
 
 
 @pytest.mark.parametrize("num_tasks", [1, 2, 3, 7])
@@ -107,7 +106,7 @@ def test_tasks_do_what_is_theirs_and_only_once(
     assert made.keys() == {f"{code} {n}" for code, number in (("bul_Cyrl", 8), ("pol_Latn", 2), ("ukr_Cyrl", 2),
                                                               ("srp_Cyrl", 1)) for n in range(number)}  # fmt: skip
     assert printed[0] == "task 0 of 3: 5 shards of 2 languages, 146 pairs\n"
-    assert printed[3] == printed[1].replace("shards", "shards (5 of them were there before)")
+    assert printed[3] == printed[1].replace("shards", "shards (5 of them existed before)")
     assert main([*command, "--finalize"]) == 0
     assert "written to" in capsys.readouterr().out
     assert main([*command, "--task-id", "2", "--num-tasks", "3"]) == 0
@@ -119,7 +118,7 @@ def test_tasks_do_what_is_theirs_and_only_once(
 def test_more_tasks_than_work(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "one")
     found = [share(data, tmp_path / "out", task_id, 40) for task_id in range(40)]
-    assert sum(task.rows for task in found) == 50 + 39 + 250 + 1
+    assert sum(task.pairs for task in found) == 50 + 39 + 250 + 1
     assert [task.shards for task in found].count(0) > 20
     assert publish_set(data, tmp_path / "out") == contents(tmp_path / "one")
 
@@ -245,7 +244,7 @@ def test_tasks_share_the_folder_and_nobody_finishes_it_meanwhile(data: Path, tmp
     with running(out, "task 1 of 3 on a", "task 2 of 3 on b"):
         share(data, out, 0, 3)
         for finish in (run, publish_set):
-            with pytest.raises(DataError, match=r"2 tasks are still at work in .*: task 1 of 3 on a, task 2 of 3 on b"):
+            with pytest.raises(DataError, match=r"2 tasks are still running in .*: task 1 of 3 on a, task 2 of 3 on b"):
                 finish(data, out)
     for task_id in (1, 2):
         share(data, out, task_id, 3)
@@ -254,9 +253,9 @@ def test_tasks_share_the_folder_and_nobody_finishes_it_meanwhile(data: Path, tmp
 
 def test_one_run_that_finishes_the_set_is_alone(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with occupancy.at_work(out, "prepare", alone=True):
+    with locking.locked_folder(out, "prepare", exclusive=True):
         for start in (run, publish_set, lambda data, out: share(data, out, 0, 1)):
-            with pytest.raises(DataError, match=rf"prepare on {os.uname().nodename} is at work in "):
+            with pytest.raises(DataError, match=rf"prepare on {os.uname().nodename} is running in "):
                 start(data, out)
     run(data, out)
 
@@ -272,10 +271,10 @@ def test_what_killed_runs_left_behind_goes(data: Path, tmp_path: Path) -> None:
         (folder / "text").touch()
     temporary = work / f".select-x.json.{here}.1.tmp"
     temporary.touch()
-    with occupancy.at_work(tmp_path / "out", "task 0 of 1", alone=False) as run_dir:
+    with locking.locked_folder(tmp_path / "out", "task 0 of 1", exclusive=False) as run_dir:
         assert run_dir == own_number and not (run_dir / "text").exists()
         assert not dead.exists() and other_host.exists() and alive.exists() and temporary.exists()
-    with occupancy.at_work(tmp_path / "out", "finalize", alone=True):
+    with locking.locked_folder(tmp_path / "out", "finalize", exclusive=True):
         assert not other_host.exists() and not alive.exists() and not temporary.exists()
 
 
@@ -299,7 +298,7 @@ def test_two_tasks_do_not_do_the_same_at_once(tmp_path: Path, capsys: pytest.Cap
     path = tmp_path / "text"
     path.write_bytes(b"x")
     task = inputs.ChecksumTask(path, inputs.Stamp.of(path), tmp_path / ".work")
-    with occupancy.one_at_a_time(task.target):
+    with locking.one_at_a_time(task.target):
         other = threading.Thread(target=inputs.run_checksum, args=(task, lambda done: None))
         other.start()
         other.join(0.3)
@@ -331,9 +330,9 @@ def array(task_id: int, first: int, last: int, count: int) -> dict[str, str]:
 
 def test_the_number_of_a_task() -> None:
     whole = array(5, 0, 63, 64)
-    assert task_of("slurm", None, whole) == (5, 64)
-    assert task_of("slurm", 64, array(7, 3, 7, 2)) == (7, 64)
-    assert task_of("3", 7, whole) == (3, 7)
+    assert array_task("slurm", None, whole) == (5, 64)
+    assert array_task("slurm", 64, array(7, 3, 7, 2)) == (7, 64)
+    assert array_task("3", 7, whole) == (3, 7)
 
 
 @pytest.mark.parametrize(
@@ -354,7 +353,7 @@ def test_a_number_that_cannot_be_right(
     task_id: str, num_tasks: int | None, variables: dict[str, str], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        task_of(task_id, num_tasks, variables)
+        array_task(task_id, num_tasks, variables)
 
 
 @pytest.mark.slow

@@ -20,10 +20,11 @@ _SELECT = """
 import sys, tempfile
 from collections import Counter
 from pathlib import Path
+from translit_scale.corpus.text import Sentence
 from translit_scale.prepare.select import Spool, select
 
 lines, length, repeated = map(int, sys.argv[1:])
-sentences = (f"{0 if n < repeated else n:0{length}}" for n in range(lines))
+sentences = (Sentence(f"{0 if n < repeated else n:0{length}}") for n in range(lines))
 before = peak()
 with tempfile.TemporaryDirectory() as folder:
     chosen = select(sentences, Counter(), set(), 0, 1.0, 0, Spool(Path(folder), lines * (length + 1)))
@@ -33,11 +34,14 @@ print(found, peak() - before)
 
 _SHARD = """
 import hashlib, random, sys, tempfile
+from collections import Counter
 from pathlib import Path
-from translit_scale.prepare.tasks import ShardTask, TextPart, romanizer, run_shard
+from translit_scale.prepare.recipe import Romanize
+from translit_scale.prepare.tasks import ShardTask, TextPart, run_shard
+from translit_scale.romanize.transliterator import source
 
 letters, rows = int(sys.argv[1]), 100_000
-romanizer("none")("ж", "ukr_Cyrl")  # loads the tables
+source("uroman", "none").transliterate(["ж"], "ukr_Cyrl", Counter())  # loads the tables
 generator = random.Random(0)
 words = ["".join(generator.choices("абвгдежз", k=6)) for _ in range(2000)]
 with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +54,7 @@ with tempfile.TemporaryDirectory() as folder:
     size = path.stat().st_size
     before = peak()
     part = TextPart(rows, 0, size, digest.hexdigest())
-    run_shard(ShardTask("ukr_Cyrl", 0, "none", path, part, 1000, Path(folder), Path(folder)), lambda done: None)
+    run_shard(ShardTask("ukr_Cyrl", 0, Romanize(), (), path, part, 1000, Path(folder), Path(folder)), lambda done: None)
 print(size // 2**20, peak() - before)
 """
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from translit_scale.corpus.text import Columns
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import GROUPS, PAIRS
 from translit_scale.prepare.recipe import Recipe, Source, excluded_files, input_files, load_recipe
@@ -47,8 +48,12 @@ def test_globs_are_sorted_and_no_file_is_taken_twice(tmp_path: Path) -> None:
     recipe = load(tmp_path, TEN_LINES.replace("[amh.txt]", "[b.txt, '*.txt', b.txt]"))
     touch(tmp_path, "b.txt", "a.txt", "tir-2.csv.gz", "tir-10.csv.gz", "more/ü x.txt", "heldout/q.tsv")
     assert input_files(recipe, tmp_path) == {
-        "amh_Ethi": [("b.txt", None), ("a.txt", None)],
-        "tir_Ethi": [("tir-10.csv.gz", "text"), ("tir-2.csv.gz", "text"), ("more/ü x.txt", None)],
+        "amh_Ethi": [("b.txt", Columns()), ("a.txt", Columns())],
+        "tir_Ethi": [
+            ("tir-10.csv.gz", Columns("text")),
+            ("tir-2.csv.gz", Columns("text")),
+            ("more/ü x.txt", Columns()),
+        ],
     }
     assert excluded_files(recipe, tmp_path) == ["heldout/q.tsv"]
 
@@ -56,7 +61,7 @@ def test_globs_are_sorted_and_no_file_is_taken_twice(tmp_path: Path) -> None:
 def test_a_file_may_be_called_like_a_pattern(tmp_path: Path) -> None:
     recipe = load(tmp_path, "name: x\nlanguages: {amh_Ethi: ['a[1].txt']}")
     touch(tmp_path, "a[1].txt", "a1.txt")
-    assert input_files(recipe, tmp_path) == {"amh_Ethi": [("a[1].txt", None)]}
+    assert input_files(recipe, tmp_path) == {"amh_Ethi": [("a[1].txt", Columns())]}
 
 
 def test_what_is_not_found_is_named(tmp_path: Path) -> None:
@@ -114,8 +119,8 @@ def test_a_set_of_languages_has_a_path_for_all(tmp_path: Path) -> None:
     )
     recipe = language_set_recipe(tmp_path, 'of: pol-ukr, path: "{language}/train/*.arrow", column: text')
     assert input_files(recipe, tmp_path) == {
-        "pol_Latn": [("pol_Latn/train/a.arrow", "text"), ("pol_Latn/train/b.arrow", "text")],
-        "ukr_Cyrl": [("ukr_Cyrl/train/b.arrow", "text")],
+        "pol_Latn": [("pol_Latn/train/a.arrow", Columns("text")), ("pol_Latn/train/b.arrow", Columns("text"))],
+        "ukr_Cyrl": [("ukr_Cyrl/train/b.arrow", Columns("text"))],
     }
 
 
@@ -123,8 +128,8 @@ def test_languages_are_found_by_their_files(tmp_path: Path) -> None:
     touch(tmp_path, "pol_Latn.a.txt", "pol_Latn.b.c.txt", "ukr_Cyrl.a.txt", "deu_Latn.a.csv", "README.md")
     recipe = language_set_recipe(tmp_path, 'path: "{language}.*.txt"')
     assert input_files(recipe, tmp_path) == {
-        "pol_Latn": [("pol_Latn.a.txt", None), ("pol_Latn.b.c.txt", None)],
-        "ukr_Cyrl": [("ukr_Cyrl.a.txt", None)],
+        "pol_Latn": [("pol_Latn.a.txt", Columns()), ("pol_Latn.b.c.txt", Columns())],
+        "ukr_Cyrl": [("ukr_Cyrl.a.txt", Columns())],
     }
     touch(tmp_path, "pol.a.txt", "xx_Latn.b.txt")
     with pytest.raises(DataError, match=r"language_set: 2 of the files are not named after a language") as error:
@@ -137,15 +142,15 @@ def test_explicit_sources_come_before_those_of_the_set(tmp_path: Path) -> None:
     touch(tmp_path, "text/pol_Latn.txt", "text/ukr_Cyrl.txt", "u.txt")
     recipe = language_set_recipe(tmp_path, 'path: "text/{language}.txt"', "{ukr_Cyrl: [u.txt]}")
     assert input_files(recipe, tmp_path) == {
-        "pol_Latn": [("text/pol_Latn.txt", None)],
-        "ukr_Cyrl": [("u.txt", None)],
+        "pol_Latn": [("text/pol_Latn.txt", Columns())],
+        "ukr_Cyrl": [("u.txt", Columns())],
     }
 
 
 def test_the_code_may_stand_twice(tmp_path: Path) -> None:
     touch(tmp_path, "pol_Latn/pol_Latn.txt", "pol_Latn/ukr_Cyrl.txt")
     recipe = language_set_recipe(tmp_path, 'path: "{language}/{language}.txt"')
-    assert input_files(recipe, tmp_path) == {"pol_Latn": [("pol_Latn/pol_Latn.txt", None)]}
+    assert input_files(recipe, tmp_path) == {"pol_Latn": [("pol_Latn/pol_Latn.txt", Columns())]}
 
 
 def test_languages_of_a_set_without_files_are_an_error_or_named(
@@ -195,4 +200,4 @@ def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
     assert set(recipes["demo"].languages) == {code for pair in PAIRS.values() for code in pair}
     assert recipes["demo"].exclude == ("heldout/*.tsv",)
     assert recipes["glot500"].language_set.of == "glot500"
-    assert recipes["wide"].language_set.of == "found"
+    assert recipes["many-languages"].language_set.of == "found"

@@ -13,12 +13,12 @@ import uroman
 from tests.support.romanize_fuzz import Fuzz, differences, outcome
 from translit_scale.cli import main
 from translit_scale.corpus.clean import clean
-from translit_scale.corpus.romanize import Romanizer
 from translit_scale.errors import ConfigError
-from translit_scale.romanize import characters, cuts, exact
+from translit_scale.romanize import characters, exact, split_points
 from translit_scale.romanize.characters import Tables, known_lcodes
-from translit_scale.romanize.cuts import PLAIN, Cuts
 from translit_scale.romanize.exact import ExactUroman, Memory, load_uroman
+from translit_scale.romanize.romanizer import Romanizer
+from translit_scale.romanize.split_points import PLAIN, SplitPoints
 
 COUNTEREXAMPLES = {
     "Ethiopic word space before a space": [
@@ -168,7 +168,7 @@ def test_random_text_notices_what_is_missing(
 ) -> None:
     """A test of the test: without one of the reasons not to cut, there are differences."""
     if missing in RULES:
-        monkeypatch.setattr(cuts, missing, lambda x, y: missing == "word_edge_is_the_same")
+        monkeypatch.setattr(split_points, missing, lambda x, y: missing == "word_edge_is_the_same")
     else:
         monkeypatch.setattr(characters.Character, missing, False)
     assert any(differences(plain, ExactUroman(memory), None, Fuzz(plain, 0).texts(30_000)))
@@ -217,7 +217,7 @@ def test_uroman_leaves_ascii_alone(plain: uroman.Uroman, lcode: str | None) -> N
 
 
 def test_ascii_needs_no_uroman(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("translit_scale.corpus.romanize.load_uroman")
+    monkeypatch.delattr("translit_scale.romanize.romanizer.load_uroman")
     assert Romanizer()("<s> Just-text, 1/2 </s>", "eng_Latn") == ("<s> Just-text, 1/2 </s>", False)
 
 
@@ -238,7 +238,7 @@ def test_another_uroman_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_guard_is_always_romanized_alike(plain: uroman.Uroman, memory: Memory) -> None:
     tables = Tables(memory.source, None)
-    found = Cuts(tables, plain.romanize_string, memory.count)
+    found = SplitPoints(tables, plain.romanize_string, memory.count)
     assert found["कत"] != PLAIN and found["бв"] == PLAIN and found["一百"] is None
     guarded = {cut.after_left for cut in (found["कत"], found["কত"], found["ကတ"], found["កត"], found["కత"]) if cut}
     assert len(guarded) == 5
@@ -304,7 +304,7 @@ def test_provenance_names_everything_the_output_depends_on() -> None:
 @pytest.fixture(autouse=True)
 def no_loading(monkeypatch: pytest.MonkeyPatch, memory: Memory) -> None:
     """The tables are loaded once for all tests."""
-    monkeypatch.setattr("translit_scale.corpus.romanize.load_uroman", lambda: memory.source)
+    monkeypatch.setattr("translit_scale.romanize.romanizer.load_uroman", lambda: memory.source)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes], data: bytes, *args: str) -> tuple:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from translit_scale.corpus.clean import clean, fold
+from translit_scale.corpus.text import Sentence
 from translit_scale.prepare import select as room
 from translit_scale.prepare.select import Spool, sample_size, select, sentence_hash
 
@@ -28,7 +29,7 @@ def taken_of(
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         spool = Spool(Path(folder) / "spool", text_bytes)
-        lines = list(select(items, counts, held_out, seed, fraction, minimum, spool))
+        lines = list(select(map(Sentence, items), counts, held_out, seed, fraction, minimum, spool))
     assert all(line.endswith(b"\n") for line in lines)
     return [line.decode()[:-1] for line in lines], counts
 

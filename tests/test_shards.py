@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from translit_scale.corpus.blocks import Block, decode_block, decode_lengths, encode_block, lengths_bytes
 from translit_scale.corpus.manifest import (
     FORMAT_VERSION,
     BlockTable,
@@ -24,15 +25,7 @@ from translit_scale.corpus.manifest import (
     read_manifest,
     write_manifest,
 )
-from translit_scale.corpus.shards import (
-    Block,
-    ShardSet,
-    decode_block,
-    decode_lengths,
-    encode_block,
-    encode_shard,
-    lengths_bytes,
-)
+from translit_scale.corpus.shards import ShardSet, encode_shard
 from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 

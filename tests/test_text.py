@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from translit_scale.corpus.clean import _INVISIBLE, _SPACES, clean, fold
-from translit_scale.corpus.text import read_all_cells, read_clean, read_sentences
+from translit_scale.corpus.text import Columns, Sentence, read_all_cells, read_clean, read_sentences
 from translit_scale.errors import ConfigError, DataError
 
 ODD = "\u0085\u2028\u2029\x0b\x0c\r\x1c\u00a0\u3000\ufeff\u200b\u200c\u200d\u0301\u0335\u1100\u1161\ufb01½é"
@@ -26,7 +26,8 @@ text = st.text() | st.text(ODD + " ab")
 
 def read(path: Path, column: str | None = None) -> tuple[list[str], dict[str, int]]:
     counts: Counter[str] = Counter()
-    return list(read_sentences(path, column, counts, lambda done: None)), dict(counts)
+    sentences = read_sentences(path, Columns(column), counts, lambda done: None)
+    return [sentence.text for sentence in sentences], dict(counts)
 
 
 def write(path: Path, data: bytes | str) -> Path:
@@ -97,7 +98,7 @@ def test_undecodable_lines_are_counted_and_the_others_read(tmp_path: Path) -> No
     assert read(path) == (["żółć", "ok"], {"read": 3, "undecodable": 1})
     counts: Counter[str] = Counter()
     path = write(tmp_path / "b.txt", "\u200b\n12345\n123456\n\n")
-    assert list(read_clean(path, None, 5, counts, lambda done: None)) == ["12345"]
+    assert list(read_clean(path, Columns(), 5, counts, lambda done: None)) == [Sentence("12345")]
     assert counts == {"read": 4, "empty": 2, "too_long": 1}
 
 
@@ -123,7 +124,7 @@ def test_compressed_files(tmp_path: Path, suffix: str, compress: Callable[[bytes
 def test_progress_adds_up_to_the_size_of_the_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt.gz", gzip.compress(b"".join(b"%d\n" % n for n in range(25_000))))
     amounts: list[int] = []
-    assert sum(1 for _ in read_sentences(path, None, Counter(), amounts.append)) == 25_000
+    assert sum(1 for _ in read_sentences(path, Columns(), Counter(), amounts.append)) == 25_000
     assert sum(amounts) == path.stat().st_size and min(amounts) >= 0
 
 

@@ -18,9 +18,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from tests.support.tiny import make_shards
 from translit_scale.cli import main
 from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, save_tokenizer, tokenizer_fingerprint
+from translit_scale.corpus.tokenizer_parity import compare
 from translit_scale.corpus.tokenizer_training import (
     REPORT_FILE,
-    compare,
+    REQUIRED_CHARACTERS,
     equal_shares,
     read_report,
     train_from_shards,
@@ -142,9 +143,12 @@ def test_equally_good_segmentations_do_not_fail_the_gate(tmp_path):
     assert figures.mismatches == figures.ties > 0
 
 
-def test_letters_that_the_text_lacks_can_be_left_out(tmp_path):
-    report = train_tokenizer(TRAINING, tmp_path / "made", 300, parity_lines={"other": ["xyz"]}, required_characters="")
-    assert report.texts["other"].unknown_rate == 0.5
+def test_letters_that_the_text_lacks_are_required(tmp_path, monkeypatch):
+    """Without the requirement they would be unknown."""
+    for required, unknown_rate in ((REQUIRED_CHARACTERS, 0), ("", 0.5)):
+        monkeypatch.setattr("translit_scale.corpus.tokenizer_training.REQUIRED_CHARACTERS", required)
+        report = train_tokenizer(TRAINING, tmp_path / f"made{unknown_rate}", 300, parity_lines={"other": ["xyz"]})
+        assert report.texts["other"].unknown_rate == unknown_rate
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(folder, tmp_path):

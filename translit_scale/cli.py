@@ -11,7 +11,7 @@ from translit_scale import __version__
 from translit_scale.commands import (
     analyze,
     demo,
-    embedded,
+    demo_text,
     evaluate,
     export,
     languages,
@@ -25,7 +25,7 @@ from translit_scale.commands import (
 from translit_scale.commands.arguments import subcommands
 from translit_scale.errors import EXIT_DATA, UserError
 
-COMMANDS = (languages, embedded, romanize, prepare, shards, tokenizer, select, export, evaluate, analyze, report, demo)
+COMMANDS = (languages, demo_text, romanize, prepare, shards, tokenizer, select, export, evaluate, analyze, report, demo)
 """The commands in the order of the stages."""
 
 

@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from translit_scale.config import Config, load_config
+from translit_scale.corpus.blocks import Block
 from translit_scale.corpus.manifest import FORMAT_VERSION, LanguageCounts, Manifest, write_manifest
-from translit_scale.corpus.shards import Block, encode_shard
+from translit_scale.corpus.shards import encode_shard
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.files import write_bytes
 

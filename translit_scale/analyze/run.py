@@ -11,7 +11,6 @@ from typing import Any
 
 from translit_scale.analyze.similarity import SIMILARITIES, Pairs, derangement, four_similarities, similarity_gap
 from translit_scale.corpus.clean import clean
-from translit_scale.corpus.romanize import Romanizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
@@ -25,6 +24,7 @@ from translit_scale.evaluate.results import (
 )
 from translit_scale.files import write_json
 from translit_scale.progress import Progress
+from translit_scale.romanize.romanizer import Romanizer
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.text_table import format_table
 

@@ -64,13 +64,13 @@ def own_part(args: argparse.Namespace) -> tuple[int, int] | None:
     """(I, N) from --task-id and --num-tasks; None if there is only one task.
 
     Raises:
-        ConfigError: --task-id is missing, or `task_of` refuses the values.
+        ConfigError: as `array_task`, or there is no --task-id.
     """
-    from translit_scale.prepare.shares import task_of
+    from translit_scale.prepare.array import array_task
 
     if args.num_tasks and not args.task_id:
         raise ConfigError("--num-tasks needs --task-id", "give the number of this task, or --task-id slurm")
-    return task_of(args.task_id, args.num_tasks, os.environ) if args.task_id else None
+    return array_task(args.task_id, args.num_tasks, os.environ) if args.task_id else None
 
 
 def codes(text: str) -> list[str]:

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.corpus.romanize import Romanizer
+    from translit_scale.romanize.romanizer import Romanizer
 
     romanizer = Romanizer()
     exact = romanizer.exact(args.lcode)

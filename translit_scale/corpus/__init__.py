@@ -1,1 +1,1 @@
-"""From text files to shards: read, clean, leave out what is held out, sample, romanize, pack."""
+"""Text on disk: reading and cleaning sentences, shards and their manifest, tokenizers."""

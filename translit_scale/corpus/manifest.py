@@ -171,6 +171,8 @@ class LanguageCounts(_Entry):
     """Pairs romanized piecewise because uroman failed on the whole sentence."""
     orig_chars: NonNegativeInt
     latn_chars: NonNegativeInt
+    from_column: NonNegativeInt = 0
+    """Pairs whose transliteration is the one that the input had in a column; the romanizer made the others."""
 
 
 class Manifest(_Entry):
@@ -180,7 +182,8 @@ class Manifest(_Entry):
     name: str
     languages: dict[str, LanguageCounts]
     provenance: dict[str, Any]
-    """Recipe, sha256 of every input by its name in the recipe, cleaning rules and romanizer."""
+    """Recipe, sha256 of every input by its name in the recipe, cleaning rules, romanizer, and for each language that
+    has them `transliterations` from columns of its files."""
     shards: list[ShardEntry]
 
     @model_validator(mode="after")
@@ -206,7 +209,9 @@ class Manifest(_Entry):
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Writes `manifest.json` atomically; one line per shard, so that it stays readable and small."""
-    head = json.dumps(manifest.model_dump(mode="json", exclude={"shards"}), ensure_ascii=False, indent=1)
+    head = json.dumps(
+        manifest.model_dump(mode="json", exclude={"shards"}, exclude_defaults=True), ensure_ascii=False, indent=1
+    )
     shards = ",\n".join("  " + json.dumps(shard.model_dump(mode="json")) for shard in manifest.shards)
     text = head[: -len("\n}")] + f',\n "shards": [\n{shards}\n ]\n}}\n'
     write_bytes(directory / MANIFEST_NAME, text.encode())

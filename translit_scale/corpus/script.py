@@ -50,6 +50,11 @@ def script_fraction(sentence: str, script: str) -> float:
     return own / letters if letters else 1.0
 
 
+def has_letters(sentence: str, script: str) -> bool:
+    """Whether any letter of `sentence` is of `script` (ISO 15924)."""
+    return len(sentence) > len(sentence.translate(_letters_of(script)))
+
+
 @cache
 def _letters_of(script: str) -> _WithoutLetters:
     scripts = "".join(rf"\p{{Script={name}}}" for name in _UNICODE_SCRIPTS.get(script, script).split())

@@ -4,62 +4,38 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from translit_scale.corpus.manifest import Manifest
 from translit_scale.text_table import format_table
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one task of a job array did."""
-
-    languages: int
-    shards: int
-    rows: int
-    """Pairs in its shards."""
-    found: int
-    """Shards that were there before."""
-
-
-def share_line(share: Share | None, task_id: int, num_tasks: int) -> str:
-    """What one task of a job array did; `share` is None if the set was finished before."""
-    task = f"task {task_id} of {num_tasks}"
-    if share is None:
-        return f"{task}: nothing to do, the set is finished"
-    if not share.shards:
-        return f"{task}: nothing to do, there are fewer shards than tasks"
-    there = f" ({share.found:,} of them were there before)" if share.found else ""
-    return f"{task}: {share.shards:,} shards{there} of {share.languages:,} languages, {share.rows:,} pairs"
-
-
 def preparation_table(manifest: Manifest) -> str:
-    """A line per language and one for all: what was read, where it went, and the share of pairs with equal halves."""
-    dropped = [
-        reason
-        for reason in next(iter(manifest.languages.values())).dropped
-        if any(counts.dropped[reason] for counts in manifest.languages.values())
-    ]
+    """A line per language and one for all: lines read, dropped by reason, pairs, and the fraction with equal sides."""
+    totals = Counter[str]()
+    for counts in manifest.languages.values():
+        totals.update(counts.dropped)
+    dropped = [reason for reason, total in totals.items() if total]
     header = ["language", "read", *(reason.replace("_", " ") for reason in dropped), "pairs", "identical", "bytes"]
     numbers = {
-        language: [counts.read, *(counts.dropped[reason] for reason in dropped), counts.rows, counts.identical, size]
+        language: [counts.read, *(counts.dropped.get(name, 0) for name in dropped), counts.rows, counts.identical, size]
         for (language, counts), size in zip(manifest.languages.items(), _bytes(manifest), strict=True)
     }
     if len(numbers) > 1:
         numbers["all"] = [sum(column) for column in zip(*numbers.values(), strict=True)]
     rows = [
-        [name, *(f"{number:,}" for number in (*before, pairs)), _share(identical, pairs), f"{size:,}"]
+        [name, *(f"{number:,}" for number in (*before, pairs)), _percent(identical, pairs), f"{size:,}"]
         for name, (*before, pairs, identical, size) in numbers.items()
     ]
     return "\n".join([format_table(header, rows, rule=False), *_remarks(manifest)])
 
 
 def _remarks(manifest: Manifest) -> Iterator[str]:
-    """What a reader of the table should look into."""
+    """What deserves attention in the table."""
     for language, counts in manifest.languages.items():
-        if (undecodable := counts.dropped["undecodable"]) > 0.01 * counts.read:
-            share = undecodable / counts.read
-            yield f"{language}: {share:.0%} of the lines are not UTF-8; is a file in another encoding?"
+        if (undecodable := counts.dropped["undecodable"] / max(counts.read, 1)) > 0.01:
+            yield f"{language}: {undecodable:.0%} of the lines are not UTF-8; is a file in another encoding?"
+        if counts.from_column:
+            yield f"{language}: {counts.from_column:,} of {counts.rows:,} transliterations are the input's own"
     if fallbacks := sum(counts.fallbacks for counts in manifest.languages.values()):
         yield f"{fallbacks:,} sentences on which uroman fails were romanized word by word"
 
@@ -77,7 +53,7 @@ def statistics_table(manifest: Manifest) -> str:
             f"{counts.rows:,}",
             f"{size:,}",
             f"{size / counts.rows:.0f}",
-            _share(counts.identical, counts.rows),
+            _percent(counts.identical, counts.rows),
             f"{counts.orig_chars / counts.rows:.1f}",
             f"{counts.latn_chars / counts.rows:.1f}",
         ]
@@ -86,7 +62,7 @@ def statistics_table(manifest: Manifest) -> str:
     return format_table(header, rows, rule=False)
 
 
-def _share(identical: int, rows: int) -> str:
+def _percent(identical: int, rows: int) -> str:
     return f"{100 * identical / rows:.1f} %"
 
 

@@ -11,71 +11,105 @@ from __future__ import annotations
 import csv
 import io
 import json
-import lzma
-import zlib
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, NamedTuple
 
 from translit_scale.corpus.clean import clean
+from translit_scale.corpus.compression import COMPRESSIONS, decompressed
+from translit_scale.corpus.script import has_letters
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.progress import Advance
 
 LINE_FILES = (".txt", ".csv", ".tsv", ".jsonl")
+"""May be compressed: one of `COMPRESSIONS` follows."""
 ARROW_FILES = (".parquet", ".arrow")
-COMPRESSIONS = (".gz", ".xz", ".zst")
-"""Suffixes that may follow those of `LINE_FILES`."""
 
 MAX_LINE_BYTES = 2**24
 """Longer lines and cells are counted, not read. No sentence is so long, but a JSON line may hold much besides."""
+MAX_LATIN_PER_CHAR = 10
+"""A transliteration in a file may have so many times the characters that a sentence may have."""
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _HEAD_BYTES = 1024
-_ZEROS, _ZERO_SHARE = 4, 1 / 32
-"""Stray zero bytes at the beginning of a file: only UTF-16, UTF-32 and what is not text have more."""
-_PIECE = 1024
-"""Bytes of compressed input decompressed at once: zstd can make 32 MiB of them, gzip 1 MiB."""
-_XZ_MEMORY = 2**29
-"""`xz -9` needs 65 MB; the header of a file could ask for gigabytes."""
+_MAX_ZEROS, _MAX_ZERO_FRACTION = 4, 1 / 32
+"""Zero bytes at the beginning of a text file. UTF-16, UTF-32 and files that are not text have more."""
+_USUAL_NAME = "transliteration"
+"""The papers' CSV files have the columns `text` and `transliteration`."""
+
+
+class Columns(NamedTuple):
+    """Which columns of a table are read."""
+
+    text: str | None = None
+    """None for a `.txt` file, which has no columns."""
+    transliteration: str | None = None
+    """None if the file has none: the recipe's source of transliterations makes them."""
+
+
+class Sentence(NamedTuple):
+    """A sentence, and its transliteration if the file has one."""
+
+    text: str
+    transliteration: str | None = None
 
 
 def _ignore(amount: int) -> None:
-    """An `advance` that nobody watches."""
+    """An `advance` for callers that do not show progress."""
 
 
-def read_clean(path: Path, column: str | None, max_chars: int, counts: Counter[str], advance: Advance) -> Iterator[str]:
-    """Cleaned sentences of a file, in order.
+def read_clean(
+    path: Path, columns: Columns, max_chars: int, counts: Counter[str], advance: Advance
+) -> Iterator[Sentence]:
+    """Cleaned sentences of a file, in order, with their cleaned transliterations.
 
     Args:
-        counts: as `read_sentences`; `empty` is a further reason, and `too_long` are also sentences of more than
-            `max_chars` characters after cleaning.
+        counts: as in `read_sentences`, with further reasons: `empty`, `too_long` if a sentence has more than
+            `max_chars` characters after cleaning or its transliteration `MAX_LATIN_PER_CHAR` times as many, and those
+            of `_transliteration_problem`.
 
     Raises:
-        DataError: as `read_sentences`.
+        ConfigError, DataError: as in `read_sentences`.
     """
-    for sentence in read_sentences(path, column, counts, advance):
-        cleaned = clean(sentence)
-        if not cleaned:
+    for text, transliteration in read_sentences(path, columns, counts, advance):
+        cleaned = Sentence(clean(text), None if transliteration is None else clean(transliteration))
+        if not cleaned.text:
             counts["empty"] += 1
-        elif len(cleaned) > max_chars:
+        elif len(cleaned.text) > max_chars or len(cleaned.transliteration or "") > MAX_LATIN_PER_CHAR * max_chars:
             counts["too_long"] += 1
+        elif transliteration is not None and (problem := _transliteration_problem(cleaned, transliteration)):
+            counts[problem] += 1
         else:
             yield cleaned
 
 
-def read_sentences(path: Path, column: str | None, counts: Counter[str], advance: Advance) -> Iterator[str]:
-    """Sentences of one file as they stand in it: the lines of a `.txt`, or one column of a table.
+def _transliteration_problem(cleaned: Sentence, raw: str) -> str:
+    """Why a sentence's own transliteration cannot be used; "" if it can.
+
+    One without any Latin letter is right only for a sentence without letters, such as a date.
+    """
+    if not cleaned.transliteration:
+        return "missing_transliteration"
+    if "\n" in (stripped := raw.strip()) or "\r" in stripped:
+        return "multiline_transliteration"
+    is_latin = has_letters(cleaned.transliteration, "Latn") or not any(map(str.isalpha, cleaned.text))
+    return "" if is_latin else "non_latin_transliteration"
+
+
+def read_sentences(path: Path, columns: Columns, counts: Counter[str], advance: Advance) -> Iterator[Sentence]:
+    """Sentences of one file as they stand in it: the lines of a `.txt`, or columns of a table.
 
     `.txt`, `.csv`, `.tsv` and `.jsonl` may be compressed (`.gz`, `.xz`, `.zst`). A `.csv` is quoted as in
     RFC 4180; in a `.tsv` a quotation mark is a character like any other.
 
     Args:
-        column: name of the column; None for `.txt`.
-        counts: `read` goes up by one per line or record; what is not yielded adds to `undecodable` (not
-            UTF-8), `malformed` (not JSON, no such field, not a string) or `too_long` (`MAX_LINE_BYTES`).
+        counts: `read` goes up by one per line or record. Each one that is not yielded adds to one of `undecodable` (not
+            UTF-8), `malformed` (not JSON, no such field, not a string), `missing_transliteration` (the same of the
+            transliteration) or `too_long` (`MAX_LINE_BYTES`).
         advance: called with bytes of the (compressed) file.
 
     Raises:
@@ -83,25 +117,33 @@ def read_sentences(path: Path, column: str | None, counts: Counter[str], advance
         DataError: missing, empty, damaged or unreadable file, a line of a `.csv` that is longer than
             `MAX_LINE_BYTES`, or no such column; names file and columns.
     """
-    kind = file_kind(path, column)
+    kind = file_kind(path, columns)
     if kind in ARROW_FILES:
-        cells: Iterator[Any] = _arrow_cells(path, kind, str(column), advance)
+        records: Iterator[Sequence[Any]] = _arrow_cells(path, kind, columns, advance)
     elif kind == ".txt":
-        cells = (decode(line) for line in read_lines(path, advance, counts))
+        records = ((decode(line),) for line in read_lines(path, advance, counts))
     elif kind == ".jsonl":
-        cells = _json_cells(path, str(column), advance, counts)
+        records = _json_cells(path, columns, advance, counts)
     else:
-        cells = _table_cells(path, (fields for _, fields in read_records(path, advance, counts)), str(column))
-    for cell in cells:
+        records = _table_cells(path, (fields for _, fields in read_records(path, advance, counts)), columns)
+    for cells in records:
         counts["read"] += 1
-        if not isinstance(cell, str):
-            counts["malformed"] += 1
-        elif len(cell) > MAX_LINE_BYTES:
-            counts["too_long"] += 1
-        elif not is_unicode(cell):
-            counts["undecodable"] += 1
+        problem = _cell_problem(cells[0])
+        if not problem and len(cells) > 1:
+            problem = _cell_problem(cells[1]).replace("malformed", "missing_transliteration")
+        if problem:
+            counts[problem] += 1
         else:
-            yield cell
+            yield Sentence(*cells)
+
+
+def _cell_problem(cell: object) -> str:
+    """Why a cell is not text; "" if it is."""
+    if not isinstance(cell, str):
+        return "malformed"
+    if len(cell) > MAX_LINE_BYTES:
+        return "too_long"
+    return "" if is_unicode(cell) else "undecodable"
 
 
 def read_lines(path: Path, advance: Advance = _ignore, counts: Counter[str] | None = None) -> Iterator[bytes]:
@@ -118,7 +160,7 @@ def read_lines(path: Path, advance: Advance = _ignore, counts: Counter[str] | No
     try:
         with path.open("rb") as raw:
             position = 0
-            for count, line in enumerate(_bounded_lines(path, _decompressed(raw, path.suffix)), 1):
+            for count, line in enumerate(_bounded_lines(path, decompressed(raw, path.suffix)), 1):
                 if line is not None:
                     yield line
                 elif counts is None:
@@ -141,7 +183,7 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
     head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     if not head.removeprefix(_BOM):
         raise DataError(f"{path} is empty")
-    if head.startswith(_UTF16) or head.count(0) > _ZEROS + _ZERO_SHARE * len(head):
+    if head.startswith(_UTF16) or head.count(0) > _MAX_ZEROS + _MAX_ZERO_FRACTION * len(head):
         raise DataError(
             f"{path} is UTF-16 or no text, expected UTF-8", f"of UTF-16: iconv -f UTF-16 -t UTF-8 {path} > FILE"
         )
@@ -175,7 +217,7 @@ def read_all_cells(path: Path) -> Iterator[str]:
         yield from (cell.encode(errors="ignore").decode() for cell in record)
 
 
-def file_kind(path: Path, column: str | None) -> str:
+def file_kind(path: Path, columns: Columns) -> str:
     """The suffix that says how a file is read, without that of its compression.
 
     Raises:
@@ -187,9 +229,9 @@ def file_kind(path: Path, column: str | None) -> str:
             f"{path}: unknown type of file {kind or path.name!r}",
             f"expected {', '.join(LINE_FILES)} (also with {', '.join(COMPRESSIONS)}), {' or '.join(ARROW_FILES)}",
         )
-    if kind == ".txt" and column is not None:
-        raise ConfigError(f"{path}: a .txt file has no columns, but column {column!r} is asked for")
-    if kind != ".txt" and column is None:
+    if kind == ".txt" and columns.text is not None:
+        raise ConfigError(f"{path}: a .txt file has no columns, but column {columns.text!r} is asked for")
+    if kind != ".txt" and columns.text is None:
         raise ConfigError(f"{path}: which column?", "write {path: " + path.name + ", column: NAME} in the recipe")
     return kind
 
@@ -211,69 +253,6 @@ def is_unicode(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-class _Decompressed(io.RawIOBase):
-    """The contents of a compressed file. The package's own reader of zstd takes a truncated file for a complete one."""
-
-    def __init__(self, raw: IO[bytes], decompressor: Callable[[], Any], error: type[Exception]) -> None:
-        """
-        Args:
-            decompressor: makes one for the next stream, as in `zlib.decompressobj`.
-            error: what that raises.
-        """
-        self._raw, self._new, self._error = raw, decompressor, error
-        self._decompressor: Any = None  # none between two streams
-        self._input = b""
-        self._output = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """As in `io.RawIOBase`; raises EOFError where a stream ends early, and OSError where it is damaged."""
-        while not self._output and (self._input or self._fill()):
-            try:
-                self._decompressor = self._decompressor or self._new()
-                self._output = memoryview(self._decompressor.decompress(self._input))
-            except self._error as error:
-                raise OSError(str(error)) from None
-            self._input = self._decompressor.unused_data
-            if self._decompressor.eof:
-                self._decompressor = None
-                self._input = self._input.lstrip(b"\0")  # padding between streams
-        size = min(len(buffer), len(self._output))
-        buffer[:size] = self._output[:size]
-        self._output = self._output[size:]
-        return size
-
-    def _fill(self) -> bytes:
-        self._input = self._raw.read(_PIECE)
-        if self._decompressor is None:
-            self._input = self._input.lstrip(b"\0")
-        elif not self._input:
-            raise EOFError("the compressed stream ends early")
-        return self._input
-
-
-def _decompressed(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
-    """The file itself, or what is compressed in it.
-
-    Raises:
-        ConfigError: the package for the compression is not installed.
-    """
-    if suffix == ".gz":
-        return io.BufferedReader(_Decompressed(raw, partial(zlib.decompressobj, wbits=31), zlib.error))
-    if suffix == ".xz":
-        xz = partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY)
-        return io.BufferedReader(_Decompressed(raw, xz, lzma.LZMAError))
-    if suffix != ".zst":
-        return raw
-    try:
-        import zstandard
-    except ImportError:
-        raise ConfigError("reading .zst needs a package", "pip install 'translit-scale[zstd]'") from None
-    return io.BufferedReader(_Decompressed(raw, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError))
 
 
 def read_records(
@@ -313,38 +292,34 @@ def _csv_records(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, list[s
         ) from None
 
 
-def _table_cells(path: Path, records: Iterator[list[str]], column: str) -> Iterator[str | None]:
-    """A column's field of every record below the header; None where a record is too short."""
+def _table_cells(path: Path, records: Iterator[list[str]], columns: Columns) -> Iterator[Sequence[str | None]]:
+    """The columns' fields of every record below the header; None where a record is too short."""
     header = next(records, [])
-    if column not in header:
-        raise _no_such_column(path, column, header)
-    index = header.index(column)
+    indices = [header.index(name) for name in _existing(path, columns, header)]
     for record in records:
-        yield record[index] if index < len(record) else None
+        yield [record[index] if index < len(record) else None for index in indices]
 
 
-def _json_cells(path: Path, column: str, advance: Advance, counts: Counter[str]) -> Iterator[object]:
-    """A field of every line's JSON object; None where there is no such object or field."""
-    keys: list[str] = []
-    found = False
+def _json_cells(path: Path, columns: Columns, advance: Advance, counts: Counter[str]) -> Iterator[Sequence[object]]:
+    """Fields of every line's JSON object; None where there is no such object or field."""
+    names = [name for name in columns if name is not None]
+    seen: dict[str, None] = {}
     for line in read_lines(path, advance, counts):
         try:
             value = json.loads(line)
         except UnicodeDecodeError:
-            yield decode(line)
+            yield [decode(line)]
             continue
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
-            found = found or column in value
-            keys = keys or list(value)
-        yield value.get(column) if isinstance(value, dict) else None
-    if not found:
-        raise _no_such_column(path, column, keys)
+            seen |= dict.fromkeys(name for name in (names if seen else value) if name in value)
+        yield [value.get(name) if isinstance(value, dict) else None for name in names]
+    _existing(path, columns, list(seen))
 
 
-def _arrow_cells(path: Path, kind: str, column: str, advance: Advance) -> Iterator[object]:
-    """A column of a Parquet file, or of an Arrow stream as Hugging Face `datasets` writes it."""
+def _arrow_cells(path: Path, kind: str, columns: Columns, advance: Advance) -> Iterator[Sequence[object]]:
+    """Columns of a Parquet file, or of an Arrow stream as Hugging Face `datasets` writes it."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -353,11 +328,9 @@ def _arrow_cells(path: Path, kind: str, column: str, advance: Advance) -> Iterat
     try:
         with path.open("rb") as file:
             source = pyarrow.parquet.ParquetFile(file) if kind == ".parquet" else pyarrow.ipc.open_stream(file)
-            names = (source.schema_arrow if kind == ".parquet" else source.schema).names
-            if column not in names:
-                raise _no_such_column(path, column, names)
-            for batch in source.iter_batches(columns=[column]) if kind == ".parquet" else source:
-                yield from _arrow_strings(batch.column(column))
+            names = _existing(path, columns, (source.schema_arrow if kind == ".parquet" else source.schema).names)
+            for batch in source.iter_batches(columns=names) if kind == ".parquet" else source:
+                yield from zip(*(_arrow_strings(batch.column(name)) for name in names), strict=True)
             advance(path.stat().st_size)
     except FileNotFoundError:
         raise DataError(f"file not found: {path}") from None
@@ -377,6 +350,18 @@ def _arrow_strings(cells: Any) -> Iterator[object]:
     return (cell if cell is None else decode(cell) for cell in cells.to_pylist())
 
 
-def _no_such_column(path: Path, column: str, found: list[str]) -> DataError:
-    names = ", ".join(map(repr, found[:20])) + (", ..." if len(found) > 20 else "")
-    return DataError(f"{path} has no column {column!r}", f"it has {names or 'none'}")
+def _existing(path: Path, columns: Columns, header: Sequence[str]) -> list[str]:
+    """The names of the columns, which the file has; says on stderr if it also has transliterations that are not used.
+
+    Raises:
+        DataError: the file does not have one of the columns.
+    """
+    names = [name for name in columns if name is not None]
+    for name in names:
+        if name not in header:
+            others = ", ".join(map(repr, header[:20])) + (", ..." if len(header) > 20 else "")
+            raise DataError(f"{path} has no column {name!r}", f"it has {others or 'none'}")
+    if _USUAL_NAME in header and columns.transliteration is None and columns.text != _USUAL_NAME:
+        use = f"`transliteration: {_USUAL_NAME}` in the recipe uses it"
+        print(f"{path}: the column {_USUAL_NAME!r} is ignored; {use}", file=sys.stderr)
+    return names

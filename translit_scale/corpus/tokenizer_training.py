@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import random
 import re
 import sys
@@ -24,14 +23,10 @@ import sentencepiece
 from tokenizers import AddedToken
 from transformers import PreTrainedTokenizerFast, XLMRobertaTokenizer
 
-from translit_scale.corpus.shards import Block, ShardSet
-from translit_scale.corpus.tokenizer import (
-    SENTENCEPIECE_FILE,
-    encode_batch,
-    load_tokenizer,
-    save_tokenizer,
-    tokenizer_fingerprint,
-)
+from translit_scale.corpus.blocks import Block
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.tokenizer import SENTENCEPIECE_FILE, load_tokenizer, save_tokenizer, tokenizer_fingerprint
+from translit_scale.corpus.tokenizer_parity import TextFigures, check_parity, compare
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json, sync, write_json
 from translit_scale.progress import Progress
@@ -46,31 +41,11 @@ words leaves most of them outside the coverage, and then over a third of the tra
 MAX_LENGTH = 512
 """Positions of XLM-R; `model_max_length` of the tokenizer."""
 PARITY_LINES = 2000
-"""Lines of each language and column on which the parity gate looks."""
-PARITY_TOLERANCE = 0.0005
-"""Share of sentences that may differ, besides ties."""
-_SAME_SCORE = 1e-3
-"""Scores are sums of float32 log-probabilities in one implementation and float64 in the other."""
+"""Lines of each language and column that the parity gate compares."""
 _MAX_SENTENCE_BYTES = 4192
 _RESERVED = "\u2585"
 _THREADS = 16
 """Fixed, not the number of cores: SentencePiece adds up its counts by thread, so the model depends on it."""
-_EXAMPLES = 5
-
-
-@dataclass(frozen=True)
-class TextFigures:
-    """How a tokenizer treats one text: one language and column."""
-
-    sentences: int
-    mismatches: int
-    """Sentences with other ids than SentencePiece gives."""
-    ties: int
-    """Those of them in which both segmentations are best: equal scores, such as `... .` and `. ...`."""
-    tokens: int
-    tokens_per_character: float
-    unknown_rate: float
-    """`<unk>` tokens among all tokens; a run of unknown characters is one token."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +81,7 @@ def train_from_shards(
     shard_set = ShardSet.open(shards)
     inputs = {"shards": shard_set.fingerprint, "max_sentences": max_sentences, "seed": seed}
     if not force and (out / REPORT_FILE).exists():
-        return _up_to_date(out, _options(vocab_size, CHARACTER_COVERAGE, REQUIRED_CHARACTERS) | inputs)
+        return _up_to_date(out, _options(vocab_size) | inputs)
     rows = {language: shard_set.rows(language) for language in shard_set.languages}
     shares = equal_shares(rows, max_sentences)
     texts: dict[str, list[str]] = {}
@@ -131,14 +106,10 @@ def train_tokenizer(
     vocab_size: int = 30_000,
     *,
     parity_lines: Mapping[str, Sequence[str]],
-    character_coverage: float = CHARACTER_COVERAGE,
-    required_characters: str = REQUIRED_CHARACTERS,
     inputs: Mapping[str, Any] | None = None,
     force: bool = False,
 ) -> TokenizerReport:
     """Trains a unigram model of `vocab_size` pieces and writes the folder `out`, all of it or nothing.
-
-    `character_coverage` is the share of the text's characters that get pieces, besides `required_characters`.
 
     The folder: `tokenizer.json`, `tokenizer_config.json`, `sentencepiece.bpe.model` and
     `tokenizer_report.json` (`inputs` is recorded in its settings). Equal sentences in equal order give
@@ -151,14 +122,14 @@ def train_tokenizer(
     """
     _check_replaceable(out, force)
     reader = _SentenceReader(sentences)
-    options = _options(vocab_size, character_coverage, required_characters)
+    options = _options(vocab_size)
     model = _train_sentencepiece(reader, options)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         built = Path(temporary) / out.name
         tokenizer = _fast_tokenizer(model, built)
         texts, examples = compare(model, tokenizer, parity_lines)
-        _check_parity(texts, examples)
+        check_parity(texts, examples)
         report = TokenizerReport(
             vocabulary=len(tokenizer),
             fingerprint=tokenizer_fingerprint(load_tokenizer(str(built))),
@@ -229,7 +200,7 @@ class _SentenceReader:
 # ------------------------------------------------------------------------------------------------- training
 
 
-def _options(vocab_size: int, character_coverage: float, required_characters: str) -> dict[str, Any]:
+def _options(vocab_size: int) -> dict[str, Any]:
     """SentencePiece's options, as passed and as recorded.
 
     Ids stay at SentencePiece's defaults (unk 0, bos 1, eos 2): with others, converters shift the whole
@@ -238,8 +209,8 @@ def _options(vocab_size: int, character_coverage: float, required_characters: st
     return {
         "model_type": "unigram",
         "vocab_size": vocab_size,
-        "character_coverage": character_coverage,
-        "required_chars": required_characters,
+        "character_coverage": CHARACTER_COVERAGE,
+        "required_chars": REQUIRED_CHARACTERS,
         "normalization_rule_name": "nmt_nfkc",
         "max_sentence_length": _MAX_SENTENCE_BYTES,
         "shuffle_input_sentence": False,
@@ -285,59 +256,6 @@ def _fast_tokenizer(model: bytes, folder: Path) -> PreTrainedTokenizerFast:
         tokenizer = XLMRobertaTokenizer.from_pretrained(temporary, mask_token=mask, model_max_length=MAX_LENGTH)
         save_tokenizer(tokenizer, folder)
     return tokenizer
-
-
-# --------------------------------------------------------------------------------------------------- parity
-
-
-def compare(
-    model: bytes, tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, TextFigures], list[dict[str, Any]]]:
-    """Figures of each text, and up to five sentences on which the tokenizer and SentencePiece differ."""
-    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
-    unknown = tokenizer.unk_token_id
-
-    def score(ids: Sequence[int]) -> float:
-        return math.fsum(processor.get_score(i - 1) for i in ids if i != unknown)
-
-    figures: dict[str, TextFigures] = {}
-    examples: list[dict[str, Any]] = []
-    for name, lines in texts.items():
-        found = encode_batch(tokenizer, lines)
-        # XLM-R's numbering: every piece one higher, for `<pad>`; unknown is 3, not 0.
-        expected = [[i + 1 if i else unknown for i in ids] for ids in processor.encode(list(lines))]
-        differing = [i for i, ids in enumerate(found) if ids != expected[i]]
-        ties = [i for i in differing if abs(score(expected[i]) - score(found[i])) < _SAME_SCORE]
-        for i in sorted(differing, key=lambda i: (i in ties, i))[: _EXAMPLES - len(examples)]:
-            sides = {"expected": expected[i], "found": found[i]}
-            pieces = {side: tokenizer.convert_ids_to_tokens(ids) for side, ids in sides.items()}
-            examples.append({"text": name, "sentence": lines[i], **pieces})
-        tokens = sum(map(len, found))
-        figures[name] = TextFigures(
-            sentences=len(lines),
-            mismatches=len(differing),
-            ties=len(ties),
-            tokens=tokens,
-            tokens_per_character=round(tokens / max(1, sum(map(len, lines))), 4),
-            unknown_rate=round(sum(ids.count(unknown) for ids in found) / max(1, tokens), 6),
-        )
-    return figures, examples
-
-
-def _check_parity(texts: Mapping[str, TextFigures], examples: Sequence[Mapping[str, Any]]) -> None:
-    sentences = sum(figures.sentences for figures in texts.values())
-    mismatches = sum(figures.mismatches - figures.ties for figures in texts.values())
-    if mismatches > PARITY_TOLERANCE * sentences:
-        shown = "".join(
-            f"\n  {example['text']}: {example['sentence']!r}"
-            f"\n    SentencePiece {' '.join(example['expected'])}\n    tokenizer     {' '.join(example['found'])}"
-            for example in examples
-        )
-        raise DataError(
-            f"the fast tokenizer differs from SentencePiece on {mismatches:,} of {sentences:,} sentences, "
-            f"over {PARITY_TOLERANCE:.2%}:{shown}",
-            "train on text cleaned by `translit-scale prepare` (NFKC, single spaces, no control characters)",
-        )
 
 
 # --------------------------------------------------------------------------------------------------- folder

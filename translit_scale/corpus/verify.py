@@ -10,15 +10,18 @@ from __future__ import annotations
 import hashlib
 import reprlib
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from translit_scale.corpus.manifest import ShardEntry, read_manifest
-from translit_scale.corpus.romanize import Romanizer
-from translit_scale.corpus.shards import Block, block_key, decode_block, read_span, size_problem
+from translit_scale.corpus.blocks import Block, block_key, decode_block
+from translit_scale.corpus.manifest import Manifest, ShardEntry, read_manifest
+from translit_scale.corpus.shards import read_span, size_problem
 from translit_scale.files import open_regular, sha256_file
+from translit_scale.languages import listed
 from translit_scale.progress import Advance
+from translit_scale.romanize.transliterator import SOURCES, Transliterator, source
 from translit_scale.schema import changed_settings
 
 ROMANIZED_ROWS = 10
@@ -47,11 +50,11 @@ def verify(directory: Path, deep: bool, advance: Advance) -> list[str]:
         for path in sorted(directory.glob("*.tar"))
         if path.name not in known
     ]
-    romanizer = _romanizer(manifest.provenance.get("romanizer")) if deep else None
+    romanizers = _romanizers(manifest) if deep else {}
     for shard in manifest.shards:
         problems.extend(_file_problems(directory, shard))
         if deep:
-            problems.extend(_block_problems(directory / shard.name, shard, romanizer))
+            problems.extend(_block_problems(directory / shard.name, shard, romanizers.get(shard.language)))
         advance(shard.bytes)
     return problems
 
@@ -70,7 +73,7 @@ def _file_problems(directory: Path, shard: ShardEntry) -> Iterator[str]:
         yield f"{path}: expected sha256 {shard.sha256}, found {digest}"
 
 
-def _block_problems(path: Path, shard: ShardEntry, romanizer: Romanizer | None) -> Iterator[str]:
+def _block_problems(path: Path, shard: ShardEntry, romanizer: Transliterator | None) -> Iterator[str]:
     try:
         file = open_regular(path)
     except OSError:
@@ -87,10 +90,11 @@ def _block_problems(path: Path, shard: ShardEntry, romanizer: Romanizer | None) 
                 yield f"{path}:{key}: {problem}"
 
 
-def _misalignment(romanizer: Romanizer, language: str, key: str, block: Block) -> str:
+def _misalignment(romanizer: Transliterator, language: str, key: str, block: Block) -> str:
     """What is wrong with the rows that are romanized again; nothing if they agree."""
     rows = _rows_to_romanize(key, block)
-    wrong = [row for row in rows if romanizer(block.orig[row], language)[0] != block.latn[row]]
+    romanized = romanizer.transliterate([block.orig[row] for row in rows], language, Counter())
+    wrong = [row for row, latin in zip(rows, romanized, strict=True) if latin != block.latn[row]]
     if not wrong:
         return ""
     row = wrong[0]
@@ -108,19 +112,30 @@ def _rows_to_romanize(key: str, block: Block) -> list[int]:
     return sorted({0, rows - 1} | chosen | {row for row, sentence in enumerate(block.orig) if sentence.isascii()})
 
 
-def _romanizer(said: Any) -> Romanizer | None:
-    """The romanizer that a manifest names; None, and a line for the user, if it is not the one installed."""
-    if not isinstance(said, dict):
+def _romanizers(manifest: Manifest) -> dict[str, Transliterator]:
+    """What made the transliterations of each language, where it can do so again; says on stderr where it cannot."""
+    own = {code: counts.from_column for code, counts in manifest.languages.items() if counts.from_column}
+    if own:
+        rows = f"{sum(own.values()):,} transliterations of {listed(list(own))}"
+        print(f"alignment is not checked in languages with transliterations of their own: {rows}", file=sys.stderr)
+    romanized = [code for code in manifest.languages if code not in own]
+    romanizer = _romanizer(manifest.provenance.get("romanizer")) if romanized else None
+    return dict.fromkeys(romanized, romanizer) if romanizer else {}
+
+
+def _romanizer(recorded: Any) -> Transliterator | None:
+    """The romanizer that a manifest names; None, and a line on stderr, if it is not the one installed."""
+    if not isinstance(recorded, dict):
         print("alignment is not checked: the manifest names no romanizer", file=sys.stderr)
         return None
-    romanizer = Romanizer("by_language" if said.get("lcode") == "by_language" else "none")
-    differences = changed_settings(said, romanizer.provenance())
-    if not differences:
-        return romanizer
-    name, there, here = differences[0]
+    installed = [source(by, "by_language" if recorded.get("lcode") == "by_language" else "none") for by in SOURCES]
+    differences = [changed_settings(recorded, romanizer.provenance()) for romanizer in installed]
+    if [] in differences:
+        return installed[differences.index([])]
+    name, then, now = differences[0][0]
     print(
         f"alignment is not checked: the set was made with another romanizer ({_SHORT.repr(name)[1:-1]} "
-        f"{_SHORT.repr(there)}, here {_SHORT.repr(here)})",
+        f"{_SHORT.repr(then)}, here {_SHORT.repr(now)})",
         file=sys.stderr,
     )
     return None

@@ -28,7 +28,7 @@ Command = tuple[str, Sequence[str]]
 """What the command does, and its arguments."""
 
 DATA: tuple[Command, ...] = (
-    ("text from installed packages", ["translit-scale", "embedded", "--out", str(TEXT)]),
+    ("text from installed packages", ["translit-scale", "demo-text", "--out", str(TEXT)]),
     (
         "clean, deduplicate, romanize, pack",
         ["translit-scale", "prepare", "shards/demo.yaml", "--data", str(TEXT), "--out", str(SHARDS)],

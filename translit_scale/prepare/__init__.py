@@ -1,1 +1,1 @@
-"""From a recipe and text files to a shard set: tasks for one machine or a job array, and their end."""
+"""Prepares a shard set from a recipe and text files, on one machine or in a job array."""

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from translit_scale.corpus.text import Columns
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
 from translit_scale.files import read_json, sha256_file, write_json
-from translit_scale.prepare.occupancy import one_at_a_time
+from translit_scale.prepare.locking import one_at_a_time
 from translit_scale.progress import Advance, Progress
 
 REMEMBERED_NAME = ".inputs.json"
@@ -45,7 +46,7 @@ class InputFile(NamedTuple):
 
     name: str
     """Below the data directory, with `/`."""
-    column: str | None
+    columns: Columns
     sha256: str
     stamp: Stamp
 

@@ -1,8 +1,8 @@
-"""The end of `prepare`: finished tasks become a shard set.
+"""Turns finished tasks into a shard set.
 
-A set without a manifest is not finished. So the manifest of an older set goes first and the new one is written last;
-between them shards are renamed. Killed anywhere between, the same command finds each shard in one of its
-two places and goes on.
+A set without a manifest is not finished. So the manifest of an older set is removed first and the new one is written
+last; in between, shards are renamed. If the process is killed in between, the same command finds each shard in one of
+its two places and continues.
 """
 
 from __future__ import annotations
@@ -21,106 +21,110 @@ from translit_scale.corpus.manifest import (
 )
 from translit_scale.errors import DataError
 from translit_scale.files import sync
+from translit_scale.languages import listed
 from translit_scale.prepare.inputs import remember
-from translit_scale.prepare.job import Job
-from translit_scale.prepare.tasks import Selection, ShardTask
+from translit_scale.prepare.preparation import Preparation
+from translit_scale.prepare.tasks import Selection, ShardTask, transliteration_columns
 
 REASONS = (
     "undecodable", "malformed", "empty", "too_long", "wrong_script",
     "held_out", "duplicate", "not_sampled", "empty_transliteration",
 )  # fmt: skip
 """Why a line or record of the input is not a pair of the shards."""
+COLUMN_REASONS = ("missing_transliteration", "multiline_transliteration", "non_latin_transliteration")
+"""Further reasons in languages whose files have transliterations."""
 
-_NAMED = 12
-"""Languages named in an error; the others are counted."""
+Finished = Sequence[tuple[Selection, Sequence[ShardTask]]]
+"""The selection of each language and the tasks that made its shards."""
 
 
-def publish(job: Job) -> Manifest:
-    """Gives all shards of a job their final names, removes those of an older set, and writes the manifest.
+def publish(preparation: Preparation, finished: Finished) -> Manifest:
+    """Gives all shards their final names, removes those of an older set, and writes the manifest.
 
     Raises:
-        DataError: a task is not done, or nothing is left of a language; then nothing has changed.
+        DataError: no pair is left of a language; then nothing has changed.
     """
-    selections = _selections(job)
-    shards: list[ShardEntry] = []
-    moves: list[ShardTask] = []
-    counts: dict[str, LanguageCounts] = {}
-    for selection, tasks in selections:
-        found = Counter(selection.counts)
+    shards: list[tuple[ShardTask, ShardEntry]] = []
+    languages: dict[str, LanguageCounts] = {}
+    for selection, tasks in finished:
+        counts = Counter(selection.counts)
         for task in tasks:
-            entry, of_shard = task.result()
-            found.update(of_shard)
-            if entry is not None:
-                shards.append(entry)
-                moves.append(task)
-        dropped = {reason: found.pop(reason, 0) for reason in REASONS}
-        if found["rows"]:
-            counts[selection.language] = LanguageCounts(dropped=dropped, **found)
-    if none := [selection.language for selection, _ in selections if selection.language not in counts]:
-        raise DataError(f"{listed(none)}: uroman has no Latin form of any of its sentences", _leave_out(none))
+            result = task.result()
+            counts.update(result.counts)
+            if result.entry is not None:
+                shards.append((task, result.entry))
+        has_columns = transliteration_columns(preparation.files[selection.language])
+        dropped = {reason: counts.pop(reason, 0) for reason in REASONS + (COLUMN_REASONS if has_columns else ())}
+        if counts["rows"]:
+            languages[selection.language] = LanguageCounts(dropped=dropped, **counts)
+    if empty := [selection.language for selection, _ in finished if selection.language not in languages]:
+        by = preparation.recipe.romanize.by
+        raise DataError(f"{listed(empty)}: {by} has no Latin form of any of its sentences", _leave_out(empty))
     manifest = Manifest(
         format_version=FORMAT_VERSION,
-        name=job.recipe.name,
-        languages=counts,
-        provenance=job.provenance(),
-        shards=shards,
+        name=preparation.recipe.name,
+        languages=languages,
+        provenance=preparation.provenance(),
+        shards=[entry for _, entry in shards],
     )
-    remember(job.checksums(), job.out_dir)
-    _replace_set(job, moves, manifest)
+    remember(preparation.checksums(), preparation.out_dir)
+    _replace_set(preparation, [task for task, _ in shards], manifest)
     return manifest
 
 
-def _replace_set(job: Job, moves: Sequence[ShardTask], manifest: Manifest) -> None:
-    (job.out_dir / MANIFEST_NAME).unlink(missing_ok=True)
-    sync(job.out_dir)
-    for task, entry in zip(moves, manifest.shards, strict=True):
+def _replace_set(preparation: Preparation, tasks: Sequence[ShardTask], manifest: Manifest) -> None:
+    out_dir = preparation.out_dir
+    (out_dir / MANIFEST_NAME).unlink(missing_ok=True)
+    sync(out_dir)
+    for task, entry in zip(tasks, manifest.shards, strict=True):
         if task.shard.exists():
-            task.shard.replace(job.out_dir / entry.name)
+            task.shard.replace(out_dir / entry.name)
     names = {entry.name for entry in manifest.shards}
-    for path in job.out_dir.iterdir():
+    for path in out_dir.iterdir():
         if SHARD_NAME.fullmatch(path.name) and path.name not in names:
             path.unlink()
-    sync(job.out_dir)
-    write_manifest(job.out_dir, manifest)
+    sync(out_dir)
+    write_manifest(out_dir, manifest)
 
 
-def _selections(job: Job) -> list[tuple[Selection, list[ShardTask]]]:
-    """All selections with their shards.
+def finished_tasks(preparation: Preparation) -> Finished:
+    """All selections with the tasks of their shards.
 
     Raises:
-        DataError: one is missing; names how many of which languages.
+        DataError: a task is not done (the message tells how many of which languages), or a language is empty.
     """
-    done, unselected, missing = [], [], Counter[str]()
-    for select_task in job.select_tasks():
+    finished, unselected, missing = [], [], Counter[str]()
+    for select_task in preparation.select_tasks():
         if not select_task.target.exists():
             unselected.append(select_task.language)
             continue
         selection = select_task.result()
-        tasks = job.shard_tasks(selection)
-        missing[selection.language] = sum(not task.is_done(job.out_dir) for task in tasks)
-        done.append((selection, tasks))
-    what = [f"nothing is done of {listed(unselected)}"] if unselected else []
+        tasks = preparation.shard_tasks(selection)
+        missing[selection.language] = sum(not task.is_done(preparation.out_dir) for task in tasks)
+        finished.append((selection, tasks))
+    problems = [f"nothing is done of {listed(unselected)}"] if unselected else []
     if total := missing.total():
         of_each = listed([f"{language} {number}" for language, number in missing.items() if number])
-        what.append(f"{total:,} shards are missing: {of_each}")
-    if what:
+        problems.append(f"{total:,} shards are missing: {of_each}")
+    if problems:
         raise DataError(
-            f"{job.out_dir} is not finished: {'; '.join(what)}",
+            f"{preparation.out_dir} is not finished: {'; '.join(problems)}",
             "submit the same array again, or let one run do the rest: the same command without --finalize",
         )
-    check_not_empty(job, [selection for selection, _ in done])
-    return done
+    check_not_empty(preparation, [selection for selection, _ in finished])
+    return finished
 
 
-def check_not_empty(job: Job, selections: Sequence[Selection]) -> None:
-    """Raises a DataError that says of every language of which nothing is left where its sentences went."""
+def check_not_empty(preparation: Preparation, selections: Sequence[Selection]) -> None:
+    """Raises a DataError that tells, for each language without any sentence left, why they were left out."""
     empty = [selection for selection in selections if not selection.parts]
     if not empty:
         return
     lines = []
-    for language, counts in ((selection.language, selection.counts) for selection in empty):
+    for selection in empty:
+        language, counts = selection.language, selection.counts
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n and reason != "read")
-        files = ", ".join(file.name for file in job.files[language])
+        files = ", ".join(file.name for file in preparation.files[language])
         lines.append(
             f"{language}: no sentence is left of {counts.get('read', 0):,} in {files} ({reasons or 'no lines'})"
         )
@@ -129,9 +133,3 @@ def check_not_empty(job: Job, selections: Sequence[Selection]) -> None:
 
 def _leave_out(languages: Sequence[str]) -> str:
     return f"leave {listed(languages)} out of the recipe, or give it other text"
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more

@@ -8,11 +8,13 @@ import sys
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
-from translit_scale.corpus.text import file_kind
+from translit_scale.corpus.text import Columns, file_kind
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.languages import check_language, language_set
+from translit_scale.romanize.romanizer import LcodePolicy
+from translit_scale.romanize.transliterator import SOURCES
 from translit_scale.schema import Strict, read_yaml, validate
 
 MAX_CHARS = 2000
@@ -31,21 +33,43 @@ RelativePath = Annotated[str, AfterValidator(_relative)]
 """A path or glob pattern below the data directory."""
 
 
-class Source(Strict):
+def _check_columns(settings: Source | LanguageSet) -> None:
+    """Raises a ValueError if a transliteration is asked for and no other column for the text."""
+    if settings.transliteration is not None and settings.column in (None, settings.transliteration):
+        raise ValueError("transliteration: 'column' must name another column, that of the original text")
+
+
+class _LaterSettings(Strict):
+    """With settings that recipes have had since later. Unused, they are not written: manifests stay as they were."""
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: Any) -> dict[str, Any]:
+        unused = (("transliteration", None), ("by", "uroman"))
+        return {name: value for name, value in serialize(self).items() if (name, value) not in unused}
+
+
+class Source(_LaterSettings):
     """Text of one language. A bare path in a recipe is short for `{path: ...}`."""
 
     path: RelativePath
     """File or glob pattern."""
     column: str | None = None
     """Column of a .csv, .tsv, .jsonl, .parquet or .arrow file."""
+    transliteration: str | None = None
+    """Column with the transliterations of the text, if the file has them. Without it `romanize.by` makes them."""
 
     @model_validator(mode="before")
     @classmethod
     def _bare_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
+    @model_validator(mode="after")
+    def _fits(self) -> Source:
+        _check_columns(self)
+        return self
 
-class LanguageSet(Strict):
+
+class LanguageSet(_LaterSettings):
     """Text of many languages whose files are named alike."""
 
     of: str = "found"
@@ -54,11 +78,14 @@ class LanguageSet(Strict):
     """File or glob pattern; `{language}` in it stands for the code."""
     column: str | None = None
     """As in `Source`."""
+    transliteration: str | None = None
+    """As in `Source`."""
     missing: Literal["error", "skip"] = "error"
     """What to do about a language of the set of which there is no file."""
 
     @model_validator(mode="after")
     def _fits(self) -> LanguageSet:
+        _check_columns(self)
         if "{language}" not in self.path:
             raise ValueError("path: '{language}' must stand where the code of the language is")
         if "**" in self.path:
@@ -90,11 +117,20 @@ class LanguageSettings(Strict):
     min_script_fraction: float | None = Field(None, ge=0, le=1)
 
 
-class Romanize(Strict):
-    """How text becomes Latin."""
+class Romanize(_LaterSettings):
+    """How text becomes Latin where the files have no transliterations."""
 
-    lcode: Literal["none", "by_language"] = "none"
+    by: str = "uroman"
+    """The source of transliterations, one of `romanize.transliterator.SOURCES`."""
+    lcode: LcodePolicy = "none"
     """Tell uroman the language (`by_language`) or not (`none`, as in the papers)."""
+
+    @field_validator("by")
+    @classmethod
+    def _known_source(cls, by: str) -> str:
+        if by not in SOURCES:
+            raise ValueError(f"expected one of {', '.join(map(repr, SOURCES))}")
+        return by
 
 
 class Recipe(Strict):
@@ -139,6 +175,12 @@ class Recipe(Strict):
             raise ValueError("a recipe needs 'languages' or 'language_set'")
         return self
 
+    @property
+    def has_text_to_romanize(self) -> bool:
+        """Whether the text of any source comes without transliterations."""
+        columns = [source.transliteration for of_language in self.languages.values() for source in of_language]
+        return None in columns or (self.language_set is not None and self.language_set.transliteration is None)
+
     def settings(self, language: str) -> dict[str, Any]:
         """`sample`, `max_chars` and `min_script_fraction` of a language."""
         own = self.per_language.get(language, LanguageSettings())
@@ -157,20 +199,24 @@ def load_recipe(path: Path) -> Recipe:
     return validate(Recipe, read_yaml(path), str(path))
 
 
-def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, str | None]]]:
-    """The files of each language as (name below `data_dir`, column), globs resolved in sorted order.
+def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, Columns]]]:
+    """The files of each language as (name below `data_dir`, columns), globs resolved in sorted order.
 
     Raises:
         ConfigError: a type of file that cannot be read, a column missing or superfluous, or settings for a
             language that is not there.
         DataError: a file is missing, a pattern matches nothing, or a file is named after no language.
     """
-    files: dict[str, list[tuple[str, str | None]]] = {}
+    files: dict[str, list[tuple[str, Columns]]] = {}
     for language, sources in {**_of_set(recipe, data_dir), **recipe.languages}.items():
-        found = [(name, s.column) for s in sources for name in _matches(data_dir, s.path, f"languages.{language}")]
-        for name, column in found:
-            file_kind(data_dir / name, column)
-        files[language] = list(dict.fromkeys(found))
+        of_language = [
+            (name, Columns(source.column, source.transliteration))
+            for source in sources
+            for name in _matches(data_dir, source.path, f"languages.{language}")
+        ]
+        for name, columns in of_language:
+            file_kind(data_dir / name, columns)
+        files[language] = list(dict.fromkeys(of_language))
     if unknown := sorted(recipe.per_language.keys() - files.keys()):
         raise ConfigError(
             f"per_language: the recipe has no text in {', '.join(unknown)}",
@@ -183,7 +229,7 @@ def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
     """The sources of the languages in `language_set`; says on stderr which ones are skipped."""
     if recipe.language_set is None:
         return {}
-    wanted, column = recipe.language_set, recipe.language_set.column
+    wanted = recipe.language_set
     found = _found_languages(wanted.path, data_dir)
     chosen = sorted(found) if wanted.of == "found" else language_set(wanted.of)
     missing = [code for code in chosen if code not in found and code not in recipe.languages]
@@ -196,7 +242,8 @@ def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
     if missing:
         none = f"no text in {len(missing)} of {len(chosen)} languages"
         print(f"{recipe.name}: {none}: {', '.join(missing)}", file=sys.stderr)
-    return {code: [Source(path=name, column=column) for name in found[code]] for code in chosen if code in found}
+    columns = {"column": wanted.column, "transliteration": wanted.transliteration}
+    return {code: [Source(path=name, **columns) for name in found[code]] for code in chosen if code in found}
 
 
 def _found_languages(path: str, data_dir: Path) -> dict[str, list[str]]:

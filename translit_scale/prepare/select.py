@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from translit_scale.corpus.clean import fold
+from translit_scale.corpus.text import Sentence
 
 _BUCKET_BYTES = 32 * 2**20
 """Text in a bucket, about; one bucket at a time is sorted in memory."""
@@ -43,9 +44,12 @@ class Spool:
     """Sentences by their hashes: a bucket for each beginning of a hash, sorted one at a time.
 
     A sentence is kept as a line that begins with its hash in hexadecimal: the order of the lines is that of the
-    hashes, and of two sentences with the same hash the alphabetically first is first. What is more than
-    64 MB waits in files, which the caller removes with their folder. A bucket of 32 MB takes 70 MB when it is sorted,
-    or up to 300 MB where a sentence has 20 bytes: that is the memory, whatever the number of sentences.
+    hashes, and of two sentences with the same hash the alphabetically first is first. What follows the sentence after a
+    tab goes with it; of several lines with the same sentence, the first one added is kept.
+
+    What is more than 64 MB waits in files, which the caller removes with their folder. A bucket of 32 MB takes 70 MB
+    when it is sorted, or up to 300 MB where a sentence has 20 bytes: that is the memory, whatever the number of
+    sentences.
 
     Args:
         folder: for the files; made when the first one is written.
@@ -59,9 +63,9 @@ class Spool:
         self._pending_bytes = 0
         self._on_disk = False
 
-    def add(self, sentence: str, key: int) -> None:
-        """Keeps a sentence under its hash."""
-        line = b"%016x%s\n" % (key, sentence.encode())
+    def add(self, line_text: str, key: int) -> None:
+        """Keeps a sentence, and what follows it after a tab, under the hash of the sentence."""
+        line = b"%016x%s\n" % (key, line_text.encode())
         self._pending[key >> (_HASH_BITS - self._bits)].append(line)
         self._pending_bytes += len(line) + _LINE_BYTES
         if self._pending_bytes > _PENDING_BYTES:
@@ -94,18 +98,21 @@ class Spool:
         return sum(len({line[:_HASH_DIGITS] for line in self._lines(b)}) for b in range(len(self._pending)))
 
     def ascending(self) -> Iterator[bytes]:
-        """Sentences in ascending order of their hashes, one for each, as lines of UTF-8."""
+        """Lines in ascending order of their hashes, one for each hash, as UTF-8."""
         for bucket in range(len(self._pending)):
+            lines: dict[bytes, bytes] = {}
+            for line in self._lines(bucket):
+                lines.setdefault(line.partition(b"\t")[0], line)
             last = b""
-            for line in sorted(set(self._lines(bucket))):
-                if line[:_HASH_DIGITS] != last:
-                    last = line[:_HASH_DIGITS]
-                    yield line[_HASH_DIGITS:]
+            for sentence in sorted(lines):
+                if sentence[:_HASH_DIGITS] != last:
+                    last = sentence[:_HASH_DIGITS]
+                    yield lines[sentence][_HASH_DIGITS:]
             self._file(bucket).unlink(missing_ok=True)
 
 
 def select(
-    sentences: Iterable[str],
+    sentences: Iterable[Sentence],
     counts: Counter[str],
     held_out: Set[str],
     seed: int,
@@ -115,8 +122,11 @@ def select(
 ) -> Iterator[bytes]:
     """Sampled sentences of a language in ascending order of their hashes, as lines of UTF-8.
 
-    Reads once. Of two different sentences with the same hash (probability 1e-4 among 63 million) the second
-    in alphabetical order counts as a duplicate.
+    A line is a sentence, and after a tab its transliteration where that is not None; `parse_line` reads it. Of equal
+    sentences the first one read keeps its transliteration.
+
+    Reads once. Of two different sentences with the same hash (probability 1e-4 among 63 million) the second in
+    alphabetical order counts as a duplicate.
 
     Args:
         sentences: cleaned ones.
@@ -125,14 +135,20 @@ def select(
         spool: an empty one.
     """
     added = 0
-    for sentence in sentences:
-        if held_out and fold(sentence) in held_out:
+    for text, transliteration in sentences:
+        if held_out and fold(text) in held_out:
             counts["held_out"] += 1
         else:
-            spool.add(sentence, sentence_hash(sentence, seed))
+            spool.add(text if transliteration is None else f"{text}\t{transliteration}", sentence_hash(text, seed))
             added += 1
     distinct = spool.distinct()
     size = sample_size(distinct, fraction, minimum)
     counts["duplicate"] = added - distinct
     counts["not_sampled"] = distinct - size
     return islice(spool.ascending(), size)
+
+
+def parse_line(line: str) -> Sentence:
+    """The sentence and transliteration in a line that `select` made, without its line end."""
+    text, tab, transliteration = line.partition("\t")
+    return Sentence(text, transliteration if tab else None)

@@ -18,21 +18,22 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from translit_scale.corpus.blocks import Block
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
 from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
-from translit_scale.corpus.romanize import LcodePolicy, Romanizer
 from translit_scale.corpus.script import SCRIPT_DATA, script_fraction
-from translit_scale.corpus.shards import Block, encode_shard
-from translit_scale.corpus.text import read_all_cells, read_clean
+from translit_scale.corpus.shards import encode_shard
+from translit_scale.corpus.text import Sentence, read_all_cells, read_clean
 from translit_scale.errors import DataError
 from translit_scale.files import atomic_open, full_disk_as_error, read_json, sha256_file, write_bytes, write_json
 from translit_scale.prepare.inputs import InputFile, content_key
-from translit_scale.prepare.occupancy import one_at_a_time
-from translit_scale.prepare.recipe import Sample
-from translit_scale.prepare.select import Spool, select
+from translit_scale.prepare.locking import one_at_a_time
+from translit_scale.prepare.recipe import Romanize, Sample
+from translit_scale.prepare.select import Spool, parse_line, select
 from translit_scale.progress import Advance
+from translit_scale.romanize.transliterator import FromColumns, Transliterator, source
 
-WORK_VERSION = 2
+WORK_VERSION = 3
 """Raised when a task comes to do something else or its file to look different."""
 
 _COMPRESSED = (".gz", ".xz", ".zst", ".parquet")
@@ -55,7 +56,7 @@ class Selection:
 
     language: str
     text: Path
-    """One sentence per line."""
+    """One line per sentence, see `select`."""
     counts: dict[str, int]
     parts: tuple[TextPart, ...]
     """One for each shard; none if nothing is left of the language."""
@@ -89,7 +90,7 @@ class SelectTask:
     @property
     def target(self) -> Path:
         """File of the result; the sentences are beside it with the suffix `.txt`."""
-        contents = [[(file.name, file.column, file.sha256) for file in files] for files in (self.files, self.excluded)]
+        contents = [[(file.name, file.columns, file.sha256) for file in files] for files in (self.files, self.excluded)]
         settings = [self.sample.model_dump(), self.seed, self.max_chars, self.min_script_fraction, self.shard_rows]
         versions = [WORK_VERSION, CLEANING_VERSION, unicodedata.unidata_version, SCRIPT_DATA]
         key = content_key([self.language, contents, settings, versions])
@@ -131,16 +132,17 @@ def _selected(task: SelectTask, spool: Spool, counts: Counter[str], advance: Adv
     yield from select(_read(task, counts, advance), counts, held_out, task.seed, sample.fraction, sample.minimum, spool)
 
 
-def _read(task: SelectTask, counts: Counter[str], advance: Advance) -> Iterator[str]:
-    """Cleaned sentences of the right script."""
+def _read(task: SelectTask, counts: Counter[str], advance: Advance) -> Iterator[Sentence]:
+    """Cleaned sentences of the right script; if some have transliterations, those of the others are ""."""
     script = task.language.partition("_")[2]
+    without = "" if transliteration_columns(task.files) else None
     for file in task.files:
         path = task.data_dir / file.name
-        for sentence in read_clean(path, file.column, task.max_chars, counts, advance):
-            if task.min_script_fraction and script_fraction(sentence, script) < task.min_script_fraction:
+        for text, transliteration in read_clean(path, file.columns, task.max_chars, counts, advance):
+            if task.min_script_fraction and script_fraction(text, script) < task.min_script_fraction:
                 counts["wrong_script"] += 1
             else:
-                yield sentence
+                yield Sentence(text, without if transliteration is None else transliteration)
         file.stamp.check(path)
 
 
@@ -161,6 +163,11 @@ def _text_bytes(files: Sequence[InputFile]) -> int:
     return sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in files)
 
 
+def transliteration_columns(files: Sequence[InputFile]) -> list[str]:
+    """Names of the columns in which files of a language have transliterations; none where no file has."""
+    return sorted({file.columns.transliteration for file in files if file.columns.transliteration is not None})
+
+
 @lru_cache(maxsize=1)
 def _held_out(data_dir: Path, excluded: tuple[InputFile, ...]) -> frozenset[str]:
     """The `fold`ed cells of the held-out files; the languages of a worker share them."""
@@ -170,11 +177,13 @@ def _held_out(data_dir: Path, excluded: tuple[InputFile, ...]) -> frozenset[str]
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Romanize the sentences of one shard and pack the pairs."""
+    """Give the sentences of one shard their transliterations and pack the pairs."""
 
     language: str
     number: int
-    lcode: LcodePolicy
+    romanize: Romanize
+    columns: tuple[str, ...]
+    """Columns from which some or all of the sentences have transliterations."""
     text: Path
     part: TextPart
     block_rows: int
@@ -189,8 +198,13 @@ class ShardTask:
     def target(self) -> Path:
         """File of the result; the shard is beside it with the suffix `.tar`, unless nothing is left of it."""
         of_text = [self.language, self.number, self.part.sha256, self.block_rows]
-        key = content_key([of_text, romanizer(self.lcode).provenance(), FORMAT_VERSION, WORK_VERSION])
+        key = content_key([of_text, self.source({}).provenance(), FORMAT_VERSION, WORK_VERSION])
         return self.work_dir / f"shard-{self.language}-{self.number:05d}-{key}.json"
+
+    def source(self, table: dict[str, str]) -> Transliterator:
+        """The source of transliterations for sentences of which some have them in a table."""
+        others = source(self.romanize.by, self.romanize.lcode)
+        return FromColumns(self.columns, table, others) if self.columns else others
 
     @property
     def shard(self) -> Path:
@@ -223,7 +237,7 @@ class ShardResult(NamedTuple):
     entry: ShardEntry | None
     """None if no pair is left."""
     counts: dict[str, int]
-    """`empty_transliteration`, `rows`, `fallbacks`, `identical`, `orig_chars`, `latn_chars`."""
+    """`empty_transliteration` and the counts of `LanguageCounts`, but `read`."""
 
 
 def run_shard(task: ShardTask, advance: Advance) -> None:
@@ -239,12 +253,12 @@ def run_shard(task: ShardTask, advance: Advance) -> None:
         text = file.read(task.part.bytes)
     if hashlib.sha256(text).hexdigest() != task.part.sha256:
         raise DataError(f"{task.text} is damaged", f"remove {task.work_dir} and run the same command again")
-    sentences = text.decode().split("\n")[:-1]
+    sentences = list(map(parse_line, text.decode().split("\n")[:-1]))
     counts: Counter[str] = Counter()
     blocks = []
     for start in range(0, len(sentences), task.block_rows):
         of_block = sentences[start : start + task.block_rows]
-        block = _romanized(task, of_block, counts)
+        block = _transliterated(task, of_block, counts)
         if block.orig:
             blocks.append(block)
         advance(len(of_block))
@@ -255,25 +269,16 @@ def run_shard(task: ShardTask, advance: Advance) -> None:
     write_json(task.target, {"counts": counts, "entry": entry.model_dump_json() if entry else None})
 
 
-def _romanized(task: ShardTask, sentences: Sequence[str], counts: Counter[str]) -> Block:
+def _transliterated(task: ShardTask, sentences: Sequence[Sentence], counts: Counter[str]) -> Block:
     """The pairs of one block; those without a transliteration are left out."""
-    romanize = romanizer(task.lcode)
-    orig, latn = [], []
-    for sentence in sentences:
-        latin, is_fallback = romanize(sentence, task.language)
-        if latin:
-            orig.append(sentence)
-            latn.append(latin)
-            counts["fallbacks"] += is_fallback
-    counts["empty_transliteration"] += len(sentences) - len(orig)
+    texts = [sentence.text for sentence in sentences]
+    table = {sentence.text: sentence.transliteration for sentence in sentences if sentence.transliteration}
+    transliterations = task.source(table).transliterate(texts, task.language, counts)
+    pairs = [pair for pair in zip(texts, transliterations, strict=True) if pair[1]]
+    orig, latn = zip(*pairs, strict=True) if pairs else ((), ())
+    counts["empty_transliteration"] += len(texts) - len(orig)
     counts["rows"] += len(orig)
     counts["identical"] += sum(map(str.__eq__, orig, latn))
     counts["orig_chars"] += sum(map(len, orig))
     counts["latn_chars"] += sum(map(len, latn))
-    return Block(tuple(orig), tuple(latn))
-
-
-@lru_cache(maxsize=2)
-def romanizer(lcode: LcodePolicy) -> Romanizer:
-    """One romanizer per process and policy: its tables take 2 s to load."""
-    return Romanizer(lcode)
+    return Block(orig, latn)

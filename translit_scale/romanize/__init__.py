@@ -1,1 +1,1 @@
-"""Romanization with uroman, byte for byte the same and many times faster: `exact.py`, `cuts.py`, `characters.py`."""
+"""Transliteration: the sources a recipe can name, and uroman, made many times faster with the same output."""

@@ -1,7 +1,7 @@
 """uroman's romanization, remembered by word and by part of a word.
 
 `Uroman.romanize_string` builds a lattice for every text, some hundred lines a second. Here a line is cut into
-words and unknown words into parts, at places where a cut provably changes nothing (`cuts.py`), so that
+words and unknown words into parts, at places where a cut provably changes nothing (`split_points.py`), so that
 uroman sees every part once. The output is the same byte for byte, which `benchmarks/romanize.py` and the
 tests compare on real text and on random text made to break it.
 """
@@ -18,7 +18,7 @@ from uroman import uroman as uroman_code
 
 from translit_scale.errors import ConfigError
 from translit_scale.romanize.characters import Tables
-from translit_scale.romanize.cuts import PLAIN, Cut, Cuts
+from translit_scale.romanize.split_points import PLAIN, SplitPoint, SplitPoints
 
 VERSION = "1.3.1.1"
 """The uroman whose code this was compared with, line by line."""
@@ -122,7 +122,7 @@ class ExactUroman(dict[str, str | None]):
         self._lcode = lcode
         tables = Tables(memory.source, lcode)
         self._never_cut = tables.never_cut
-        self._cuts = Cuts(tables, self._plain, memory.count)
+        self._cuts = SplitPoints(tables, self._plain, memory.count)
         self._parts: dict[tuple[str, str, str], str | None] = {}
         self._pieces: dict[str, str | None] = {}
         memory.memos += [self, self._cuts, self._parts, self._pieces]
@@ -202,7 +202,7 @@ class ExactUroman(dict[str, str | None]):
         """The romanization of a text between cuts that need no guard; None if it depends on what is before it."""
         if self._never_cut.search(text):
             return self._part(PLAIN, text, PLAIN)
-        done: list[tuple[int, Cut, str]] = []
+        done: list[tuple[int, SplitPoint, str]] = []
         begin, before = 0, PLAIN
         for end, cut in self._ends(text):
             latin = self._part(before, text[begin:end], cut)
@@ -215,7 +215,7 @@ class ExactUroman(dict[str, str | None]):
             begin, before = end, cut
         return "".join(latin for _, _, latin in done)
 
-    def _ends(self, text: str) -> Iterator[tuple[int, Cut]]:
+    def _ends(self, text: str) -> Iterator[tuple[int, SplitPoint]]:
         """Where the parts of a text end, and how they are cut there; a run of ASCII is left whole."""
         is_ascii = text[:1].isascii()
         for end in range(1, len(text)):
@@ -228,7 +228,7 @@ class ExactUroman(dict[str, str | None]):
         if text:
             yield len(text), PLAIN
 
-    def _part(self, before: Cut, text: str, after: Cut) -> str | None:
+    def _part(self, before: SplitPoint, text: str, after: SplitPoint) -> str | None:
         """The romanization of a text between two cuts; None if it depends on what is before it."""
         if text.isascii() and before is PLAIN and after is PLAIN and len(text) < _MANY_DIGITS:
             return text

@@ -1,6 +1,6 @@
 """Text in more than 800 language-scripts out of installed packages, to try the wide path on.
 
-To the messages and names of `translit_scale.corpus.embedded` come the sample texts of the package
+To the messages and names of `translit_scale.demo.text` come the sample texts of the package
 `gflanguages`, mostly articles of the Universal Declaration of Human Rights. Nothing is held out: this text
 is for trying out preparation, tokenizer and training at the width of Glot500, not for results.
 """
@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from translit_scale.corpus.embedded import (
+from translit_scale.demo.text import (
     NUMBER,
     Sources,
     Texts,
@@ -37,7 +37,7 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u0589\u061f\u06d4\u0964\u0965\u
 """After `.`, `!` and `?` with white space, and the full stops and question marks of other scripts."""
 
 
-def write_wide(out: Path, languages: Sequence[str] = ()) -> dict[str, Any]:
+def write_many_languages(out: Path, languages: Sequence[str] = ()) -> dict[str, Any]:
     """Writes `out/text/{lang_Script}.txt`, one sentence per line; returns the counts, as in `out/counts.json`.
 
     The same packages give the same bytes. `counts.json` is written last; files of an earlier run that it
@@ -82,7 +82,7 @@ def write_wide(out: Path, languages: Sequence[str] = ()) -> dict[str, Any]:
     return counts
 
 
-def wide_summary(counts: Mapping[str, Any]) -> str:
+def summary_line(counts: Mapping[str, Any]) -> str:
     """How many languages and sentences were written, in one line."""
     sentences = sorted(entry["sentences"] for entry in counts["languages"].values())
     return (

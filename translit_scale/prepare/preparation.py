@@ -1,4 +1,4 @@
-"""A recipe and its files as a list of tasks, and the question whether their result is already there."""
+"""A recipe with its files: the tasks that make its shard set, and the check whether the set already exists."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from translit_scale.corpus.clean import CLEANING_VERSION
 from translit_scale.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
 from translit_scale.corpus.script import SCRIPT_DATA
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.text import Columns
 from translit_scale.errors import DataError
+from translit_scale.languages import listed
 from translit_scale.prepare.inputs import InputFile, Stamp, checksums
 from translit_scale.prepare.recipe import Recipe, excluded_files
-from translit_scale.prepare.tasks import Selection, SelectTask, ShardTask, romanizer
+from translit_scale.prepare.tasks import Selection, SelectTask, ShardTask, transliteration_columns
+from translit_scale.romanize.transliterator import FromColumns, source
 from translit_scale.schema import changed_settings
 
 
 @dataclass(frozen=True)
-class Job:
-    """Some or all languages of a recipe, their files and where they are prepared."""
+class Preparation:
+    """Some or all languages of a recipe, their files, and the folders that are used."""
 
     recipe: Recipe
     data_dir: Path
@@ -31,7 +34,7 @@ class Job:
     """For temporary files."""
     workers: int
     files: Mapping[str, tuple[InputFile, ...]]
-    """Of each language of this job, in the order of their codes."""
+    """Of each language, in the order of the language codes."""
     excluded: tuple[InputFile, ...]
 
     @classmethod
@@ -42,36 +45,42 @@ class Job:
         out_dir: Path,
         run_dir: Path,
         workers: int,
-        names: Mapping[str, Iterable[tuple[str, str | None]]],
-    ) -> Job:
-        """A job for these files (see `recipe.input_files`). Reads them for their checksums, if no run has done so.
+        files: Mapping[str, Iterable[tuple[str, Columns]]],
+    ) -> Preparation:
+        """The preparation of these files (see `recipe.input_files`). Reads them if their checksums are not known yet.
 
         Raises:
             DataError: a held-out file is missing.
         """
         excluded = excluded_files(recipe, data_dir)
-        paths = sorted({data_dir / name for of_language in names.values() for name, _ in of_language})
-        found = checksums([*paths, *(data_dir / name for name in excluded)], out_dir, workers)
-        files = {
-            language: tuple(InputFile(name, column, *found[data_dir / name]) for name, column in of_language)
-            for language, of_language in sorted(names.items())
+        names = sorted({name for of_language in files.values() for name, _ in of_language})
+        known = checksums([data_dir / name for name in (*names, *excluded)], out_dir, workers)
+        inputs = {
+            language: tuple(InputFile(name, columns, *known[data_dir / name]) for name, columns in of_language)
+            for language, of_language in sorted(files.items())
         }
-        held_out = tuple(InputFile(name, None, *found[data_dir / name]) for name in excluded)
-        return cls(recipe, data_dir, out_dir, run_dir, workers, files, held_out)
+        held_out = tuple(InputFile(name, Columns(), *known[data_dir / name]) for name in excluded)
+        return cls(recipe, data_dir, out_dir, run_dir, workers, inputs, held_out)
 
     @property
     def work_dir(self) -> Path:
-        """Where finished tasks are."""
+        """Holds the results of finished tasks."""
         return self.out_dir / ".work"
 
     def checksums(self) -> dict[Path, tuple[str, Stamp]]:
-        """Those of all files."""
+        """The sha256 and the stamp of every file."""
         files = [*(file for of_language in self.files.values() for file in of_language), *self.excluded]
         return {self.data_dir / file.name: (file.sha256, file.stamp) for file in files}
 
     def provenance(self) -> dict[str, Any]:
-        """Everything the bytes of the set depend on; nothing about the machine, the time or the paths."""
-        return {
+        """Everything that the bytes of the set depend on; nothing about the machine, the time or the paths."""
+        romanizer = source(self.recipe.romanize.by, self.recipe.romanize.lcode)
+        from_columns = {
+            language: FromColumns(columns, {}, romanizer).provenance()
+            for language, files in self.files.items()
+            if (columns := transliteration_columns(files))
+        }
+        provenance = {
             "recipe": self.recipe.model_dump(mode="json"),
             "inputs": {
                 language: {file.name: file.sha256 for file in of_language}
@@ -79,8 +88,10 @@ class Job:
             },
             "held_out": {file.name: file.sha256 for file in self.excluded},
             "cleaning": {"version": CLEANING_VERSION, "unicode": unicodedata.unidata_version, "scripts": SCRIPT_DATA},
-            "romanizer": romanizer(self.recipe.romanize.lcode).provenance(),
         }
+        if self.recipe.has_text_to_romanize:
+            provenance["romanizer"] = romanizer.provenance()
+        return provenance | ({"transliterations": from_columns} if from_columns else {})
 
     def select_tasks(self) -> list[SelectTask]:
         """One selection per language."""
@@ -105,7 +116,8 @@ class Job:
             ShardTask(
                 language=selection.language,
                 number=number,
-                lcode=self.recipe.romanize.lcode,
+                romanize=self.recipe.romanize,
+                columns=tuple(transliteration_columns(self.files[selection.language])),
                 text=selection.text,
                 part=part,
                 block_rows=self.recipe.block_rows,
@@ -115,15 +127,15 @@ class Job:
             for number, part in enumerate(selection.parts)
         ]
 
-    def finished(self, force: bool, whole: bool = True) -> Manifest | None:
-        """The manifest of the set in `out_dir`, if it is complete and what would be made.
+    def existing_set(self, force: bool, is_whole: bool = True) -> Manifest | None:
+        """The manifest of the set in `out_dir` if it is complete and equals the one to be made.
 
         Args:
-            force: a set that was made from something else is no error, and not finished either.
-            whole: whether this job is all of the set; otherwise other languages in it may be anything.
+            force: ignores a set that was made from something else.
+            is_whole: whether these are all languages of the set; otherwise other languages in it are not compared.
 
         Raises:
-            DataError: it is a set that was made from something else, and `force` is not given.
+            DataError: the set was made from something else, and `force` is not given.
         """
         if not (self.out_dir / MANIFEST_NAME).exists():
             return None
@@ -133,17 +145,17 @@ class Job:
             if force:
                 return None
             raise
-        found = dict(manifest.provenance)
-        if not whole:
-            found["inputs"] = {code: files for code, files in found["inputs"].items() if code in self.files}
-        differences = sorted(name for name, *_ in changed_settings(found, self.provenance()))
+        expected, provenance = ({"transliterations": {}} | of for of in (self.provenance(), manifest.provenance))
+        if not is_whole:
+            for name in ("inputs", "transliterations"):
+                provenance[name] = {code: value for code, value in provenance[name].items() if code in self.files}
+        differences = sorted(name for name, *_ in changed_settings(provenance, expected))
         if not differences:
             return self._unless_damaged()
         if force:
             return None
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         raise DataError(
-            f"{self.out_dir} holds a finished set made from something else: {', '.join(differences[:3])}{more} differ",
+            f"{self.out_dir} holds a finished set made from something else: {listed(differences, 3)} differ",
             "--force replaces it; --out DIR keeps both",
         )
 

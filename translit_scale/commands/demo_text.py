@@ -1,4 +1,4 @@
-"""`translit-scale embedded`: the demo's text."""
+"""`translit-scale demo-text`: the demo's text."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def add(commands: Any) -> None:
     """Declares the command."""
     parser = add_command(
         commands,
-        "embedded",
+        "demo-text",
         "write the demo's text, which pip packages carry: monolingual files and held-out pairs",
         "Reads Django's message catalogues and Babel's CLDR names (extra `demo`). Writes OUT/text/LANGUAGE.txt for "
         "training, OUT/heldout/A-B.tsv for retrieval (no string of it is in any of the texts) and OUT/counts.json.",
-        "translit-scale embedded --out shards/demo-text --pairs pol-ukr deu_Latn-ell_Grek",
+        "translit-scale demo-text --out shards/demo-text --pairs pol-ukr deu_Latn-ell_Grek",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; required")
     parser.add_argument(
@@ -53,12 +53,12 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.corpus.embedded import counts_table, write_embedded
-    from translit_scale.corpus.wide import wide_summary, write_wide
+    from translit_scale.demo.many_languages import summary_line, write_many_languages
+    from translit_scale.demo.text import counts_table, write_demo_text
 
     if args.languages:
-        print(wide_summary(write_wide(args.out, [] if args.languages == ["all"] else args.languages)))
+        print(summary_line(write_many_languages(args.out, [] if args.languages == ["all"] else args.languages)))
         print(f"written to {args.out}")
         return
-    print(counts_table(write_embedded(args.out, args.pairs, args.held_out, args.seed)))
+    print(counts_table(write_demo_text(args.out, args.pairs, args.held_out, args.seed)))
     print(f"\nwritten to {args.out}")

@@ -1,4 +1,4 @@
-"""The embedded corpus: natural text, nothing held out in the training text, the same bytes every time."""
+"""The demo's text: natural text, nothing held out in the training text, the same bytes every time."""
 
 import re
 import sys
@@ -18,9 +18,9 @@ from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 
 from translit_scale.cli import main
-from translit_scale.corpus import embedded
 from translit_scale.corpus.clean import fold
-from translit_scale.corpus.embedded import (
+from translit_scale.demo import text as demo_text
+from translit_scale.demo.text import (
     available_languages,
     counts_table,
     find_sources,
@@ -29,7 +29,7 @@ from translit_scale.corpus.embedded import (
     natural_text,
     read_texts,
     training_lines,
-    write_embedded,
+    write_demo_text,
 )
 from translit_scale.errors import ConfigError, DataError
 
@@ -51,8 +51,8 @@ def letters_and_digits(text: str) -> str:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    out = tmp_path_factory.mktemp("embedded")
-    return out, write_embedded(out, PAIRS)
+    out = tmp_path_factory.mktemp("demo-text")
+    return out, write_demo_text(out, PAIRS)
 
 
 def files_of(out: Path) -> dict[str, bytes]:
@@ -105,9 +105,9 @@ def test_every_plural_form_is_a_sentence_with_a_number_that_asks_for_it(tmp_path
     catalogue.add(("%(n)s page", "%(n)s pages"), ["%(n).s strona", "%(n)s strony", "%(n)s stron", "%(n)s strony"])
     with (tmp_path / "made.mo").open("wb") as file:
         write_mo(file, catalogue)
-    monkeypatch.setattr(embedded, "_catalogues", lambda: {"pl": [tmp_path / "made.mo"]})
+    monkeypatch.setattr(demo_text, "_catalogues", lambda: {"pl": [tmp_path / "made.mo"]})
     unusable: Counter[str] = Counter()
-    texts = read_texts(embedded.Sources(babel=None, django="pl"), unusable)
+    texts = read_texts(demo_text.Sources(babel=None, django="pl"), unusable)
     assert unusable == {"placeholder": 3}  # the pages: their first form is mistyped
     # Polish: one, few, many; its fourth form is for fractions, which no whole number selects.
     assert texts == {
@@ -132,7 +132,7 @@ def test_every_plural_form_is_a_sentence_with_a_number_that_asks_for_it(tmp_path
     ],
 )
 def test_codes_lead_to_locales(language, babel, django):
-    assert find_sources(language) == embedded.Sources(babel, django)
+    assert find_sources(language) == demo_text.Sources(babel, django)
 
 
 def test_nearly_all_of_djangos_locales_are_reached():
@@ -152,7 +152,7 @@ def test_a_missing_package_is_an_error_with_the_command(monkeypatch, tmp_path):
     available_languages.cache_clear()
     monkeypatch.setitem(sys.modules, "django", None)
     with pytest.raises(ConfigError, match=r"pip install -e '\.\[demo\]'"):
-        write_embedded(tmp_path, PAIRS)
+        write_demo_text(tmp_path, PAIRS)
 
 
 # ----------------------------------------------------------------------------------------------- held out
@@ -225,17 +225,17 @@ def test_counts_add_up(corpus):
 
 def test_running_again_gives_the_same_bytes_and_clears_what_another_run_left(corpus, tmp_path):
     out, _ = corpus
-    write_embedded(tmp_path, [("eng_Latn", "ell_Grek")], held_out=0.4, seed=3)
+    write_demo_text(tmp_path, [("eng_Latn", "ell_Grek")], held_out=0.4, seed=3)
     assert (tmp_path / "text/ell_Grek.txt").exists()
     (tmp_path / "text/mine.txt").write_bytes(b"not made by us")
     for _ in range(2):
-        write_embedded(tmp_path, PAIRS)
+        write_demo_text(tmp_path, PAIRS)
         assert files_of(tmp_path) == files_of(out) | {"text/mine.txt": b"not made by us"}
 
 
 def test_another_seed_holds_out_other_keys(corpus, tmp_path):
     out, _ = corpus
-    write_embedded(tmp_path, PAIRS[:1], seed=1)
+    write_demo_text(tmp_path, PAIRS[:1], seed=1)
     name = "heldout/pol_Latn-ukr_Cyrl.tsv"
     first, second = set(read_lines(out / name)), set(read_lines(tmp_path / name))
     assert len(first & second) < 0.4 * len(first)
@@ -244,19 +244,19 @@ def test_another_seed_holds_out_other_keys(corpus, tmp_path):
 @pytest.mark.parametrize("held_out", [0.0, 1.0, -0.1, 2.0])
 def test_the_held_out_fraction_must_leave_both_parts(tmp_path, held_out):
     with pytest.raises(ConfigError, match="held_out"):
-        write_embedded(tmp_path, PAIRS, held_out=held_out)
+        write_demo_text(tmp_path, PAIRS, held_out=held_out)
 
 
 @pytest.mark.parametrize("pairs", [[], [("pol_Latn", "pol_Latn")]])
 def test_pairs_must_be_of_two_languages(tmp_path, pairs):
     with pytest.raises(ConfigError, match="two different languages"):
-        write_embedded(tmp_path, pairs)
+        write_demo_text(tmp_path, pairs)
 
 
 def test_the_command(tmp_path, capsys):
-    assert main(["embedded", "--out", str(tmp_path), "--pairs", "pol-ukr", "deu_Latn-ell_Grek"]) == 0
+    assert main(["demo-text", "--out", str(tmp_path), "--pairs", "pol-ukr", "deu_Latn-ell_Grek"]) == 0
     assert "deu_Latn-ell_Grek" in capsys.readouterr().out
     assert (tmp_path / "heldout/deu_Latn-ell_Grek.tsv").exists()
-    assert main(["embedded", "--out", str(tmp_path), "--pairs", "xxx_Latn-ell_Grek"]) == 3
+    assert main(["demo-text", "--out", str(tmp_path), "--pairs", "xxx_Latn-ell_Grek"]) == 3
     with pytest.raises(SystemExit):
-        main(["embedded", "--out", str(tmp_path), "--pairs", "polish"])
+        main(["demo-text", "--out", str(tmp_path), "--pairs", "polish"])

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -63,6 +65,12 @@ class Romanizer:
         exact = self.exact(language.partition("_")[0] if self.lcode == "by_language" else None)
         latin, is_fallback = exact.romanize_always(sentence)
         return " ".join(latin.split()), is_fallback
+
+    def transliterate(self, texts: Sequence[str], language: str, counts: Counter[str]) -> list[str]:
+        """As in `transliterator.Transliterator`."""
+        romanized = [self(text, language) for text in texts]
+        counts["fallbacks"] += sum(is_fallback for latin, is_fallback in romanized if latin)
+        return [latin for latin, _ in romanized]
 
     def provenance(self) -> dict[str, str]:
         """What the output depends on besides the text."""

@@ -60,7 +60,9 @@ class Sources:
     django: str | None
 
 
-def write_embedded(out: Path, pairs: Sequence[tuple[str, str]], held_out: float = 0.2, seed: int = 0) -> dict[str, Any]:
+def write_demo_text(
+    out: Path, pairs: Sequence[tuple[str, str]], held_out: float = 0.2, seed: int = 0
+) -> dict[str, Any]:
     """Writes training text and held-out parallel pairs; returns the counts, as in `out/counts.json`.
 
     `out/text/{lang_Script}.txt` has one sentence per line; `out/heldout/{a}-{b}.tsv` has two columns under

@@ -21,7 +21,7 @@ from translit_scale.romanize.characters import THAI_CONSONANTS, THAI_O_ANG, Char
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class SplitPoint:
     """An exact cut, and what stands for the neighbours that it takes away."""
 
     before_right: str = ""
@@ -33,10 +33,10 @@ class Cut:
     after_left_latin: int = 0
 
 
-PLAIN = Cut()
+PLAIN = SplitPoint()
 
 
-class Cuts(dict[str, Cut | None]):
+class SplitPoints(dict[str, SplitPoint | None]):
     """Two neighbouring characters → how to cut between them, or None; decided when first looked up.
 
     Args:
@@ -54,7 +54,7 @@ class Cuts(dict[str, Cut | None]):
         self._guards = {script: self._find_guard(script) for script in sorted(tables.abugidas)}
         self._thai_guard = self._find_thai_guard()
 
-    def __missing__(self, pair: str) -> Cut | None:
+    def __missing__(self, pair: str) -> SplitPoint | None:
         self._count(pair)
         self[pair] = cut = self._decide(self.character(pair[0]), self.character(pair[1]))
         return cut
@@ -65,7 +65,7 @@ class Cuts(dict[str, Cut | None]):
             self._characters[char] = Character(char, self._tables)
         return self._characters[char]
 
-    def _decide(self, x: Character, y: Character) -> Cut | None:
+    def _decide(self, x: Character, y: Character) -> SplitPoint | None:
         if (
             x.char + y.char in self._tables.pairs_in_keys  # an edge may span them
             or y.attaches
@@ -83,7 +83,7 @@ class Cuts(dict[str, Cut | None]):
 
     # ------------------------------------------------------------------------------------------------- abugidas
 
-    def _cut_abugida(self, x: Character, y: Character) -> Cut | None:
+    def _cut_abugida(self, x: Character, y: Character) -> SplitPoint | None:
         """Between letters of one abugida, a guard letter stands for the neighbour.
 
         `add_default_abugida_vowel` asks about neighbours: which script, is it alphabetic (or does its edge end
@@ -97,11 +97,11 @@ class Cuts(dict[str, Cut | None]):
             return None
         latin = len(self._romanize(guard))
         if not x.is_mark:
-            return Cut(guard, latin, guard, latin) if x.is_alpha and not x.reaches_right else None
+            return SplitPoint(guard, latin, guard, latin) if x.is_alpha and not x.reaches_right else None
         answers_for_itself = x.is_virama or x.always_continues_word or x.never_continues_word
         if not answers_for_itself or x.vowel_depends_right or x.doubles or x.is_nukta:
             return None
-        return Cut(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
+        return SplitPoint(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
 
     def _find_guard(self, script: str) -> str | None:
         """A vowel letter without rules of its own, the same Latin letters in every context."""
@@ -123,7 +123,7 @@ class Cuts(dict[str, Cut | None]):
 
     # ----------------------------------------------------------------------------------------------------- Thai
 
-    def _cut_thai(self, x: Character, y: Character) -> Cut | None:
+    def _cut_thai(self, x: Character, y: Character) -> SplitPoint | None:
         """Thai consonants have another romanization at the end of a syllable, for which `is_at_end_of_syllable`
         looks at one character and the edge before them and up to three characters after them."""
         if x.reaches_right:
@@ -136,7 +136,7 @@ class Cuts(dict[str, Cut | None]):
             return None if x.char == THAI_O_ANG else PLAIN
         if x.is_thai_vowel and (y.is_thai_consonant or y.char == THAI_O_ANG):
             # x asks nothing about y; y asks whether x is a letter or mark of its script that ends in a consonant
-            return Cut(self._thai_guard, len(self._romanize(self._thai_guard)))
+            return SplitPoint(self._thai_guard, len(self._romanize(self._thai_guard)))
         return None
 
     def _find_thai_guard(self) -> str:

@@ -1,0 +1,202 @@
+"""One block of a shard as bytes: four members of a tar archive, written byte-reproducibly and read with checks.
+
+The reader accepts nothing in a block's span but the four members exactly as they are written here: it follows no links,
+interprets no extended headers, allocates no more than the span has and never unpickles.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+
+from translit_scale.corpus.manifest import MAX_BLOCK_BYTES, TAR_BLOCK, BlockEntry, ShardEntry
+
+Lengths = npt.NDArray[np.uint16]
+
+_MAX_LENGTH = 2**16 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Pairs of one language: `orig[i]` and `latn[i]` are a sentence and its transliteration."""
+
+    orig: tuple[str, ...]
+    latn: tuple[str, ...]
+
+
+def encode_block(key: str, block: Block) -> tuple[bytes, BlockEntry]:
+    """The tar span of a block, and its manifest entry as if it stood at the beginning of a shard.
+
+    Args:
+        key: what the names of its members begin with.
+
+    Raises:
+        ValueError: the columns differ in length, the block is empty or too large, or a sentence contains a newline.
+    """
+    rows = len(block.orig)
+    if rows == 0 or len(block.latn) != rows:
+        raise ValueError(f"{key}: {rows} originals, {len(block.latn)} transliterations")
+    orig, latn = ("\n".join([*column, ""]).encode() for column in (block.orig, block.latn))
+    of_lines = _line_lengths(orig), _line_lengths(latn)
+    if any(len(column) != rows for column in of_lines):
+        raise ValueError(f"{key}: a sentence contains a newline")
+    lengths = _npy_header(rows) + np.stack(of_lines, axis=1).tobytes()
+    contents = (lengths, orig, latn, _block_json(key, rows))
+    span = b"".join(
+        _tar_header(name, len(content)) + content + bytes(-len(content) % TAR_BLOCK)
+        for name, content in zip(_member_names(key), contents, strict=True)
+    )
+    if len(span) > MAX_BLOCK_BYTES:
+        raise ValueError(
+            f"{key}: {len(span):,} bytes, at most {MAX_BLOCK_BYTES:,} are read; take fewer rows to a block"
+        )
+    return span, BlockEntry(rows, 0, len(span), zlib.crc32(latn, zlib.crc32(orig)), zlib.crc32(lengths))
+
+
+def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
+    """The block in a tar span, checked against its manifest entry.
+
+    Raises:
+        ValueError: the span does not hold exactly the four expected members, or their contents do not
+            match; the message says what was expected and what was found.
+    """
+    columns = decode_columns(key, entry, span)
+    return Block(*(_lines(name, text) for name, text in zip(("orig.txt", "latn.txt"), columns, strict=True)))
+
+
+def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, bytes]:
+    """The text members `orig` and `latn` in a tar span, each sentence followed by a newline, checked but for UTF-8.
+
+    Raises:
+        ValueError: see `decode_block`.
+    """
+    contents = []
+    position = 0
+    for name in _member_names(key):
+        content, position = _tar_member(span, position, name)
+        contents.append(content)
+    if position != len(span):
+        raise ValueError(f"expected {len(span)} bytes of members, found {position}")
+    _, orig, latn, description = contents
+    _check_crc32(zlib.crc32(latn, zlib.crc32(orig)), entry.crc32, "the text")
+    if description != _block_json(key, entry.rows):
+        raise ValueError(f"the json member is not that of {key} with {entry.rows} rows")
+    lengths = decode_lengths(key, entry, span)
+    _check_lines("orig.txt", orig, lengths[:, 0])
+    _check_lines("latn.txt", latn, lengths[:, 1])
+    return orig, latn
+
+
+def _check_lines(name: str, text: bytes, lengths: Lengths) -> None:
+    """The lines of a text member must be as long as `lengths` says."""
+    found = _line_lengths(text)
+    if len(found) != len(lengths) or not text.endswith(b"\n"):
+        raise ValueError(f"expected {len(lengths)} lines in {name}, found {len(found)} and their ends")
+    if not np.array_equal(found, lengths):
+        line = int((found != lengths).argmax())
+        raise ValueError(f"lengths.npy has {lengths[line]} bytes for line {line + 1} of {name}, found {found[line]}")
+
+
+def _lines(name: str, text: bytes) -> tuple[str, ...]:
+    try:
+        return tuple(text[:-1].decode().split("\n"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def decode_lengths(key: str, entry: BlockEntry, head: bytes) -> Lengths:
+    """The lengths at the beginning of a block's span, checked against its manifest entry.
+
+    Args:
+        head: the first `lengths_bytes(entry)` bytes of the span, or more.
+
+    Returns:
+        [rows, 2] bytes of each sentence and of its transliteration, at most 65 535.
+
+    Raises:
+        ValueError: the first member is not the expected one, or its contents do not match.
+    """
+    content, _ = _tar_member(head, 0, _member_names(key)[0])
+    _check_crc32(zlib.crc32(content), entry.lengths_crc32, "lengths.npy")
+    header = _npy_header(entry.rows)
+    if len(content) != len(header) + 4 * entry.rows or not content.startswith(header):
+        raise ValueError(f"lengths.npy is not an array of {entry.rows} × 2 numbers of 16 bits")
+    return np.frombuffer(content, "<u2", offset=len(header)).reshape(-1, 2)
+
+
+def lengths_bytes(entry: BlockEntry) -> int:
+    """Bytes of the member `lengths.npy` at the beginning of a block's span."""
+    size = len(_npy_header(entry.rows)) + 4 * entry.rows
+    return TAR_BLOCK + size + -size % TAR_BLOCK
+
+
+@lru_cache(maxsize=64)
+def _npy_header(rows: int) -> bytes:
+    """What a `.npy` file of [rows, 2] little-endian numbers of 16 bits begins with."""
+    buffer = BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<u2", "fortran_order": False, "shape": (rows, 2)})
+    return buffer.getvalue()
+
+
+def _line_lengths(text: bytes) -> Lengths:
+    """Bytes of each line without its end, at most 65 535; what follows the last line end does not count."""
+    ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
+    return np.minimum(np.diff(ends, prepend=-1) - 1, _MAX_LENGTH).astype("<u2")
+
+
+def _check_crc32(found: int, expected: int, what: str) -> None:
+    if found != expected:
+        raise ValueError(f"expected crc32 {expected:08x} of {what}, found {found:08x}")
+
+
+def _member_names(key: str) -> tuple[str, str, str, str]:
+    return f"{key}.lengths.npy", f"{key}.orig.txt", f"{key}.latn.txt", f"{key}.json"
+
+
+def _block_json(key: str, rows: int) -> bytes:
+    language, shard, block = key.split("-")
+    value = {"language": language, "shard": int(shard), "block": int(block), "rows": rows}
+    return (json.dumps(value) + "\n").encode()
+
+
+def block_key(shard: ShardEntry, block: int) -> str:
+    """What the names of the members of a shard's `block`-th block begin with."""
+    return f"{shard.key}-{block:04d}"
+
+
+def _tar_header(name: str, size: int) -> bytes:
+    """A USTAR header in which nothing depends on the machine, the user or the time."""
+    info = tarfile.TarInfo(name)  # mode 0644, mtime, uid and gid 0, no owner names
+    info.size = size
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def _tar_member(span: bytes, position: int, name: str) -> tuple[bytes, int]:
+    """Contents of the member at `position`, which must be the plain file `name` as written here; and where it ends."""
+    header = span[position : position + TAR_BLOCK]
+    try:
+        size = int(header[124:135], 8)
+        intact = size >= 0 and header == _tar_header(name, size)
+    except ValueError:
+        intact = False
+    if not intact:
+        found, kind, said = header[:100].rstrip(b"\0"), header[156:157], header[124:136]
+        raise ValueError(
+            f"expected the tar header of the plain file {name}, found {found!r} of type {kind!r} with size {said!r}: "
+            "one of these or another field is wrong"
+        )
+    start = position + TAR_BLOCK
+    end = start + size
+    if end > len(span):
+        raise ValueError(f"{name} is said to have {size} bytes, which is more than the block has")
+    padding = span[end : end + -size % TAR_BLOCK]
+    if len(padding) != -size % TAR_BLOCK or any(padding):
+        raise ValueError(f"expected zeros between the end of {name} and the next tar header")
+    return span[start:end], end + len(padding)
