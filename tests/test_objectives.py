@@ -167,6 +167,16 @@ def test_chunked_cross_entropy_equals_the_plain_one(chunk_tokens: int, align: in
         torch.testing.assert_close(found, wanted)
 
 
+def test_chunked_cross_entropy_without_gradient_goes_through_all_chunks() -> None:
+    torch.manual_seed(2)
+    features, weight, bias = torch.randn(9, 5), torch.randn(11, 5), torch.randn(11)
+    labels, token_weights = torch.randint(11, (9,)), torch.rand(9)
+    total, losses = masked_lm_losses(features, weight, bias, labels, token_weights, 4)
+    expected = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="none")
+    torch.testing.assert_close(losses, expected)
+    torch.testing.assert_close(total, (expected * token_weights).sum())
+
+
 def test_chunked_cross_entropy_in_autocast_is_bf16_outside_and_fp32_inside() -> None:
     torch.manual_seed(3)
     features, weight, bias = torch.randn(6, 8, requires_grad=True), torch.randn(20, 8), torch.randn(20)

@@ -156,6 +156,18 @@ def test_gradient_is_that_of_one_graph(
                 assert found[case].losses["total"] == pytest.approx(total, rel=1e-5), case
 
 
+@pytest.mark.parametrize("changes", [COSINE, SIGMOID], ids=["cosine", "sigmoid"])
+@pytest.mark.parametrize("micro", [16, 4])
+def test_gradient_of_one_rank_is_that_of_one_graph(
+    micro: int, changes: tuple[tuple[str, Any], ...], training: Callable[..., Training]
+) -> None:
+    run = training(micro, **dict(changes))
+    expected, total = whole_batch(training(micro, **dict(changes)), 1, STEP)
+    result = run.step.accumulate(STEP, run.stream.step(STEP))
+    assert relative_difference(gradients_of(run.engine), expected) < 1e-5
+    assert result.losses["total"] == pytest.approx(total, rel=1e-5)
+
+
 def test_the_batch_of_these_tests_has_duplicates(training: Callable[..., Training]) -> None:
     """Otherwise they would not see whether duplicates are left out of the negatives."""
     (part,) = training(16, **dict(COSINE)).stream.step(STEP).micro
