@@ -253,7 +253,7 @@ def test_tasks_share_the_folder_and_nobody_finishes_it_meanwhile(data: Path, tmp
 
 def test_one_run_that_finishes_the_set_is_alone(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with locking.locked_folder(out, "prepare", exclusive=True):
+    with locking.lock_shard_set(out, "prepare", exclusive=True):
         for start in (run, publish_set, lambda data, out: share(data, out, 0, 1)):
             with pytest.raises(DataError, match=rf"prepare on {os.uname().nodename} is running in "):
                 start(data, out)
@@ -271,10 +271,10 @@ def test_what_killed_runs_left_behind_goes(data: Path, tmp_path: Path) -> None:
         (folder / "text").touch()
     temporary = work / f".select-x.json.{here}.1.tmp"
     temporary.touch()
-    with locking.locked_folder(tmp_path / "out", "task 0 of 1", exclusive=False) as run_dir:
+    with locking.lock_shard_set(tmp_path / "out", "task 0 of 1", exclusive=False) as run_dir:
         assert run_dir == own_number and not (run_dir / "text").exists()
         assert not dead.exists() and other_host.exists() and alive.exists() and temporary.exists()
-    with locking.locked_folder(tmp_path / "out", "finalize", exclusive=True):
+    with locking.lock_shard_set(tmp_path / "out", "finalize", exclusive=True):
         assert not other_host.exists() and not alive.exists() and not temporary.exists()
 
 

@@ -23,11 +23,12 @@ from pathlib import Path
 from translit_scale.corpus.text import Sentence
 from translit_scale.prepare.select import Spool, select
 
-lines, length, repeated = map(int, sys.argv[1:])
-sentences = (Sentence(f"{0 if n < repeated else n:0{length}}") for n in range(lines))
+lines, length, repeated, own = map(int, sys.argv[1:])
+texts = (f"{0 if n < repeated else n:0{length}}" for n in range(lines))
+sentences = (Sentence(text, f"{n:0{length}}" if own else None) for n, text in enumerate(texts))
 before = peak()
 with tempfile.TemporaryDirectory() as folder:
-    chosen = select(sentences, Counter(), set(), 0, 1.0, 0, Spool(Path(folder), lines * (length + 1)))
+    chosen = select(sentences, Counter(), set(), 0, 1.0, 0, Spool(Path(folder), lines * (length + 1) * (1 + own)))
     found = sum(1 for _ in chosen)
 print(found, peak() - before)
 """
@@ -68,15 +69,18 @@ def measured(program: str, *arguments: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(
-    ("lines", "length", "repeated", "limit"),
+    ("lines", "length", "repeated", "own", "limit"),
     [
-        (2_000_000, 130, 0, 200),
-        (2_000_000, 130, 1_500_000, 200),  # three quarters are one sentence: all in one bucket
-        (3_000_000, 20, 0, 300),
+        (2_000_000, 130, 0, 0, 200),
+        (2_000_000, 130, 1_500_000, 0, 200),  # three quarters are one sentence: all in one bucket
+        (3_000_000, 20, 0, 0, 300),
+        (2_000_000, 20, 1_500_000, 1, 300),  # one sentence with 1.5 million transliterations of its own
     ],
 )
-def test_selecting_does_not_need_more_for_more_text(lines: int, length: int, repeated: int, limit: int) -> None:
-    found, mebibytes = measured(_SELECT, lines, length, repeated)
+def test_selecting_does_not_need_more_for_more_text(
+    lines: int, length: int, repeated: int, own: int, limit: int
+) -> None:
+    found, mebibytes = measured(_SELECT, lines, length, repeated, own)
     assert found == lines - max(repeated - 1, 0)
     assert mebibytes < limit
 

@@ -22,7 +22,7 @@ from translit_scale.corpus.tokenizer_parity import compare
 from translit_scale.corpus.tokenizer_training import (
     REPORT_FILE,
     REQUIRED_CHARACTERS,
-    equal_shares,
+    equal_counts,
     read_report,
     train_from_shards,
     train_tokenizer,
@@ -209,7 +209,7 @@ def test_the_sample_depends_on_the_seed_alone(tmp_path):
     total=st.integers(0, 5000),
 )
 def test_shares_are_as_equal_as_the_languages_allow(rows, total):
-    shares = equal_shares(rows, total)
+    shares = equal_counts(rows, total)
     assert sum(shares.values()) == min(total, sum(rows.values()))
     assert all(shares[language] <= rows[language] for language in rows)
     largest = max(shares.values())

@@ -1,4 +1,4 @@
-"""`translit-scale demo-text`: the demo's text."""
+"""`translit-scale demo-text`: writes the demo's text."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "demo-text",
-        "write the demo's text, which pip packages carry: monolingual files and held-out pairs",
+        "write the demo's text from installed pip packages: monolingual files and held-out pairs",
         "Reads Django's message catalogues and Babel's CLDR names (extra `demo`). Writes OUT/text/LANGUAGE.txt for "
-        "training, OUT/heldout/A-B.tsv for retrieval (no string of it is in any of the texts) and OUT/counts.json.",
+        "training, OUT/heldout/A-B.tsv for retrieval (none of its strings is in a training text) and OUT/counts.json.",
         "translit-scale demo-text --out shards/demo-text --pairs pol-ukr deu_Latn-ell_Grek",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; required")
     parser.add_argument(
         "--languages", nargs="+", metavar="CODE",
-        help="text for the wide path instead: these languages, or `all` (more than 800), nothing held out (default: "
+        help="instead, write text of these languages, or of `all` (more than 800), with nothing held out (default: "
         "the demo's text)",
     )  # fmt: skip
     parser.add_argument(
@@ -33,10 +33,10 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--held-out", type=float, default=0.2, metavar="FRACTION",
-        help="of the strings, between 0 and 1 (default: %(default)s)",
+        help="fraction of the strings that are held out, between 0 and 1 (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of the held-out choice (default: %(default)s)"
+        "--seed", type=int, default=0, metavar="N", help="seed of the choice of held-out strings (default: %(default)s)"
     )
     parser.set_defaults(run=_run)
 

@@ -1,4 +1,4 @@
-"""`translit-scale prepare`: from text files to a shard set."""
+"""`translit-scale prepare`: makes a shard set from text files."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "prepare",
-        "make a shard set: read, clean, leave out held-out text, sample, romanize, pack",
-        "Makes the shard set of a recipe. Can be interrupted or killed at any time: the same command goes on. Prints "
-        "how many sentences of each language were read, left out (and why) and kept. With --task-id it does one part "
-        "of the work, on as many hosts as you like, and --finalize makes a set of the parts (docs/preparing.md).",
+        "make a shard set: read, clean, exclude held-out text, sample, romanize, pack",
+        "Makes the shard set of a recipe. It can be interrupted or killed at any time: the same command resumes. "
+        "Prints how many sentences of each language were read, left out (and why) and kept. With --task-id it does one "
+        "part of the work, on any number of hosts, and --finalize makes a set of the parts (docs/preparing.md).",
         "translit-scale prepare shards/pol-ukr.yaml --data GLOT500C_DIR --workers 8",
     )
     parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, see shards/*.yaml")
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
-        help="what the recipe's paths are relative to (default: the recipe's folder)",
+        help="folder that the recipe's paths are relative to (default: the recipe's folder)",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="the set (default: a folder named like the set beside the recipe)"
+        "--out", type=Path, metavar="DIR", help="folder for the set (default: its name, beside the recipe)"
     )
     parser.add_argument(
         "--workers", type=positive, default=cores(), metavar="N",
-        help="processes; does not change the result (default: all cores, here %(default)s)",
+        help="number of processes; does not change the result (default: all cores, here %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="replace a set made from another recipe or input")
+    parser.add_argument("--force", action="store_true", help="replace a set that was made from another recipe or input")
     part = parser.add_mutually_exclusive_group()
     part.add_argument(
         "--task-id", metavar="I",
-        help="do part I of the work, from 0; 'slurm': the number of this task of a job array (default: all of it)",
+        help="do part I of the work, from 0; 'slurm': the number of this task in the job array (default: all parts)",
     )  # fmt: skip
     parser.add_argument(
         "--num-tasks", type=positive, metavar="N",
-        help="parts with --task-id; does not change the result (default with 'slurm': of an array 0-(N-1), N)",
+        help="number of parts; does not change the result (default with --task-id slurm: N if the array is 0-(N-1))",
     )  # fmt: skip
-    part.add_argument("--finalize", action="store_true", help="only make the set of the finished parts")
+    part.add_argument("--finalize", action="store_true", help="only make the set from the finished parts")
     parser.set_defaults(run=_run)
 
 

@@ -1,4 +1,4 @@
-"""`translit-scale romanize`: lines from standard input to standard output."""
+"""`translit-scale romanize`: romanizes lines from standard input to standard output."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "romanize",
-        "romanize lines of text with uroman, many times faster and byte for byte the same",
+        "romanize lines of text with the output of uroman, many times faster",
         "Reads UTF-8 lines from standard input and writes the romanization of each to standard output. Only \\n ends "
-        "a line. Bytes that are not UTF-8 become U+FFFD, one each. Lines on which uroman fails are romanized word by "
-        "word. Both are counted on standard error. Nothing else is changed: no cleaning, no `::lcode` prefixes.",
+        "a line. Each byte that is not UTF-8 becomes U+FFFD. Lines on which uroman fails are romanized word by word. "
+        "Both are counted on standard error. Text is not cleaned, and `::lcode` prefixes have no meaning.",
         "translit-scale romanize --lcode ukr < lines.txt > latin.txt",
     )
     parser.add_argument(
         "--lcode", metavar="ISO3",
-        help="ISO 639-3 code of the text's language, for uroman's rules of it (default: none, the same for all)",
+        help="ISO 639-3 code of the language, for uroman's rules of it (default: no language)",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 

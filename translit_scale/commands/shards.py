@@ -1,4 +1,4 @@
-"""`translit-scale shards`: a look into a shard set."""
+"""`translit-scale shards`: inspects a shard set."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from translit_scale.errors import DataError
 
 def add(commands: Any) -> None:
     """Declares `shards verify`, `shards stats`, `shards cat` and `shards contamination`."""
-    kinds = add_kinds(commands, "shards", "look into a shard set: verify, stats, cat, contamination")
+    kinds = add_kinds(commands, "shards", "inspect a shard set: verify, stats, cat, contamination")
     verify = add_command(
         kinds,
         "verify",
         "compare all shards with the manifest (exit code 3 if they differ)",
         "Compares size and sha256 of every shard with the manifest and prints each difference. With --deep it also "
-        "decodes every block and romanizes some of its rows again, to see that transliterations stand beside their "
-        "originals. Exit code 3 if something is wrong.",
+        "decodes every block and romanizes some of its rows again, to check that transliterations belong to their "
+        "originals, except in languages with transliterations of their own. Exit code 3 if something is wrong.",
         "translit-scale shards verify shards/pol-ukr --deep",
     )
-    verify.add_argument("--deep", action="store_true", help="look into every block too, and name the bad ones")
+    verify.add_argument("--deep", action="store_true", help="also check every block, and name the bad ones")
     stats = add_command(
         kinds,
         "stats",
@@ -38,22 +38,22 @@ def add(commands: Any) -> None:
         "Prints the pairs of a set, one a line: language, original and transliteration, tab-separated.",
         "translit-scale shards cat shards/pol-ukr --language ukr_Cyrl --limit 10",
     )
-    cat.add_argument("--language", metavar="CODE", help="such as ukr_Cyrl (default: all, one after the other)")
-    cat.add_argument("--limit", type=positive, metavar="N", help="pairs of each language (default: all)")
+    cat.add_argument("--language", metavar="CODE", help="such as ukr_Cyrl (default: all languages)")
+    cat.add_argument("--limit", type=positive, metavar="N", help="number of pairs of each language (default: all)")
     contamination = add_command(
         kinds,
         "contamination",
         "list training sentences that occur in evaluation files",
-        "Prints every training sentence that occurs in one of the files: language, file, share, the sentence and what "
-        "it repeats, tab-separated. Compared are letters, marks and digits, casefolded; for --near without points and "
-        "accents. Of .csv and .tsv files every "
-        "field is read, of others the lines. What is found exactly, `exclude` in the recipe leaves out.",
+        "Prints every training sentence that occurs in one of the files, tab-separated: language, file, fraction, the "
+        "sentence, and the evaluation sentence that it repeats. Letters, marks and digits are compared, casefolded; "
+        "for --near without points and accents. In .csv and .tsv files every field is read, in others every line. "
+        "`exclude` in a recipe leaves out the exact matches.",
         "translit-scale shards contamination shards/pol-ukr --files srb/*.tsv --near 0.8",
     )
     contamination.add_argument("--files", nargs="+", type=Path, required=True, metavar="FILE", help="required")
     contamination.add_argument(
-        "--near", type=float, metavar="SHARE",
-        help="also sentences that have so much of an evaluation sentence's character 5-grams (default: exact only)",
+        "--near", type=float, metavar="FRACTION",
+        help="also list sentences with this fraction of an evaluation sentence's 5-grams (default: exact only)",
     )  # fmt: skip
     contamination.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="processes, each with its own index (default: 1)"
@@ -78,7 +78,7 @@ def _verify(args: argparse.Namespace) -> None:
             "remove the damaged shards and make the set again: translit-scale prepare RECIPE",
         )
     rows = sum(counts.rows for counts in manifest.languages.values())
-    print(f"{len(manifest.shards):,} shards with {rows:,} pairs are what the manifest says")
+    print(f"{len(manifest.shards):,} shards with {rows:,} pairs agree with the manifest")
 
 
 def _stats(args: argparse.Namespace) -> None:
@@ -108,14 +108,14 @@ def _contamination(args: argparse.Namespace) -> None:
 
     shard_set = ShardSet.open(args.directory)
     rows = sum(shard_set.rows(language) for language in shard_set.languages)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     with Progress("contamination", rows, "pairs") as progress:
         matches = find_matches(shard_set, args.files, args.near, args.workers, progress.advance)
     for match in matches:
-        _print_row(match.language, str(match.file), f"{match.share:.2f}", match.training, match.evaluation)
-        found[match.language] += 1
-    of_each = ", ".join(f"{language} {number:,}" for language, number in found.items())
-    print(f"{found.total():,} matches in {rows:,} pairs{': ' if of_each else ''}{of_each}", file=sys.stderr)
+        _print_row(match.language, str(match.file), f"{match.fraction:.2f}", match.training, match.evaluation)
+        counts[match.language] += 1
+    of_each = ", ".join(f"{language} {number:,}" for language, number in counts.items())
+    print(f"{counts.total():,} matches in {rows:,} pairs{': ' if of_each else ''}{of_each}", file=sys.stderr)
 
 
 def _print_row(*cells: str) -> None:

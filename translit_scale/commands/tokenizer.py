@@ -1,4 +1,4 @@
-"""`translit-scale tokenizer`: a vocabulary for a shard set."""
+"""`translit-scale tokenizer`: trains a vocabulary for a shard set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
         "tokenizer",
         "train a SentencePiece unigram vocabulary on the originals of a shard set",
         "Trains on the original script only (paper A) and writes a Hugging Face fast tokenizer with XLM-R's ids, "
-        "checked against SentencePiece on real lines. Any pretrained tokenizer does instead.",
+        "checked against SentencePiece on real lines. You can use any pretrained tokenizer instead.",
         "translit-scale tokenizer --shards shards/pol-ukr --out shards/pol-ukr-tokenizer",
     )
     parser.add_argument("--shards", type=Path, required=True, metavar="DIR", help="set made by prepare; required")
@@ -26,9 +26,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--max-sentences", type=positive, default=1_000_000, metavar="N",
-        help="train on at most so many, equal shares of all languages (default: %(default)s)",
+        help="maximal number of sentences, equal for all languages (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sample (default: %(default)s)")
     parser.add_argument("--force", action="store_true", help="replace the tokenizer in OUT")
     parser.set_defaults(run=_run)
 

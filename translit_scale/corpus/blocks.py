@@ -32,10 +32,10 @@ class Block:
 
 
 def encode_block(key: str, block: Block) -> tuple[bytes, BlockEntry]:
-    """The tar span of a block, and its manifest entry as if it stood at the beginning of a shard.
+    """The tar span of a block, and its manifest entry with offset 0.
 
     Args:
-        key: what the names of its members begin with.
+        key: beginning of the names of its members.
 
     Raises:
         ValueError: the columns differ in length, the block is empty or too large, or a sentence contains a newline.
@@ -72,7 +72,7 @@ def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
 
 
 def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, bytes]:
-    """The text members `orig` and `latn` in a tar span, each sentence followed by a newline, checked but for UTF-8.
+    """The text members `orig` and `latn` in a tar span, checked except for valid UTF-8; a newline ends each sentence.
 
     Raises:
         ValueError: see `decode_block`.
@@ -95,13 +95,13 @@ def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, byt
 
 
 def _check_lines(name: str, text: bytes, lengths: Lengths) -> None:
-    """The lines of a text member must be as long as `lengths` says."""
-    found = _line_lengths(text)
-    if len(found) != len(lengths) or not text.endswith(b"\n"):
-        raise ValueError(f"expected {len(lengths)} lines in {name}, found {len(found)} and their ends")
-    if not np.array_equal(found, lengths):
-        line = int((found != lengths).argmax())
-        raise ValueError(f"lengths.npy has {lengths[line]} bytes for line {line + 1} of {name}, found {found[line]}")
+    """Raises a ValueError if the lines of a text member do not have these lengths."""
+    actual = _line_lengths(text)
+    if len(actual) != len(lengths) or not text.endswith(b"\n"):
+        raise ValueError(f"expected {len(lengths)} lines in {name}, found {len(actual)} and their ends")
+    if not np.array_equal(actual, lengths):
+        line = int((actual != lengths).argmax())
+        raise ValueError(f"lengths.npy has {lengths[line]} bytes for line {line + 1} of {name}, found {actual[line]}")
 
 
 def _lines(name: str, text: bytes) -> tuple[str, ...]:
@@ -139,14 +139,14 @@ def lengths_bytes(entry: BlockEntry) -> int:
 
 @lru_cache(maxsize=64)
 def _npy_header(rows: int) -> bytes:
-    """What a `.npy` file of [rows, 2] little-endian numbers of 16 bits begins with."""
+    """The header of a `.npy` file of [rows, 2] little-endian numbers of 16 bits."""
     buffer = BytesIO()
     np.lib.format.write_array_header_1_0(buffer, {"descr": "<u2", "fortran_order": False, "shape": (rows, 2)})
     return buffer.getvalue()
 
 
 def _line_lengths(text: bytes) -> Lengths:
-    """Bytes of each line without its end, at most 65 535; what follows the last line end does not count."""
+    """Bytes of each line without its end, at most 65 535; text after the last line end is ignored."""
     ends = np.flatnonzero(np.frombuffer(text, np.uint8) == ord("\n"))
     return np.minimum(np.diff(ends, prepend=-1) - 1, _MAX_LENGTH).astype("<u2")
 
@@ -167,19 +167,19 @@ def _block_json(key: str, rows: int) -> bytes:
 
 
 def block_key(shard: ShardEntry, block: int) -> str:
-    """What the names of the members of a shard's `block`-th block begin with."""
+    """Beginning of the names of the members of a shard's `block`-th block."""
     return f"{shard.key}-{block:04d}"
 
 
 def _tar_header(name: str, size: int) -> bytes:
-    """A USTAR header in which nothing depends on the machine, the user or the time."""
+    """A USTAR header that does not depend on the machine, the user or the time."""
     info = tarfile.TarInfo(name)  # mode 0644, mtime, uid and gid 0, no owner names
     info.size = size
     return info.tobuf(tarfile.USTAR_FORMAT)
 
 
 def _tar_member(span: bytes, position: int, name: str) -> tuple[bytes, int]:
-    """Contents of the member at `position`, which must be the plain file `name` as written here; and where it ends."""
+    """Contents and end of the member at `position`, which must be the plain file `name` exactly as written here."""
     header = span[position : position + TAR_BLOCK]
     try:
         size = int(header[124:135], 8)
@@ -187,10 +187,10 @@ def _tar_member(span: bytes, position: int, name: str) -> tuple[bytes, int]:
     except ValueError:
         intact = False
     if not intact:
-        found, kind, said = header[:100].rstrip(b"\0"), header[156:157], header[124:136]
+        actual, kind, size_field = header[:100].rstrip(b"\0"), header[156:157], header[124:136]
         raise ValueError(
-            f"expected the tar header of the plain file {name}, found {found!r} of type {kind!r} with size {said!r}: "
-            "one of these or another field is wrong"
+            f"expected the tar header of the plain file {name}, found {actual!r} of type {kind!r} with size "
+            f"{size_field!r}: one of these or another field is wrong"
         )
     start = position + TAR_BLOCK
     end = start + size

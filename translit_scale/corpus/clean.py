@@ -1,4 +1,4 @@
-"""What a sentence looks like after cleaning, and when two sentences count as the same one."""
+"""Cleans sentences, and folds them for comparison with held-out text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 CLEANING_VERSION = 1
-"""Raised with every change of what `clean` or `fold` return for some string."""
+"""Raised whenever `clean` or `fold` comes to return something else for some string."""
 
 _SPACES = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _INVISIBLE = re.compile(
@@ -23,19 +23,18 @@ Kaithi signs that enclose numbers, and the joiners of hieroglyphs.
 def clean(text: str) -> str:
     """A sentence on one line in NFKC; `clean(clean(x)) == clean(x)`.
 
-    Control characters and U+2028/2029 become spaces, invisible format characters go, runs of white
-    space become one space, none at the ends. Everything else stays, `<s>` and `<mask>` included: special
-    tokens are the tokenizer's business.
+    Control characters and U+2028/2029 become spaces, invisible format characters are removed, and runs of white space
+    become one space, none at the ends. Everything else stays, even `<s>` and `<mask>`: the tokenizer deals with them.
     """
-    if text.isprintable():  # nearly always, and then there is nothing to be found, after NFKC neither
+    if text.isprintable():  # most text: then there are no such characters, even after NFKC
         return " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).split())
-    # NFKC last: what it joins may only become neighbours when an invisible character between them goes.
+    # NFKC last: the characters that it joins may become neighbours only when an invisible one between them is removed.
     text = unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
     return " ".join(_SPACES.sub(" ", text).split())
 
 
 class _LettersMarksDigits(dict[int, int | None]):
-    """Translation table that keeps letters, marks and digits; filled as characters turn up."""
+    """Translation table that keeps letters, marks and digits; filled as characters occur."""
 
     def __missing__(self, code: int) -> int | None:
         self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else None
@@ -46,8 +45,8 @@ _FOLD = _LettersMarksDigits()
 
 
 def fold(text: str) -> str:
-    """What is compared when held-out sentences are looked for: letters with their marks, and digits, casefolded.
+    """Letters, marks and digits, casefolded: held-out sentences are compared in this form.
 
-    Marks count: vowel signs are marks in Indic scripts, and without them different words would be equal.
+    Marks are kept: Indic vowel signs are marks, and without them different words would be equal.
     """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_FOLD)

@@ -40,16 +40,16 @@ def decompressed(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
 
 
 class _Decompressed(io.RawIOBase):
-    """The contents of a compressed file. The package's own reader of zstd takes a truncated file for a complete one."""
+    """The contents of a compressed file. (zstandard's own reader accepts a truncated file as complete.)"""
 
     def __init__(self, raw: IO[bytes], decompressor: Callable[[], Any], error: type[Exception]) -> None:
         """
         Args:
-            decompressor: makes one for the next stream, as in `zlib.decompressobj`.
-            error: what that raises.
+            decompressor: makes a decompressor for the next stream, as `zlib.decompressobj` does.
+            error: the exception that the decompressor raises.
         """
         self._raw, self._new, self._error = raw, decompressor, error
-        self._decompressor: Any = None  # none between two streams
+        self._decompressor: Any = None  # None between two streams
         self._input = b""
         self._output = memoryview(b"")
 

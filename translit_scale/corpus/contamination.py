@@ -1,8 +1,8 @@
-"""Training sentences that occur in evaluation files: what `exclude` in a recipe would have left out, and more.
+"""Finds training sentences that occur in evaluation files: those that `exclude` in a recipe leaves out, and more.
 
-Two sentences are the same if their `fold`s are. A near-duplicate is a training sentence that contains most
-of the character n-grams of an evaluation sentence: another edition of a verse, a sentence inside a longer one, or
-one with vowel points and the same one without.
+Two sentences are equal if their `fold`s are. A near-duplicate is a training sentence that contains most of the
+character n-grams of an evaluation sentence: another edition of a verse, a longer sentence around it, or the same
+sentence with vowel points.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from translit_scale.errors import ConfigError
 from translit_scale.progress import Advance
 
 N = 5
-"""Length of the n-grams, in letters, marks and digits; they run across words, which `fold` joins."""
+"""Length of the n-grams in letters, marks and digits. They span words, because `fold` removes spaces."""
 
 EXTRA_GRAMS = 4
-"""Of an evaluation sentence so many n-grams more are indexed than would do; then a near-duplicate has as many more
-of them, and few other sentences do."""
+"""Number of n-grams that are indexed of an evaluation sentence beyond the necessary ones: near-duplicates have that
+many more of them, and few other sentences do."""
 
 MIN_GRAMS = 15
-"""Evaluation sentences with fewer distinct n-grams are compared exactly only: chance would make them near."""
-
+"""Evaluation sentences with fewer distinct n-grams are only compared exactly: they would be near by chance."""
 
 TASK_BLOCKS = 100
-"""Blocks that a process searches before it is given others."""
+"""Blocks that a process searches as one task."""
 
 
 class Match(NamedTuple):
@@ -43,17 +42,17 @@ class Match(NamedTuple):
 
     language: str
     file: Path
-    share: float
-    """Share of the n-grams of `evaluation` that `training` has; 1 if they are the same."""
+    fraction: float
+    """Fraction of the n-grams of `evaluation` that `training` has; 1 if they are equal."""
     training: str
     evaluation: str
 
 
 class EvaluationText:
-    """The lines and cells of evaluation files, indexed for look-ups.
+    """The lines and cells of evaluation files, indexed for search.
 
-    Only the rarest n-grams of a sentence are indexed, so many that a training sentence with a share of at least
-    `near` must have some of them: nothing is missed, and frequent n-grams cost nothing.
+    Only the rarest n-grams of a sentence are indexed, but enough that every training sentence with a fraction of at
+    least `near` has some of them: none is missed, and frequent n-grams cost nothing.
     """
 
     def __init__(self, files: Sequence[Path], near: float | None) -> None:
@@ -64,7 +63,7 @@ class EvaluationText:
             DataError: missing, empty, damaged or unreadable file.
         """
         if near is not None and not 0 < near <= 1:
-            raise ConfigError(f"the share that makes a near-duplicate lies between 0 and 1, found {near}")
+            raise ConfigError(f"the fraction of a near-duplicate must lie between 0 and 1, found {near}")
         self._near = near
         self._cells: dict[str, list[tuple[Path, str]]] = defaultdict(list)
         for file in files:
@@ -72,41 +71,41 @@ class EvaluationText:
                 self._cells[folded].append((file, cell))
         self._cells.pop("", None)
         self._index: dict[str, list[str]] = defaultdict(list)
-        self._wanted: dict[str, int] = {}
-        """How many of the indexed n-grams of a cell a near-duplicate has at least."""
+        self._required: dict[str, int] = {}
+        """Minimal number of the indexed n-grams of a cell that a near-duplicate has."""
         if near is not None:
             self._index_rarest(near)
 
     def matches(self, sentence: str) -> Iterator[tuple[Path, str, float]]:
-        """File, line or cell, and share for everything that a training sentence repeats."""
+        """File, line or cell, and fraction for every evaluation sentence that a training sentence repeats."""
         folded = fold(sentence)
         for file, cell in self._cells.get(folded, ()):
             yield file, cell, 1.0
         if self._near is None:
             return
-        found = ngrams(folded)
-        hits = Counter(chain.from_iterable(self._index[gram] for gram in self._index.keys() & found))
-        for candidate in sorted(candidate for candidate, count in hits.items() if count >= self._wanted[candidate]):
-            wanted = ngrams(candidate)
-            share = len(wanted & found) / len(wanted)
-            if share >= self._near and candidate != folded:
-                yield from ((file, cell, share) for file, cell in self._cells[candidate])
+        grams = ngrams(folded)
+        hits = Counter(chain.from_iterable(self._index[gram] for gram in self._index.keys() & grams))
+        for candidate in sorted(candidate for candidate, count in hits.items() if count >= self._required[candidate]):
+            expected = ngrams(candidate)
+            fraction = len(expected & grams) / len(expected)
+            if fraction >= self._near and candidate != folded:
+                yield from ((file, cell, fraction) for file, cell in self._cells[candidate])
 
     def _index_rarest(self, near: float) -> None:
         frequency = Counter(chain.from_iterable(map(ngrams, self._cells)))
         for folded in self._cells:
             grams = sorted(ngrams(folded), key=frequency.__getitem__)
             if len(grams) >= MIN_GRAMS:
-                # What a near-duplicate may lack; the subtrahend is for products such as 0.7 * 10.
+                # How many a near-duplicate may lack; 1e-9 corrects products such as 0.7 * 10.
                 lacking = len(grams) - math.ceil(near * len(grams) - 1e-9)
                 indexed = grams[: lacking + 1 + EXTRA_GRAMS]
-                self._wanted[folded] = len(indexed) - lacking
+                self._required[folded] = len(indexed) - lacking
                 for gram in indexed:
                     self._index[gram].append(folded)
 
 
 class SearchTask(NamedTuple):
-    """Some blocks of one language of a shard set, to be searched for what evaluation files hold."""
+    """Some blocks of one language of a shard set, to be searched for sentences of evaluation files."""
 
     directory: Path
     language: str
@@ -121,7 +120,7 @@ class SearchTask(NamedTuple):
 def find_matches(
     shard_set: ShardSet, files: Sequence[Path], near: float | None, workers: int, advance: Advance
 ) -> list[Match]:
-    """Every match of a shard set's original sentences, in stored order; `advance` is called with numbers of pairs.
+    """All matches of a shard set's original sentences, in stored order; `advance` is called with numbers of pairs.
 
     Args:
         workers: processes, each with its own index of the files.
@@ -146,28 +145,28 @@ def search(task: SearchTask, advance: Advance) -> list[Match]:
     for number in task.blocks:
         block = shard_set.read_block(task.language, number)
         for sentence in block.orig:
-            for file, cell, share in evaluation.matches(sentence):
-                matches.append(Match(task.language, file, share, sentence, cell))
+            for file, cell, fraction in evaluation.matches(sentence):
+                matches.append(Match(task.language, file, fraction, sentence, cell))
         advance(len(block.orig))
     return matches
 
 
 @lru_cache(maxsize=1)
 def _opened(directory: Path, files: tuple[Path, ...], near: float | None) -> tuple[ShardSet, EvaluationText]:
-    """What all tasks of a process share."""
+    """The set and the index, which all tasks of a process use."""
     return ShardSet.open(directory), EvaluationText(files, near)
 
 
 def ngrams(folded: str) -> set[str]:
-    """The distinct n-grams of a folded sentence without its points and accents; none if it is shorter."""
+    """The distinct n-grams of a folded sentence without points and accents; none if it is too short."""
     letters = folded if folded.isascii() else folded.translate(_WITHOUT_POINTS)
     return {letters[start : start + N] for start in range(len(letters) - N + 1)}
 
 
 class _WithoutPoints(dict[int, int | None]):
-    """Translation table that drops marks one can do without: Arabic and Hebrew vowel points, accents that stand alone.
+    """Translation table that drops dispensable marks: Arabic and Hebrew vowel points and separate accents.
 
-    Those are the marks with a combining class; vowel signs of Indic scripts have none.
+    These are the marks with a combining class; vowel signs of Indic scripts have none.
     """
 
     def __missing__(self, code: int) -> int | None:

@@ -1,8 +1,8 @@
-"""From text to token ids at the speed of training: SentencePiece where it gives what the tokenizer gives.
+"""Token ids of text at the speed of training, with SentencePiece where it gives the ids of the tokenizer.
 
-A tokenizer folder of the XLM-R family holds the same unigram model twice: as `tokenizer.json`, and as the SentencePiece
-model it was made from, which runs about ten times faster. The ids of the two differ in some sentences of a hundred
-thousand (ties, decomposed marks); which of them a training uses is decided once, and recorded.
+A tokenizer folder of the XLM-R family has the same unigram model twice: as `tokenizer.json`, and as the SentencePiece
+model from which it was made, which is about ten times faster. Their ids differ in a few of a hundred thousand sentences
+(ties, decomposed marks). A training chooses one of them at its start and records the choice.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Ragged:
-    """Token ids of P sentences, end to end, without special tokens."""
+    """Concatenated token ids of P sentences, without special tokens."""
 
     ids: Indices
     """[n]."""
@@ -34,22 +34,22 @@ class Ragged:
 
     @classmethod
     def of(cls, sentences: Sequence[Sequence[int]]) -> Ragged:
-        """Sentences end to end."""
+        """Concatenates sentences."""
         lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
         return cls(np.fromiter(chain.from_iterable(sentences), np.int64, int(lengths.sum())), lengths)
 
     @cached_property
     def sentence(self) -> Indices:
-        """[n] sentence of each token."""
+        """[n] index of the sentence of each token."""
         return np.repeat(np.arange(len(self.lengths)), self.lengths)
 
     @cached_property
     def place(self) -> Indices:
-        """[n] place of each token in its sentence."""
+        """[n] position of each token in its sentence."""
         return np.arange(len(self.ids)) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
 
     def cut(self, lengths: Indices) -> Ragged:
-        """The first lengths[i] tokens of each sentence i, or all where it is shorter."""
+        """The first lengths[i] tokens of each sentence i, or all if it is shorter."""
         kept = np.minimum(lengths, self.lengths)
         if np.array_equal(kept, self.lengths):
             return self
@@ -73,16 +73,16 @@ class TextEncoder:
         self.tokenizer, self.fast = tokenizer, fast
         self._model, self._ids = (None, None)
         if fast:
-            found = sentencepiece_model(tokenizer)
-            assert found is not None, "no SentencePiece model with the tokenizer's vocabulary"
-            self._model, self._ids = found
+            model_and_ids = sentencepiece_model(tokenizer)
+            assert model_and_ids is not None, "no SentencePiece model with the tokenizer's vocabulary"
+            self._model, self._ids = model_and_ids
 
     def __call__(self, sentences: Sequence[bytes]) -> Ragged:
         """Token ids of sentences in UTF-8, without special tokens."""
         if self._model is None or self._ids is None:
             return Ragged.of(encode_batch(self.tokenizer, [sentence.decode() for sentence in sentences]))
-        found = Ragged.of(self._model.encode(list(sentences), num_threads=1))
-        return Ragged(self._ids[found.ids], found.lengths)
+        pieces = Ragged.of(self._model.encode(list(sentences), num_threads=1))
+        return Ragged(self._ids[pieces.ids], pieces.lengths)
 
 
 def sentencepiece_model(
@@ -90,7 +90,7 @@ def sentencepiece_model(
 ) -> tuple[sentencepiece.SentencePieceProcessor, Indices] | None:
     """The SentencePiece model of a tokenizer and the token id of each of its pieces.
 
-    None where there is no model, or one with pieces that the tokenizer does not have.
+    None if there is no model, or if it has pieces that the tokenizer lacks.
     """
     path = getattr(tokenizer, "vocab_file", None)
     if not path or not str(path).endswith(".model") or not Path(path).is_file():
@@ -108,7 +108,7 @@ def sentencepiece_model(
 
 
 def differing(tokenizer: PreTrainedTokenizerFast, sentences: Sequence[bytes]) -> int:
-    """In how many sentences the ids of SentencePiece are not those of the tokenizer."""
+    """Number of sentences for which SentencePiece and the tokenizer give different ids."""
     slow, fast = TextEncoder(tokenizer, False)(sentences), TextEncoder(tokenizer, True)(sentences)
     ends = np.cumsum(slow.lengths)[:-1], np.cumsum(fast.lengths)[:-1]
     pairs = zip(np.split(slow.ids, ends[0]), np.split(fast.ids, ends[1]), strict=True)

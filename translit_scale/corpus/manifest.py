@@ -1,8 +1,8 @@
-"""The manifest of a shard set: what is in it, where each block lies, and what it was made from.
+"""The manifest of a shard set: its contents, the position of each block, and its provenance.
 
-It is written last, so a directory with a manifest is a finished set. Everything a reader needs to find a
-block and to notice damage is here; `docs/data-formats.md` describes the file. It is read as something that
-anybody may have written: every number is checked before it is used.
+It is written last, so a directory with a manifest is a finished set. It has everything that a reader needs to find a
+block and to notice damage; `docs/data-formats.md` describes the file. The reader does not trust it: every number is
+checked before it is used.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ SHARD_NAME = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})-([0-9]{5})\.tar")
 TAR_BLOCK = 512
 END_OF_TAR = bytes(2 * TAR_BLOCK)
 MAX_BLOCK_BYTES = 2**30
-"""A reader holds a block in memory; 1000 pairs have about 350 KB."""
+"""A reader keeps a block in memory; 1000 pairs have about 350 KB."""
 MAX_SHARD_BLOCKS = 10_000
 """Blocks are numbered with four digits."""
 _MAX_MANIFEST_BYTES = 2**30
 """15 times what 1.5 billion pairs need."""
 _ROW_BYTES = 6
-"""Two lengths of two bytes and two line ends: no pair takes less."""
+"""Minimum for a pair: two lengths of two bytes and two line ends."""
 
 
 class BlockEntry(NamedTuple):
@@ -67,7 +67,7 @@ class BlockEntry(NamedTuple):
 
 
 class BlockTable:
-    """The blocks of a shard, a sequence of `BlockEntry` held as one array: 40 bytes a block instead of 400."""
+    """The blocks of a shard as a sequence of `BlockEntry`, stored in one array: 40 bytes a block instead of 400."""
 
     def __init__(self, numbers: npt.NDArray[np.int64]) -> None:
         self.numbers = numbers
@@ -147,17 +147,17 @@ class ShardEntry(_Entry):
 
     @property
     def language(self) -> str:
-        """The language of all its blocks, which its name begins with."""
+        """The language of all its blocks, from its name."""
         return self.name.partition("-")[0]
 
     @property
     def key(self) -> str:
-        """What the names of its members begin with: its own name without the suffix."""
+        """Beginning of the names of its members: its own name without the suffix."""
         return self.name.removesuffix(".tar")
 
 
 class LanguageCounts(_Entry):
-    """What went in and what came out. `read` is the sum of `dropped` and `rows`."""
+    """Counts of the input and output of a language; `read` is the sum of `dropped` and `rows`."""
 
     read: NonNegativeInt
     """Lines or records of the input files."""
@@ -166,7 +166,7 @@ class LanguageCounts(_Entry):
     rows: PositiveInt
     """Pairs in the shards."""
     identical: NonNegativeInt
-    """Pairs whose transliteration is the original itself."""
+    """Pairs whose transliteration equals the original."""
     fallbacks: NonNegativeInt
     """Pairs romanized piecewise because uroman failed on the whole sentence."""
     orig_chars: NonNegativeInt
@@ -208,7 +208,7 @@ class Manifest(_Entry):
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Writes `manifest.json` atomically; one line per shard, so that it stays readable and small."""
+    """Writes `manifest.json` atomically, with one line per shard, so that it is readable and small."""
     head = json.dumps(
         manifest.model_dump(mode="json", exclude={"shards"}, exclude_defaults=True), ensure_ascii=False, indent=1
     )
@@ -221,7 +221,7 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
     """The manifest of a shard set and the sha256 of its bytes.
 
     Raises:
-        DataError: there is none (the set is not finished), it is of another format version, or it is damaged.
+        DataError: it does not exist (the set is not finished), has another format version, or is damaged.
     """
     path = directory / MANIFEST_NAME
     again = "make the set again: translit-scale prepare RECIPE --force"
@@ -262,13 +262,13 @@ def _read(path: Path) -> bytes:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; the blocks of a shard become a table at once, before the next shard is read."""
+    """A JSON object. The blocks of a shard become an array immediately, before the next shard is read."""
     value = dict(pairs)
     if len(value) != len(pairs):
         [(key, count)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {reprlib.repr(key)} stands {count} times in one object")
     if value.keys() == ShardEntry.model_fields.keys():
-        with suppress(ValueError):  # the validation of the manifest says what is wrong and where
+        with suppress(ValueError):  # the validation of the manifest reports what is wrong and where
             value["blocks"] = BlockTable.of(value["blocks"])
     return value
 

@@ -1,8 +1,8 @@
-"""Whether a sentence is in the script of its language: the share of its letters that are.
+"""The fraction of a sentence's letters that are of the script of its language.
 
-Web corpora have English in the folders of other languages, and romanized text in those of other scripts.
-Only letters count: digits, marks, punctuation, symbols and the few letters that several scripts share (the
-Unicode script `Common`, such as `ー` and the modifier apostrophe) speak neither for nor against a script.
+Web corpora contain English in the folders of other languages, and romanized text in those of other scripts. Only
+letters count. Digits, marks, punctuation, symbols and letters of several scripts (the Unicode script `Common`, such as
+`ー` and the modifier apostrophe) are ignored.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import regex
 from translit_scale.errors import DataError
 
 SCRIPT_DATA = f"regex {regex.__version__}"
-"""Where the scripts of characters are from."""
+"""Source of the scripts of characters."""
 
 _UNICODE_SCRIPTS = {
     "Hans": "Hani", "Hant": "Hani", "Jpan": "Hani Hira Kana", "Hrkt": "Hira Kana", "Kore": "Hang Hani",
@@ -25,7 +25,7 @@ _UNICODE_SCRIPTS = {
 
 
 class _WithoutLetters(dict[int, int | None]):
-    """Translation table that deletes the letters of a pattern; filled as characters turn up."""
+    """Translation table that deletes the letters of a pattern; filled as characters occur."""
 
     def __init__(self, pattern: str) -> None:
         super().__init__()
@@ -40,14 +40,14 @@ _ALL_LETTERS = _WithoutLetters(r"[\p{L}--[\p{Script=Zyyy}\p{Script=Zinh}]]")
 
 
 def script_fraction(sentence: str, script: str) -> float:
-    """Share of the letters of `sentence` that are of `script` (ISO 15924); 1 if it has no letters.
+    """Fraction of the letters of `sentence` that are of `script` (ISO 15924); 1 if it has no letters.
 
     Raises:
         DataError: Unicode does not have the script.
     """
     letters = len(sentence) - len(sentence.translate(_ALL_LETTERS))
-    own = len(sentence) - len(sentence.translate(_letters_of(script)))
-    return own / letters if letters else 1.0
+    of_script = len(sentence) - len(sentence.translate(_letters_of(script)))
+    return of_script / letters if letters else 1.0
 
 
 def has_letters(sentence: str, script: str) -> bool:

@@ -53,7 +53,7 @@ def encode_shard(language: str, number: int, blocks: Sequence[Block]) -> tuple[b
 
 
 class ShardSet:
-    """A finished shard set on disk. Holds no open files: it can be pickled and used after a fork."""
+    """A finished shard set on disk. It keeps no files open, so it can be pickled and used after a fork."""
 
     def __init__(self, directory: Path, manifest: Manifest, fingerprint: str) -> None:
         self.directory = directory
@@ -67,11 +67,11 @@ class ShardSet:
         self._ends = {
             code: list(accumulate(len(shard.blocks) for shard in shards)) for code, shards in self._shards.items()
         }
-        """Of each language: the number of blocks up to the end of each shard."""
+        """For each language, the number of blocks up to the end of each shard."""
 
     @classmethod
     def open(cls, directory: Path, check_files: bool = True) -> ShardSet:
-        """Reads the manifest and, if wanted, checks that every shard is there with the stated size.
+        """Reads the manifest and, if `check_files`, checks that every shard exists and has the recorded size.
 
         Raises:
             DataError: no manifest, another format version, a shard missing or of another size.
@@ -107,14 +107,14 @@ class ShardSet:
         return tuple(rows for shard in self._of(language) for rows in shard.blocks.rows.tolist())
 
     def read_block(self, language: str, block: int) -> Block:
-        """Reads one block: one seek, one read of its span, all checks.
+        """Reads one block with one seek and one read, and makes all checks.
 
         Args:
             block: its number among all blocks of the language.
 
         Raises:
-            DataError: the language or block is not in the set, or the bytes are not what the manifest says;
-                the message names shard and block.
+            DataError: the language or block is not in the set, or the bytes do not match the manifest; the message
+                names shard and block.
         """
         return self._read(language, block, lambda entry: entry.bytes, decode_block)
 
@@ -127,7 +127,7 @@ class ShardSet:
         return self._read(language, block, lambda entry: entry.bytes, decode_columns)
 
     def read_lengths(self, language: str, block: int) -> Lengths:
-        """[rows, 2] bytes of the sentences of a block and of their transliterations, without reading these.
+        """[rows, 2] bytes of each sentence of a block and of its transliteration, without reading the text.
 
         Raises:
             DataError: as `read_block`.
@@ -181,7 +181,7 @@ def read_span(file: IO[bytes], offset: int, size: int) -> bytes:
 
 
 def size_problem(directory: Path, shard: ShardEntry) -> str:
-    """What can be said against a shard without opening it; nothing if it is a file of the right size."""
+    """What is wrong with a shard that can be told without opening it; "" if it is a file of the right size."""
     path = directory / shard.name
     try:
         status = path.stat()

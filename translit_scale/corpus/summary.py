@@ -1,4 +1,4 @@
-"""Tables of what `prepare` did and of what a shard set holds."""
+"""Tables about what `prepare` did and what a shard set contains."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
 """Readers of text files: one sentence per line, or a column of a table.
 
-Text is read in binary and cut at the byte `\\n` only: what other programs take for line ends (U+2028,
-U+0085, form feed) stays inside its sentence. Nothing is lost silently: everything that does not become
-a sentence is counted under a reason. Nothing a file contains makes a reader take much memory: compressed files
-are read in small pieces, and lines have a longest length.
+Text is read in binary and split at the byte `\\n` only: other line ends (U+2028, U+0085, form feed) stay inside their
+sentence. Every line or record that does not become a sentence is counted under a reason. Memory is bounded whatever a
+file contains: compressed files are read in small pieces, and lines have a maximal length.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LINE_FILES = (".txt", ".csv", ".tsv", ".jsonl")
 ARROW_FILES = (".parquet", ".arrow")
 
 MAX_LINE_BYTES = 2**24
-"""Longer lines and cells are counted, not read. No sentence is so long, but a JSON line may hold much besides."""
+"""Longer lines and cells are counted, not read. No sentence is so long, but a JSON line may have other fields."""
 MAX_LATIN_PER_CHAR = 10
 """A transliteration in a file may have so many times the characters that a sentence may have."""
 
@@ -150,8 +149,8 @@ def read_lines(path: Path, advance: Advance = _ignore, counts: Counter[str] | No
     """Lines of a possibly compressed file, without their line ends and without a byte order mark.
 
     Args:
-        counts: a line longer than `MAX_LINE_BYTES` is left out and adds to `read` and `too_long`; without `counts`
-            it is an error.
+        counts: a line longer than `MAX_LINE_BYTES` is skipped and adds to `read` and `too_long`; without `counts` it
+            is an error.
 
     Raises:
         ConfigError: a package for the compression is not installed.
@@ -185,7 +184,7 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
         raise DataError(f"{path} is empty")
     if head.startswith(_UTF16) or head.count(0) > _MAX_ZEROS + _MAX_ZERO_FRACTION * len(head):
         raise DataError(
-            f"{path} is UTF-16 or no text, expected UTF-8", f"of UTF-16: iconv -f UTF-16 -t UTF-8 {path} > FILE"
+            f"{path} is UTF-16 or no text, expected UTF-8", f"if it is UTF-16: iconv -f UTF-16 -t UTF-8 {path} > FILE"
         )
     if head.startswith(_BOM):
         file.read(len(_BOM))
@@ -218,7 +217,7 @@ def read_all_cells(path: Path) -> Iterator[str]:
 
 
 def file_kind(path: Path, columns: Columns) -> str:
-    """The suffix that says how a file is read, without that of its compression.
+    """The suffix that determines how a file is read, without that of its compression.
 
     Raises:
         ConfigError: the type is unknown, or a column is missing for a table or given for a `.txt`.
@@ -242,12 +241,12 @@ def _kind(path: Path) -> str:
 
 
 def decode(data: bytes) -> str:
-    """UTF-8 in which bad bytes are kept recognisable (lone surrogates), see `is_unicode`."""
+    """Decodes UTF-8; invalid bytes become lone surrogates, which `is_unicode` recognises."""
     return data.decode(errors="surrogateescape")
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text that `decode` made was UTF-8."""
+    """Whether a text from `decode` was valid UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -260,11 +259,11 @@ def read_records(
 ) -> Iterator[tuple[int, list[str]]]:
     """Line number and fields of every record of a table, the header row included.
 
-    A `.csv` is quoted as in RFC 4180: its fields may hold line ends, and its blank lines are no records. Every other
-    table is cut at tabs. Of bytes that are not UTF-8, `is_unicode` tells.
+    A `.csv` is quoted as in RFC 4180: its fields may contain line ends, and its blank lines are not records. Every
+    other table is split at tabs. `is_unicode` tells whether a field was valid UTF-8.
 
     Args:
-        counts: as in `read_lines`, but not for a `.csv`: without one of its lines, others would mean something else.
+        counts: as in `read_lines`, but unused for a `.csv`: without a line of it, others could mean something else.
 
     Raises:
         DataError: missing, empty, damaged or unreadable file, a line that is too long, or quoting that is not closed.
@@ -339,14 +338,14 @@ def _arrow_cells(path: Path, kind: str, columns: Columns, advance: Advance) -> I
 
 
 def _arrow_strings(cells: Any) -> Iterator[object]:
-    """The values of an Arrow array. Files say of strings that they are UTF-8, and nothing in Arrow has checked it."""
+    """The values of an Arrow array. Arrow does not check that strings are valid UTF-8, as the file claims."""
     import pyarrow
 
     binary = {pyarrow.string(): pyarrow.binary(), pyarrow.large_string(): pyarrow.large_binary()}.get(cells.type)
     if binary is None:
         return iter(cells.to_pylist())
     cells = cells.view(binary)
-    cells.validate(full=True)  # offsets that lie would be read as addresses
+    cells.validate(full=True)  # wrong offsets would be read as addresses
     return (cell if cell is None else decode(cell) for cell in cells.to_pylist())
 
 

@@ -1,7 +1,7 @@
-"""Tokenizers in use: load any fast Hugging Face tokenizer, encode text, save it, tell two of them apart.
+"""Loads, saves and identifies fast Hugging Face tokenizers, and encodes text with them.
 
-All token ids of this project come from `encode_batch`. It treats a sentence as text only: where a corpus
-contains the characters `<s>` or `<mask>`, they are not the special tokens of those names.
+`encode_batch` treats a sentence as plain text: if a corpus contains the characters `<s>` or `<mask>`, they do not
+become the special tokens of those names.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ _FOLDER = f"a tokenizer folder holds tokenizer.json and tokenizer_config.json, o
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
     """Loads a fast tokenizer from a local folder or, by its id, from the Hugging Face hub.
 
-    `HF_HUB_OFFLINE=1` keeps to the hub's local cache. No code from the hub is ever run.
+    `HF_HUB_OFFLINE=1` restricts it to the hub's local cache. No code from the hub is ever run.
 
     Raises:
-        DataError: nothing there that loads, not a fast tokenizer, or it lacks a mask, padding, begin or
-            end token, all of which masked-LM training on sentence pairs needs.
+        DataError: no tokenizer can be loaded, it is not a fast one, or it lacks a mask, padding, begin or end token,
+            all of which masked-LM training on sentence pairs needs.
     """
     path = Path(name_or_path)
     if path.is_dir():
@@ -44,7 +44,7 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
         raise DataError(f"tokenizer folder not found: {path}", "translit-scale tokenizer --shards DIR --out DIR")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-    except (OSError, ValueError, KeyError, TypeError) as error:  # what transformers raises on damaged files
+    except (OSError, ValueError, KeyError, TypeError) as error:  # raised by transformers for damaged files
         raise DataError(f"cannot load a tokenizer from {name_or_path!r}: {error}", _load_hint(path)) from error
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise DataError(f"{name_or_path} is not a fast tokenizer (no tokenizer.json can be made of it)", _FOLDER)
@@ -72,10 +72,10 @@ def _load_hint(path: Path) -> str:
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes a tokenizer into the folder `out` so that transformers 4 and 5 both load it.
+    """Writes a tokenizer into the folder `out` so that transformers 4 and 5 can both load it.
 
-    `tokenizer_config.json` is rewritten: the one of transformers 5 makes version 4 fail (a list where a
-    mapping was, an unknown class name). A SentencePiece model is copied along where there is one.
+    `tokenizer_config.json` is rewritten, because version 4 fails on that of version 5 (a list instead of a mapping, an
+    unknown class name). A SentencePiece model is copied if there is one.
     """
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
@@ -84,7 +84,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     for token in tokenizer.added_tokens_decoder.values():
-        if token.content == config.get("mask_token"):  # keeps `lstrip`: the space before a mask belongs to it
+        if token.content == config.get("mask_token"):  # keeps `lstrip`: the mask includes the space before it
             fields = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")
             config["mask_token"] = {"__type": "AddedToken"} | {field: getattr(token, field) for field in fields}
     write_bytes(out / "tokenizer.json", _stateless(tokenizer).to_str(pretty=True).encode())
@@ -97,7 +97,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """sha256 over the tokenizer's pipeline, vocabulary and special tokens, in hexadecimal.
 
-    Truncation and padding are left out: transformers leaves the settings of the last call in there.
+    Truncation and padding are left out: they depend on the last call of the tokenizer.
     """
     roles = {role: str(token) for role, token in sorted(tokenizer.special_tokens_map.items())}
     content = [json.loads(_stateless(tokenizer).to_str()), roles]
@@ -121,12 +121,11 @@ def _stateless(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
 
 @lru_cache(maxsize=4)
 def _text_encoder(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
-    """The tokenizer's pipeline with its special tokens out of reach of any text.
+    """The tokenizer's pipeline in which no text can become a special token.
 
-    `split_special_tokens=True` is not enough: it stops the search for special tokens ahead of the model,
-    but they are also entries of a unigram model's vocabulary, with score 0, better than any real piece,
-    so `<s>` in a text still becomes token 0. Here those entries have names with a space, which no
-    pre-tokenizer lets through; all ids stay as they are.
+    `split_special_tokens=True` is not enough: special tokens are also entries of a unigram model's vocabulary, with
+    score 0, better than any real piece, so `<s>` in a text would still become token 0. Here those entries are renamed
+    to begin with a space, which no pre-tokenizer lets through; all ids stay the same.
     """
     pipeline = json.loads(_stateless(tokenizer).to_str())
     special = {token["content"] for token in pipeline["added_tokens"] if token["special"]}

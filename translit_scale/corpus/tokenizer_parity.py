@@ -28,7 +28,7 @@ class TextFigures:
     mismatches: int
     """Sentences with other ids than SentencePiece gives."""
     ties: int
-    """Those of them in which both segmentations are best: equal scores, such as `... .` and `. ...`."""
+    """Those mismatches in which both segmentations have the same score, such as `... .` and `. ...`."""
     tokens: int
     tokens_per_character: float
     unknown_rate: float
@@ -38,7 +38,7 @@ class TextFigures:
 def compare(
     model: bytes, tokenizer: PreTrainedTokenizerFast, texts: Mapping[str, Sequence[str]]
 ) -> tuple[dict[str, TextFigures], list[dict[str, Any]]]:
-    """Figures of each text, and up to five sentences on which the tokenizer and SentencePiece differ."""
+    """Figures of each text, and up to five sentences for which the tokenizer and SentencePiece give different ids."""
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     unknown = tokenizer.unk_token_id
 
@@ -48,23 +48,23 @@ def compare(
     figures: dict[str, TextFigures] = {}
     examples: list[dict[str, Any]] = []
     for name, lines in texts.items():
-        found = encode_batch(tokenizer, lines)
-        # XLM-R's numbering: every piece one higher, for `<pad>`; unknown is 3, not 0.
+        actual = encode_batch(tokenizer, lines)
+        # XLM-R's ids: each piece is one higher, because of `<pad>`, and unknown is 3 instead of 0.
         expected = [[i + 1 if i else unknown for i in ids] for ids in processor.encode(list(lines))]
-        differing = [i for i, ids in enumerate(found) if ids != expected[i]]
-        ties = [i for i in differing if abs(score(expected[i]) - score(found[i])) < _SAME_SCORE]
+        differing = [i for i, ids in enumerate(actual) if ids != expected[i]]
+        ties = [i for i in differing if abs(score(expected[i]) - score(actual[i])) < _SAME_SCORE]
         for i in sorted(differing, key=lambda i: (i in ties, i))[: _EXAMPLES - len(examples)]:
-            sides = {"expected": expected[i], "found": found[i]}
+            sides = {"expected": expected[i], "found": actual[i]}
             pieces = {side: tokenizer.convert_ids_to_tokens(ids) for side, ids in sides.items()}
             examples.append({"text": name, "sentence": lines[i], **pieces})
-        tokens = sum(map(len, found))
+        tokens = sum(map(len, actual))
         figures[name] = TextFigures(
             sentences=len(lines),
             mismatches=len(differing),
             ties=len(ties),
             tokens=tokens,
             tokens_per_character=round(tokens / max(1, sum(map(len, lines))), 4),
-            unknown_rate=round(sum(ids.count(unknown) for ids in found) / max(1, tokens), 6),
+            unknown_rate=round(sum(ids.count(unknown) for ids in actual) / max(1, tokens), 6),
         )
     return figures, examples
 

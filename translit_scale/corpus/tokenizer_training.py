@@ -1,8 +1,8 @@
-"""Training a vocabulary: SentencePiece unigram on original-script text, as a fast tokenizer with XLM-R's ids.
+"""Trains a SentencePiece unigram vocabulary on original-script text and writes it as a fast tokenizer with XLM-R's ids.
 
-Paper A, section 4.4: the tokenizer learns from the originals only and is not adapted to transliterations.
-The report says what that costs on the Latin side. Before anything is published, the fast tokenizer must
-give the ids of SentencePiece itself on real lines (the parity gate).
+Paper A, section 4.4: the tokenizer learns from the originals only and is not adapted to transliterations; the report
+tells what that costs for them. Before anything is written, the fast tokenizer must give the ids of SentencePiece on
+real lines (the parity gate).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from translit_scale.progress import Progress
 
 REPORT_FILE = "tokenizer_report.json"
 CHARACTER_COVERAGE = 0.9995
-"""Share of the text's characters that get a piece; the rest becomes `<unk>`. SentencePiece's default: it keeps
-the alphabets of all languages of a balanced sample and drops the long tail of stray symbols and rare Han."""
+"""Fraction of the text's characters that get a piece; the rest becomes `<unk>`. SentencePiece's default: it keeps the
+alphabets of all languages of a balanced sample and drops stray symbols and rare Han."""
 REQUIRED_CHARACTERS = "abcdefghijklmnopqrstuvwxyz"
-"""Get a piece in any case. Transliterations are written in these letters, but text of one script with few foreign
-words leaves most of them outside the coverage, and then over a third of the transliterated tokens are `<unk>`."""
+"""Always get a piece. Transliterations are written in these letters, but in text of another script most of them are too
+rare for the coverage, and then over a third of the transliterated tokens are `<unk>`."""
 MAX_LENGTH = 512
 """Positions of XLM-R; `model_max_length` of the tokenizer."""
 PARITY_LINES = 2000
@@ -45,7 +45,7 @@ PARITY_LINES = 2000
 _MAX_SENTENCE_BYTES = 4192
 _RESERVED = "\u2585"
 _THREADS = 16
-"""Fixed, not the number of cores: SentencePiece adds up its counts by thread, so the model depends on it."""
+"""Not the number of cores: SentencePiece adds up its counts by thread, so the model depends on the number."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def train_from_shards(
 ) -> TokenizerReport:
     """Trains on the originals of a shard set; see `train_tokenizer`. Does nothing when `out` is up to date.
 
-    Over `max_sentences`, languages get equal shares and a small language keeps all it has: in a
-    proportional sample the alphabet of a small language would fall below the character coverage.
-    The report covers both columns, as `pol_Latn:orig` and `pol_Latn:latn`.
+    With more than `max_sentences`, all languages contribute equally and small ones all they have: in a proportional
+    sample the alphabet of a small language could fall below the character coverage. The report covers both columns, as
+    `pol_Latn:orig` and `pol_Latn:latn`.
 
     Raises:
         ConfigError, DataError: as `train_tokenizer`; DataError also when `out` was made with other inputs.
@@ -83,7 +83,7 @@ def train_from_shards(
     if not force and (out / REPORT_FILE).exists():
         return _up_to_date(out, _options(vocab_size) | inputs)
     rows = {language: shard_set.rows(language) for language in shard_set.languages}
-    shares = equal_shares(rows, max_sentences)
+    quotas = equal_counts(rows, max_sentences)
     texts: dict[str, list[str]] = {}
     for language in shard_set.languages:
         blocks = list(_sample(shard_set, language, min(PARITY_LINES, rows[language]), seed + 1))
@@ -91,9 +91,9 @@ def train_from_shards(
         texts[f"{language}:latn"] = [line for block in blocks for line in block.latn]
 
     def sentences() -> Iterator[str]:
-        with Progress("reading sentences", sum(shares.values()), "sentences") as progress:
+        with Progress("reading sentences", sum(quotas.values()), "sentences") as progress:
             for language in shard_set.languages:
-                for block in _sample(shard_set, language, shares[language], seed):
+                for block in _sample(shard_set, language, quotas[language], seed):
                     yield from block.orig
                     progress.advance(len(block.orig))
 
@@ -149,23 +149,23 @@ def train_tokenizer(
 # ------------------------------------------------------------------------------------------------ sentences
 
 
-def equal_shares(rows: Mapping[str, int], total: int) -> dict[str, int]:
-    """Splits `total` sentences over the languages: equal shares, what a small language lacks going to the others.
+def equal_counts(rows: Mapping[str, int], total: int) -> dict[str, int]:
+    """Divides `total` sentences equally over the languages; what a small language lacks goes to the others.
 
-    >>> equal_shares({"a": 10, "b": 100, "c": 100}, 90)
+    >>> equal_counts({"a": 10, "b": 100, "c": 100}, 90)
     {'a': 10, 'b': 40, 'c': 40}
     """
-    shares: dict[str, int] = {}
+    quotas: dict[str, int] = {}
     left = total
     ordered = sorted(rows, key=lambda language: (rows[language], language))
     for position, language in enumerate(ordered):
-        shares[language] = min(rows[language], left // (len(ordered) - position))
-        left -= shares[language]
-    return {language: shares[language] for language in rows}
+        quotas[language] = min(rows[language], left // (len(ordered) - position))
+        left -= quotas[language]
+    return {language: quotas[language] for language in rows}
 
 
 def _sample(shard_set: ShardSet, language: str, count: int, seed: int) -> Iterator[Block]:
-    """`count` rows out of whole blocks in a random order that depends on the language and seed only."""
+    """`count` rows from whole blocks, in a random order that depends only on the language and the seed."""
     numbers = list(range(len(shard_set.block_rows(language))))
     if count < shard_set.rows(language):
         random.Random(f"{seed} {language}").shuffle(numbers)
@@ -179,7 +179,7 @@ def _sample(shard_set: ShardSet, language: str, count: int, seed: int) -> Iterat
 
 
 class _SentenceReader:
-    """Hands sentences to SentencePiece; counts and hashes them, skips those it would leave out silently."""
+    """Gives sentences to SentencePiece; counts and hashes them, and skips those that it would drop silently."""
 
     def __init__(self, sentences: Iterable[str]) -> None:
         self.sentences = sentences
@@ -203,8 +203,7 @@ class _SentenceReader:
 def _options(vocab_size: int) -> dict[str, Any]:
     """SentencePiece's options, as passed and as recorded.
 
-    Ids stay at SentencePiece's defaults (unk 0, bos 1, eos 2): with others, converters shift the whole
-    vocabulary without a word.
+    Ids keep SentencePiece's defaults (unk 0, bos 1, eos 2): with others, converters silently shift the vocabulary.
     """
     return {
         "model_type": "unigram",
@@ -265,7 +264,7 @@ def read_report(folder: Path) -> TokenizerReport:
     """The report of a trained tokenizer.
 
     Raises:
-        DataError: there is none, or it is not one of ours.
+        DataError: it does not exist, or is not a report of this program.
     """
     content = read_json(folder / REPORT_FILE, "tokenizer report", "translit-scale tokenizer --force makes it anew")
     try:
@@ -288,7 +287,7 @@ def report_table(report: TokenizerReport) -> str:
 
 
 def _up_to_date(out: Path, settings: Mapping[str, Any]) -> TokenizerReport:
-    """The report in `out`, when it was made with these settings and the folder is as it was then."""
+    """The report in `out`, if it was made with these settings and the tokenizer has not changed since."""
     report = read_report(out)
     changed = sorted(key for key in settings if report.settings.get(key) != settings[key])
     if changed:
@@ -310,7 +309,7 @@ def _check_replaceable(out: Path, force: bool) -> None:
 
 
 def _replace_folder(built: Path, out: Path) -> None:
-    """Moves the finished folder to its name; the one that was there goes with the temporary directory."""
+    """Moves the finished folder to its name; the previous one is removed with the temporary directory."""
     if out.exists():
         out.rename(built.with_name("previous"))
     built.rename(out)

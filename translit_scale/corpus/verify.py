@@ -1,8 +1,8 @@
-"""`shards verify`: every difference between a shard set and its manifest, not only the first.
+"""`shards verify`: lists every difference between a shard set and its manifest.
 
-Checksums tell whether a set is the one that was made. Whether it was made well, `deep` asks the romanizer: it
-romanizes some rows of every block again and compares, so that a block in which line i of `latn` does not belong to
-line i of `orig` is found although all checksums fit.
+Checksums tell whether a set has changed since it was made. `deep` also tells whether it was made correctly: it
+romanizes some rows of every block again, which reveals a block in which line i of `latn` does not belong to line i of
+`orig` although all checksums agree.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ from translit_scale.romanize.transliterator import SOURCES, Transliterator, sour
 from translit_scale.schema import changed_settings
 
 ROMANIZED_ROWS = 10
-"""Rows of a block that are romanized again: the first, the last and others chosen by a hash; besides these, every
-row whose original is ASCII, because its transliteration is the original itself."""
+"""Rows of a block that are romanized again: the first, the last and others chosen by a hash. Rows whose original is
+ASCII are all compared, because their transliteration is the original itself."""
 
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
 def verify(directory: Path, deep: bool, advance: Advance) -> list[str]:
-    """Everything that is wrong with a shard set, one line each; an empty list means it is what its manifest says.
+    """Everything that is wrong with a shard set, one line each; an empty list if it agrees with its manifest.
 
-    Compares sizes and sha256 of all shards and looks for tar files the manifest does not know. `deep` also
-    decodes every block (members, rows, lengths, crc32), which tells what exactly is damaged, and romanizes
-    some of its rows again, or says on standard error why that cannot be done. `advance` is called with the
-    number of bytes of each shard that is done.
+    Compares sizes and sha256 of all shards and finds tar files that are not in the manifest. `deep` also decodes every
+    block (members, rows, lengths, crc32), which tells exactly what is damaged, and romanizes some of its rows again; if
+    that is not possible, a line on stderr gives the reason. `advance` is called with the bytes of each finished shard.
 
     Raises:
-        DataError: there is no readable manifest.
+        DataError: the manifest cannot be read.
     """
     manifest, _ = read_manifest(directory)
     known = {shard.name for shard in manifest.shards}
@@ -77,7 +76,7 @@ def _block_problems(path: Path, shard: ShardEntry, romanizer: Transliterator | N
     try:
         file = open_regular(path)
     except OSError:
-        return  # which `_file_problems` has reported
+        return  # `_file_problems` has reported it
     with file:
         for index, entry in enumerate(shard.blocks):
             key = block_key(shard, index)
@@ -91,7 +90,7 @@ def _block_problems(path: Path, shard: ShardEntry, romanizer: Transliterator | N
 
 
 def _misalignment(romanizer: Transliterator, language: str, key: str, block: Block) -> str:
-    """What is wrong with the rows that are romanized again; nothing if they agree."""
+    """Which rows differ when they are romanized again; "" if none does."""
     rows = _rows_to_romanize(key, block)
     romanized = romanizer.transliterate([block.orig[row] for row in rows], language, Counter())
     wrong = [row for row, latin in zip(rows, romanized, strict=True) if latin != block.latn[row]]

@@ -1,4 +1,4 @@
-"""Worker processes for independent tasks: an error in one is the caller's error, and none outlives its parent."""
+"""Runs independent tasks in worker processes; errors are raised in the caller, and workers end with their parent."""
 
 from __future__ import annotations
 
@@ -23,46 +23,45 @@ Result = TypeVar("Result")
 def run_tasks(
     function: Callable[[Task, Advance], Result], tasks: Sequence[Task], workers: int, advance: Advance
 ) -> list[Result]:
-    """`[function(task, advance) for task in tasks]`, by up to `workers` processes.
+    """Computes `[function(task, advance) for task in tasks]` in up to `workers` processes.
 
-    With one worker or one task no process is started. Processes are spawned, not forked: a fork would
-    inherit locks and threads of the caller. They die with an exception here (Ctrl-C included), and when this
-    process is killed.
+    With one worker or one task no process is started. Processes are spawned, not forked: a fork would inherit locks and
+    threads of the caller. They end when an exception (Ctrl-C included) is raised here, and when this process is killed.
 
     Args:
-        function: a function of a module; it and the tasks are pickled.
+        function: defined at the top level of a module; it and the tasks are pickled.
 
     Raises:
-        UserError: the first one a task raised, or a worker was killed (DataError).
-        RuntimeError: another exception in a task, with its traceback in the message.
+        UserError: the first one that a task raised; DataError if a worker was killed.
+        RuntimeError: a task raised another exception, whose traceback is in the message.
     """
     if workers <= 1 or len(tasks) <= 1:
         return [function(task, advance) for task in tasks]
     context = multiprocessing.get_context("spawn")
     results: dict[int, Result] = {}
     waiting = iter(range(len(tasks)))
-    at_work: dict[Connection, int] = {}
+    running: dict[Connection, int] = {}
     processes: list[SpawnProcess] = []
     try:
         with _ignoring_interrupts():
             for index in [next(waiting) for _ in range(min(workers, len(tasks)))]:
-                here, there = context.Pipe()
-                processes.append(context.Process(target=_serve, args=(function, there), daemon=True))
+                ours, theirs = context.Pipe()
+                processes.append(context.Process(target=_serve, args=(function, theirs), daemon=True))
                 processes[-1].start()
-                there.close()  # so that the death of the process is the end of the pipe
-                at_work[here] = index
-        for connection, index in at_work.items():
+                theirs.close()  # so that the pipe closes when the process ends
+                running[ours] = index
+        for connection, index in running.items():
             connection.send(tasks[index])
-        while at_work:
-            for ready in wait(list(at_work)):
+        while running:
+            for ready in wait(list(running)):
                 assert isinstance(ready, Connection)
-                kind, value = _receive(ready, tasks[at_work[ready]])
+                kind, value = _receive(ready, tasks[running[ready]])
                 if kind == "advance":
                     advance(value)
                     continue
-                results[at_work.pop(ready)] = value
+                results[running.pop(ready)] = value
                 if (following := next(waiting, None)) is not None:
-                    at_work[ready] = following
+                    running[ready] = following
                     ready.send(tasks[following])
     finally:
         for process in processes:
@@ -72,7 +71,7 @@ def run_tasks(
 
 
 def _receive(connection: Connection, task: object) -> tuple[str, Any]:
-    """The next message of a worker; raises what it reports as an error."""
+    """The next message of a worker; raises the error that it reports."""
     try:
         kind, value = connection.recv()
     except (EOFError, ConnectionError):
@@ -85,7 +84,7 @@ def _receive(connection: Connection, task: object) -> tuple[str, Any]:
 
 
 def _serve(function: Callable[[Any, Advance], Any], connection: Connection) -> None:
-    """A worker's life: tasks in, progress and results out, until the other end closes."""
+    """The worker's loop: receives tasks and sends progress and results until the other end closes."""
     end_with_parent()
     try:
         while True:
@@ -102,9 +101,10 @@ def _serve(function: Callable[[Any, Advance], Any], connection: Connection) -> N
 
 
 def end_with_parent() -> None:
-    """From now on this process of `multiprocessing` ends when its parent does, even if that has ended already.
+    """Makes this process of `multiprocessing` end when its parent ends, even if that has ended already.
 
-    What it holds and writes is the next run's from then on. A thread waits for the parent; the call returns at once.
+    Otherwise it would keep locks and write files that belong to the next run. A thread waits for the parent; the call
+    returns at once.
     """
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
@@ -118,7 +118,7 @@ def _wait_for_parent() -> None:
 
 @contextmanager
 def _ignoring_interrupts() -> Iterator[None]:
-    """Processes started inside ignore Ctrl-C for good: it is for the parent to end them, without tracebacks."""
+    """Processes started inside ignore Ctrl-C permanently: the parent ends them, without tracebacks."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,13 +1,12 @@
-"""Text in more than 800 language-scripts out of installed packages, to try the wide path on.
+"""Text in more than 800 language-scripts from installed packages, to try a run with as many languages as Glot500.
 
-To the messages and names of `translit_scale.demo.text` come the sample texts of the package
-`gflanguages`, mostly articles of the Universal Declaration of Human Rights. Nothing is held out: this text
-is for trying out preparation, tokenizer and training at the width of Glot500, not for results.
+It combines the messages and names of `translit_scale.demo.text` with the sample texts of the package `gflanguages`,
+mostly articles of the Universal Declaration of Human Rights. Nothing is held out: this text is for trying out
+preparation, tokenizer and training, not for results.
 """
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,16 +21,17 @@ from translit_scale.demo.text import (
     Texts,
     available_languages,
     natural_text,
+    no_text,
     publish,
     read_texts,
     training_lines,
 )
-from translit_scale.errors import ConfigError, DataError
+from translit_scale.errors import ConfigError
 from translit_scale.languages import check_language, resolve_language
 
 _FIELDS = ("specimen_16", "specimen_21", "specimen_32", "specimen_36", "specimen_48",
            "tester", "styles", "poster_sm", "poster_md", "poster_lg")  # fmt: skip
-"""Fields of a sample text, the long ones first; the two mastheads are single letters."""
+"""Fields of a sample text, the long ones first, without the two mastheads, which are single letters."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u0589\u061f\u06d4\u0964\u0965\u104b\u1362\u3002\uff01\uff1f])\s*|\n")
 """After `.`, `!` and `?` with white space, and the full stops and question marks of other scripts."""
@@ -40,18 +40,18 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[\u0589\u061f\u06d4\u0964\u0965\u
 def write_many_languages(out: Path, languages: Sequence[str] = ()) -> dict[str, Any]:
     """Writes `out/text/{lang_Script}.txt`, one sentence per line; returns the counts, as in `out/counts.json`.
 
-    The same packages give the same bytes. `counts.json` is written last; files of an earlier run that it
-    lists and this run does not make are removed, no others.
+    The same packages give the same bytes. `counts.json` is written last; files of an earlier run that it lists and this
+    run does not make are removed.
 
     Args:
-        languages: their codes; without any, every language there is text in.
+        languages: their codes; if empty, all languages with text.
 
     Raises:
         ConfigError: the extra `demo` is not installed.
         DataError: a code is malformed, or there is no text in a language.
     """
-    embedded, samples = available_languages(), sample_texts()
-    available = sorted(embedded.keys() | samples.keys())
+    sources, samples = available_languages(), sample_texts()
+    available = sorted(sources.keys() | samples.keys())
     counts: dict[str, Any] = {
         "packages": {name: version(name) for name in ("babel", "django", "gflanguages")},
         "languages": {},
@@ -61,15 +61,15 @@ def write_many_languages(out: Path, languages: Sequence[str] = ()) -> dict[str, 
     files: dict[str, list[str]] = {}
     for language in sorted(set(languages)) or available:
         if check_language(language) not in available:
-            raise _not_available(language, available)
+            raise no_text(f"no package has text in {language}", language, available)
         unusable: Counter[str] = Counter()
-        texts: Texts = read_texts(embedded.get(language, Sources(None, None)), unusable)
+        texts: Texts = read_texts(sources.get(language, Sources(None, None)), unusable)
         texts |= _read_samples(samples.get(language, []), unusable)
         lines, dropped = training_lines(texts, set(), held_out=0, seed=0)
         dropped += unusable
         if not lines:
             if languages:
-                raise _not_available(language, available)
+                raise no_text(f"no package has text in {language}", language, available)
             counts["without_text"].append(language)
             continue
         files[f"text/{language}.txt"] = lines
@@ -83,7 +83,7 @@ def write_many_languages(out: Path, languages: Sequence[str] = ()) -> dict[str, 
 
 
 def summary_line(counts: Mapping[str, Any]) -> str:
-    """How many languages and sentences were written, in one line."""
+    """The numbers of languages and sentences, in one line."""
     sentences = sorted(entry["sentences"] for entry in counts["languages"].values())
     return (
         f"{len(sentences)} languages with {sum(sentences):,} sentences: "
@@ -93,10 +93,9 @@ def summary_line(counts: Mapping[str, Any]) -> str:
 
 @lru_cache(maxsize=1)
 def sample_texts() -> dict[str, list[Any]]:
-    """The sample texts of gflanguages by `lang_Script`; several where it keeps Hans and Hant apart.
+    """The sample texts of gflanguages by `lang_Script`; several where it distinguishes Hans and Hant.
 
-    Left out are regional and other variants (`yo_Latn_BJ`), and codes that stand for no single language
-    (`sla_Latn`).
+    Without regional and other variants (`yo_Latn_BJ`) and codes of groups of languages (`sla_Latn`).
 
     Raises:
         ConfigError: the package is not installed.
@@ -105,19 +104,19 @@ def sample_texts() -> dict[str, list[Any]]:
         from gflanguages import LoadLanguages
     except ImportError as error:
         raise ConfigError(
-            f"sample texts are read out of the package gflanguages: {error}", "pip install -e '.[demo]'"
+            f"sample texts are read from the package gflanguages: {error}", "pip install -e '.[demo]'"
         ) from None
-    found: dict[str, list[Any]] = {}
+    samples: dict[str, list[Any]] = {}
     for identifier, language in sorted(LoadLanguages().items()):
         is_variant = identifier != f"{language.language}_{language.script}"
         code = None if is_variant else resolve_language(identifier)
         if code is not None and language.HasField("sample_text"):
-            found.setdefault(code, []).append(language.sample_text)
-    return found
+            samples.setdefault(code, []).append(language.sample_text)
+    return samples
 
 
 def _read_samples(samples: Sequence[Any], unusable: Counter[str]) -> Texts:
-    """Sentences of sample texts; a field is often a piece of a longer one, which is left out."""
+    """Sentences of sample texts, without those that are part of a longer one, as fields often are."""
     texts: Texts = {}
     kept: list[str] = []
     fields = [getattr(sample, field) for sample in samples for field in _FIELDS]
@@ -131,13 +130,3 @@ def _read_samples(samples: Sequence[Any], unusable: Counter[str]) -> Texts:
             kept.append(text)
             texts["samples", str(len(kept))] = (text,)
     return texts
-
-
-def _not_available(language: str, available: Sequence[str]) -> DataError:
-    close = [code for code in available if code.startswith(language[:4])]
-    close += difflib.get_close_matches(language, available, n=3)
-    close = [code for code in dict.fromkeys(close) if code != language]
-    return DataError(
-        f"no package has text in {language}",
-        f"close: {', '.join(close)}" if close else f"{len(available)} languages are available",
-    )

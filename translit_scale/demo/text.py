@@ -1,8 +1,8 @@
-"""Real text that pip installs: the demo's corpus out of Django's message catalogues and Babel's CLDR names.
+"""The demo's text, from two installed pip packages: Django's message catalogues and Babel's CLDR names.
 
-Both packages carry the same content in about a hundred languages under common keys (the English message;
-the code of a territory, language, currency, script or variant), so they give monolingual sentences and,
-for the keys held out of training, parallel pairs for retrieval. Nothing of it is stored in this project.
+Both have the same content in about a hundred languages under common keys (the English message; the code of a territory,
+language, currency, script or variant). So they give monolingual sentences and, for the keys that are held out of
+training, parallel pairs for retrieval. None of this text is stored in the project.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -29,18 +29,18 @@ from translit_scale.files import read_json, write_bytes, write_json
 from translit_scale.languages import WRITTEN_AS, check_language
 
 NAME_KINDS = ("territories", "languages", "currencies", "scripts", "variants")
-"""The CLDR name tables that are read (attributes of `babel.Locale`)."""
+"""The CLDR name tables that are read, attributes of `babel.Locale`."""
 
-COUNTS = (1, 2, 5, 3, 7, 0, 11, 100)
-"""Numbers put into plural messages; each plural form is taken with the first that selects it."""
+PLURAL_NUMBERS = (1, 2, 5, 3, 7, 0, 11, 100)
+"""Numbers for plural messages; each plural form gets the first number that selects it."""
 
 NUMBER = "5"
-"""Stands in for every other placeholder: a number reads as a count, a name or an identifier in any script."""
+"""Replaces every other placeholder: in any script a number can be a count, a name or an identifier."""
 
 Key = tuple[str, ...]
-"""What translations share: ("messages", context, English message) or (kind of name, code)."""
+"""Common to all translations: ("messages", context, English message) or (kind of name, code)."""
 Texts = dict[Key, tuple[str, ...]]
-"""The sentences of a language under each key; several for a plural message, the first one for COUNTS[0]."""
+"""The sentences of a language by key; a plural message has several, the first one for `PLURAL_NUMBERS[0]`."""
 
 _PLACEHOLDER = re.compile(
     r"%%"
@@ -49,12 +49,12 @@ _PLACEHOLDER = re.compile(
 )
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")  # all of them within a line of text (a, code, strong, ...)
 _LEFT_OVER = re.compile(r"%[\w(]|[{}<>]")
-"""What a mistyped placeholder or tag leaves behind: such a message is dropped, not guessed at."""
+"""Remains of a mistyped placeholder or tag: such a message is dropped."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a language is found: a locale of Babel and a folder name of Django's catalogues."""
+    """The locale of Babel and the folder name of Django's catalogues for a language."""
 
     babel: str | None
     django: str | None
@@ -66,15 +66,14 @@ def write_demo_text(
     """Writes training text and held-out parallel pairs; returns the counts, as in `out/counts.json`.
 
     `out/text/{lang_Script}.txt` has one sentence per line; `out/heldout/{a}-{b}.tsv` has two columns under
-    a header row with the two codes. A key is held out in every language or in none (hash of seed and key
-    below `held_out`), and no string of a held-out pair is in any training text of the run, compared by
-    `fold`. The same arguments give the same bytes. `counts.json` is written last; files of an earlier run
-    that it lists and this run does not make are removed, no others.
+    a header row with the two codes. A key is held out in all languages or in none (by the hash of seed and key), and no
+    string of a held-out pair is in any training text of the run, compared by `fold`. The same arguments give the same
+    bytes. `counts.json` is written last; files of an earlier run that it lists and this run does not make are removed.
 
     Raises:
         ConfigError: the extra `demo` is not installed, no pairs, a language paired with itself, or
             `held_out` not between 0 and 1.
-        DataError: neither package has a language, or no held-out pair is left.
+        DataError: neither package has one of the languages, or no held-out pair is left.
     """
     if not 0 < held_out < 1:
         raise ConfigError(f"held_out must lie between 0 and 1, found {held_out}")
@@ -132,13 +131,13 @@ def counts_table(counts: Mapping[str, Any]) -> str:
 
 
 def publish(out: Path, files: Mapping[str, Sequence[str]], counts: Mapping[str, Any]) -> None:
-    """Writes the files, then `counts.json`, which names them; clears what an earlier run made besides."""
+    """Writes the files, then `counts.json`, which lists them; removes other files of an earlier run."""
     marker = out / "counts.json"
     if marker.exists():
-        earlier = read_json(marker, "counts of the embedded corpus", f"remove {marker}, or choose another --out")
-        made = [f"text/{language}.txt" for language in earlier["languages"]]
-        made += [f"heldout/{pair}.tsv" for pair in earlier["pairs"]]
-        for name in set(made) - files.keys():
+        earlier = read_json(marker, "counts of the demo's text", f"remove {marker}, or choose another --out")
+        names = [f"text/{language}.txt" for language in earlier["languages"]]
+        names += [f"heldout/{pair}.tsv" for pair in earlier["pairs"]]
+        for name in set(names) - files.keys():
             (out / name).unlink(missing_ok=True)
         marker.unlink()
     for name, lines in files.items():
@@ -150,7 +149,7 @@ def publish(out: Path, files: Mapping[str, Sequence[str]], counts: Mapping[str, 
 
 
 def find_sources(language: str) -> Sources:
-    """The locales that hold `language` (`lang_Script`), by ISO 639 and CLDR's likely scripts.
+    """The locales of a language (`lang_Script`), by ISO 639 and CLDR's likely scripts.
 
     Raises:
         ConfigError: the packages are not installed.
@@ -159,18 +158,22 @@ def find_sources(language: str) -> Sources:
     available = available_languages()
     if check_language(language) in available:
         return available[language]
-    iso3 = language.partition("_")[0]
-    close = [code for code in available if code.startswith(f"{iso3}_")]
-    close += difflib.get_close_matches(language, available, n=3)
-    raise DataError(
-        f"neither Django nor CLDR (Babel) has text in {language}",
-        f"close: {', '.join(dict.fromkeys(close))}" if close else f"{len(available)} languages are available",
+    raise no_text(f"neither Django nor CLDR (Babel) has text in {language}", language, available)
+
+
+def no_text(message: str, language: str, available: Collection[str]) -> DataError:
+    """The error for a language without text, with similar codes that have some."""
+    similar = [code for code in available if code.startswith(language[:4])]
+    similar += difflib.get_close_matches(language, available, n=3)
+    similar = [code for code in dict.fromkeys(similar) if code != language]
+    return DataError(
+        message, f"close: {', '.join(similar)}" if similar else f"{len(available)} languages are available"
     )
 
 
 @lru_cache(maxsize=1)
 def available_languages() -> dict[str, Sources]:
-    """Every language of either package, `lang_Script` → where; regional variants (`pt_BR`) are left out."""
+    """The sources of every language (`lang_Script`) of either package, without regional variants (`pt_BR`)."""
     _require_packages()
     from babel.localedata import locale_identifiers
 
@@ -179,16 +182,16 @@ def available_languages() -> dict[str, Sources]:
 
 
 def _first_by_code(identifiers: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    by_code: dict[str, str] = {}
     for identifier in sorted(identifiers, key=lambda name: (len(name), name)):
         code = _language_of(identifier)
         if code is not None:
-            found.setdefault(code, identifier)
-    return found
+            by_code.setdefault(code, identifier)
+    return by_code
 
 
 def _language_of(locale: str) -> str | None:
-    """`uk` → `ukr_Cyrl`; None for a regional variant or a language without ISO 639-3 code or known script."""
+    """`uk` → `ukr_Cyrl`; None for a regional variant, or a language without ISO 639-3 code or known script."""
     from babel.core import get_global, parse_locale
 
     iso, territory, script, variant = parse_locale(locale)[:4]
@@ -208,7 +211,7 @@ def _require_packages() -> None:
         import django  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            f"the embedded corpus is read out of the packages django and babel: {error}",
+            f"the demo's text is read from the packages django and babel: {error}",
             "pip install -e '.[demo]'",
         ) from None
 
@@ -217,13 +220,13 @@ def _require_packages() -> None:
 
 
 def read_texts(sources: Sources, unusable: Counter[str]) -> Texts:
-    """All sentences of one language; adds to `unusable` how many strings were dropped, by reason."""
+    """All sentences of one language; counts the dropped strings in `unusable`, by reason."""
     texts: Texts = {}
     for key, forms in [*_messages(sources.django), *_names(sources.babel)]:
         kept: list[str] = []
         sentences = [natural_text(form, count) for count, form in forms]
         for text, problem in sentences:
-            # Without its first form a message would be paired with the wrong form of its translation.
+            # Without its first form, a message would be paired with the wrong form of its translation.
             if problem := sentences[0][1] or problem:
                 unusable[problem] += 1
             elif text in texts.get(key, ()) or text in kept:
@@ -237,7 +240,7 @@ def read_texts(sources: Sources, unusable: Counter[str]) -> Texts:
 
 def natural_text(string: str, count: str) -> tuple[str, str]:
     """(sentence, reason to drop it or ""): `count` for placeholders, no markup, NFC, one line, single spaces."""
-    text = _PLACEHOLDER.sub(lambda found: "%" if found[0] == "%%" else count, string)
+    text = _PLACEHOLDER.sub(lambda match: "%" if match[0] == "%%" else count, string)
     text = html.unescape(_TAG.sub("", text))
     text = " ".join(unicodedata.normalize("NFC", text).split())
     if _LEFT_OVER.search(text):
@@ -266,16 +269,16 @@ def _messages(locale: str | None) -> Iterator[tuple[Key, list[tuple[str, str]]]]
             if not message.id:  # the header
                 continue
             singular = message.id if isinstance(message.id, str) else message.id[0]
-            context = message.context or ""  # which `read_mo` leaves undecoded
+            context = message.context or ""  # bytes from `read_mo`
             key = ("messages", context.decode() if isinstance(context, bytes) else context, singular)
-            # English is the language of the keys: its own catalogues are empty.
+            # The keys are English, and the English catalogues are empty.
             string = message.id if locale == "en" else message.string
             if isinstance(string, str):
                 yield key, [(NUMBER, string)]
             else:
-                first_count = {form_of(count): str(count) for count in reversed(COUNTS)}
+                first_count = {form_of(count): str(count) for count in reversed(PLURAL_NUMBERS)}
                 forms = [(first_count[i], form) for i, form in enumerate(string) if i in first_count]
-                yield key, sorted(forms, key=lambda form: COUNTS.index(int(form[0])))
+                yield key, sorted(forms, key=lambda form: PLURAL_NUMBERS.index(int(form[0])))
 
 
 def _read_catalogue(path: Path) -> Any:
@@ -288,15 +291,15 @@ def _read_catalogue(path: Path) -> Any:
 
 @lru_cache(maxsize=1)
 def _catalogues() -> dict[str, list[Path]]:
-    """Django's compiled catalogues by locale; English as source files (compiled, it has no messages)."""
+    """Django's compiled catalogues by locale; for English the source files, because the compiled ones are empty."""
     import django
 
-    found: dict[str, list[Path]] = {}
+    catalogues: dict[str, list[Path]] = {}
     for path in sorted(Path(django.__file__).parent.glob("**/locale/*/LC_MESSAGES/*.?o")):
         locale = path.parts[-3]
         if path.suffix == (".po" if locale == "en" else ".mo"):
-            found.setdefault(locale, []).append(path)
-    return found
+            catalogues.setdefault(locale, []).append(path)
+    return catalogues
 
 
 # --------------------------------------------------------------------------------------- training, held out
@@ -313,9 +316,9 @@ def _hash(seed: int, *parts: str) -> int:
 
 
 def held_out_pairs(a: Texts, b: Texts, held_out: float, seed: int) -> tuple[list[tuple[str, str]], Counter[str]]:
-    """Parallel sentences of the held-out keys in hash order, and how many were dropped, by reason.
+    """Parallel sentences of the held-out keys in hash order, and the number of dropped ones, by reason.
 
-    Every sentence occurs once on its side (retrieval has one right answer), and never equals its translation.
+    Every sentence occurs once on its side (so retrieval has one right answer) and differs from its translation.
     """
     keys = [key for key in a.keys() & b.keys() if is_held_out(key, held_out, seed)]
     rows: list[tuple[str, str]] = []
@@ -336,7 +339,7 @@ def held_out_pairs(a: Texts, b: Texts, held_out: float, seed: int) -> tuple[list
 
 
 def training_lines(texts: Texts, forbidden: set[str], held_out: float, seed: int) -> tuple[list[str], Counter[str]]:
-    """Distinct sentences of the keys that are not held out, by hash, without those that fold into `forbidden`."""
+    """Distinct sentences of the keys that are not held out, in hash order, without those whose fold is forbidden."""
     lines: dict[str, None] = {}
     dropped: Counter[str] = Counter()
     for key, sentences in texts.items():

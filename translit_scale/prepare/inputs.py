@@ -1,6 +1,6 @@
-"""Checksums of input files, remembered: a corpus of 600 GB is read for them once, not by every task of every run.
+"""Checksums of input files, kept between runs: a corpus of 600 GB is read for them once, not by every task.
 
-A checksum is taken to hold as long as path, size and time of modification of the file are the same.
+A checksum is valid as long as path, size and time of modification of its file are the same.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from translit_scale.prepare.locking import one_at_a_time
 from translit_scale.progress import Advance, Progress
 
 REMEMBERED_NAME = ".inputs.json"
-"""In the folder of a finished set; no part of the set."""
+"""A file in the folder of a finished set, but not a part of the set."""
 
 
 class Stamp(NamedTuple):
-    """What tells that a file has not changed."""
+    """Size and time of modification: as long as they are the same, a file counts as unchanged."""
 
     bytes: int
     mtime_ns: int
 
     @classmethod
     def of(cls, path: Path) -> Stamp:
-        """The stamp a file has now."""
+        """The present stamp of a file."""
         status = path.stat()
         return cls(status.st_size, status.st_mtime_ns)
 
     def check(self, path: Path) -> None:
-        """Raises a DataError if the file has another stamp now."""
+        """Raises a DataError if the present stamp of the file is another."""
         if Stamp.of(path) != self:
             raise DataError(f"{path} changed while it was read", "run the same command again")
 
@@ -45,7 +45,7 @@ class InputFile(NamedTuple):
     """A text file of a recipe."""
 
     name: str
-    """Below the data directory, with `/`."""
+    """Relative to the data directory, with `/`."""
     columns: Columns
     sha256: str
     stamp: Stamp
@@ -64,7 +64,7 @@ class ChecksumTask:
 
     @property
     def key(self) -> str:
-        """Stands for path, size and time: one host may see a file under another path than another."""
+        """Identifies the file by path, size and time of modification."""
         return content_key([str(self.path.resolve()), self.stamp])
 
     @property
@@ -74,7 +74,7 @@ class ChecksumTask:
 
 
 def run_checksum(task: ChecksumTask, advance: Advance) -> str:
-    """Does a checksum; `advance` is called with the bytes of the file.
+    """Computes a checksum; `advance` is called with the bytes of the file.
 
     Raises:
         DataError: the file changed.
@@ -89,23 +89,23 @@ def run_checksum(task: ChecksumTask, advance: Advance) -> str:
 
 
 def checksums(paths: Sequence[Path], out_dir: Path, workers: int) -> dict[Path, tuple[str, Stamp]]:
-    """The sha256 and the stamp of every file, from a former run in `out_dir` where there was one."""
+    """The sha256 and the stamp of every file; checksums from earlier runs in `out_dir` are used again."""
     tasks = [ChecksumTask(path, Stamp.of(path), out_dir / ".work") for path in paths]
-    known = _remembered(out_dir)
-    found = {task.path: known[task.key] for task in tasks if task.key in known}
+    remembered = _remembered(out_dir)
+    known = {task.path: remembered[task.key] for task in tasks if task.key in remembered}
     for task in tasks:
-        if task.path not in found and task.target.exists():
-            found[task.path] = read_json(task.target, "checksum")
-    missing = [task for task in tasks if task.path not in found]
+        if task.path not in known and task.target.exists():
+            known[task.path] = read_json(task.target, "checksum")
+    missing = [task for task in tasks if task.path not in known]
     if missing:
         with Progress("checksums of the input", sum(task.stamp.bytes for task in missing), "bytes") as progress:
             digests = run_tasks(run_checksum, missing, workers, progress.advance)
-        found |= {task.path: digest for task, digest in zip(missing, digests, strict=True)}
-    return {task.path: (found[task.path], task.stamp) for task in tasks}
+        known |= {task.path: digest for task, digest in zip(missing, digests, strict=True)}
+    return {task.path: (known[task.path], task.stamp) for task in tasks}
 
 
 def remember(files: dict[Path, tuple[str, Stamp]], out_dir: Path) -> None:
-    """Keeps checksums beyond the end of the preparation, for the next one's question whether anything has changed."""
+    """Keeps checksums after the preparation, so that the next one can tell quickly whether anything has changed."""
     work_dir = out_dir / ".work"
     known = {ChecksumTask(path, stamp, work_dir).key: digest for path, (digest, stamp) in files.items()}
     write_json(out_dir / REMEMBERED_NAME, known)
@@ -117,5 +117,5 @@ def _remembered(out_dir: Path) -> dict[str, str]:
 
 
 def content_key(value: Any) -> str:
-    """A name for everything that a result depends on."""
+    """A hash of everything that a result depends on."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]

@@ -28,7 +28,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 @contextmanager
-def locked_folder(out_dir: Path, label: str, exclusive: bool) -> Iterator[Path]:
+def lock_shard_set(out_dir: Path, label: str, exclusive: bool) -> Iterator[Path]:
     """Locks the folder of a shard set.
 
     Yields a new folder for temporary files, which is removed at the end. At the beginning it removes what killed runs

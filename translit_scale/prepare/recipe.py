@@ -1,4 +1,4 @@
-"""Recipes: which languages a shard set has, where their text comes from and how it is sampled."""
+"""Recipes: the languages of a shard set, the files with their text, and how it is sampled."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pydantic import AfterValidator, Field, field_validator, model_serializer, m
 
 from translit_scale.corpus.text import Columns, file_kind
 from translit_scale.errors import ConfigError, DataError, UserError
-from translit_scale.languages import check_language, language_set
+from translit_scale.languages import check_language, language_set, listed
 from translit_scale.romanize.romanizer import LcodePolicy
 from translit_scale.romanize.transliterator import SOURCES
 from translit_scale.schema import Strict, read_yaml, validate
 
 MAX_CHARS = 2000
 _NAMED = 12
-"""Files named in an error; the others are counted."""
+"""Maximal number of files that an error names."""
 
 
 def _relative(path: str) -> str:
@@ -49,7 +49,7 @@ class _LaterSettings(Strict):
 
 
 class Source(_LaterSettings):
-    """Text of one language. A bare path in a recipe is short for `{path: ...}`."""
+    """Text of one language. In a recipe, a path alone is short for `{path: ...}`."""
 
     path: RelativePath
     """File or glob pattern."""
@@ -70,18 +70,18 @@ class Source(_LaterSettings):
 
 
 class LanguageSet(_LaterSettings):
-    """Text of many languages whose files are named alike."""
+    """Text of many languages whose files have names of one pattern."""
 
     of: str = "found"
-    """A set of `translit_scale.languages`, or `found`: every language of which there is a file."""
+    """A set of `translit_scale.languages`, or `found`: every language that has a file."""
     path: RelativePath
-    """File or glob pattern; `{language}` in it stands for the code."""
+    """File or glob pattern that contains `{language}` for the code."""
     column: str | None = None
     """As in `Source`."""
     transliteration: str | None = None
     """As in `Source`."""
     missing: Literal["error", "skip"] = "error"
-    """What to do about a language of the set of which there is no file."""
+    """What to do if a language of the set has no file."""
 
     @model_validator(mode="after")
     def _fits(self) -> LanguageSet:
@@ -101,16 +101,16 @@ class LanguageSet(_LaterSettings):
 
 
 class Sample(Strict):
-    """How much of each language is taken: max(⌈fraction · n⌉, min(n, minimum)) of its n sentences."""
+    """Size of the sample of each language: max(⌈fraction · n⌉, min(n, minimum)) of its n sentences."""
 
     fraction: float = Field(1.0, gt=0, le=1)
-    """Share of the sentences that are left after cleaning, exclusion and deduplication."""
+    """Fraction of the sentences that are left after cleaning, exclusion and deduplication."""
     minimum: int = Field(0, ge=0)
-    """At least so many sentences of a language, if it has them (paper B: 10 000)."""
+    """At least this number of sentences of a language, if it has them (paper B: 10 000)."""
 
 
 class LanguageSettings(Strict):
-    """What is different for one language; what is not said is as for all."""
+    """Settings of one language that differ from those of all."""
 
     sample: Sample | None = None
     max_chars: int | None = Field(None, ge=1)
@@ -123,7 +123,7 @@ class Romanize(_LaterSettings):
     by: str = "uroman"
     """The source of transliterations, one of `romanize.transliterator.SOURCES`."""
     lcode: LcodePolicy = "none"
-    """Tell uroman the language (`by_language`) or not (`none`, as in the papers)."""
+    """Whether uroman is given the language (`by_language`) or not (`none`, as in the papers)."""
 
     @field_validator("by")
     @classmethod
@@ -141,19 +141,19 @@ class Recipe(Strict):
     languages: dict[str, Annotated[list[Source], Field(min_length=1)]] = Field({})
     """Text files of each language, by `iso3_Script`."""
     language_set: LanguageSet | None = None
-    """Text of further languages; what `languages` says of one of them comes before it."""
+    """Text of further languages; for a language that is also in `languages`, only its files there are read."""
     sample: Sample = Sample()
     exclude: tuple[RelativePath, ...] = ()
-    """Held-out .txt, .csv or .tsv files: no sentence that occurs in one of their cells is taken."""
+    """Held-out .txt, .csv or .tsv files: sentences that equal one of their lines or cells are left out."""
     romanize: Romanize = Romanize()
     seed: int = Field(0, ge=0, lt=2**63)
-    """Key of the sentence hash that decides what is sampled and in which order rows are stored."""
+    """Key of the sentence hash that determines the sample and the order of rows."""
     max_chars: int = Field(MAX_CHARS, ge=1)
     """Longer sentences are dropped."""
     min_script_fraction: float = Field(0.0, ge=0, le=1)
-    """Sentences of whose letters a smaller share is of the script of their language are dropped."""
+    """Sentences with a smaller fraction of letters in the script of their language are dropped."""
     per_language: dict[str, LanguageSettings] = Field({})
-    """Other settings of single languages: `sample`, `max_chars`, `min_script_fraction`."""
+    """Settings that differ for single languages: `sample`, `max_chars`, `min_script_fraction`."""
     block_rows: int = Field(1000, ge=1, le=100_000)
     """Pairs in a block; the last block of a language is smaller."""
     shard_blocks: int = Field(100, ge=1, le=10_000)
@@ -183,9 +183,9 @@ class Recipe(Strict):
 
     def settings(self, language: str) -> dict[str, Any]:
         """`sample`, `max_chars` and `min_script_fraction` of a language."""
-        own = self.per_language.get(language, LanguageSettings())
+        special = self.per_language.get(language, LanguageSettings())
         return {
-            name: getattr(self, name) if getattr(own, name) is None else getattr(own, name)
+            name: getattr(self, name) if getattr(special, name) is None else getattr(special, name)
             for name in LanguageSettings.model_fields
         }
 
@@ -203,8 +203,8 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, Col
     """The files of each language as (name below `data_dir`, columns), globs resolved in sorted order.
 
     Raises:
-        ConfigError: a type of file that cannot be read, a column missing or superfluous, or settings for a
-            language that is not there.
+        ConfigError: a type of file that cannot be read, a column missing or superfluous, or settings for a language
+            that the recipe does not have.
         DataError: a file is missing, a pattern matches nothing, or a file is named after no language.
     """
     files: dict[str, list[tuple[str, Columns]]] = {}
@@ -226,42 +226,42 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, Col
 
 
 def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
-    """The sources of the languages in `language_set`; says on stderr which ones are skipped."""
+    """The sources of the languages in `language_set`; names on stderr the languages that are skipped."""
     if recipe.language_set is None:
         return {}
-    wanted = recipe.language_set
-    found = _found_languages(wanted.path, data_dir)
-    chosen = sorted(found) if wanted.of == "found" else language_set(wanted.of)
-    missing = [code for code in chosen if code not in found and code not in recipe.languages]
-    if missing and wanted.missing == "error":
+    settings = recipe.language_set
+    files = _files_by_language(settings.path, data_dir)
+    chosen = sorted(files) if settings.of == "found" else language_set(settings.of)
+    missing = [code for code in chosen if code not in files and code not in recipe.languages]
+    if missing and settings.missing == "error":
         raise DataError(
-            f"language_set: {len(missing)} of the {len(chosen)} languages have no file {data_dir / wanted.path}: "
-            f"{', '.join(missing[:8])}{', ...' if len(missing) > 8 else ''}",
-            "'missing: skip' in the recipe goes on without them",
+            f"language_set: {len(missing)} of the {len(chosen)} languages have no file {data_dir / settings.path}: "
+            f"{listed(missing, 8)}",
+            "'missing: skip' in the recipe continues without them",
         )
     if missing:
         none = f"no text in {len(missing)} of {len(chosen)} languages"
         print(f"{recipe.name}: {none}: {', '.join(missing)}", file=sys.stderr)
-    columns = {"column": wanted.column, "transliteration": wanted.transliteration}
-    return {code: [Source(path=name, **columns) for name in found[code]] for code in chosen if code in found}
+    columns = {"column": settings.column, "transliteration": settings.transliteration}
+    return {code: [Source(path=name, **columns) for name in files[code]] for code in chosen if code in files}
 
 
-def _found_languages(path: str, data_dir: Path) -> dict[str, list[str]]:
+def _files_by_language(path: str, data_dir: Path) -> dict[str, list[str]]:
     """The files of each language that a path with `{language}` matches.
 
     Raises:
-        DataError: there is none, or some are not named after a language; names them all.
+        DataError: no file matches, or some are not named after a language.
     """
     code = re.escape("{language}")
     pattern = re.compile(fnmatch.translate(path).replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
-    found: dict[str, list[str]] = {}
+    files: dict[str, list[str]] = {}
     wrong = []
     for name in _matches(data_dir, path.replace("{language}", "*"), "language_set"):
         match = pattern.fullmatch(name)
         if match is None:  # {language}/{language}.txt does not mean a/b.txt
             continue
         try:
-            found.setdefault(check_language(match["code"]), []).append(name)
+            files.setdefault(check_language(match["code"]), []).append(name)
         except DataError as error:
             wrong.append(f"{data_dir / name}: {error}")
     if wrong:
@@ -271,25 +271,25 @@ def _found_languages(path: str, data_dir: Path) -> dict[str, list[str]]:
             f"language_set: {number} not named after a language\n{named}",
             "rename them, move them away, or write a path that they do not match",
         )
-    return found
+    return files
 
 
 def excluded_files(recipe: Recipe, data_dir: Path) -> list[str]:
     """Names below `data_dir` of all held-out files.
 
     Raises:
-        DataError: a pattern matches nothing: a held-out set that is not found is not held out.
+        DataError: a pattern matches no file, so that its held-out text would not be excluded.
     """
     return sorted({name for pattern in recipe.exclude for name in _matches(data_dir, pattern, "exclude")})
 
 
 def _matches(data_dir: Path, pattern: str, where: str) -> list[str]:
-    """Files that a path or glob pattern of a recipe names, relative to `data_dir`."""
-    exact = data_dir / pattern  # a file may be called a[1].txt
+    """Files that match a path or glob pattern of a recipe, relative to `data_dir`."""
+    exact = data_dir / pattern  # a file may have the name a[1].txt
     try:
         paths = [exact] if exact.is_file() else data_dir.glob(pattern)
         names = sorted(path.relative_to(data_dir).as_posix() for path in paths if path.is_file())
-    except OSError as error:  # a name that is too long, a folder that must not be read
+    except OSError as error:  # a name that is too long, a folder without permission
         raise DataError(f"{where}: cannot look for {data_dir / pattern}: {error.strerror}") from None
     if not names:
         what = "no file matches" if any(c in pattern for c in "*?[") else "file not found:"

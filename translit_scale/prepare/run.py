@@ -16,7 +16,7 @@ from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import DataError
 from translit_scale.languages import listed
 from translit_scale.prepare.array import ArrayTaskResult, partition
-from translit_scale.prepare.locking import locked_folder
+from translit_scale.prepare.locking import lock_shard_set
 from translit_scale.prepare.preparation import Preparation
 from translit_scale.prepare.publish import check_not_empty, finished_tasks, publish
 from translit_scale.prepare.recipe import input_files, load_recipe
@@ -40,7 +40,7 @@ def prepare(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, forc
             locked `out_dir`, or it holds another finished set and `force` is not given.
     """
     recipe = load_recipe(recipe_path)
-    with locked_folder(out_dir, "prepare", exclusive=True) as run_dir:
+    with lock_shard_set(out_dir, "prepare", exclusive=True) as run_dir:
         preparation = Preparation.load(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
         manifest = preparation.existing_set(force)
         if manifest is None:
@@ -60,7 +60,7 @@ def finalize(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, for
         DataError: tasks are not done; the message tells how many of which languages.
     """
     recipe = load_recipe(recipe_path)
-    with locked_folder(out_dir, "finalize", exclusive=True) as run_dir:
+    with lock_shard_set(out_dir, "finalize", exclusive=True) as run_dir:
         preparation = Preparation.load(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
         manifest = preparation.existing_set(force) or publish(preparation, finished_tasks(preparation))
         shutil.rmtree(preparation.work_dir)
@@ -85,7 +85,7 @@ def prepare_array_task(
         None if the set is finished and up to date.
     """
     recipe = load_recipe(recipe_path)
-    with locked_folder(out_dir, f"task {task_id} of {num_tasks}", exclusive=False) as run_dir:
+    with lock_shard_set(out_dir, f"task {task_id} of {num_tasks}", exclusive=False) as run_dir:
         files = input_files(recipe, data_dir)
         sizes = {
             language: sum((data_dir / name).stat().st_size for name, _ in of_language)

@@ -1,8 +1,8 @@
-"""Which sentences of a language are taken, and in which order.
+"""Samples the sentences of a language and determines their order.
 
-Every sentence has a 64-bit hash, keyed by the recipe's seed. The k sentences with the smallest hashes are
-taken and stored in ascending order of their hashes. So the choice does not depend on the order of the
-input, a smaller sample is the beginning of a larger one, and rows come in random order.
+Every sentence has a 64-bit hash, keyed by the recipe's seed. The k sentences with the smallest hashes are taken and
+stored in ascending order of their hashes. So the sample does not depend on the order of the input, a smaller sample is
+the beginning of a larger one, and rows are in random order.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from translit_scale.corpus.clean import fold
 from translit_scale.corpus.text import Sentence
 
 _BUCKET_BYTES = 32 * 2**20
-"""Text in a bucket, about; one bucket at a time is sorted in memory."""
+"""Approximate size of a bucket; one bucket at a time is sorted in memory."""
 _PENDING_BYTES = 64 * 2**20
-"""What a `Spool` keeps in memory before it writes to its files, about."""
+"""Approximate size of what a `Spool` keeps in memory before it writes to its files."""
 _HASH_DIGITS = 16
 _HASH_BITS = 64
 _LINE_BYTES = 41
-"""What Python adds to the text of a line in memory: an object's head and its place in a list."""
+"""What Python adds to the text of a line in memory: the head of an object and a pointer in a list."""
 
 
 def sentence_hash(sentence: str, seed: int) -> int:
@@ -36,24 +36,23 @@ def sentence_hash(sentence: str, seed: int) -> int:
 
 def sample_size(n: int, fraction: float, minimum: int) -> int:
     """max(⌈fraction · n⌉, min(n, minimum)): paper B takes 10 % but at least 10 000 of each language."""
-    decimal = Fraction(str(fraction))  # as the recipe says it: 10 % of 70 are 7, but 0.1 * 70 > 7 in floats
+    decimal = Fraction(str(fraction))  # the decimal number: 10 % of 70 are 7, but 0.1 * 70 > 7 in floats
     return max(math.ceil(decimal * n), min(n, minimum))
 
 
 class Spool:
-    """Sentences by their hashes: a bucket for each beginning of a hash, sorted one at a time.
+    """Sorts sentences by their hashes with bounded memory: one bucket for each prefix of a hash, sorted one at a time.
 
-    A sentence is kept as a line that begins with its hash in hexadecimal: the order of the lines is that of the
-    hashes, and of two sentences with the same hash the alphabetically first is first. What follows the sentence after a
-    tab goes with it; of several lines with the same sentence, the first one added is kept.
+    A sentence is kept as a line that begins with its hash in hexadecimal, so lines are in the order of hashes, and of
+    two sentences with the same hash the alphabetically first is first. What follows the sentence after a tab goes with
+    it; of several lines with the same sentence, the first one added is kept.
 
-    What is more than 64 MB waits in files, which the caller removes with their folder. A bucket of 32 MB takes 70 MB
-    when it is sorted, or up to 300 MB where a sentence has 20 bytes: that is the memory, whatever the number of
-    sentences.
+    Lines beyond 64 MB are kept in files, which the caller removes with their folder. Sorting a bucket of 32 MB takes 70
+    MB, or up to 300 MB if a sentence has 20 bytes; the memory does not depend on the number of sentences.
 
     Args:
-        folder: for the files; made when the first one is written.
-        text_bytes: of all sentences, about: decides the number of buckets, and so the memory, but not the result.
+        folder: for the files; created when the first one is written.
+        text_bytes: estimated size of all lines; determines the number of buckets and the memory, but not the result.
     """
 
     def __init__(self, folder: Path, text_bytes: int) -> None:
@@ -72,7 +71,7 @@ class Spool:
             self._write()
 
     def _write(self) -> None:
-        """Appends what is in memory to the files. They are not kept open: there may be more than a process may have."""
+        """Appends the lines in memory to the files, which are not kept open: a process may not open so many at once."""
         self._folder.mkdir(parents=True, exist_ok=True)
         for bucket, lines in enumerate(self._pending):
             with self._file(bucket).open("ab") as file:
@@ -129,10 +128,10 @@ def select(
     alphabetical order counts as a duplicate.
 
     Args:
-        sentences: cleaned ones.
+        sentences: must be cleaned.
         counts: `held_out`, `duplicate` and `not_sampled` are added before this returns.
-        held_out: `fold`ed sentences that must not be taken.
-        spool: an empty one.
+        held_out: `fold`ed sentences that are left out.
+        spool: must be empty.
     """
     added = 0
     for text, transliteration in sentences:

@@ -1,8 +1,8 @@
-"""The two kinds of task of `prepare`: the selection of one language, and one shard: its romanization and packing.
+"""The two kinds of task of `prepare`: selecting the sentences of one language, and making one shard of pairs.
 
-The result of a task is a file whose name is a hash of everything the result depends on. So a task whose
-file exists is done, also after a kill, whoever did it, and one whose input or settings have changed has another name.
-What a task writes before it is done is in the folder of its run and goes with it.
+The result of a task is a file with a hash of everything that it depends on in its name. So if the file exists, the task
+is done, whoever did it, also after a kill; if input or settings change, so does the name. Until a task is done, it
+writes into the folder of its run, which is removed at the end of the run.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from translit_scale.progress import Advance
 from translit_scale.romanize.transliterator import FromColumns, Transliterator, source
 
 WORK_VERSION = 3
-"""Raised when a task comes to do something else or its file to look different."""
+"""Raised when the work of a task or the format of its file changes."""
 
 _COMPRESSED = (".gz", ".xz", ".zst", ".parquet")
 _EXPANSION = 8
-"""What compressed text grows by, rather more than less: it decides how much of it is sorted at a time."""
+"""Estimated growth of compressed text, rather too large: it determines how much text is sorted at a time."""
 
 
 class TextPart(NamedTuple):
-    """Where the originals of one shard lie in a selection's text."""
+    """Position of the lines of one shard in a selection's text."""
 
     rows: int
     offset: int
@@ -59,12 +59,12 @@ class Selection:
     """One line per sentence, see `select`."""
     counts: dict[str, int]
     parts: tuple[TextPart, ...]
-    """One for each shard; none if nothing is left of the language."""
+    """One for each shard; empty if no sentence is left."""
 
 
 @dataclass(frozen=True)
 class SelectTask:
-    """Read, clean, leave out what is held out, deduplicate and sample one language."""
+    """Reads, cleans, excludes held-out text, deduplicates and samples one language."""
 
     language: str
     data_dir: Path
@@ -104,12 +104,12 @@ class SelectTask:
 
 
 def run_select(task: SelectTask, advance: Advance) -> None:
-    """Does a selection, or waits for another task that does; `advance` is called with bytes of input.
+    """Makes a selection, or waits for another task that makes it; `advance` is called with bytes of input.
 
     Memory: that of a `Spool`, the held-out text, and the text of one shard.
 
     Raises:
-        DataError: an input cannot be read or changes meanwhile, or the disk is full.
+        DataError: an input cannot be read or changes while it is read, or the disk is full.
     """
     with one_at_a_time(task.target):
         if task.target.exists():
@@ -127,7 +127,7 @@ def run_select(task: SelectTask, advance: Advance) -> None:
 
 
 def _selected(task: SelectTask, spool: Spool, counts: Counter[str], advance: Advance) -> Iterator[bytes]:
-    """The lines of the selection. Nothing is read before the first one is asked for."""
+    """The lines of the selection. Reading starts with the first one."""
     sample, held_out = task.sample, _held_out(task.data_dir, task.excluded)
     yield from select(_read(task, counts, advance), counts, held_out, task.seed, sample.fraction, sample.minimum, spool)
 
@@ -147,7 +147,7 @@ def _read(task: SelectTask, counts: Counter[str], advance: Advance) -> Iterator[
 
 
 def _write_parts(lines: Iterator[bytes], task: SelectTask) -> list[TextPart]:
-    """Writes the sentences of a selection, and says where those of each shard are."""
+    """Writes the lines of a selection; returns the position of those of each shard."""
     parts, offset = [], 0
     with atomic_open(task.target.with_suffix(".txt"), task.run_dir) as file:
         while of_shard := list(islice(lines, task.shard_rows)):
@@ -159,7 +159,7 @@ def _write_parts(lines: Iterator[bytes], task: SelectTask) -> list[TextPart]:
 
 
 def _text_bytes(files: Sequence[InputFile]) -> int:
-    """Bytes of text in input files, about."""
+    """Estimated bytes of text in input files."""
     return sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in files)
 
 
@@ -170,14 +170,14 @@ def transliteration_columns(files: Sequence[InputFile]) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _held_out(data_dir: Path, excluded: tuple[InputFile, ...]) -> frozenset[str]:
-    """The `fold`ed cells of the held-out files; the languages of a worker share them."""
+    """The `fold`ed cells of the held-out files, kept for all languages of a worker."""
     folded = {fold(cell) for file in excluded for cell in read_all_cells(data_dir / file.name)}
     return frozenset(folded - {""})
 
 
 @dataclass(frozen=True)
 class ShardTask:
-    """Give the sentences of one shard their transliterations and pack the pairs."""
+    """Transliterates the sentences of one shard and packs the pairs."""
 
     language: str
     number: int
@@ -196,7 +196,7 @@ class ShardTask:
 
     @property
     def target(self) -> Path:
-        """File of the result; the shard is beside it with the suffix `.tar`, unless nothing is left of it."""
+        """File of the result; the shard is beside it with the suffix `.tar`, unless it has no pairs."""
         of_text = [self.language, self.number, self.part.sha256, self.block_rows]
         key = content_key([of_text, self.source({}).provenance(), FORMAT_VERSION, WORK_VERSION])
         return self.work_dir / f"shard-{self.language}-{self.number:05d}-{key}.json"
@@ -214,12 +214,12 @@ class ShardTask:
     def result(self) -> ShardResult:
         """Reads the result of the finished task."""
         value = read_json(self.target, "shard result")
-        # JSON has no tuples: pydantic's JSON parser turns arrays into them
+        # JSON has no tuples, but pydantic's JSON parser turns arrays into them
         entry = ShardEntry.model_validate_json(value["entry"]) if value["entry"] else None
         return ShardResult(entry, value["counts"])
 
     def is_done(self, out_dir: Path) -> bool:
-        """Whether the result is there and the shard too: among the finished tasks, or already in its final place."""
+        """Whether the result exists, and the shard too: among the finished tasks, or already in its final place."""
         if not self.target.exists():
             return False
         if self.shard.exists():
@@ -227,7 +227,7 @@ class ShardTask:
         entry = self.result().entry
         if entry is None:
             return True
-        final = out_dir / entry.name  # moved there by a finalize that was killed, or of an older set
+        final = out_dir / entry.name  # moved there by a killed finalize, or a shard of an older set
         return final.exists() and final.stat().st_size == entry.bytes and sha256_file(final) == entry.sha256
 
 
@@ -246,7 +246,7 @@ def run_shard(task: ShardTask, advance: Advance) -> None:
     Memory: the romanizer's, and about seven times the text of the shard.
 
     Raises:
-        DataError: the selected text is not what it was, or the disk is full.
+        DataError: the selected text has changed, or the disk is full.
     """
     with task.text.open("rb") as file:
         file.seek(task.part.offset)
@@ -270,7 +270,7 @@ def run_shard(task: ShardTask, advance: Advance) -> None:
 
 
 def _transliterated(task: ShardTask, sentences: Sequence[Sentence], counts: Counter[str]) -> Block:
-    """The pairs of one block; those without a transliteration are left out."""
+    """The pairs of one block, without those whose transliteration is empty."""
     texts = [sentence.text for sentence in sentences]
     table = {sentence.text: sentence.transliteration for sentence in sentences if sentence.transliteration}
     transliterations = task.source(table).transliterate(texts, task.language, counts)

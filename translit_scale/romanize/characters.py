@@ -1,10 +1,9 @@
-"""What uroman's loaded tables say about a single character, as far as it decides where text may be cut.
+"""Properties of single characters, from uroman's tables, that determine where a text can be split.
 
-uroman builds a lattice of edges (a span of the text with its romanization) from rules (`key` → `t`, some
-for certain languages or places in a word only) and from special code, then reads the longest edges from
-left to right. A neighbour can matter in a handful of ways; each property of `Character` answers the
-question for one of them. What the tables can tell is read from the tables; what stands only in uroman's
-code is a named constant here. Names in back quotes are uroman's.
+uroman builds a lattice of edges (spans of the text with their romanizations) from rules (`key` → `t`, some only for
+certain languages or positions in a word) and from special code, and then reads the longest edges from left to right. A
+neighbour can matter in a few ways, and each property of `Character` is for one of them. They are read from the tables
+where possible; facts that only uroman's code contains are named constants here. Names in back quotes are uroman's.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 import uroman
 
 LCODES_IN_CODE = frozenset({"asm", "ben", "guj", "kas", "pan", "san"})
-"""Language codes that `add_default_abugida_vowel` compares with; all others stand in rules."""
+"""Language codes in the code of `add_default_abugida_vowel`; all others are in rules."""
 
 THAI_O_ANG = "\u0e2d"
 """Silent unless between consonants, for which the text before it is read back (`expand_rom_with_special_chars`)."""
@@ -49,7 +48,7 @@ class Tables:
         signs = [*source.fraction_connectors, *source.minus_signs, *source.plus_signs, "."]
         self.number_signs = frozenset("".join(signs))
         self.pairs_in_keys: set[str] = set()
-        """Every two neighbouring characters within a key, save for the keys in `never_cut`."""
+        """All pairs of neighbouring characters in keys, except for the keys in `never_split`."""
         self.thai_pattern_ends: set[str] = set()
         """Characters after the consonant (–) in the keys of vowel patterns such as เ–า."""
         self._lcode = lcode
@@ -68,19 +67,19 @@ class Tables:
                 self._longer_to[key[-1]].append(key)
                 self.pairs_in_keys.update(map("".join, pairwise(key)))
                 self.thai_pattern_ends.update(key.partition("–")[2])
-        self.never_cut = re.compile("|".join(map(re.escape, sorted(uncut))))
-        """Texts with a match are left whole. Rules for whole words (μs, են) would otherwise forbid cuts next to
-        common letters; and uroman should fail where it fails."""
+        self.never_split = re.compile("|".join(map(re.escape, sorted(uncut))))
+        """Texts with a match are never split. Rules for whole words (μs, են) would otherwise forbid splits next to
+        common letters; and uroman must fail on the same texts as before."""
 
     def _makes_uroman_fail(self, key: str) -> bool:
-        """Whether `is_at_end_of_word` fails when it meets the key: a rule without a text (`፼`, a number only)."""
+        """Whether `is_at_end_of_word` fails on the key, because a rule has no text (`፼`, only a number)."""
         return not key[0].isalpha() and any(rule["t"] is None for rule in self.uroman.rom_rules[key])
 
     def _is_own_romanization(self, key: str) -> bool:
-        """Whether a key is ASCII and stays as it is (kn, St., ...).
+        """Whether a key is ASCII and is romanized to itself (kn, St., ...).
 
-        ASCII is romanized to itself one by one as well, so it makes no difference whether such an edge is there,
-        unless the last letter of the key could also begin an edge that goes on in another script (kn|n̂).
+        Its single letters are romanized to themselves as well, so such an edge makes no difference, unless the last
+        letter of the key could also begin an edge that continues in another script (kn|n̂).
         """
         return key.isascii() and all(rule["t"] == key for rule in self.uroman.rom_rules[key])
 
@@ -99,7 +98,7 @@ class Tables:
         return char not in self._longer_from and char not in self._longer_to
 
     def rules(self, key: str) -> Iterator[Any]:
-        """The rules of a key that have a romanization and apply under the language code."""
+        """The rules of a key that have a romanization and apply to the language code."""
         for rule in self.uroman.rom_rules.get(key, ()):
             if rule["t"] is not None and (not rule["lcodes"] or self._lcode in rule["lcodes"]):
                 yield rule
@@ -112,7 +111,7 @@ def known_lcodes(source: uroman.Uroman) -> frozenset[str]:
 
 
 class Character:
-    """Facts about one character; as x it stands on the left of a possible cut, as y on its right."""
+    """Properties of one character; it is called x on the left of a possible split point and y on its right."""
 
     def __init__(self, char: str, tables: Tables) -> None:
         self.char = char
@@ -202,7 +201,7 @@ class Character:
 
     @cached_property
     def is_numeric(self) -> bool:
-        """Takes part in numbers (`add_numbers`, `decomp_rom`)."""
+        """Can be part of a number (`add_numbers`, `decomp_rom`)."""
         return self.is_number or self.char in self._tables.number_signs or _is_numeric(self.char)
 
     @cached_property

@@ -1,9 +1,9 @@
-"""uroman's romanization, remembered by word and by part of a word.
+"""uroman's romanization, remembered for words and parts of words.
 
-`Uroman.romanize_string` builds a lattice for every text, some hundred lines a second. Here a line is cut into
-words and unknown words into parts, at places where a cut provably changes nothing (`split_points.py`), so that
-uroman sees every part once. The output is the same byte for byte, which `benchmarks/romanize.py` and the
-tests compare on real text and on random text made to break it.
+`Uroman.romanize_string` builds a lattice for every text, at some hundred lines a second. Here a line is split into
+words, and unknown words into parts at places where that provably changes nothing (`split_points.py`), so that uroman
+romanizes every part once. The output is the same byte for byte; `benchmarks/romanize.py` and the tests compare it on
+real text and on random text made to break it.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from translit_scale.romanize.characters import Tables
 from translit_scale.romanize.split_points import PLAIN, SplitPoint, SplitPoints
 
 VERSION = "1.3.1.1"
-"""The uroman whose code this was compared with, line by line."""
+"""The version of uroman for which this code was written, line by line."""
 MEMO_BYTES = 512 * 2**20
-"""What all memos of a `Memory` may hold, about. They are emptied when it is reached."""
+"""Approximate limit of all memos of a `Memory`; they are emptied when it is reached."""
 
 _BRAILLE = re.compile("[\u2800-\u28ff]")
 _WORD_AND_SPACES = re.compile("[^ ]* *")
 _MANY_DIGITS = 4000
 """uroman cannot read a number of more than 4 300 digits."""
 _LOOK_UP_BYTES = 300
-"""What uroman's tables grow by for every character it romanizes that is new in its context, about."""
+"""Approximate growth of uroman's tables for every character that is new in its context."""
 _LONGEST_WORD = 40
-"""Longer ones are mostly sentences in scripts without spaces, which do not come again."""
+"""Longer words are mostly sentences in scripts without spaces, which do not occur again."""
 _ENTRY_BYTES = 120
-"""A dictionary's share of one entry, about."""
+"""Approximate overhead of a dictionary per entry."""
 
 
 class Lattice(uroman_code.Lattice):
-    """uroman's lattice of one text, which also finds out whether the text before it could have mattered."""
+    """uroman's lattice of one text; it also notices whether text before it could change the result."""
 
     needs_left_context = False
 
     def check_for_scripts(self) -> None:
-        """The same as uroman's, which searches the text for Braille once per character."""
+        """Same as uroman's, which searches the text for Braille once per character."""
         for char in set(self.s):
             self.contains_script[self.uroman.chr_script_name(char)] = True
         if _BRAILLE.search(self.s):
             self.contains_script["Braille"] = True
 
     def find_rom_edge_path_backwards(self, start: int, end: int, *args: Any, **kwargs: Any) -> Any:
-        """Reads back from อ to the last romanized letter, over silent signs and spaces; used only for อ between
-        Thai neighbours. Where the text's start ends the search, what stands before it would count."""
+        """Searches backwards from อ, over silent signs and spaces, for the last romanized letter; used only for อ
+        between Thai neighbours. If the search ends at the start of the text, text before it would change the result."""
         latin = super().find_rom_edge_path_backwards(start, end, *args, **kwargs)
         neighbours = (self.s[end - 1 : end], self.s[end + 1 : end + 2])
         if not latin and all(self.uroman.chr_script_name(char) == "Thai" for char in neighbours):
@@ -63,7 +63,7 @@ def load_uroman() -> uroman.Uroman:
     """uroman with its tables; takes about 2 s and 70 MB.
 
     Raises:
-        ConfigError: another version is installed: its output, and where text may be cut, could differ.
+        ConfigError: another version is installed, whose output and split points could differ.
     """
     if uroman_code.__version__ != VERSION:
         raise ConfigError(
@@ -77,10 +77,10 @@ class _UromanError(Exception):
 
 
 class Memory:
-    """Dictionaries that are emptied together when they hold more than `limit` bytes, by a fair estimate.
+    """Dictionaries that are emptied together when they exceed an estimated `limit` in bytes.
 
-    Nothing but speed depends on what they hold. uroman's own tables grow by every string that is looked up in
-    them (they are `defaultdict`s), so `clear` also takes what they do not know out of them again.
+    Only speed depends on their contents. uroman's own tables are `defaultdict`s and grow with every string that is
+    looked up in them, so `clear` also removes these entries.
     """
 
     def __init__(self, source: uroman.Uroman, limit: int = MEMO_BYTES) -> None:
@@ -90,7 +90,7 @@ class Memory:
         self.memos: list[dict[Any, Any]] = []
 
     def count(self, *strings: str | None, looked_up: int = 0) -> None:
-        """Adds an entry made of these strings, for which uroman looked up so many characters; may clear."""
+        """Counts an entry of these strings, for which uroman looked up `looked_up` characters; may clear all."""
         self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings)) + _LOOK_UP_BYTES * looked_up
         if self.held > self.limit:
             self.clear()
@@ -109,10 +109,10 @@ class Memory:
 class ExactUroman(dict[str, str | None]):
     """Romanizes like `Uroman().romanize_string(text, lcode)`, and remembers.
 
-    It is itself the memo of words: word → romanization, or None where that depends on the neighbours.
+    It is itself the memo of words: word → romanization, or None if that depends on the neighbours.
 
     Args:
-        memory: uroman's tables, and what may be held in memory.
+        memory: uroman's tables and the limit of memory.
         lcode: language code, or None.
     """
 
@@ -121,26 +121,26 @@ class ExactUroman(dict[str, str | None]):
         self._memory = memory
         self._lcode = lcode
         tables = Tables(memory.source, lcode)
-        self._never_cut = tables.never_cut
-        self._cuts = SplitPoints(tables, self._plain, memory.count)
+        self._never_split = tables.never_split
+        self._split_points = SplitPoints(tables, self._plain, memory.count)
         self._parts: dict[tuple[str, str, str], str | None] = {}
         self._pieces: dict[str, str | None] = {}
-        memory.memos += [self, self._cuts, self._parts, self._pieces]
+        memory.memos += [self, self._split_points, self._parts, self._pieces]
 
     def romanize(self, text: str) -> str:
-        """The romanization of a text of any length, white space included.
+        """The romanization of a text of any length, including its white space.
 
         Raises:
             Exception: whatever uroman raises on this text (AttributeError on `一分之微`, ValueError on a number
-                of more than 4 300 digits). ASCII comes back as it is, whatever uroman would do.
+                of more than 4 300 digits). ASCII is returned unchanged, whatever uroman would do.
         """
         if text.isascii():
             return text
         try:
             words = list(map(self.__getitem__, text.split(" ")))
-            # A word's own space is the only thing it can see beyond itself, save where it is None.
+            # The romanization of a word depends at most on the space after it, unless it is None.
             return " ".join(words) if None not in words else self._in_context(text)  # type: ignore[arg-type]
-        except _UromanError:  # on a part: uroman decides about the whole, and fails in its own words
+        except _UromanError:  # raised for a part: uroman gets the whole text, and raises its own error
             return self._plain(text)
 
     def romanize_always(self, text: str) -> tuple[str, bool]:
@@ -161,13 +161,13 @@ class ExactUroman(dict[str, str | None]):
     def _attempt(self, text: str) -> str | None:
         try:
             return self.romanize(text)
-        except Exception:  # its defects show as AttributeError, ValueError, ...: none may lose a sentence
+        except Exception:  # uroman's bugs raise AttributeError, ValueError, ...: no sentence must be lost
             return None
 
     def __missing__(self, word: str) -> str | None:
         if word.isascii() and len(word) < _MANY_DIGITS:
             latin: str | None = word
-        elif _BRAILLE.search(word) or self._cuts.character(word[-1]).looks_for_space:
+        elif _BRAILLE.search(word) or self._split_points.character(word[-1]).looks_for_space:
             latin = None
         else:
             latin = self._unit(word)
@@ -177,8 +177,8 @@ class ExactUroman(dict[str, str | None]):
         return latin
 
     def _in_context(self, text: str) -> str:
-        """Words with the spaces after them, joined to what is before them where that matters."""
-        if _BRAILLE.search(text):  # capitals and numbers reach over any distance
+        """Romanizes words with the spaces after them, together with the text before them if that matters."""
+        if _BRAILLE.search(text):  # signs for capitals and numbers act over any distance
             return self._plain(text)
         done: list[tuple[str, str]] = []
         for piece in _WORD_AND_SPACES.findall(text):
@@ -199,37 +199,37 @@ class ExactUroman(dict[str, str | None]):
         return self._pieces[text]
 
     def _unit(self, text: str) -> str | None:
-        """The romanization of a text between cuts that need no guard; None if it depends on what is before it."""
-        if self._never_cut.search(text):
+        """The romanization of a text between plain split points; None if it depends on the text before it."""
+        if self._never_split.search(text):
             return self._part(PLAIN, text, PLAIN)
         done: list[tuple[int, SplitPoint, str]] = []
         begin, before = 0, PLAIN
-        for end, cut in self._ends(text):
-            latin = self._part(before, text[begin:end], cut)
+        for end, split in self._ends(text):
+            latin = self._part(before, text[begin:end], split)
             while latin is None:
                 if not done:
                     return None
                 begin, before, _ = done.pop()
-                latin = self._part(before, text[begin:end], cut)
+                latin = self._part(before, text[begin:end], split)
             done.append((begin, before, latin))
-            begin, before = end, cut
+            begin, before = end, split
         return "".join(latin for _, _, latin in done)
 
     def _ends(self, text: str) -> Iterator[tuple[int, SplitPoint]]:
-        """Where the parts of a text end, and how they are cut there; a run of ASCII is left whole."""
+        """The ends of the parts of a text, with their split points; a run of ASCII is not split."""
         is_ascii = text[:1].isascii()
         for end in range(1, len(text)):
             if is_ascii and text[end].isascii():
                 continue
-            cut = self._cuts[text[end - 1 : end + 1]]
-            is_ascii = cut is not None and text[end].isascii()
-            if cut is not None:
-                yield end, cut
+            split = self._split_points[text[end - 1 : end + 1]]
+            is_ascii = split is not None and text[end].isascii()
+            if split is not None:
+                yield end, split
         if text:
             yield len(text), PLAIN
 
     def _part(self, before: SplitPoint, text: str, after: SplitPoint) -> str | None:
-        """The romanization of a text between two cuts; None if it depends on what is before it."""
+        """The romanization of a text between two split points; None if it depends on the text before it."""
         if text.isascii() and before is PLAIN and after is PLAIN and len(text) < _MANY_DIGITS:
             return text
         key = (before.before_right, text, after.after_left)
@@ -244,7 +244,7 @@ class ExactUroman(dict[str, str | None]):
         return self._parts[key]
 
     def _plain(self, text: str) -> str:
-        """uroman itself."""
+        """uroman's own romanization."""
         return self._run(text)[1]
 
     def _run(self, text: str) -> tuple[Lattice, str]:

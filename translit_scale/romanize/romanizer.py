@@ -1,7 +1,7 @@
-"""Romanization with uroman: any script to Latin letters, exactly as `Uroman().romanize_string` does it.
+"""Romanizes text of any script with uroman, with the same output as `Uroman().romanize_string`.
 
-uroman is a universal romanizer by Ulf Hermjakob, USC/ISI. Its result depends on its version, on the
-language code it is given and on Python's Unicode database, so all three go into the manifest.
+uroman is a universal romanizer by Ulf Hermjakob, USC/ISI. Its output depends on its version, on the language code and
+on Python's Unicode database, so the manifest records all three.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ UROMAN_LCODES = {"arb": "ara", "lvs": "lav", "pbt": "pus", "pes": "fas", "prs": 
 class Romanizer:
     """uroman with a language-code policy. Loading its tables takes about 2 s, at the first sentence.
 
-    It remembers words and parts of words, at most about `exact.MEMO_BYTES` (512 MiB) for all languages together;
-    then it forgets them all. The output does not depend on what it remembers.
+    It remembers words and parts of words, up to about `exact.MEMO_BYTES` (512 MiB) for all languages together, and then
+    forgets all of them. The output does not depend on what it remembers.
     """
 
     def __init__(self, lcode: LcodePolicy = "none") -> None:
@@ -39,11 +39,11 @@ class Romanizer:
 
     @cached_property
     def known_lcodes(self) -> frozenset[str]:
-        """Codes that make a difference; all others give the same as none."""
+        """Language codes with rules of their own; all others give the same output as none."""
         return known_lcodes(self._memory.source)
 
     def exact(self, iso3: str | None) -> ExactUroman:
-        """uroman for a language; languages without rules of their own share one."""
+        """uroman for a language; all languages without rules of their own use the same one."""
         lcode = UROMAN_LCODES.get(iso3, iso3) if iso3 else None
         lcode = lcode if lcode in self.known_lcodes else None
         if lcode not in self._by_lcode:
@@ -53,12 +53,12 @@ class Romanizer:
     def __call__(self, sentence: str, language: str) -> tuple[str, bool]:
         """The romanization of a cleaned sentence, and whether it is a fallback.
 
-        White space is normalised as in `clean`; uroman leaves some at the ends. ASCII comes back as it
-        is, which is what uroman does. uroman fails on a few sentences (a number before 分之 and no number
-        after it); those are romanized word by word, and their failing words character by character.
+        White space is normalised as in `clean`, because uroman may leave some at the ends. ASCII is returned unchanged,
+        as by uroman. uroman fails on a few sentences (a number before 分之 and none after it); these are romanized word
+        by word, and words that fail character by character.
 
         Args:
-            language: `iso3_Script`; matters with the policy `by_language` only.
+            language: `iso3_Script`; it matters only with the policy `by_language`.
         """
         if sentence.isascii():
             return sentence, False

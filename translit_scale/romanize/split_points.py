@@ -1,13 +1,12 @@
-"""Where a text may be cut so that uroman romanizes the parts as it romanizes the whole.
+"""Finds the points at which a text can be split so that uroman romanizes the parts as it romanizes the whole.
 
-A cut between two neighbours x and y is exact if no edge of uroman's lattice spans it, and if nothing that
-uroman asks about the other side gets another answer at the end of a text than it gets from the neighbour.
-Where the answers differ but are always the same for a certain kind of neighbour, a *guard* takes the
-neighbour's place: a letter of known romanization, romanized along and taken off again. Everything else is
-not cut. All uroman asks over the border of an edge is about at most two characters on either side, with
-one exception, which is watched at run time (`Lattice.find_rom_edge_path_backwards` in `exact.py`).
+A split between two neighbours x and y is exact if no edge of uroman's lattice spans it, and if every condition that
+uroman checks across it has the same value at the end of a text as with the neighbour. If the values differ, but are the
+same for all neighbours of some kind, a *guard* replaces the neighbour: a letter of known romanization that is romanized
+together with the part and then removed. Elsewhere a text is not split. uroman's conditions concern at most two
+characters on either side of an edge, with one exception, which `exact.Lattice.find_rom_edge_path_backwards` detects.
 
-The classic cases: Greek initial μπ and final ий (a word edge), きゃ, っか and アー (merged kana), 一百 (numbers),
+Typical cases: Greek initial μπ and final ий (edge of a word), きゃ, っか and アー (merged kana), 一百 (numbers),
 क|त (the inherent vowel), "Éa" (capitals), 『 (a leading space) and every rule with a key of several letters.
 """
 
@@ -22,7 +21,7 @@ from translit_scale.romanize.characters import THAI_CONSONANTS, THAI_O_ANG, Char
 
 @dataclass(frozen=True, slots=True)
 class SplitPoint:
-    """An exact cut, and what stands for the neighbours that it takes away."""
+    """An exact split point, with the guards that replace the removed neighbours."""
 
     before_right: str = ""
     """Guard before the part on the right."""
@@ -37,12 +36,12 @@ PLAIN = SplitPoint()
 
 
 class SplitPoints(dict[str, SplitPoint | None]):
-    """Two neighbouring characters → how to cut between them, or None; decided when first looked up.
+    """Two neighbouring characters → how to split between them, or None; determined at the first look-up.
 
     Args:
         tables: uroman's rules under one language code.
         romanize: uroman itself, for the lengths of guards.
-        count: told of every new entry.
+        count: called with every new entry.
     """
 
     def __init__(self, tables: Tables, romanize: Callable[[str], str], count: Callable[[str], None]) -> None:
@@ -56,8 +55,8 @@ class SplitPoints(dict[str, SplitPoint | None]):
 
     def __missing__(self, pair: str) -> SplitPoint | None:
         self._count(pair)
-        self[pair] = cut = self._decide(self.character(pair[0]), self.character(pair[1]))
-        return cut
+        self[pair] = split = self._decide(self.character(pair[0]), self.character(pair[1]))
+        return split
 
     def character(self, char: str) -> Character:
         """The facts about a character."""
@@ -76,21 +75,21 @@ class SplitPoints(dict[str, SplitPoint | None]):
         ):
             return None
         if "Thai" in (x.script, y.script):
-            return self._cut_thai(x, y)
+            return self._split_thai(x, y)
         if x.script == y.script and x.is_in_abugida and y.is_alpha:
-            return self._cut_abugida(x, y)
+            return self._split_abugida(x, y)
         return PLAIN if not x.reaches_right and word_edge_is_the_same(x, y) else None
 
     # ------------------------------------------------------------------------------------------------- abugidas
 
-    def _cut_abugida(self, x: Character, y: Character) -> SplitPoint | None:
-        """Between letters of one abugida, a guard letter stands for the neighbour.
+    def _split_abugida(self, x: Character, y: Character) -> SplitPoint | None:
+        """Splits between letters of one abugida, with a guard letter instead of the neighbour.
 
-        `add_default_abugida_vowel` asks about neighbours: which script, is it alphabetic (or does its edge end
-        in a letter), is it a sign or a virama. For y, a letter of the same script, every other letter without
-        rules of its own gives the same answers, so the guard does. The same goes for a letter x. A sign or
-        virama x is put after the guard, and so answers for itself; only the edges before it are others, and
-        they matter only for whether a word continues, which must not depend on them.
+        `add_default_abugida_vowel` checks the neighbour's script, whether it is alphabetic (or its edge ends in a
+        letter), and whether it is a sign or a virama. If y is a letter of the same script, every other letter without
+        rules of its own gives the same results, and so does the guard. The same holds for a letter x. A sign or virama
+        x is kept after the guard, so only the edges before it differ; they matter only for whether a word continues,
+        which must not depend on them.
         """
         guard = self._guards.get(x.script)
         if guard is None or y.asks_word_start or x.asks_word_end:
@@ -104,7 +103,7 @@ class SplitPoints(dict[str, SplitPoint | None]):
         return SplitPoint(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
 
     def _find_guard(self, script: str) -> str | None:
-        """A vowel letter without rules of its own, the same Latin letters in every context."""
+        """A vowel letter without rules of its own that gives the same Latin letters in every context."""
         letters = (char for kind, char in self._tables.uroman.dict_str if kind == "script")
         for letter in sorted({c for c in letters if self._tables.uroman.chr_script_name(c) == script}):
             character = self.character(letter)
@@ -123,24 +122,24 @@ class SplitPoints(dict[str, SplitPoint | None]):
 
     # ----------------------------------------------------------------------------------------------------- Thai
 
-    def _cut_thai(self, x: Character, y: Character) -> SplitPoint | None:
-        """Thai consonants have another romanization at the end of a syllable, for which `is_at_end_of_syllable`
-        looks at one character and the edge before them and up to three characters after them."""
+    def _split_thai(self, x: Character, y: Character) -> SplitPoint | None:
+        """Splits next to Thai letters. Thai consonants have another romanization at the end of a syllable;
+        `is_at_end_of_syllable` checks one character and the edge before them and up to three characters after them."""
         if x.reaches_right:
             return None
         if x.script != y.script:  # neither letter nor mark: the end of a syllable, like the end of the text
             other = x if y.script == "Thai" else y
             is_outside = other.category[0] not in "LM" and (other is x or y.never_continued)
             return PLAIN if is_outside and word_edge_is_the_same(x, y) else None
-        if y.is_thai_prevowel:  # begins a syllable; only อ asks for the vowel itself
+        if y.is_thai_prevowel:  # begins a syllable; only the rule of อ checks the vowel itself
             return None if x.char == THAI_O_ANG else PLAIN
         if x.is_thai_vowel and (y.is_thai_consonant or y.char == THAI_O_ANG):
-            # x asks nothing about y; y asks whether x is a letter or mark of its script that ends in a consonant
+            # the rules of x check nothing of y; those of y check whether x is Thai and ends in a consonant
             return SplitPoint(self._thai_guard, len(self._romanize(self._thai_guard)))
         return None
 
     def _find_thai_guard(self) -> str:
-        """A Thai vowel sign that joins with no consonant after it."""
+        """A Thai vowel sign that no rule joins with a consonant after it."""
         after = [*THAI_CONSONANTS, THAI_O_ANG]
         for sign in map(chr, range(0x0E31, 0x0E5C)):
             joins = any(sign + char in self._tables.pairs_in_keys for char in after)
@@ -155,15 +154,15 @@ def numbers_meet(x: Character, y: Character) -> bool:
 
 
 def in_one_tibetan_syllable(x: Character, y: Character) -> bool:
-    """`pick_tibetan_vowel_edge` decides about all letters between two tshegs at once."""
+    """`pick_tibetan_vowel_edge` treats all letters between two tshegs together."""
     return x.is_tibetan_letter and y.is_tibetan_letter
 
 
 def word_edge_is_the_same(x: Character, y: Character) -> bool:
-    """A text starts and ends with a word edge: either there is one between x and y too, or no one asks.
+    """Whether a word edge between x and y changes nothing: either there is one already, or no rule checks it.
 
-    `cand_is_valid` asks for rules that apply only at word edges, `add_default_abugida_vowel` for the vowel of
-    a consonant, which at a word edge does not depend on the neighbour's script.
+    `cand_is_valid` checks it for rules that apply only at word edges, `add_default_abugida_vowel` for the vowel of a
+    consonant, which at a word edge does not depend on the neighbour's script.
     """
     end_is_the_same = y.never_continued or not (x.asks_word_end or x.vowel_depends_right)
     start_is_the_same = x.never_continues_word or not (y.asks_word_start or y.vowel_depends_left)
