@@ -123,7 +123,7 @@ def describe_objectives(objectives: ObjectivesConfig) -> list[str]:
     if tcm.weight:
         terms.append(
             f"contrast of each sentence with its transliteration (weight {tcm.weight:g}, {tcm.similarity} similarity, "
-            f"temperature {tcm.temperature:g})"
+            f"temperature {tcm.temperature:g}{', sigmoid loss' if tcm.loss == 'sigmoid' else ''})"
         )
     if objectives.tlm.weight:
         terms.append(f"masked language modelling of both texts in one sequence (weight {objectives.tlm.weight:g})")
