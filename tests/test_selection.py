@@ -28,7 +28,7 @@ from translit_scale.train.loop import train
 
 ROOT = Path(__file__).resolve().parents[1]
 ZERO2 = ROOT / "ds_configs" / "zero2.json"
-WORKER = ROOT / "tests" / "train_worker.py"
+WORKER = ROOT / "tests" / "support" / "train_worker.py"
 VERSES = 30
 STILL = {"train__lr": 1e-12}
 """Weights that hardly move: no checkpoint is better than the first."""
@@ -211,7 +211,7 @@ def test_a_missing_test_set_ends_all_ranks_before_training(
     changes = settings(verses, tmp_path, selection__languages="[ukr_Cyrl, pol_Latn]")
     words = [f"{name}={value}" for name, value in changes.items()]
     job = run_ranks(2, WORKER, tiny_world, ZERO2, "auto", "never", *words, check=False)
-    assert job.returncode == 3 and "expected pol_Latn.tsv" in job.stderr
+    assert job.returncode == 3 and f"there is no {verses / 'pol_Latn.tsv'}" in job.stderr
     assert not (tmp_path / "tiny/metrics.jsonl").exists()
 
 
