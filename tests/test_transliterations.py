@@ -388,3 +388,24 @@ def test_finished_shards_of_an_older_source_are_made_again_where_some_texts_have
     shard_set = run(data, tmp_path / "out")
     assert shard_set.manifest.provenance["romanizer"]["version"] == 2
     assert pairs(shard_set) == {"жук": "zhuk", "абв": "UKR_CYRL ABC"}
+
+
+def test_verify_asks_only_the_source_that_the_recipe_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_its_file(lcode: str) -> Table:
+        raise ConfigError("the file of another source is not there")
+
+    data = write_recipe(tmp_path / "data", "a.txt", more="romanize: {by: invented}")
+    (data / "a.txt").write_text("абв\n")
+    monkeypatch.setitem(SOURCES, "invented", Table)
+    monkeypatch.setitem(SOURCES, "uroman", without_its_file)
+    source.cache_clear()
+    run(data, tmp_path / "out")
+    capsys.readouterr()
+    assert verify(tmp_path / "out", True, lambda done: None) == []
+    assert capsys.readouterr().err == ""
+    monkeypatch.setitem(SOURCES, "invented", Newer)
+    source.cache_clear()
+    assert verify(tmp_path / "out", True, lambda done: None) == []
+    assert "another romanizer (version None, here 2)" in capsys.readouterr().err
