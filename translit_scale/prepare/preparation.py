@@ -36,6 +36,8 @@ class Preparation:
     files: Mapping[str, tuple[InputFile, ...]]
     """Of each language, in the order of the language codes."""
     excluded: tuple[InputFile, ...]
+    checksums: Mapping[Path, tuple[str, Stamp]]
+    """The sha256 and the stamp of every file."""
 
     @classmethod
     def load(
@@ -60,17 +62,12 @@ class Preparation:
             for language, of_language in sorted(files.items())
         }
         held_out = tuple(InputFile(name, Columns(), *known[data_dir / name]) for name in excluded)
-        return cls(recipe, data_dir, out_dir, run_dir, workers, inputs, held_out)
+        return cls(recipe, data_dir, out_dir, run_dir, workers, inputs, held_out, known)
 
     @property
     def work_dir(self) -> Path:
         """Holds the results of finished tasks."""
         return self.out_dir / ".work"
-
-    def checksums(self) -> dict[Path, tuple[str, Stamp]]:
-        """The sha256 and the stamp of every file."""
-        files = [*(file for of_language in self.files.values() for file in of_language), *self.excluded]
-        return {self.data_dir / file.name: (file.sha256, file.stamp) for file in files}
 
     def provenance(self) -> dict[str, Any]:
         """Everything that the bytes of the set depend on; nothing about the machine, the time or the paths."""
@@ -98,12 +95,10 @@ class Preparation:
         return [
             SelectTask(
                 language=language,
+                recipe=self.recipe.of(language),
                 data_dir=self.data_dir,
                 files=files,
                 excluded=self.excluded,
-                seed=self.recipe.seed,
-                **self.recipe.settings(language),
-                shard_rows=self.recipe.block_rows * self.recipe.shard_blocks,
                 work_dir=self.work_dir,
                 run_dir=self.run_dir,
             )

@@ -6,7 +6,7 @@ import fnmatch
 import re
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
@@ -33,10 +33,14 @@ RelativePath = Annotated[str, AfterValidator(_relative)]
 """A path or glob pattern below the data directory."""
 
 
-def _check_columns(settings: Source | LanguageSet) -> None:
+Columned = TypeVar("Columned", "Source", "LanguageSet")
+
+
+def _check_columns(settings: Columned) -> Columned:
     """Raises a ValueError if a transliteration is asked for and no other column for the text."""
     if settings.transliteration is not None and settings.column in (None, settings.transliteration):
         raise ValueError("transliteration: 'column' must name another column, that of the original text")
+    return settings
 
 
 class _LaterSettings(Strict):
@@ -63,10 +67,7 @@ class Source(_LaterSettings):
     def _bare_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _fits(self) -> Source:
-        _check_columns(self)
-        return self
+    _columns_fit = model_validator(mode="after")(_check_columns)
 
 
 class LanguageSet(_LaterSettings):
@@ -83,9 +84,10 @@ class LanguageSet(_LaterSettings):
     missing: Literal["error", "skip"] = "error"
     """What to do if a language of the set has no file."""
 
+    _columns_fit = model_validator(mode="after")(_check_columns)
+
     @model_validator(mode="after")
     def _fits(self) -> LanguageSet:
-        _check_columns(self)
         if "{language}" not in self.path:
             raise ValueError("path: '{language}' must stand where the code of the language is")
         if "**" in self.path:
@@ -181,13 +183,15 @@ class Recipe(Strict):
         columns = [source.transliteration for of_language in self.languages.values() for source in of_language]
         return None in columns or (self.language_set is not None and self.language_set.transliteration is None)
 
-    def settings(self, language: str) -> dict[str, Any]:
-        """`sample`, `max_chars` and `min_script_fraction` of a language."""
+    @property
+    def shard_rows(self) -> int:
+        """Pairs in a shard; the last one of a language may be smaller."""
+        return self.block_rows * self.shard_blocks
+
+    def of(self, language: str) -> Recipe:
+        """The recipe with the settings of one language."""
         special = self.per_language.get(language, LanguageSettings())
-        return {
-            name: getattr(self, name) if getattr(special, name) is None else getattr(special, name)
-            for name in LanguageSettings.model_fields
-        }
+        return self.model_copy(update={name: value for name, value in special if value is not None})
 
 
 def load_recipe(path: Path) -> Recipe:
