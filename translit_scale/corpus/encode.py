@@ -71,18 +71,16 @@ class TextEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, fast: bool) -> None:
         self.tokenizer, self.fast = tokenizer, fast
-        self._model, self._ids = (None, None)
-        if fast:
-            model_and_ids = sentencepiece_model(tokenizer)
-            assert model_and_ids is not None, "no SentencePiece model with the tokenizer's vocabulary"
-            self._model, self._ids = model_and_ids
+        self._sentencepiece = sentencepiece_model(tokenizer) if fast else None
+        assert self._sentencepiece or not fast, "no SentencePiece model with the tokenizer's vocabulary"
 
     def __call__(self, sentences: Sequence[bytes]) -> Ragged:
         """Token ids of sentences in UTF-8, without special tokens."""
-        if self._model is None or self._ids is None:
+        if self._sentencepiece is None:
             return Ragged.of(encode_batch(self.tokenizer, [sentence.decode() for sentence in sentences]))
-        pieces = Ragged.of(self._model.encode(list(sentences), num_threads=1))
-        return Ragged(self._ids[pieces.ids], pieces.lengths)
+        model, ids = self._sentencepiece
+        pieces = Ragged.of(model.encode(list(sentences), num_threads=1))
+        return Ragged(ids[pieces.ids], pieces.lengths)
 
 
 def sentencepiece_model(

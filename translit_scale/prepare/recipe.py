@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
-from translit_scale.corpus.text import Columns, file_kind
+from translit_scale.corpus.text import Columns, file_kind, inner_suffix
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.languages import check_language, language_set, listed
 from translit_scale.romanize.romanizer import LcodePolicy
@@ -282,9 +282,14 @@ def excluded_files(recipe: Recipe, data_dir: Path) -> list[str]:
     """Names below `data_dir` of all held-out files.
 
     Raises:
+        ConfigError: another type of file than .txt, .csv and .tsv.
         DataError: a pattern matches no file, so that its held-out text would not be excluded.
     """
-    return sorted({name for pattern in recipe.exclude for name in _matches(data_dir, pattern, "exclude")})
+    names = sorted({name for pattern in recipe.exclude for name in _matches(data_dir, pattern, "exclude")})
+    for path in (data_dir / name for name in names):
+        if inner_suffix(path) not in (".txt", ".csv", ".tsv"):
+            raise ConfigError(f"{path}: held-out sentences are read from .txt, .csv and .tsv files only")
+    return names
 
 
 def _matches(data_dir: Path, pattern: str, where: str) -> list[str]:

@@ -44,7 +44,8 @@ class Tables:
 
     def __init__(self, source: uroman.Uroman, lcode: str | None) -> None:
         self.uroman = source
-        self.abugidas = {s["script-name"] for s in source.scripts.values() if s["abugida-default-vowels"]}
+        self.abugidas = {s["script-name"] for s in source.scripts.values() if s["abugida-default-vowels"]} - {"Tibetan"}
+        """Scripts with inherent vowels. Tibetan has its own rule, by runs of letters."""
         signs = [*source.fraction_connectors, *source.minus_signs, *source.plus_signs, "."]
         self.number_signs = frozenset("".join(signs))
         self.pairs_in_keys: set[str] = set()
@@ -250,11 +251,6 @@ class Character:
 
     # -------------------------------------------------------------------------------------------------- abugidas
 
-    @property
-    def is_in_abugida(self) -> bool:
-        """In a script with inherent vowels. Tibetan has its own rule, by runs of letters."""
-        return self.script in self._tables.abugidas and self.script != "Tibetan"
-
     @cached_property
     def vowel_depends_left(self) -> bool:
         """As y: an edge from here on may be a consonant whose inherent vowel depends on what is before it."""
@@ -267,9 +263,8 @@ class Character:
 
     def _has_inherent_vowel(self, rule: Any) -> bool:
         """`add_default_abugida_vowel` changes only a text of consonants, perhaps with an inherent vowel."""
-        script = self._tables.uroman.chr_script_name(rule["s"][0])
-        is_abugida = script in self._tables.abugidas and script != "Tibetan"
-        return is_abugida and _CONSONANT.fullmatch(rule["t"]) is not None
+        is_in_abugida = self._tables.uroman.chr_script_name(rule["s"][0]) in self._tables.abugidas
+        return is_in_abugida and _CONSONANT.fullmatch(rule["t"]) is not None
 
     # ------------------------------------------------------------------------------------------------------ Thai
 
