@@ -72,7 +72,7 @@ def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
 
 
 def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, bytes]:
-    """The text members `orig` and `latn`, as `decode_block` but for valid UTF-8; a newline ends each sentence."""
+    """The text of `orig` and `latn`, checked as in `decode_block` except for UTF-8; a newline ends each sentence."""
     contents = []
     position = 0
     for name in _member_names(key):

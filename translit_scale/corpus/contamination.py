@@ -120,13 +120,11 @@ class SearchTask(NamedTuple):
 def find_matches(
     shard_set: ShardSet, files: Sequence[Path], near: float | None, workers: int, advance: Advance
 ) -> list[Match]:
-    """All matches of a shard set's original sentences, in stored order; `advance` is called with numbers of pairs.
+    """All matches of a shard set's original sentences, in stored order; errors are those of `EvaluationText`.
 
     Args:
         workers: processes, each with its own index of the files.
-
-    Raises:
-        ConfigError, DataError: as `EvaluationText`, or a shard is damaged.
+        advance: called with numbers of pairs.
     """
     tasks = [
         SearchTask(shard_set.directory, language, range(start, min(start + TASK_BLOCKS, blocks)), tuple(files), near)

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
 from transformers import PreTrainedTokenizerFast
 
-from translit_scale.corpus.tokenizer import encode_batch
+from translit_scale.corpus.tokenizer import encode_batch, sentencepiece_file
 
 Indices = npt.NDArray[np.int64]
 
@@ -90,8 +89,8 @@ def sentencepiece_model(
 
     None if there is no model, or if it has pieces that the tokenizer lacks.
     """
-    path = getattr(tokenizer, "vocab_file", None)
-    if not path or not str(path).endswith(".model") or not Path(path).is_file():
+    path = sentencepiece_file(tokenizer)
+    if path is None:
         return None
     model = sentencepiece.SentencePieceProcessor(model_file=str(path))
     vocabulary, ids = tokenizer.get_vocab(), np.full(model.get_piece_size(), -1, np.int64)

@@ -138,11 +138,7 @@ class ShardSet:
 
 
 def read_span(file: IO[bytes], offset: int, size: int) -> bytes:
-    """`size` bytes from `offset`.
-
-    Raises:
-        ValueError: the file ends before.
-    """
+    """`size` bytes from `offset`. Raises a ValueError if the file ends before."""
     file.seek(offset)
     data = file.read(size)
     if len(data) != size:

@@ -70,9 +70,6 @@ def read_clean(
         counts: as in `read_sentences`, with further reasons: `empty`, `too_long` if a sentence has more than
             `max_chars` characters after cleaning or its transliteration `MAX_LATIN_PER_CHAR` times as many, and those
             of `_transliteration_problem`.
-
-    Raises:
-        ConfigError, DataError: as in `read_sentences`.
     """
     for text, transliteration in read_sentences(path, columns, counts, advance):
         cleaned = Sentence(clean(text), None if transliteration is None else clean(transliteration))
@@ -346,11 +343,7 @@ def _arrow_strings(cells: Any) -> Iterator[object]:
 
 
 def _existing(path: Path, columns: Columns, header: Sequence[str]) -> list[str]:
-    """The names of the columns, which the file has; says on stderr if it also has transliterations that are not used.
-
-    Raises:
-        DataError: the file does not have one of the columns.
-    """
+    """The names of the columns, which a file must have; says on stderr if it has transliterations that are not used."""
     names = [name for name in columns if name is not None]
     for name in names:
         if name not in header:

@@ -89,9 +89,6 @@ def sample_texts() -> dict[str, list[Any]]:
     """The sample texts of gflanguages by `lang_Script`; several where it distinguishes Hans and Hant.
 
     Without regional and other variants (`yo_Latn_BJ`) and codes of groups of languages (`sla_Latn`).
-
-    Raises:
-        ConfigError: the package is not installed.
     """
     with demo_packages():
         from gflanguages import LoadLanguages

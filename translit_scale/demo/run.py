@@ -86,11 +86,7 @@ def _training(ranks: int, name: str, variant: str) -> list[str]:
 
 
 def _run(purpose: str, command: Sequence[str]) -> None:
-    """Prints one command and runs it with the programs of this Python environment.
-
-    Raises:
-        UserError: the command failed, and has printed why.
-    """
+    """Prints one command and runs it with the programs of this Python environment; it must succeed."""
     print(f"\n== {purpose}\n$ {shlex.join(command)}", flush=True)
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")

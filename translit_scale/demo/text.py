@@ -167,11 +167,12 @@ def no_text(message: str, language: str, available: Collection[str]) -> DataErro
 def available_languages() -> dict[str, Sources]:
     """The sources of every language (`lang_Script`) of either package, without regional variants (`pt_BR`)."""
     with demo_packages():
-        import django
+        import django  # noqa: F401, `_catalogues` imports it
         from babel.localedata import locale_identifiers
 
-    babel, django = _first_by_code(locale_identifiers()), _first_by_code(_catalogues())
-    return {code: Sources(babel.get(code), django.get(code)) for code in sorted(babel.keys() | django.keys())}
+    locales, catalogues = _first_by_code(locale_identifiers()), _first_by_code(_catalogues())
+    codes = sorted(locales.keys() | catalogues.keys())
+    return {code: Sources(locales.get(code), catalogues.get(code)) for code in codes}
 
 
 def _first_by_code(identifiers: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:

@@ -74,11 +74,7 @@ class ChecksumTask:
 
 
 def run_checksum(task: ChecksumTask, advance: Advance) -> None:
-    """Computes a checksum, if no other task has; `advance` is called with the bytes of the file.
-
-    Raises:
-        DataError: the file changed.
-    """
+    """Computes a checksum, if no other task has; `advance` is called with the bytes of the file."""
     with one_at_a_time(task.target):
         if not task.target.exists():
             digest = sha256_file(task.path)

@@ -224,7 +224,7 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, Col
     if unknown := sorted(recipe.per_language.keys() - files.keys()):
         raise ConfigError(
             f"per_language: the recipe has no text in {', '.join(unknown)}",
-            f"it has {', '.join(sorted(files)[:8])}, ...",
+            f"it has {listed(sorted(files), 8)}",
         )
     return files
 
@@ -251,11 +251,7 @@ def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
 
 
 def _files_by_language(path: str, data_dir: Path) -> dict[str, list[str]]:
-    """The files of each language that a path with `{language}` matches.
-
-    Raises:
-        DataError: no file matches, or some are not named after a language.
-    """
+    """The files of each language that a path with `{language}` matches."""
     code = re.escape("{language}")
     pattern = re.compile(fnmatch.translate(path).replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
     files: dict[str, list[str]] = {}

@@ -45,7 +45,7 @@ def prepare(
     """
     recipe = load_recipe(recipe_path)
     with lock_shard_set(out_dir, "finalize" if finalize else "prepare", exclusive=True) as run_dir:
-        preparation = Preparation.load(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
+        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
         manifest = preparation.existing_set(force)
         if manifest is None and finalize:
             manifest = publish(preparation, finished_tasks(preparation))
@@ -85,7 +85,7 @@ def prepare_array_task(
         languages = sorted({of_task.language for of_task in partitions})
         print(f"task {task_id} of {num_tasks}: {listed(languages) or 'no languages'}", file=sys.stderr)
         own_files = {language: files[language] for language in languages}
-        preparation = Preparation.load(recipe, data_dir, out_dir, run_dir, workers, own_files)
+        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, own_files)
         if preparation.existing_set(force, is_whole=False) is not None:
             return None
         tasks = [
@@ -100,11 +100,7 @@ def prepare_array_task(
 
 
 def _select(preparation: Preparation) -> list[Selection]:
-    """Runs the selections that are missing, from the largest to the smallest.
-
-    Raises:
-        DataError: nothing is left of a language.
-    """
+    """Runs the selections that are missing, from the largest to the smallest."""
     tasks = preparation.select_tasks()
     missing = [task for task in tasks if not task.target.exists()]
     if missing:

@@ -115,7 +115,8 @@ def run_select(task: SelectTask, advance: Advance) -> None:
             advance(task.input_bytes)
             return
         folder = task.run_dir / task.target.stem
-        spool = Spool(folder, _text_bytes(task.files))
+        size = sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in task.files)
+        spool = Spool(folder, size)
         counts: Counter[str] = Counter()
         held_out = _held_out(task.data_dir, task.excluded)
         try:
@@ -152,11 +153,6 @@ def _write_parts(lines: Iterator[bytes], task: SelectTask) -> list[TextPart]:
             parts.append(TextPart(len(of_shard), offset, len(text), hashlib.sha256(text).hexdigest()))
             offset += len(text)
     return parts
-
-
-def _text_bytes(files: Sequence[InputFile]) -> int:
-    """Estimated bytes of text in input files."""
-    return sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in files)
 
 
 def transliteration_columns(files: Sequence[InputFile]) -> list[str]:

@@ -29,6 +29,7 @@ _GRAVE = "\u0300"
 _DOUBLERS = "っッ\u0a71"
 _ATTACHING_KANA = "ゃゅょャュョー"
 THAI_CONSONANTS = frozenset(map(chr, range(0x0E01, 0x0E2F))) - {THAI_O_ANG}
+_VOWELS = ("a", "e", "i", "o", "u")
 _CONSONANT = re.compile("[bcdfghjklmnpqrstvwxyz]+[ao]*-?")
 _AT_START = ("use-only-at-start-of-word", "dont-use-at-start-of-word", "use-only-for-whole-word")
 _AT_END = ("use-only-at-end-of-word", "dont-use-at-end-of-word", "use-only-for-whole-word")
@@ -282,12 +283,8 @@ class Character:
         """As x: every edge up to here ends in a vowel, so it cannot close a syllable."""
         is_other = self.is_thai_consonant or self.is_thai_prevowel or self.char == THAI_O_ANG
         texts = [rule["t"] for rule in self.rules_to]
-        return self.script == "Thai" and not is_other and bool(texts) and all(_ends_in_vowel(text) for text in texts)
+        return self.script == "Thai" and not is_other and bool(texts) and all(text.endswith(_VOWELS) for text in texts)
 
 
 def _is_numeric(char: str) -> bool:
     return unicodedata.numeric(char, None) is not None
-
-
-def _ends_in_vowel(text: str) -> bool:
-    return text.endswith(("a", "e", "i", "o", "u"))
