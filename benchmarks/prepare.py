@@ -79,8 +79,8 @@ def prepare(path: Path, work_dir: Path, stages: Stages) -> None:
         for _ in read_clean(path, Columns(), DEFAULTS.max_chars, Counter(), lambda done: None):
             pass
     select_task = SelectTask(
-        language=language, data_dir=path.parent, files=(InputFile(path.name, Columns(), digest, Stamp.of(path)),),
-        excluded=(), seed=0, **DEFAULTS.settings(language), shard_rows=DEFAULTS.block_rows * DEFAULTS.shard_blocks,
+        language=language, recipe=DEFAULTS, data_dir=path.parent,
+        files=(InputFile(path.name, Columns(), digest, Stamp.of(path)),), excluded=(),
         work_dir=work_dir, run_dir=work_dir,
     )  # fmt: skip
     with stages.timed("select"):

@@ -205,9 +205,9 @@ def test_useless_pairs_are_dropped_and_counted():
 
 def test_training_text_leaves_out_what_only_looks_different():
     texts = {("n", "1"): ("„Ala-Ma” kota!", "inne"), ("n", "2"): ("inne",)}
-    lines, dropped = training_lines(texts, {fold("ala ma KOTA")}, held_out=0.0, seed=0)
+    lines, counts = training_lines(texts, Counter(repeated=2, placeholder=1), {fold("ala ma KOTA")})
     assert lines == ["inne"]
-    assert dropped == {"equals a held-out string": 1, "repeated": 1}
+    assert counts["dropped"] == {"equals a held-out string": 1, "placeholder": 1, "repeated": 3}
 
 
 # ------------------------------------------------------------------------------------------------- the run

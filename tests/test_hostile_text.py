@@ -299,5 +299,5 @@ def test_aliases_are_still_for_use(tmp_path: Path) -> None:
         "per_language: {pol_Latn: &short {max_chars: 50}, ukr_Cyrl: *short}\n"
     )
     (tmp_path / "recipe.yaml").write_text(text)
-    assert load_recipe(tmp_path / "recipe.yaml").settings("ukr_Cyrl")["max_chars"] == 50
+    assert load_recipe(tmp_path / "recipe.yaml").of("ukr_Cyrl").max_chars == 50
     assert json.loads(load_recipe(tmp_path / "recipe.yaml").model_dump_json())["name"] == "x"

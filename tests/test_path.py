@@ -14,7 +14,7 @@ import pytest
 
 from translit_scale.corpus.clean import fold
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.demo.run import PAIRS
+from translit_scale.languages import PAIRS
 
 pytest.importorskip("django", reason="the demo's text needs the extra `demo`")
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,7 +68,7 @@ def test_default_experiment_makes_its_own_data_and_trains(trained: Path) -> None
 def test_no_held_out_sentence_in_training(trained: Path) -> None:
     shards = ShardSet.open(trained / "shards/demo")
     training = {fold(orig) for language in shards.languages for orig, _ in shards.pairs(language)}
-    for a, b in PAIRS:
+    for a, b in PAIRS.values():
         lines = (trained / f"shards/demo-text/heldout/{a}-{b}.tsv").read_text().split("\n")
         assert lines[0] == f"{a}\t{b}"
         cells = [cell for line in lines[1:-1] for cell in line.split("\t")]

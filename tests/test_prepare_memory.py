@@ -21,6 +21,7 @@ import sys, tempfile
 from collections import Counter
 from pathlib import Path
 from translit_scale.corpus.text import Sentence
+from translit_scale.prepare.recipe import Sample
 from translit_scale.prepare.select import Spool, select
 
 lines, length, repeated, own = map(int, sys.argv[1:])
@@ -28,7 +29,7 @@ texts = (f"{0 if n < repeated else n:0{length}}" for n in range(lines))
 sentences = (Sentence(text, f"{n:0{length}}" if own else None) for n, text in enumerate(texts))
 before = peak()
 with tempfile.TemporaryDirectory() as folder:
-    chosen = select(sentences, Counter(), set(), 0, 1.0, 0, Spool(Path(folder), lines * (length + 1) * (1 + own)))
+    chosen = select(sentences, Counter(), set(), 0, Sample(), Spool(Path(folder), lines * (length + 1) * (1 + own)))
     found = sum(1 for _ in chosen)
 print(found, peak() - before)
 """

@@ -58,6 +58,15 @@ def test_globs_are_sorted_and_no_file_is_taken_twice(tmp_path: Path) -> None:
     assert excluded_files(recipe, tmp_path) == ["heldout/q.tsv"]
 
 
+def test_held_out_files_are_text_or_tables(tmp_path: Path) -> None:
+    recipe = load(tmp_path, TEN_LINES.replace("heldout/*.tsv", "'heldout/*'"))
+    touch(tmp_path, "heldout/a.txt", "heldout/b.csv.gz", "heldout/c.tsv")
+    assert excluded_files(recipe, tmp_path) == ["heldout/a.txt", "heldout/b.csv.gz", "heldout/c.tsv"]
+    touch(tmp_path, "heldout/d.jsonl")
+    with pytest.raises(ConfigError, match=r"d\.jsonl: .*\.txt, \.csv and \.tsv"):
+        excluded_files(recipe, tmp_path)
+
+
 def test_a_file_may_be_called_like_a_pattern(tmp_path: Path) -> None:
     recipe = load(tmp_path, "name: x\nlanguages: {amh_Ethi: ['a[1].txt']}")
     touch(tmp_path, "a[1].txt", "a1.txt")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from translit_scale.corpus.clean import clean, fold
 from translit_scale.corpus.text import Sentence
 from translit_scale.prepare import select as room
+from translit_scale.prepare.recipe import Sample
 from translit_scale.prepare.select import Spool, sample_size, select, sentence_hash
 
 sentences = st.lists(st.text("abcdeż", min_size=1, max_size=4).map(clean), max_size=60)
@@ -28,8 +29,8 @@ def taken_of(
     """What is selected, and the counts."""
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        spool = Spool(Path(folder) / "spool", text_bytes)
-        lines = list(select(map(Sentence, items), counts, held_out, seed, fraction, minimum, spool))
+        spool, sample = Spool(Path(folder) / "spool", text_bytes), Sample(fraction=fraction, minimum=minimum)
+        lines = list(select(map(Sentence, items), counts, held_out, seed, sample, spool))
     assert all(line.endswith(b"\n") for line in lines)
     return [line.decode()[:-1] for line in lines], counts
 

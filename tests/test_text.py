@@ -237,5 +237,4 @@ def test_all_cells(tmp_path: Path) -> None:
     assert list(read_all_cells(write(tmp_path / "a.tsv", b'p\tq\n"a\tb\xff\n'))) == ["p", "q", '"a', "b"]
     assert list(read_all_cells(write(tmp_path / "a.csv", b'p,q\n"a,b",c\n'))) == ["p", "q", "a,b", "c"]
     assert list(read_all_cells(write(tmp_path / "a.txt", b"a\tb\nc\n"))) == ["a\tb", "c"]
-    with pytest.raises(ConfigError, match=r"\.txt, \.csv and \.tsv"):
-        list(read_all_cells(tmp_path / "a.jsonl"))
+    assert list(read_all_cells(write(tmp_path / "test.pl", b"a\tb\nc\n"))) == ["a\tb", "c"]

@@ -24,7 +24,7 @@ from translit_scale.errors import ConfigError, DataError
 from translit_scale.prepare import run as room
 from translit_scale.prepare import tasks
 from translit_scale.prepare.recipe import input_files, load_recipe
-from translit_scale.prepare.run import finalize, prepare_array_task
+from translit_scale.prepare.run import prepare, prepare_array_task
 from translit_scale.progress import Advance
 from translit_scale.romanize.romanizer import Romanizer
 from translit_scale.romanize.transliterator import SOURCES, source
@@ -220,7 +220,7 @@ def test_one_process_many_array_tasks_and_a_kill_give_the_same_bytes(
     assert contents(run(large, tmp_path / "workers", workers=2).directory) == contents(tmp_path / "whole")
     for task_id in (2, 0, 1):
         prepare_array_task(large / "recipe.yaml", large, tmp_path / "array", 1, task_id, 3)
-    finalize(large / "recipe.yaml", large, tmp_path / "array", 1)
+    prepare(large / "recipe.yaml", large, tmp_path / "array", 1, finalize=True)
     assert contents(tmp_path / "array") == contents(tmp_path / "whole")
     assert prepare_array_task(large / "recipe.yaml", large, tmp_path / "array", 1, 0, 3) is None  # up to date
 

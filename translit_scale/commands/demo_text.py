@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command
-
-DEFAULT_PAIRS = ("pol-ukr", "hin-urd")
+from translit_scale.languages import PAIRS
 
 
 def add(commands: Any) -> None:
@@ -28,8 +27,8 @@ def add(commands: Any) -> None:
         "the demo's text)",
     )  # fmt: skip
     parser.add_argument(
-        "--pairs", nargs="+", type=_pair, default=[_pair(name) for name in DEFAULT_PAIRS], metavar="PAIR",
-        help=f"pol-ukr, hin-urd, or two codes such as deu_Latn-ell_Grek (default: {' '.join(DEFAULT_PAIRS)})",
+        "--pairs", nargs="+", type=_pair, default=list(PAIRS.values()), metavar="PAIR",
+        help=f"pol-ukr, hin-urd, or two codes such as deu_Latn-ell_Grek (default: {' '.join(PAIRS)})",
     )  # fmt: skip
     parser.add_argument(
         "--held-out", type=float, default=0.2, metavar="FRACTION",
@@ -42,8 +41,6 @@ def add(commands: Any) -> None:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    from translit_scale.languages import PAIRS
-
     if text in PAIRS:
         return PAIRS[text]
     first, _, second = text.partition("-")
@@ -58,7 +55,6 @@ def _run(args: argparse.Namespace) -> None:
 
     if args.languages:
         print(summary_line(write_many_languages(args.out, [] if args.languages == ["all"] else args.languages)))
-        print(f"written to {args.out}")
-        return
-    print(counts_table(write_demo_text(args.out, args.pairs, args.held_out, args.seed)))
-    print(f"\nwritten to {args.out}")
+    else:
+        print(counts_table(write_demo_text(args.out, args.pairs, args.held_out, args.seed)) + "\n")
+    print(f"written to {args.out}")

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from translit_scale.commands.arguments import add_command, cores, own_part, positive
-
-if TYPE_CHECKING:
-    from translit_scale.prepare.array import ArrayTaskResult
 
 
 def add(commands: Any) -> None:
@@ -52,7 +49,7 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.corpus.summary import preparation_table
     from translit_scale.prepare.recipe import load_recipe
-    from translit_scale.prepare.run import finalize, prepare, prepare_array_task
+    from translit_scale.prepare.run import prepare, prepare_array_task
 
     folder = args.recipe.parent
     task = own_part(args)
@@ -60,18 +57,7 @@ def _run(args: argparse.Namespace) -> None:
     data = args.data or folder
     if task:
         result = prepare_array_task(args.recipe, data, out, args.workers, *task, args.force)
-        print(f"task {task[0]} of {task[1]}: {_described(result)}")
+        print(f"task {task[0]} of {task[1]}: {result or 'nothing to do, the set is finished'}")
         return
-    make = finalize if args.finalize else prepare
-    print(preparation_table(make(args.recipe, data, out, args.workers, args.force)))
+    print(preparation_table(prepare(args.recipe, data, out, args.workers, args.force, args.finalize)))
     print(f"\nwritten to {out}")
-
-
-def _described(result: ArrayTaskResult | None) -> str:
-    """What one task of a job array did."""
-    if result is None:
-        return "nothing to do, the set is finished"
-    if not result.shards:
-        return "nothing to do, there are fewer shards than tasks"
-    existing = f" ({result.existing:,} of them existed before)" if result.existing else ""
-    return f"{result.shards:,} shards{existing} of {result.languages:,} languages, {result.pairs:,} pairs"

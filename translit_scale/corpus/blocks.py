@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.corpus.manifest import MAX_BLOCK_BYTES, TAR_BLOCK, BlockEntry, ShardEntry
+from translit_scale.corpus.manifest import MAX_BLOCK_BYTES, TAR_BLOCK, BlockEntry
 
 Lengths = npt.NDArray[np.uint16]
 
@@ -72,11 +72,7 @@ def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
 
 
 def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, bytes]:
-    """The text members `orig` and `latn` in a tar span, checked except for valid UTF-8; a newline ends each sentence.
-
-    Raises:
-        ValueError: see `decode_block`.
-    """
+    """The text of `orig` and `latn`, checked as in `decode_block` except for UTF-8; a newline ends each sentence."""
     contents = []
     position = 0
     for name in _member_names(key):
@@ -164,11 +160,6 @@ def _block_json(key: str, rows: int) -> bytes:
     language, shard, block = key.split("-")
     value = {"language": language, "shard": int(shard), "block": int(block), "rows": rows}
     return (json.dumps(value) + "\n").encode()
-
-
-def block_key(shard: ShardEntry, block: int) -> str:
-    """Beginning of the names of the members of a shard's `block`-th block."""
-    return f"{shard.key}-{block:04d}"
 
 
 def _tar_header(name: str, size: int) -> bytes:

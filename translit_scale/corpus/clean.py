@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 
 CLEANING_VERSION = 1
 """Raised whenever `clean` or `fold` comes to return something else for some string."""
@@ -33,15 +34,23 @@ def clean(text: str) -> str:
     return " ".join(_SPACES.sub(" ", text).split())
 
 
-class _LettersMarksDigits(dict[int, int | None]):
-    """Translation table that keeps letters, marks and digits; filled as characters occur."""
+class Without(dict[int, int | None]):
+    """Table for `str.translate` that deletes some characters; filled as characters occur.
+
+    Args:
+        is_deleted: whether a character is one of them.
+    """
+
+    def __init__(self, is_deleted: Callable[[str], object]) -> None:
+        super().__init__()
+        self._is_deleted = is_deleted
 
     def __missing__(self, code: int) -> int | None:
-        self[code] = code if unicodedata.category(chr(code))[0] in "LMN" else None
+        self[code] = None if self._is_deleted(chr(code)) else code
         return self[code]
 
 
-_FOLD = _LettersMarksDigits()
+_FOLD = Without(lambda char: unicodedata.category(char)[0] not in "LMN")
 
 
 def fold(text: str) -> str:

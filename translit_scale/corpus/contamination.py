@@ -16,9 +16,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from translit_scale.corpus.clean import fold
+from translit_scale.corpus.clean import Without, fold
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.text import decode, read_all_cells, read_lines
+from translit_scale.corpus.text import read_all_cells
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError
 from translit_scale.progress import Advance
@@ -67,7 +67,7 @@ class EvaluationText:
         self._near = near
         self._cells: dict[str, list[tuple[Path, str]]] = defaultdict(list)
         for file in files:
-            for folded, cell in {fold(cell): cell for cell in _cells(file)}.items():
+            for folded, cell in {fold(cell): cell for cell in read_all_cells(file)}.items():
                 self._cells[folded].append((file, cell))
         self._cells.pop("", None)
         self._index: dict[str, list[str]] = defaultdict(list)
@@ -120,13 +120,11 @@ class SearchTask(NamedTuple):
 def find_matches(
     shard_set: ShardSet, files: Sequence[Path], near: float | None, workers: int, advance: Advance
 ) -> list[Match]:
-    """All matches of a shard set's original sentences, in stored order; `advance` is called with numbers of pairs.
+    """All matches of a shard set's original sentences, in stored order; errors are those of `EvaluationText`.
 
     Args:
         workers: processes, each with its own index of the files.
-
-    Raises:
-        ConfigError, DataError: as `EvaluationText`, or a shard is damaged.
+        advance: called with numbers of pairs.
     """
     tasks = [
         SearchTask(shard_set.directory, language, range(start, min(start + TASK_BLOCKS, blocks)), tuple(files), near)
@@ -163,22 +161,6 @@ def ngrams(folded: str) -> set[str]:
     return {letters[start : start + N] for start in range(len(letters) - N + 1)}
 
 
-class _WithoutPoints(dict[int, int | None]):
-    """Translation table that drops dispensable marks: Arabic and Hebrew vowel points and separate accents.
-
-    These are the marks with a combining class; vowel signs of Indic scripts have none.
-    """
-
-    def __missing__(self, code: int) -> int | None:
-        self[code] = None if unicodedata.combining(chr(code)) else code
-        return self[code]
-
-
-_WITHOUT_POINTS = _WithoutPoints()
-
-
-def _cells(path: Path) -> Iterator[str]:
-    if path.suffix in (".csv", ".tsv"):
-        yield from read_all_cells(path)
-    else:  # Tatoeba's files end in the code of their language
-        yield from (decode(line).encode(errors="ignore").decode() for line in read_lines(path))
+_WITHOUT_POINTS = Without(unicodedata.combining)
+"""Deletes dispensable marks: Arabic and Hebrew vowel points and separate accents. These are the marks with a combining
+class; vowel signs of Indic scripts have none."""

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import sentencepiece
 from transformers import PreTrainedTokenizerFast
 
-from translit_scale.corpus.tokenizer import encode_batch
+from translit_scale.corpus.tokenizer import encode_batch, sentencepiece_file
 
 Indices = npt.NDArray[np.int64]
 
@@ -71,18 +70,16 @@ class TextEncoder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, fast: bool) -> None:
         self.tokenizer, self.fast = tokenizer, fast
-        self._model, self._ids = (None, None)
-        if fast:
-            model_and_ids = sentencepiece_model(tokenizer)
-            assert model_and_ids is not None, "no SentencePiece model with the tokenizer's vocabulary"
-            self._model, self._ids = model_and_ids
+        self._sentencepiece = sentencepiece_model(tokenizer) if fast else None
+        assert self._sentencepiece or not fast, "no SentencePiece model with the tokenizer's vocabulary"
 
     def __call__(self, sentences: Sequence[bytes]) -> Ragged:
         """Token ids of sentences in UTF-8, without special tokens."""
-        if self._model is None or self._ids is None:
+        if self._sentencepiece is None:
             return Ragged.of(encode_batch(self.tokenizer, [sentence.decode() for sentence in sentences]))
-        pieces = Ragged.of(self._model.encode(list(sentences), num_threads=1))
-        return Ragged(self._ids[pieces.ids], pieces.lengths)
+        model, ids = self._sentencepiece
+        pieces = Ragged.of(model.encode(list(sentences), num_threads=1))
+        return Ragged(ids[pieces.ids], pieces.lengths)
 
 
 def sentencepiece_model(
@@ -92,8 +89,8 @@ def sentencepiece_model(
 
     None if there is no model, or if it has pieces that the tokenizer lacks.
     """
-    path = getattr(tokenizer, "vocab_file", None)
-    if not path or not str(path).endswith(".model") or not Path(path).is_file():
+    path = sentencepiece_file(tokenizer)
+    if path is None:
         return None
     model = sentencepiece.SentencePieceProcessor(model_file=str(path))
     vocabulary, ids = tokenizer.get_vocab(), np.full(model.get_piece_size(), -1, np.int64)

@@ -150,10 +150,9 @@ class ShardEntry(_Entry):
         """The language of all its blocks, from its name."""
         return self.name.partition("-")[0]
 
-    @property
-    def key(self) -> str:
-        """Beginning of the names of its members: its own name without the suffix."""
-        return self.name.removesuffix(".tar")
+    def block_key(self, block: int) -> str:
+        """Beginning of the names of the members of a block."""
+        return f"{self.name.removesuffix('.tar')}-{block:04d}"
 
 
 class LanguageCounts(_Entry):

@@ -11,6 +11,7 @@ from functools import cache
 
 import regex
 
+from translit_scale.corpus.clean import Without
 from translit_scale.errors import DataError
 
 SCRIPT_DATA = f"regex {regex.__version__}"
@@ -24,19 +25,11 @@ _UNICODE_SCRIPTS = {
 """Codes of ISO 15924 that stand for several scripts of Unicode, or for a style of one."""
 
 
-class _WithoutLetters(dict[int, int | None]):
-    """Translation table that deletes the letters of a pattern; filled as characters occur."""
-
-    def __init__(self, pattern: str) -> None:
-        super().__init__()
-        self._is_letter = regex.compile(pattern, regex.VERSION1).fullmatch
-
-    def __missing__(self, code: int) -> int | None:
-        self[code] = None if self._is_letter(chr(code)) else code
-        return self[code]
+def _without(letters: str) -> Without:
+    return Without(regex.compile(letters, regex.VERSION1).fullmatch)
 
 
-_ALL_LETTERS = _WithoutLetters(r"[\p{L}--[\p{Script=Zyyy}\p{Script=Zinh}]]")
+_WITHOUT_LETTERS = _without(r"[\p{L}--[\p{Script=Zyyy}\p{Script=Zinh}]]")
 
 
 def script_fraction(sentence: str, script: str) -> float:
@@ -45,21 +38,21 @@ def script_fraction(sentence: str, script: str) -> float:
     Raises:
         DataError: Unicode does not have the script.
     """
-    letters = len(sentence) - len(sentence.translate(_ALL_LETTERS))
-    of_script = len(sentence) - len(sentence.translate(_letters_of(script)))
+    letters = len(sentence) - len(sentence.translate(_WITHOUT_LETTERS))
+    of_script = len(sentence) - len(sentence.translate(_without_script(script)))
     return of_script / letters if letters else 1.0
 
 
 def has_letters(sentence: str, script: str) -> bool:
     """Whether any letter of `sentence` is of `script` (ISO 15924)."""
-    return len(sentence) > len(sentence.translate(_letters_of(script)))
+    return len(sentence) > len(sentence.translate(_without_script(script)))
 
 
 @cache
-def _letters_of(script: str) -> _WithoutLetters:
+def _without_script(script: str) -> Without:
     scripts = "".join(rf"\p{{Script={name}}}" for name in _UNICODE_SCRIPTS.get(script, script).split())
     try:
-        return _WithoutLetters(rf"[\p{{L}}&&[{scripts}]]")
+        return _without(rf"[\p{{L}}&&[{scripts}]]")
     except regex.error:
         raise DataError(
             f"the letters of the script {script!r} are not known",

@@ -18,7 +18,6 @@ from typing import IO, TypeVar
 from translit_scale.corpus.blocks import (
     Block,
     Lengths,
-    block_key,
     decode_block,
     decode_columns,
     decode_lengths,
@@ -34,11 +33,7 @@ Decoded = TypeVar("Decoded")
 
 
 def encode_shard(language: str, number: int, blocks: Sequence[Block]) -> tuple[bytes, ShardEntry]:
-    """The bytes of `<lang>-<number>.tar` and its manifest entry; they depend on the arguments alone.
-
-    Raises:
-        ValueError: see `encode_block`.
-    """
+    """The bytes of `<lang>-<number>.tar` and its manifest entry; they depend on the arguments alone."""
     key = f"{language}-{number:05d}"
     spans, entries, offset = [], [], 0
     for index, block in enumerate(blocks):
@@ -53,7 +48,11 @@ def encode_shard(language: str, number: int, blocks: Sequence[Block]) -> tuple[b
 
 
 class ShardSet:
-    """A finished shard set on disk. It keeps no files open, so it can be pickled and used after a fork."""
+    """A finished shard set on disk. It keeps no files open, so it can be pickled and used after a fork.
+
+    Every method raises a DataError about a language or block that is not in the set. Reading a block is one seek and
+    one read; if the bytes do not match the manifest, the DataError names shard and block.
+    """
 
     def __init__(self, directory: Path, manifest: Manifest, fingerprint: str) -> None:
         self.directory = directory
@@ -91,47 +90,23 @@ class ShardSet:
         return self._shards[language]
 
     def rows(self, language: str) -> int:
-        """Number of pairs of a language.
-
-        Raises:
-            DataError: the language is not in the set.
-        """
+        """Number of pairs of a language."""
         return sum(int(shard.blocks.rows.sum()) for shard in self._of(language))
 
     def block_rows(self, language: str) -> tuple[int, ...]:
-        """Rows of each block of a language, in order.
-
-        Raises:
-            DataError: the language is not in the set.
-        """
+        """Rows of each block of a language, in order."""
         return tuple(rows for shard in self._of(language) for rows in shard.blocks.rows.tolist())
 
     def read_block(self, language: str, block: int) -> Block:
-        """Reads one block with one seek and one read, and makes all checks.
-
-        Args:
-            block: its number among all blocks of the language.
-
-        Raises:
-            DataError: the language or block is not in the set, or the bytes do not match the manifest; the message
-                names shard and block.
-        """
+        """A block, by its number among all blocks of the language."""
         return self._read(language, block, lambda entry: entry.bytes, decode_block)
 
     def read_columns(self, language: str, block: int) -> tuple[bytes, bytes]:
-        """Sentences and transliterations of a block in UTF-8, each followed by a newline.
-
-        Raises:
-            DataError: as `read_block`.
-        """
+        """Sentences and transliterations of a block in UTF-8, each followed by a newline."""
         return self._read(language, block, lambda entry: entry.bytes, decode_columns)
 
     def read_lengths(self, language: str, block: int) -> Lengths:
-        """[rows, 2] bytes of each sentence of a block and of its transliteration, without reading the text.
-
-        Raises:
-            DataError: as `read_block`.
-        """
+        """[rows, 2] bytes of each sentence of a block and of its transliteration, without reading the text."""
         return self._read(language, block, lengths_bytes, decode_lengths)
 
     def _read(
@@ -147,32 +122,23 @@ class ShardSet:
         number = bisect_right(ends, block)
         shard = shards[number]
         index = block - ends[number] + len(shard.blocks)
-        entry, key, path = shard.blocks[index], block_key(shard, index), self.directory / shard.name
+        entry, key, path = shard.blocks[index], shard.block_key(index), self.directory / shard.name
         try:
             with open_regular(path) as file:
                 return decode(key, entry, read_span(file, entry.offset, size(entry)))
-        except OSError as error:
-            raise DataError(f"{path}:{key}: {error.strerror}", _verify_hint(self.directory)) from None
-        except ValueError as error:
-            raise DataError(f"{path}:{key}: {error}", _verify_hint(self.directory)) from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{path}:{key}: {reason}", _verify_hint(self.directory)) from None
 
     def pairs(self, language: str) -> Iterator[tuple[str, str]]:
-        """All pairs of a language in stored order.
-
-        Raises:
-            DataError: as `read_block`.
-        """
+        """All pairs of a language in stored order."""
         for number in range(len(self.block_rows(language))):
             block = self.read_block(language, number)
             yield from zip(block.orig, block.latn, strict=True)
 
 
 def read_span(file: IO[bytes], offset: int, size: int) -> bytes:
-    """`size` bytes from `offset`.
-
-    Raises:
-        ValueError: the file ends before.
-    """
+    """`size` bytes from `offset`. Raises a ValueError if the file ends before."""
     file.seek(offset)
     data = file.read(size)
     if len(data) != size:

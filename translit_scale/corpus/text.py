@@ -70,9 +70,6 @@ def read_clean(
         counts: as in `read_sentences`, with further reasons: `empty`, `too_long` if a sentence has more than
             `max_chars` characters after cleaning or its transliteration `MAX_LATIN_PER_CHAR` times as many, and those
             of `_transliteration_problem`.
-
-    Raises:
-        ConfigError, DataError: as in `read_sentences`.
     """
     for text, transliteration in read_sentences(path, columns, counts, advance):
         cleaned = Sentence(clean(text), None if transliteration is None else clean(transliteration))
@@ -199,21 +196,16 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
 
 
 def read_all_cells(path: Path) -> Iterator[str]:
-    """Every line of a `.txt` or every field of a `.csv` or `.tsv`, header row included; bad bytes dropped.
+    """Every field of a `.csv` or `.tsv`, header row included, or every line of another file; bad bytes dropped.
 
     Raises:
-        ConfigError: another type of file.
         DataError: missing, empty, damaged or unreadable file.
     """
-    kind = _kind(path)
-    if kind == ".txt":
-        records: Iterator[list[str]] = ([decode(line)] for line in read_lines(path))
-    elif kind in (".csv", ".tsv"):
-        records = (fields for _, fields in read_records(path))
-    else:
-        raise ConfigError(f"{path}: held-out sentences are read from .txt, .csv and .tsv files only")
-    for record in records:
-        yield from (cell.encode(errors="ignore").decode() for cell in record)
+    if inner_suffix(path) in (".csv", ".tsv"):
+        cells = (cell for _, fields in read_records(path) for cell in fields)
+    else:  # of any name: Tatoeba's files end in the code of their language
+        cells = (decode(line) for line in read_lines(path))
+    return (cell.encode(errors="ignore").decode() for cell in cells)
 
 
 def file_kind(path: Path, columns: Columns) -> str:
@@ -222,7 +214,7 @@ def file_kind(path: Path, columns: Columns) -> str:
     Raises:
         ConfigError: the type is unknown, or a column is missing for a table or given for a `.txt`.
     """
-    kind = _kind(path)
+    kind = inner_suffix(path)
     if kind not in LINE_FILES + ARROW_FILES:
         raise ConfigError(
             f"{path}: unknown type of file {kind or path.name!r}",
@@ -235,7 +227,8 @@ def file_kind(path: Path, columns: Columns) -> str:
     return kind
 
 
-def _kind(path: Path) -> str:
+def inner_suffix(path: Path) -> str:
+    """The suffix of a file, without that of its compression."""
     inner = path.with_suffix("").suffix
     return inner if path.suffix in COMPRESSIONS and inner in LINE_FILES else path.suffix
 
@@ -268,7 +261,7 @@ def read_records(
     Raises:
         DataError: missing, empty, damaged or unreadable file, a line that is too long, or quoting that is not closed.
     """
-    is_csv = _kind(path) == ".csv"
+    is_csv = inner_suffix(path) == ".csv"
     lines = (decode(line) for line in read_lines(path, advance, None if is_csv else counts))
     if is_csv:
         return _csv_records(path, lines)
@@ -350,11 +343,7 @@ def _arrow_strings(cells: Any) -> Iterator[object]:
 
 
 def _existing(path: Path, columns: Columns, header: Sequence[str]) -> list[str]:
-    """The names of the columns, which the file has; says on stderr if it also has transliterations that are not used.
-
-    Raises:
-        DataError: the file does not have one of the columns.
-    """
+    """The names of the columns, which a file must have; says on stderr if it has transliterations that are not used."""
     names = [name for name in columns if name is not None]
     for name in names:
         if name not in header:

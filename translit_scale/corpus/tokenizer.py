@@ -89,9 +89,14 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
             config["mask_token"] = {"__type": "AddedToken"} | {field: getattr(token, field) for field in fields}
     write_bytes(out / "tokenizer.json", _stateless(tokenizer).to_str(pretty=True).encode())
     write_json(out / "tokenizer_config.json", config)
-    model = getattr(tokenizer, "vocab_file", None)
-    if model and str(model).endswith(".model") and Path(model).is_file():
-        write_bytes(out / SENTENCEPIECE_FILE, Path(model).read_bytes())
+    if model := sentencepiece_file(tokenizer):
+        write_bytes(out / SENTENCEPIECE_FILE, model.read_bytes())
+
+
+def sentencepiece_file(tokenizer: PreTrainedTokenizerFast) -> Path | None:
+    """The SentencePiece model from which a tokenizer was loaded, if there is one."""
+    path = Path(getattr(tokenizer, "vocab_file", None) or "")
+    return path if path.suffix == ".model" and path.is_file() else None
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

@@ -72,9 +72,6 @@ def compare(
 def check_parity(texts: Mapping[str, TextFigures], examples: Sequence[Mapping[str, Any]]) -> None:
     """Refuses a tokenizer that gives other ids than SentencePiece, ties apart, for too many sentences.
 
-    Args:
-        texts: figures of each text; examples: sentences with both tokenizations, for the message.
-
     Raises:
         DataError: more than `PARITY_TOLERANCE` of the sentences differ.
     """

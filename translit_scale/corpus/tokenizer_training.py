@@ -69,14 +69,13 @@ class TokenizerReport:
 def train_from_shards(
     shards: Path, out: Path, vocab_size: int, max_sentences: int, seed: int, force: bool = False
 ) -> TokenizerReport:
-    """Trains on the originals of a shard set; see `train_tokenizer`. Does nothing when `out` is up to date.
+    """Trains on the originals of a shard set; see `train_tokenizer`, also for its errors.
+
+    Does nothing when `out` is up to date, and refuses an `out` that was made from something else.
 
     With more than `max_sentences`, all languages contribute equally and small ones all they have: in a proportional
     sample the alphabet of a small language could fall below the character coverage. The report covers both columns, as
     `pol_Latn:orig` and `pol_Latn:latn`.
-
-    Raises:
-        ConfigError, DataError: as `train_tokenizer`; DataError also when `out` was made with other inputs.
     """
     shard_set = ShardSet.open(shards)
     inputs = {"shards": shard_set.fingerprint, "max_sentences": max_sentences, "seed": seed}
@@ -146,9 +145,6 @@ def train_tokenizer(
     return report
 
 
-# ------------------------------------------------------------------------------------------------ sentences
-
-
 def equal_counts(rows: Mapping[str, int], total: int) -> dict[str, int]:
     """Divides `total` sentences equally over the languages; what a small language lacks goes to the others.
 
@@ -195,9 +191,6 @@ class _SentenceReader:
             self.used += 1
             self.digest.update(data + b"\n")
             yield sentence
-
-
-# ------------------------------------------------------------------------------------------------- training
 
 
 def _options(vocab_size: int) -> dict[str, Any]:
@@ -255,9 +248,6 @@ def _fast_tokenizer(model: bytes, folder: Path) -> PreTrainedTokenizerFast:
         tokenizer = XLMRobertaTokenizer.from_pretrained(temporary, mask_token=mask, model_max_length=MAX_LENGTH)
         save_tokenizer(tokenizer, folder)
     return tokenizer
-
-
-# --------------------------------------------------------------------------------------------------- folder
 
 
 def read_report(folder: Path) -> TokenizerReport:

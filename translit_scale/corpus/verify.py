@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from translit_scale.corpus.blocks import Block, block_key, decode_block
+from translit_scale.corpus.blocks import Block, decode_block
 from translit_scale.corpus.manifest import Manifest, ShardEntry, read_manifest
 from translit_scale.corpus.shards import read_span, size_problem
 from translit_scale.files import open_regular, sha256_file
@@ -79,7 +79,7 @@ def _block_problems(path: Path, shard: ShardEntry, romanizer: Transliterator | N
         return  # `_file_problems` has reported it
     with file:
         for index, entry in enumerate(shard.blocks):
-            key = block_key(shard, index)
+            key = shard.block_key(index)
             try:
                 block = decode_block(key, entry, read_span(file, entry.offset, entry.bytes))
                 problem = _misalignment(romanizer, shard.language, key, block) if romanizer else ""

@@ -20,13 +20,13 @@ from translit_scale.demo.text import (
     Sources,
     Texts,
     available_languages,
+    demo_packages,
     natural_text,
     no_text,
     publish,
     read_texts,
     training_lines,
 )
-from translit_scale.errors import ConfigError
 from translit_scale.languages import check_language, resolve_language
 
 _FIELDS = ("specimen_16", "specimen_21", "specimen_32", "specimen_36", "specimen_48",
@@ -60,24 +60,17 @@ def write_many_languages(out: Path, languages: Sequence[str] = ()) -> dict[str, 
     }
     files: dict[str, list[str]] = {}
     for language in sorted(set(languages)) or available:
-        if check_language(language) not in available:
-            raise no_text(f"no package has text in {language}", language, available)
         unusable: Counter[str] = Counter()
-        texts: Texts = read_texts(sources.get(language, Sources(None, None)), unusable)
+        texts = read_texts(sources.get(check_language(language), Sources()), unusable)
         texts |= _read_samples(samples.get(language, []), unusable)
-        lines, dropped = training_lines(texts, set(), held_out=0, seed=0)
-        dropped += unusable
-        if not lines:
-            if languages:
-                raise no_text(f"no package has text in {language}", language, available)
+        lines, of_language = training_lines(texts, unusable)
+        if lines:
+            files[f"text/{language}.txt"] = lines
+            counts["languages"][language] = of_language
+        elif languages:
+            raise no_text(f"no package has text in {language}", language, available)
+        else:
             counts["without_text"].append(language)
-            continue
-        files[f"text/{language}.txt"] = lines
-        counts["languages"][language] = {
-            "read": len(lines) + dropped.total(),
-            "sentences": len(lines),
-            "dropped": dict(sorted(dropped.items())),
-        }
     publish(out, files, counts)
     return counts
 
@@ -96,16 +89,9 @@ def sample_texts() -> dict[str, list[Any]]:
     """The sample texts of gflanguages by `lang_Script`; several where it distinguishes Hans and Hant.
 
     Without regional and other variants (`yo_Latn_BJ`) and codes of groups of languages (`sla_Latn`).
-
-    Raises:
-        ConfigError: the package is not installed.
     """
-    try:
+    with demo_packages():
         from gflanguages import LoadLanguages
-    except ImportError as error:
-        raise ConfigError(
-            f"sample texts are read from the package gflanguages: {error}", "pip install -e '.[demo]'"
-        ) from None
     samples: dict[str, list[Any]] = {}
     for identifier, language in sorted(LoadLanguages().items()):
         is_variant = identifier != f"{language.language}_{language.script}"

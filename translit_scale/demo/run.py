@@ -15,14 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from translit_scale.errors import ConfigError, UserError
+from translit_scale.languages import PAIRS
 from translit_scale.progress import duration
 
 TEXT, SHARDS, TOKENIZER = Path("shards/demo-text"), Path("shards/demo"), Path("shards/demo-tokenizer")
 RUNS = {"mlm": "configs/paper_a/model1.yaml", "tcm": "configs/paper_a/model3.yaml"}
 """Name of each run, and the variant that is merged into configs/demo.yaml."""
-PAIRS = (("pol_Latn", "ukr_Cyrl"), ("hin_Deva", "urd_Arab"))
-SIMILARITY_PAIRS = tuple((b, a) for a, b in PAIRS)
-"""(s, t): s is Ukrainian or Urdu and t its translation, as in paper A, section 5.1."""
 
 Command = tuple[str, Sequence[str]]
 """What the command does, and its arguments."""
@@ -62,17 +60,21 @@ def run_demo(ranks: int) -> None:
         _run(f"train: {name}", _training(ranks, name, variant))
         _run(f"export: {name}", ["translit-scale", "export", "--run", f"runs/demo/{name}", "--force"])
     models = [argument for name in RUNS for argument in ("--model", f"{name}=runs/demo/{name}/export")]
-    _run("held-out retrieval, both directions", ["translit-scale", "evaluate", "retrieval", *models, *_tables(PAIRS)])
-    _run("the four similarities", ["translit-scale", "analyze", "similarity", *models, *_tables(SIMILARITY_PAIRS)])
+    _run(
+        "held-out retrieval, both directions",
+        ["translit-scale", "evaluate", "retrieval", *models, *_tables(is_reversed=False)],
+    )
+    # Paper A, section 5.1: s is Ukrainian or Urdu and t its translation.
+    _run("the four similarities", ["translit-scale", "analyze", "similarity", *models, *_tables(is_reversed=True)])
     print(_summary(time.monotonic() - started), flush=True)
 
 
-def _tables(pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Arguments that name the held-out set of each language pair."""
+def _tables(is_reversed: bool) -> list[str]:
+    """Arguments that name the held-out set of each language pair; if reversed, its second language is first."""
     arguments = ["--name", "demo", "--out", "runs/demo/results"]
-    for a, b in pairs:
-        file = next(str(TEXT / "heldout" / f"{x}-{y}.tsv") for x, y in PAIRS if {x, y} == {a, b})
-        arguments += ["--table", file, f"{a}:{a}", f"{b}:{b}"]
+    for pair in PAIRS.values():
+        a, b = reversed(pair) if is_reversed else pair
+        arguments += ["--table", f"{TEXT}/heldout/{'-'.join(pair)}.tsv", f"{a}:{a}", f"{b}:{b}"]
     return arguments
 
 
@@ -84,11 +86,7 @@ def _training(ranks: int, name: str, variant: str) -> list[str]:
 
 
 def _run(purpose: str, command: Sequence[str]) -> None:
-    """Prints one command and runs it with the programs of this Python environment.
-
-    Raises:
-        UserError: the command failed, and has printed why.
-    """
+    """Prints one command and runs it with the programs of this Python environment; it must succeed."""
     print(f"\n== {purpose}\n$ {shlex.join(command)}", flush=True)
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")

@@ -14,7 +14,8 @@ import html
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -56,8 +57,8 @@ _LEFT_OVER = re.compile(r"%[\w(]|[{}<>]")
 class Sources:
     """The locale of Babel and the folder name of Django's catalogues for a language."""
 
-    babel: str | None
-    django: str | None
+    babel: str | None = None
+    django: str | None = None
 
 
 def write_demo_text(
@@ -78,10 +79,7 @@ def write_demo_text(
     if not 0 < held_out < 1:
         raise ConfigError(f"held_out must lie between 0 and 1, found {held_out}")
     if not pairs or any(a == b for a, b in pairs):
-        raise ConfigError(
-            f"expected pairs of two different languages, found {list(pairs)}",
-            "for example --pairs pol-ukr hin-urd",
-        )
+        raise ConfigError(f"expected pairs of two different languages, found {list(pairs)}", "--pairs pol-ukr hin-urd")
     languages = sorted({language for pair in pairs for language in pair})
     sources = {language: find_sources(language) for language in languages}
     unusable: dict[str, Counter[str]] = {language: Counter() for language in languages}
@@ -106,15 +104,9 @@ def write_demo_text(
         files[f"heldout/{a}-{b}.tsv"] = [f"{x}\t{y}" for x, y in [(a, b), *rows]]
         counts["pairs"][f"{a}-{b}"] = {"pairs": len(rows), "dropped": dict(sorted(dropped.items()))}
     for language in languages:
-        lines, dropped = training_lines(texts[language], forbidden, held_out, seed)
-        dropped += unusable[language]
+        lines, of_language = training_lines(texts[language], unusable[language], forbidden, held_out, seed)
         files[f"text/{language}.txt"] = lines
-        counts["languages"][language] = {
-            **asdict(sources[language]),
-            "read": len(lines) + dropped.total(),
-            "sentences": len(lines),
-            "dropped": dict(sorted(dropped.items())),
-        }
+        counts["languages"][language] = asdict(sources[language]) | of_language
     publish(out, files, counts)
     return counts
 
@@ -174,11 +166,13 @@ def no_text(message: str, language: str, available: Collection[str]) -> DataErro
 @lru_cache(maxsize=1)
 def available_languages() -> dict[str, Sources]:
     """The sources of every language (`lang_Script`) of either package, without regional variants (`pt_BR`)."""
-    _require_packages()
-    from babel.localedata import locale_identifiers
+    with demo_packages():
+        import django  # noqa: F401, `_catalogues` imports it
+        from babel.localedata import locale_identifiers
 
-    babel, django = _first_by_code(locale_identifiers()), _first_by_code(_catalogues())
-    return {code: Sources(babel.get(code), django.get(code)) for code in sorted(babel.keys() | django.keys())}
+    locales, catalogues = _first_by_code(locale_identifiers()), _first_by_code(_catalogues())
+    codes = sorted(locales.keys() | catalogues.keys())
+    return {code: Sources(locales.get(code), catalogues.get(code)) for code in codes}
 
 
 def _first_by_code(identifiers: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
@@ -205,14 +199,14 @@ def _language_of(locale: str) -> str | None:
     return f"{language.alpha_3}_{WRITTEN_AS.get(script, script)}"
 
 
-def _require_packages() -> None:
+@contextmanager
+def demo_packages() -> Iterator[None]:
+    """Turns the error about a package of the extra `demo` that is not installed into a ConfigError."""
     try:
-        import babel  # noqa: F401
-        import django  # noqa: F401
+        yield
     except ImportError as error:
         raise ConfigError(
-            f"the demo's text is read from the packages django and babel: {error}",
-            "pip install -e '.[demo]'",
+            f"the demo's text is read from installed packages: {error}", "pip install -e '.[demo]'"
         ) from None
 
 
@@ -338,10 +332,16 @@ def held_out_pairs(a: Texts, b: Texts, held_out: float, seed: int) -> tuple[list
     return rows, dropped
 
 
-def training_lines(texts: Texts, forbidden: set[str], held_out: float, seed: int) -> tuple[list[str], Counter[str]]:
-    """Distinct sentences of the keys that are not held out, in hash order, without those whose fold is forbidden."""
+def training_lines(
+    texts: Texts, unusable: Counter[str], forbidden: Set[str] = frozenset(), held_out: float = 0.0, seed: int = 0
+) -> tuple[list[str], dict[str, Any]]:
+    """Distinct sentences of the keys that are not held out, in hash order, without those whose fold is forbidden.
+
+    Returns:
+        The sentences, and the counts of the language; `unusable` are the strings that were dropped before.
+    """
     lines: dict[str, None] = {}
-    dropped: Counter[str] = Counter()
+    dropped = unusable.copy()
     for key, sentences in texts.items():
         for sentence in sentences:
             if is_held_out(key, held_out, seed):
@@ -352,4 +352,5 @@ def training_lines(texts: Texts, forbidden: set[str], held_out: float, seed: int
                 dropped["repeated"] += 1
             else:
                 lines[sentence] = None
-    return sorted(lines, key=lambda line: (_hash(seed, line), line)), dropped
+    counts = {"read": len(lines) + dropped.total(), "sentences": len(lines), "dropped": dict(sorted(dropped.items()))}
+    return sorted(lines, key=lambda line: (_hash(seed, line), line)), counts

@@ -31,6 +31,12 @@ class ArrayTaskResult(NamedTuple):
     existing: int
     """Shards that had been made before."""
 
+    def __str__(self) -> str:
+        if not self.shards:
+            return "nothing to do, there are fewer shards than tasks"
+        existing = f" ({self.existing:,} of them existed before)" if self.existing else ""
+        return f"{self.shards:,} shards{existing} of {self.languages:,} languages, {self.pairs:,} pairs"
+
 
 def partition(input_bytes: Mapping[str, int], num_tasks: int) -> list[list[Partition]]:
     """The partitions of each task; depends on nothing but the arguments.

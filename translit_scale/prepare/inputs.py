@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -73,47 +73,32 @@ class ChecksumTask:
         return self.work_dir / f"input-{self.key}.json"
 
 
-def run_checksum(task: ChecksumTask, advance: Advance) -> str:
-    """Computes a checksum; `advance` is called with the bytes of the file.
-
-    Raises:
-        DataError: the file changed.
-    """
+def run_checksum(task: ChecksumTask, advance: Advance) -> None:
+    """Computes a checksum, if no other task has; `advance` is called with the bytes of the file."""
     with one_at_a_time(task.target):
         if not task.target.exists():
             digest = sha256_file(task.path)
             task.stamp.check(task.path)
             write_json(task.target, digest)
     advance(task.stamp.bytes)
-    return read_json(task.target, "checksum")
 
 
 def checksums(paths: Sequence[Path], out_dir: Path, workers: int) -> dict[Path, tuple[str, Stamp]]:
     """The sha256 and the stamp of every file; checksums from earlier runs in `out_dir` are used again."""
     tasks = [ChecksumTask(path, Stamp.of(path), out_dir / ".work") for path in paths]
-    remembered = _remembered(out_dir)
-    known = {task.path: remembered[task.key] for task in tasks if task.key in remembered}
-    for task in tasks:
-        if task.path not in known and task.target.exists():
-            known[task.path] = read_json(task.target, "checksum")
-    missing = [task for task in tasks if task.path not in known]
+    path = out_dir / REMEMBERED_NAME
+    remembered = read_json(path, "checksums", f"remove {path}") if path.exists() else {}
+    missing = [task for task in tasks if task.key not in remembered and not task.target.exists()]
     if missing:
         with Progress("checksums of the input", sum(task.stamp.bytes for task in missing), "bytes") as progress:
-            digests = run_tasks(run_checksum, missing, workers, progress.advance)
-        known |= {task.path: digest for task, digest in zip(missing, digests, strict=True)}
-    return {task.path: (known[task.path], task.stamp) for task in tasks}
+            run_tasks(run_checksum, missing, workers, progress.advance)
+    return {task.path: (remembered.get(task.key) or read_json(task.target, "checksum"), task.stamp) for task in tasks}
 
 
-def remember(files: dict[Path, tuple[str, Stamp]], out_dir: Path) -> None:
+def remember(files: Mapping[Path, tuple[str, Stamp]], out_dir: Path) -> None:
     """Keeps checksums after the preparation, so that the next one can tell quickly whether anything has changed."""
-    work_dir = out_dir / ".work"
-    known = {ChecksumTask(path, stamp, work_dir).key: digest for path, (digest, stamp) in files.items()}
+    known = {ChecksumTask(path, stamp, out_dir).key: digest for path, (digest, stamp) in files.items()}
     write_json(out_dir / REMEMBERED_NAME, known)
-
-
-def _remembered(out_dir: Path) -> dict[str, str]:
-    path = out_dir / REMEMBERED_NAME
-    return read_json(path, "checksums", f"remove {path}") if path.exists() else {}
 
 
 def content_key(value: Any) -> str:

@@ -50,7 +50,8 @@ def lock_shard_set(out_dir: Path, label: str, exclusive: bool) -> Iterator[Path]
             raise DataError(f"cannot write into {out_dir}: {error.strerror}") from None
         stack.enter_context(full_disk_as_error(out_dir))
         has_locks = _lock(lock, out_dir, exclusive)
-        _remove_leftovers(out_dir, has_locks, exclusive)
+        if has_locks:
+            _remove_leftovers(out_dir, exclusive)
         shutil.rmtree(run_dir, ignore_errors=True)  # a killed run may have had this process number, as in containers
         run_dir.mkdir(parents=True)
         stack.callback(shutil.rmtree, run_dir, ignore_errors=True)
@@ -99,10 +100,7 @@ def _is_dead(run_dir: Path) -> bool:
     return True
 
 
-def _remove_leftovers(out_dir: Path, has_locks: bool, exclusive: bool) -> None:
-    """Removes what killed runs left behind."""
-    if not has_locks:
-        return
+def _remove_leftovers(out_dir: Path, exclusive: bool) -> None:
     work_dir = out_dir / ".work"
     for path in work_dir.glob(".run.*"):
         if exclusive or (_process_has_ended(path.name) and _is_dead(path)):
@@ -123,10 +121,8 @@ def _process_has_ended(run_dir_name: str) -> bool:
         return False
     try:
         os.kill(int(match["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # the process of another user
-        return False
+    except OSError as error:  # PermissionError: the process of another user
+        return isinstance(error, ProcessLookupError)
     return False
 
 

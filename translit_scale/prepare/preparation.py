@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,61 +15,40 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.text import Columns
 from translit_scale.errors import DataError
 from translit_scale.languages import listed
-from translit_scale.prepare.inputs import InputFile, Stamp, checksums
+from translit_scale.prepare.inputs import InputFile, checksums
 from translit_scale.prepare.recipe import Recipe, excluded_files
 from translit_scale.prepare.tasks import Selection, SelectTask, ShardTask, transliteration_columns
 from translit_scale.romanize.transliterator import FromColumns, source
 from translit_scale.schema import changed_settings
 
+FilesByLanguage = Mapping[str, Iterable[tuple[str, Columns]]]
+"""See `recipe.input_files`."""
 
-@dataclass(frozen=True)
+
 class Preparation:
-    """Some or all languages of a recipe, their files, and the folders that are used."""
+    """Some or all languages of a recipe, their files, and the folders that are used.
 
-    recipe: Recipe
-    data_dir: Path
-    out_dir: Path
-    run_dir: Path
-    """For temporary files."""
-    workers: int
-    files: Mapping[str, tuple[InputFile, ...]]
-    """Of each language, in the order of the language codes."""
-    excluded: tuple[InputFile, ...]
+    The files are read if their checksums are not known yet.
 
-    @classmethod
-    def load(
-        cls,
-        recipe: Recipe,
-        data_dir: Path,
-        out_dir: Path,
-        run_dir: Path,
-        workers: int,
-        files: Mapping[str, Iterable[tuple[str, Columns]]],
-    ) -> Preparation:
-        """The preparation of these files (see `recipe.input_files`). Reads them if their checksums are not known yet.
+    Args:
+        run_dir: for temporary files.
+    """
 
-        Raises:
-            DataError: a held-out file is missing.
-        """
+    def __init__(
+        self, recipe: Recipe, data_dir: Path, out_dir: Path, run_dir: Path, workers: int, files: FilesByLanguage
+    ) -> None:
+        self.recipe, self.workers = recipe, workers
+        self.data_dir, self.out_dir, self.run_dir = data_dir, out_dir, run_dir
+        self.work_dir = out_dir / ".work"
+        """Holds the results of finished tasks."""
         excluded = excluded_files(recipe, data_dir)
         names = sorted({name for of_language in files.values() for name, _ in of_language})
-        known = checksums([data_dir / name for name in (*names, *excluded)], out_dir, workers)
-        inputs = {
+        self.checksums = known = checksums([data_dir / name for name in (*names, *excluded)], out_dir, workers)
+        self.files = {
             language: tuple(InputFile(name, columns, *known[data_dir / name]) for name, columns in of_language)
             for language, of_language in sorted(files.items())
         }
-        held_out = tuple(InputFile(name, Columns(), *known[data_dir / name]) for name in excluded)
-        return cls(recipe, data_dir, out_dir, run_dir, workers, inputs, held_out)
-
-    @property
-    def work_dir(self) -> Path:
-        """Holds the results of finished tasks."""
-        return self.out_dir / ".work"
-
-    def checksums(self) -> dict[Path, tuple[str, Stamp]]:
-        """The sha256 and the stamp of every file."""
-        files = [*(file for of_language in self.files.values() for file in of_language), *self.excluded]
-        return {self.data_dir / file.name: (file.sha256, file.stamp) for file in files}
+        self.excluded = tuple(InputFile(name, Columns(), *known[data_dir / name]) for name in excluded)
 
     def provenance(self) -> dict[str, Any]:
         """Everything that the bytes of the set depend on; nothing about the machine, the time or the paths."""
@@ -98,12 +76,10 @@ class Preparation:
         return [
             SelectTask(
                 language=language,
+                recipe=self.recipe.of(language),
                 data_dir=self.data_dir,
                 files=files,
                 excluded=self.excluded,
-                seed=self.recipe.seed,
-                **self.recipe.settings(language),
-                shard_rows=self.recipe.block_rows * self.recipe.shard_blocks,
                 work_dir=self.work_dir,
                 run_dir=self.run_dir,
             )

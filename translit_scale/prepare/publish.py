@@ -67,7 +67,7 @@ def publish(preparation: Preparation, finished: Finished) -> Manifest:
         provenance=preparation.provenance(),
         shards=[entry for _, entry in shards],
     )
-    remember(preparation.checksums(), preparation.out_dir)
+    remember(preparation.checksums, preparation.out_dir)
     _replace_set(preparation, [task for task, _ in shards], manifest)
     return manifest
 

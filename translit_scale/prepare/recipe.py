@@ -6,11 +6,11 @@ import fnmatch
 import re
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
-from translit_scale.corpus.text import Columns, file_kind
+from translit_scale.corpus.text import Columns, file_kind, inner_suffix
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.languages import check_language, language_set, listed
 from translit_scale.romanize.romanizer import LcodePolicy
@@ -33,10 +33,14 @@ RelativePath = Annotated[str, AfterValidator(_relative)]
 """A path or glob pattern below the data directory."""
 
 
-def _check_columns(settings: Source | LanguageSet) -> None:
+Columned = TypeVar("Columned", "Source", "LanguageSet")
+
+
+def _check_columns(settings: Columned) -> Columned:
     """Raises a ValueError if a transliteration is asked for and no other column for the text."""
     if settings.transliteration is not None and settings.column in (None, settings.transliteration):
         raise ValueError("transliteration: 'column' must name another column, that of the original text")
+    return settings
 
 
 class _LaterSettings(Strict):
@@ -63,10 +67,7 @@ class Source(_LaterSettings):
     def _bare_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
-    @model_validator(mode="after")
-    def _fits(self) -> Source:
-        _check_columns(self)
-        return self
+    _columns_fit = model_validator(mode="after")(_check_columns)
 
 
 class LanguageSet(_LaterSettings):
@@ -83,9 +84,10 @@ class LanguageSet(_LaterSettings):
     missing: Literal["error", "skip"] = "error"
     """What to do if a language of the set has no file."""
 
+    _columns_fit = model_validator(mode="after")(_check_columns)
+
     @model_validator(mode="after")
     def _fits(self) -> LanguageSet:
-        _check_columns(self)
         if "{language}" not in self.path:
             raise ValueError("path: '{language}' must stand where the code of the language is")
         if "**" in self.path:
@@ -181,13 +183,15 @@ class Recipe(Strict):
         columns = [source.transliteration for of_language in self.languages.values() for source in of_language]
         return None in columns or (self.language_set is not None and self.language_set.transliteration is None)
 
-    def settings(self, language: str) -> dict[str, Any]:
-        """`sample`, `max_chars` and `min_script_fraction` of a language."""
+    @property
+    def shard_rows(self) -> int:
+        """Pairs in a shard; the last one of a language may be smaller."""
+        return self.block_rows * self.shard_blocks
+
+    def of(self, language: str) -> Recipe:
+        """The recipe with the settings of one language."""
         special = self.per_language.get(language, LanguageSettings())
-        return {
-            name: getattr(self, name) if getattr(special, name) is None else getattr(special, name)
-            for name in LanguageSettings.model_fields
-        }
+        return self.model_copy(update={name: value for name, value in special if value is not None})
 
 
 def load_recipe(path: Path) -> Recipe:
@@ -220,7 +224,7 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, Col
     if unknown := sorted(recipe.per_language.keys() - files.keys()):
         raise ConfigError(
             f"per_language: the recipe has no text in {', '.join(unknown)}",
-            f"it has {', '.join(sorted(files)[:8])}, ...",
+            f"it has {listed(sorted(files), 8)}",
         )
     return files
 
@@ -247,11 +251,7 @@ def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
 
 
 def _files_by_language(path: str, data_dir: Path) -> dict[str, list[str]]:
-    """The files of each language that a path with `{language}` matches.
-
-    Raises:
-        DataError: no file matches, or some are not named after a language.
-    """
+    """The files of each language that a path with `{language}` matches."""
     code = re.escape("{language}")
     pattern = re.compile(fnmatch.translate(path).replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
     files: dict[str, list[str]] = {}
@@ -278,9 +278,14 @@ def excluded_files(recipe: Recipe, data_dir: Path) -> list[str]:
     """Names below `data_dir` of all held-out files.
 
     Raises:
+        ConfigError: another type of file than .txt, .csv and .tsv.
         DataError: a pattern matches no file, so that its held-out text would not be excluded.
     """
-    return sorted({name for pattern in recipe.exclude for name in _matches(data_dir, pattern, "exclude")})
+    names = sorted({name for pattern in recipe.exclude for name in _matches(data_dir, pattern, "exclude")})
+    for path in (data_dir / name for name in names):
+        if inner_suffix(path) not in (".txt", ".csv", ".tsv"):
+            raise ConfigError(f"{path}: held-out sentences are read from .txt, .csv and .tsv files only")
+    return names
 
 
 def _matches(data_dir: Path, pattern: str, where: str) -> list[str]:

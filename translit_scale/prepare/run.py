@@ -1,4 +1,4 @@
-"""Makes a shard set from a recipe and text files: `prepare`, or `prepare_array_task` on many hosts and then `finalize`.
+"""Makes a shard set from a recipe and text files: `prepare`, or `prepare_array_task` on many hosts before it.
 
 The tasks (`translit_scale.prepare.tasks`) run in worker processes and leave their results as files under `.work`. After
 a kill, only the tasks without a result run again. The set does not depend on the number of tasks, workers or kills.
@@ -24,7 +24,9 @@ from translit_scale.prepare.tasks import Selection, ShardTask, run_select, run_s
 from translit_scale.progress import Progress
 
 
-def prepare(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, force: bool = False) -> Manifest:
+def prepare(
+    recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, force: bool = False, finalize: bool = False
+) -> Manifest:
     """Makes the shard set of a recipe in `out_dir`, or resumes a run that was killed.
 
     An existing set is left alone if it was made from the same recipe, inputs and versions.
@@ -33,36 +35,24 @@ def prepare(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, forc
         data_dir: the paths of the recipe are relative to it.
         workers: number of processes. With more than one, a calling script needs the usual `__main__` guard.
         force: replaces a finished set that was made from something else.
+        finalize: only publishes what the tasks of a job array have made.
 
     Raises:
         ConfigError: the recipe is wrong.
         DataError: an input is missing or unusable, nothing is left of a language, the disk is full, another run has
-            locked `out_dir`, or it holds another finished set and `force` is not given.
+            locked `out_dir`, it holds another finished set and `force` is not given, or with `finalize` tasks are not
+            done.
     """
     recipe = load_recipe(recipe_path)
-    with lock_shard_set(out_dir, "prepare", exclusive=True) as run_dir:
-        preparation = Preparation.load(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
+    with lock_shard_set(out_dir, "finalize" if finalize else "prepare", exclusive=True) as run_dir:
+        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
         manifest = preparation.existing_set(force)
-        if manifest is None:
+        if manifest is None and finalize:
+            manifest = publish(preparation, finished_tasks(preparation))
+        elif manifest is None:
             finished = [(selection, preparation.shard_tasks(selection)) for selection in _select(preparation)]
             _make_shards(preparation, [task for _, tasks in finished for task in tasks])
             manifest = publish(preparation, finished)
-        shutil.rmtree(preparation.work_dir)
-    return manifest
-
-
-def finalize(recipe_path: Path, data_dir: Path, out_dir: Path, workers: int, force: bool = False) -> Manifest:
-    """Publishes the set when all its tasks are done; leaves it alone if it is already published.
-
-    Args and errors are those of `prepare`; besides,
-
-    Raises:
-        DataError: tasks are not done; the message tells how many of which languages.
-    """
-    recipe = load_recipe(recipe_path)
-    with lock_shard_set(out_dir, "finalize", exclusive=True) as run_dir:
-        preparation = Preparation.load(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
-        manifest = preparation.existing_set(force) or publish(preparation, finished_tasks(preparation))
         shutil.rmtree(preparation.work_dir)
     return manifest
 
@@ -95,7 +85,7 @@ def prepare_array_task(
         languages = sorted({of_task.language for of_task in partitions})
         print(f"task {task_id} of {num_tasks}: {listed(languages) or 'no languages'}", file=sys.stderr)
         own_files = {language: files[language] for language in languages}
-        preparation = Preparation.load(recipe, data_dir, out_dir, run_dir, workers, own_files)
+        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, own_files)
         if preparation.existing_set(force, is_whole=False) is not None:
             return None
         tasks = [
@@ -110,11 +100,7 @@ def prepare_array_task(
 
 
 def _select(preparation: Preparation) -> list[Selection]:
-    """Runs the selections that are missing, from the largest to the smallest.
-
-    Raises:
-        DataError: nothing is left of a language.
-    """
+    """Runs the selections that are missing, from the largest to the smallest."""
     tasks = preparation.select_tasks()
     missing = [task for task in tasks if not task.target.exists()]
     if missing:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from translit_scale.corpus.clean import fold
 from translit_scale.corpus.text import Sentence
+from translit_scale.prepare.recipe import Sample
 
 _BUCKET_BYTES = 32 * 2**20
 """Approximate size of a bucket; one bucket at a time is sorted in memory."""
@@ -111,13 +112,7 @@ class Spool:
 
 
 def select(
-    sentences: Iterable[Sentence],
-    counts: Counter[str],
-    held_out: Set[str],
-    seed: int,
-    fraction: float,
-    minimum: int,
-    spool: Spool,
+    sentences: Iterable[Sentence], counts: Counter[str], held_out: Set[str], seed: int, sample: Sample, spool: Spool
 ) -> Iterator[bytes]:
     """Sampled sentences of a language in ascending order of their hashes, as lines of UTF-8.
 
@@ -141,7 +136,7 @@ def select(
             spool.add(text if transliteration is None else f"{text}\t{transliteration}", sentence_hash(text, seed))
             added += 1
     distinct = spool.distinct()
-    size = sample_size(distinct, fraction, minimum)
+    size = sample_size(distinct, sample.fraction, sample.minimum)
     counts["duplicate"] = added - distinct
     counts["not_sampled"] = distinct - size
     return islice(spool.ascending(), size)

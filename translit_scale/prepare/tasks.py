@@ -28,7 +28,7 @@ from translit_scale.errors import DataError
 from translit_scale.files import atomic_open, full_disk_as_error, read_json, sha256_file, write_bytes, write_json
 from translit_scale.prepare.inputs import InputFile, content_key
 from translit_scale.prepare.locking import one_at_a_time
-from translit_scale.prepare.recipe import Romanize, Sample
+from translit_scale.prepare.recipe import Recipe, Romanize
 from translit_scale.prepare.select import Spool, parse_line, select
 from translit_scale.progress import Advance
 from translit_scale.romanize.transliterator import FromColumns, Transliterator, source
@@ -67,14 +67,11 @@ class SelectTask:
     """Reads, cleans, excludes held-out text, deduplicates and samples one language."""
 
     language: str
+    recipe: Recipe
+    """With the settings of the language."""
     data_dir: Path
     files: tuple[InputFile, ...]
     excluded: tuple[InputFile, ...]
-    sample: Sample
-    seed: int
-    max_chars: int
-    min_script_fraction: float
-    shard_rows: int
     work_dir: Path
     run_dir: Path
     """For temporary files; on the same file system."""
@@ -91,7 +88,9 @@ class SelectTask:
     def target(self) -> Path:
         """File of the result; the sentences are beside it with the suffix `.txt`."""
         contents = [[(file.name, file.columns, file.sha256) for file in files] for files in (self.files, self.excluded)]
-        settings = [self.sample.model_dump(), self.seed, self.max_chars, self.min_script_fraction, self.shard_rows]
+        recipe = self.recipe
+        sample = recipe.sample.model_dump()
+        settings = [sample, recipe.seed, recipe.max_chars, recipe.min_script_fraction, recipe.shard_rows]
         versions = [WORK_VERSION, CLEANING_VERSION, unicodedata.unidata_version, SCRIPT_DATA]
         key = content_key([self.language, contents, settings, versions])
         return self.work_dir / f"select-{self.language}-{key}.json"
@@ -116,30 +115,28 @@ def run_select(task: SelectTask, advance: Advance) -> None:
             advance(task.input_bytes)
             return
         folder = task.run_dir / task.target.stem
+        size = sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in task.files)
+        spool = Spool(folder, size)
         counts: Counter[str] = Counter()
-        lines = _selected(task, Spool(folder, _text_bytes(task.files)), counts, advance)
+        held_out = _held_out(task.data_dir, task.excluded)
         try:
             with full_disk_as_error(task.target):
+                sentences = _read(task, counts, advance)
+                lines = select(sentences, counts, held_out, task.recipe.seed, task.recipe.sample, spool)
                 parts = _write_parts(lines, task)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         write_json(task.target, {"counts": counts, "parts": parts})
 
 
-def _selected(task: SelectTask, spool: Spool, counts: Counter[str], advance: Advance) -> Iterator[bytes]:
-    """The lines of the selection. Reading starts with the first one."""
-    sample, held_out = task.sample, _held_out(task.data_dir, task.excluded)
-    yield from select(_read(task, counts, advance), counts, held_out, task.seed, sample.fraction, sample.minimum, spool)
-
-
 def _read(task: SelectTask, counts: Counter[str], advance: Advance) -> Iterator[Sentence]:
     """Cleaned sentences of the right script; if some have transliterations, those of the others are ""."""
-    script = task.language.partition("_")[2]
+    script, minimum = task.language.partition("_")[2], task.recipe.min_script_fraction
     without = "" if transliteration_columns(task.files) else None
     for file in task.files:
         path = task.data_dir / file.name
-        for text, transliteration in read_clean(path, file.columns, task.max_chars, counts, advance):
-            if task.min_script_fraction and script_fraction(text, script) < task.min_script_fraction:
+        for text, transliteration in read_clean(path, file.columns, task.recipe.max_chars, counts, advance):
+            if minimum and script_fraction(text, script) < minimum:
                 counts["wrong_script"] += 1
             else:
                 yield Sentence(text, without if transliteration is None else transliteration)
@@ -150,17 +147,12 @@ def _write_parts(lines: Iterator[bytes], task: SelectTask) -> list[TextPart]:
     """Writes the lines of a selection; returns the position of those of each shard."""
     parts, offset = [], 0
     with atomic_open(task.target.with_suffix(".txt"), task.run_dir) as file:
-        while of_shard := list(islice(lines, task.shard_rows)):
+        while of_shard := list(islice(lines, task.recipe.shard_rows)):
             text = b"".join(of_shard)
             file.write(text)
             parts.append(TextPart(len(of_shard), offset, len(text), hashlib.sha256(text).hexdigest()))
             offset += len(text)
     return parts
-
-
-def _text_bytes(files: Sequence[InputFile]) -> int:
-    """Estimated bytes of text in input files."""
-    return sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in files)
 
 
 def transliteration_columns(files: Sequence[InputFile]) -> list[str]:

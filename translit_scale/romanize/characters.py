@@ -29,6 +29,7 @@ _GRAVE = "\u0300"
 _DOUBLERS = "っッ\u0a71"
 _ATTACHING_KANA = "ゃゅょャュョー"
 THAI_CONSONANTS = frozenset(map(chr, range(0x0E01, 0x0E2F))) - {THAI_O_ANG}
+_VOWELS = ("a", "e", "i", "o", "u")
 _CONSONANT = re.compile("[bcdfghjklmnpqrstvwxyz]+[ao]*-?")
 _AT_START = ("use-only-at-start-of-word", "dont-use-at-start-of-word", "use-only-for-whole-word")
 _AT_END = ("use-only-at-end-of-word", "dont-use-at-end-of-word", "use-only-for-whole-word")
@@ -44,7 +45,8 @@ class Tables:
 
     def __init__(self, source: uroman.Uroman, lcode: str | None) -> None:
         self.uroman = source
-        self.abugidas = {s["script-name"] for s in source.scripts.values() if s["abugida-default-vowels"]}
+        self.abugidas = {s["script-name"] for s in source.scripts.values() if s["abugida-default-vowels"]} - {"Tibetan"}
+        """Scripts with inherent vowels. Tibetan has its own rule, by runs of letters."""
         signs = [*source.fraction_connectors, *source.minus_signs, *source.plus_signs, "."]
         self.number_signs = frozenset("".join(signs))
         self.pairs_in_keys: set[str] = set()
@@ -250,11 +252,6 @@ class Character:
 
     # -------------------------------------------------------------------------------------------------- abugidas
 
-    @property
-    def is_in_abugida(self) -> bool:
-        """In a script with inherent vowels. Tibetan has its own rule, by runs of letters."""
-        return self.script in self._tables.abugidas and self.script != "Tibetan"
-
     @cached_property
     def vowel_depends_left(self) -> bool:
         """As y: an edge from here on may be a consonant whose inherent vowel depends on what is before it."""
@@ -267,9 +264,8 @@ class Character:
 
     def _has_inherent_vowel(self, rule: Any) -> bool:
         """`add_default_abugida_vowel` changes only a text of consonants, perhaps with an inherent vowel."""
-        script = self._tables.uroman.chr_script_name(rule["s"][0])
-        is_abugida = script in self._tables.abugidas and script != "Tibetan"
-        return is_abugida and _CONSONANT.fullmatch(rule["t"]) is not None
+        is_in_abugida = self._tables.uroman.chr_script_name(rule["s"][0]) in self._tables.abugidas
+        return is_in_abugida and _CONSONANT.fullmatch(rule["t"]) is not None
 
     # ------------------------------------------------------------------------------------------------------ Thai
 
@@ -287,12 +283,8 @@ class Character:
         """As x: every edge up to here ends in a vowel, so it cannot close a syllable."""
         is_other = self.is_thai_consonant or self.is_thai_prevowel or self.char == THAI_O_ANG
         texts = [rule["t"] for rule in self.rules_to]
-        return self.script == "Thai" and not is_other and bool(texts) and all(_ends_in_vowel(text) for text in texts)
+        return self.script == "Thai" and not is_other and bool(texts) and all(text.endswith(_VOWELS) for text in texts)
 
 
 def _is_numeric(char: str) -> bool:
     return unicodedata.numeric(char, None) is not None
-
-
-def _ends_in_vowel(text: str) -> bool:
-    return text.endswith(("a", "e", "i", "o", "u"))

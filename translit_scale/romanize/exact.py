@@ -144,11 +144,7 @@ class ExactUroman(dict[str, str | None]):
             return self._plain(text)
 
     def romanize_always(self, text: str) -> tuple[str, bool]:
-        """As `romanize`; where uroman fails, word by word, and the failing words character by character.
-
-        Returns:
-            The romanization, and whether it is such a fallback.
-        """
+        """As `romanize`, or word by word (failing words by character) if uroman fails; and whether that was needed."""
         latin = self._attempt(text)
         if latin is not None:
             return latin, False

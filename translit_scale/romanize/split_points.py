@@ -76,7 +76,7 @@ class SplitPoints(dict[str, SplitPoint | None]):
             return None
         if "Thai" in (x.script, y.script):
             return self._split_thai(x, y)
-        if x.script == y.script and x.is_in_abugida and y.is_alpha:
+        if x.script == y.script and x.script in self._tables.abugidas and y.is_alpha:
             return self._split_abugida(x, y)
         return PLAIN if not x.reaches_right and word_edge_is_the_same(x, y) else None
 
