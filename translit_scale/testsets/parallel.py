@@ -213,14 +213,8 @@ def _keep_usable(
             f"no sentence pair is left for {source_language} and {target_language}"
             + (f" (dropped: {reasons})" if reasons else ": the files are empty")
         )
-    return ParallelText(
-        source_language,
-        target_language,
-        source=[source for _, source, _ in kept],
-        target=[target for _, _, target in kept],
-        ids=[key for key, _, _ in kept],
-        dropped=nonzero(dropped),
-    )
+    ids, sources, targets = map(list, zip(*kept, strict=True))
+    return ParallelText(source_language, target_language, sources, targets, ids, nonzero(dropped))
 
 
 def expand(pattern: str) -> list[Path]:
@@ -257,9 +251,10 @@ def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict
 
 
 def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """`file:line`, for messages, and the given columns of every record of the tables."""
+    """`file:line`, for messages, and the given columns of every line of the tables that is not blank."""
     for path in paths:
-        records = _records(path)
+        lines = read_records(path)
+        records = ((f"{path}:{line}", fields) for line, fields in lines if len(fields) > 1 or fields[0].strip())
         if all(column.isdecimal() for column in columns):
             positions = [int(column) - 1 for column in columns]
             if min(positions) < 0:
@@ -285,13 +280,6 @@ def _positions(path: Path, header: tuple[str, list[str]] | None, columns: list[s
                 "name columns of the header, or number them from 1 if the file has no header",
             )
     return [names.index(column) for column in columns]
-
-
-def _records(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """`file:line` and fields of every line that is not blank."""
-    for line, fields in read_records(path):
-        if len(fields) > 1 or fields[0].strip():
-            yield f"{path}:{line}", fields
 
 
 def read_all(
