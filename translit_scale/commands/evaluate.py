@@ -27,7 +27,7 @@ from translit_scale.testsets.hyperparameters import SEEDS
 from translit_scale.testsets.registry import TASKS, default_tasks, transfer_tasks
 
 if TYPE_CHECKING:
-    from translit_scale.evaluate.transfer.grid import GridSettings
+    from translit_scale.evaluate.transfer.job import GridSettings
 
 
 def add(commands: Any) -> None:
@@ -190,7 +190,7 @@ def _rate(text: str) -> float:
 
 def _grid_settings(args: argparse.Namespace) -> GridSettings:
     """Reads the options that all jobs share."""
-    from translit_scale.evaluate.transfer.grid import GridSettings
+    from translit_scale.evaluate.transfer.job import GridSettings
 
     given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length")}
     changes = {name: value for name, value in given.items() if value is not None}

@@ -9,8 +9,8 @@ from pathlib import Path
 from translit_scale.errors import DataError
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
 from translit_scale.evaluate.retrieval.run import run_retrieval
-from translit_scale.evaluate.transfer.grid import Failure, GridSettings, plan_jobs, run_grid
-from translit_scale.evaluate.transfer.job import TransferJob, read_split
+from translit_scale.evaluate.transfer.grid import Failure, plan_jobs, run_grid
+from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, read_split
 from translit_scale.evaluate.transfer.tables import transfer_tables
 from translit_scale.languages import listed, matching_codes
 from translit_scale.testsets.parallel import ParallelText

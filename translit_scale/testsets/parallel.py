@@ -79,17 +79,20 @@ def text_sha256(*texts: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def split_argument(argument: str, meaning: str) -> tuple[str, str]:
-    """`pol_Latn:FILE` -> (`pol_Latn`, `FILE`).
+def split_arguments(source: str, target: str, meaning: str) -> list[str]:
+    """`pol_Latn:a.txt` and `ukr_Cyrl:b.txt` -> `pol_Latn`, `a.txt`, `ukr_Cyrl`, `b.txt`.
 
     Raises:
         ConfigError: there is no colon, or nothing follows it.
         DataError: unknown language code.
     """
-    language, colon, rest = argument.partition(":")
-    if not colon or not rest:
-        raise ConfigError(f"{argument!r} is not LANGUAGE:{meaning}", f"write for example pol_Latn:{meaning}")
-    return check_language(language), rest
+    parts = []
+    for argument in (source, target):
+        language, _, rest = argument.partition(":")
+        if not rest:
+            raise ConfigError(f"{argument!r} is not LANGUAGE:{meaning}", f"write for example pol_Latn:{meaning}")
+        parts += [check_language(language), rest]
+    return parts
 
 
 def read_aligned(source: str, target: str) -> ParallelText:
@@ -98,9 +101,7 @@ def read_aligned(source: str, target: str) -> ParallelText:
     Raises:
         DataError: as `align`.
     """
-    (source_language, source_files), (target_language, target_files) = (
-        split_argument(argument, "FILE") for argument in (source, target)
-    )
+    source_language, source_files, target_language, target_files = split_arguments(source, target, "FILE")
     return align(source_language, expand(source_files), target_language, expand(target_files))
 
 
@@ -135,9 +136,7 @@ def read_table(file: str, source: str, target: str) -> ParallelText:
     Raises:
         DataError: the file is missing, a column is unknown, or a row is too short.
     """
-    (source_language, source_column), (target_language, target_column) = (
-        split_argument(argument, "COLUMN") for argument in (source, target)
-    )
+    source_language, source_column, target_language, target_column = split_arguments(source, target, "COLUMN")
     records = _columns(expand(file), [source_column, target_column])
     pairs = [(str(number), a, b) for number, (_, (a, b)) in enumerate(records, start=1)]
     return _keep_usable(source_language, target_language, pairs, Counter())
@@ -151,9 +150,7 @@ def read_joined(source: str, target: str, id_column: str, text_column: str) -> P
     Raises:
         DataError: a file is missing, a column is unknown, an id occurs twice on one side, or no id is common.
     """
-    (source_language, source_files), (target_language, target_files) = (
-        split_argument(argument, "FILE") for argument in (source, target)
-    )
+    source_language, source_files, target_language, target_files = split_arguments(source, target, "FILE")
     source_texts, target_texts = (
         texts_by_id(expand(files), id_column, text_column) for files in (source_files, target_files)
     )
