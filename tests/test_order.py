@@ -119,12 +119,21 @@ def test_random_bits_are_fixed_for_ever() -> None:
     """Golden values: other numbers would silently change every experiment."""
     assert derive(np.array([key(0, "order", "pol_Latn")]), np.arange(2)).tolist() == GOLDEN_BITS
     assert permute(np.arange(8), np.full(8, 8), np.full(8, key("x"))).tolist() == GOLDEN_PERMUTATION
+    for size, expected in GOLDEN_SMALL.items():  # as the windows of a language are few
+        found = [permute(np.arange(size), np.full(size, size), np.full(size, key("small", i))) for i in range(3)]
+        assert [one.tolist() for one in found] == expected
     numbers = uniforms(derive(np.full(10_000, key("y")), np.arange(10_000)))
     assert numbers.min() >= 0 and numbers.max() < 1 and abs(numbers.mean() - 0.5) < 0.02
 
 
 GOLDEN_BITS = [3729245888691867176, 10022413056115121660]
 GOLDEN_PERMUTATION = [6, 4, 1, 5, 2, 7, 0, 3]
+GOLDEN_SMALL = {
+    2: [[1, 0], [1, 0], [1, 0]],
+    3: [[1, 2, 0], [1, 2, 0], [1, 0, 2]],
+    4: [[1, 2, 0, 3], [1, 3, 0, 2], [1, 0, 2, 3]],
+    5: [[1, 3, 2, 4, 0], [3, 2, 4, 0, 1], [4, 1, 3, 2, 0]],
+}
 
 
 def test_the_order_of_pairs_is_fixed_for_ever() -> None:
