@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from translit_scale.batch.layout import split_into_micro_batches, split_over_ranks
+from translit_scale.batch.layout import BatchLayout, split_into_micro_batches, split_over_ranks
 from translit_scale.batch.order import PairOrder
 
 
@@ -38,6 +38,27 @@ def test_every_pair_goes_to_one_micro_batch_and_none_is_empty(micro_batches: int
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(costs)))
     totals = [sum(costs[i] for i in part) for part in parts]
     assert max(totals) <= sum(costs) / micro_batches + max(costs)  # the bound of the greedy algorithm
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 3])
+def test_pairs_go_to_few_micro_batches_in_descending_order_of_cost(micro_batches: int) -> None:
+    parts = split_into_micro_batches(np.array([5, 3, 9, 4, 1]), micro_batches)
+    expected = {1: [[0, 1, 2, 3, 4]], 2: [[1, 2], [0, 3, 4]], 3: [[2], [0, 4], [1, 3]]}
+    assert [part.tolist() for part in parts] == expected[micro_batches]
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 90))
+def test_an_equal_split_gives_each_pair_to_one_micro_batch_and_all_about_as_many(
+    ranks: int, micro_batches: int, pairs: int
+) -> None:
+    layout = BatchLayout(ranks * micro_batches * 7, ranks, micro_batch_pairs=7)
+    assert layout.micro_batches == micro_batches
+    parts = layout.equal_split(pairs)  # fewer than the batch has, if some are in damaged blocks
+    assert [len(of_rank) for of_rank in parts] == [micro_batches] * ranks
+    indices = [index for of_rank in parts for of_micro_batch in of_rank for index in of_micro_batch.tolist()]
+    assert sorted(indices) == list(range(pairs)) and all(isinstance(index, int) for index in indices)
+    sizes = [len(of_micro_batch) for of_rank in parts for of_micro_batch in of_rank]
+    assert max(sizes) - min(sizes) <= 1
 
 
 @pytest.mark.parametrize(("ranks", "of_each"), [(8, 32), (64, 32), (1024, 32), (8, 128)])

@@ -110,3 +110,19 @@ def test_a_later_change_does_not_move_earlier_pairs() -> None:
     before = PairOrder(pairs, capped_mixture, length=2000)
     after = PairOrder(pairs, capped_mixture, changes=[(1000, MixtureConfig())], length=2000)
     assert visits(before, 0, 1000) == visits(after, 0, 1000)
+
+
+def test_languages_resume_where_they_stopped_after_each_of_several_changes() -> None:
+    pairs = {"pol_Latn": 300, "ukr_Cyrl": 200}
+    plain = visits(PairOrder(pairs, seed=4), 0, 2000)
+    changed = visits(PairOrder(pairs, changes=[(130, EVEN), (270, MixtureConfig()), (777, EVEN)], seed=4), 0, 1100)
+    for language in pairs:
+        own = [visit for visit in changed if visit[0] == language]
+        assert own == [visit for visit in plain if visit[0] == language][: len(own)]
+
+
+def test_a_limit_of_repeats_after_the_end_of_training_limits_nothing() -> None:
+    pairs, capped = {"pol_Latn": 900, "ukr_Cyrl": 50}, EVEN.model_copy(update={"max_repeats": 1.0})
+    for change in (500, 501, 700):
+        order = PairOrder(pairs, changes=[(change, capped)], length=500)
+        assert visits(order, 0, 500) == visits(PairOrder(pairs), 0, 500)

@@ -119,9 +119,72 @@ def test_random_bits_are_fixed_for_ever() -> None:
     """Golden values: other numbers would silently change every experiment."""
     assert derive(np.array([key(0, "order", "pol_Latn")]), np.arange(2)).tolist() == GOLDEN_BITS
     assert permute(np.arange(8), np.full(8, 8), np.full(8, key("x"))).tolist() == GOLDEN_PERMUTATION
+    for size, expected in GOLDEN_SMALL.items():  # as the windows of a language are few
+        found = [permute(np.arange(size), np.full(size, size), np.full(size, key("small", i))) for i in range(3)]
+        assert [one.tolist() for one in found] == expected
     numbers = uniforms(derive(np.full(10_000, key("y")), np.arange(10_000)))
     assert numbers.min() >= 0 and numbers.max() < 1 and abs(numbers.mean() - 0.5) < 0.02
 
 
 GOLDEN_BITS = [3729245888691867176, 10022413056115121660]
 GOLDEN_PERMUTATION = [6, 4, 1, 5, 2, 7, 0, 3]
+GOLDEN_SMALL = {
+    2: [[1, 0], [1, 0], [1, 0]],
+    3: [[1, 2, 0], [1, 2, 0], [1, 0, 2]],
+    4: [[1, 2, 0, 3], [1, 3, 0, 2], [1, 0, 2, 3]],
+    5: [[1, 3, 2, 4, 0], [3, 2, 4, 0, 1], [4, 1, 3, 2, 0]],
+}
+
+
+def test_the_order_of_pairs_is_fixed_for_ever() -> None:
+    """Golden values in both phases of a stream, across the end of a cycle and of the first phase, and far away."""
+    pairs = {"pol_Latn": 100_000, "ukr_Cyrl": 30_000, "bul_Cyrl": 900}
+    change = (600_000, MixtureConfig())
+    order = PairOrder(pairs, MixtureConfig(kind="temperature", alpha=0.5), changes=[change], seed=3)
+    for start, expected in GOLDEN_VISITS.items():
+        assert visits(order, start, len(expected)) == expected
+    assert order.batch(0, 2).bits.tolist() == [15262721427234882904, 8530285496738235124]
+
+
+GOLDEN_VISITS: dict[int, list[Visit]] = {
+    0: [("pol_Latn", 0, 74792), ("ukr_Cyrl", 0, 7289), ("pol_Latn", 0, 76864), ("pol_Latn", 0, 70540)],
+    2**18 - 2: [("pol_Latn", 1, 9747), ("ukr_Cyrl", 2, 6541), ("pol_Latn", 1, 11795), ("ukr_Cyrl", 2, 10967)],
+    600_000 - 2: [("pol_Latn", 3, 11390), ("pol_Latn", 3, 14600), ("pol_Latn", 3, 19842), ("pol_Latn", 3, 5558)],
+    10**12: [
+        ("pol_Latn", 7639418, 58600),
+        ("ukr_Cyrl", 7639421, 25549),
+        ("pol_Latn", 7639418, 53546),
+        ("pol_Latn", 7639418, 59450),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "mixture", "slots"),
+    [
+        (1000, MixtureConfig(), 1000),  # an epoch
+        (2**22 + 1, MixtureConfig(), 262_144),  # too long to be computed at every start
+        (1000, MixtureConfig(kind="temperature"), 262_144),
+    ],
+)
+def test_a_cycle_is_an_epoch_or_has_a_fixed_number_of_slots(pairs: int, mixture: MixtureConfig, slots: int) -> None:
+    assert len(PairOrder({"pol_Latn": pairs}, mixture).phases[0].slot_language) == slots
+
+
+@pytest.mark.parametrize(("languages", "rows"), [(1, 16_384), (16, 16_384), (20, 13_107), (64, 4096), (200, 4096)])
+def test_windows_are_narrower_with_many_languages(languages: int, rows: int) -> None:
+    assert PairOrder({f"l{number}": 1 for number in range(languages)}).window_rows == rows
+
+
+@pytest.mark.parametrize(
+    ("weights", "slots", "quotas"),
+    [
+        ([5, 3, 2], 7, [4, 2, 1]),  # exactly 3.5, 2.1 and 1.4
+        ([2, 3, 5], 7, [1, 2, 4]),
+        ([1, 1, 1], 5, [2, 2, 1]),  # equal remainders: the first ones
+        ([1000, 1, 1], 10, [8, 1, 1]),  # at least one
+        ([1, 0, 3], 6, [2, 0, 4]),  # 1.5 and 4.5
+    ],
+)
+def test_quotas_are_rounded_by_largest_remainder(weights: list[float], slots: int, quotas: list[int]) -> None:
+    assert apportion(weights, slots) == quotas

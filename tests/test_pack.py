@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.naive import MaskedPair, mask_pair
@@ -136,3 +136,19 @@ def test_segments_map_tokens_to_padded_positions_and_back(lengths: list[int]) ->
     assert int(torch.cat(real).sum()) == tokens == len(segments.flat_from_padded)
     assert sum(g for g, _ in segments.groups) == len(lengths)
     assert len(segments.padded_from_flat) <= 1.125 * tokens + 8 * len(lengths)
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=40))
+@example([20, 12, 11, 88, 77, 76])  # at the bounds: 88 | 77 and 20 | 12 are together, 77 | 76 and 12 | 11 are not
+@settings(max_examples=100, deadline=None)
+def test_groups_hold_what_is_within_eight_tokens_or_an_eighth_of_their_longest(lengths: list[int]) -> None:
+    groups: list[tuple[int, int]] = []
+    for length in sorted(lengths, reverse=True):
+        count, longest = groups[-1] if groups else (0, 0)
+        if count and longest - length <= max(8, longest // 8):
+            groups[-1] = count + 1, longest
+        else:
+            groups.append((1, length))
+    segments = Segments.from_lengths(np.array(lengths))
+    assert segments.groups == groups
+    assert segments.longest == max(lengths)

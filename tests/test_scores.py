@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -49,6 +50,11 @@ def random_tags(task: Task, n: int, wrong: float, seed: int = 0) -> tuple[list[l
         gold.append(tags.tolist())
         predicted.append(np.where(rng.random(len(tags)) < wrong, random, tags).tolist())
     return gold, predicted
+
+
+def counts_of_sentences(counts: ClassCounts) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(hits, marked) of each sentence."""
+    return [(tuple(a), tuple(b)) for a, b in zip(counts.hits.tolist(), counts.marked.tolist(), strict=True)]
 
 
 @st.composite
@@ -206,3 +212,39 @@ def test_resamples_depend_on_the_seed_alone(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("translit_scale.evaluate.transfer.metrics._BLOCK", 50 * 7)
     assert np.array_equal(whole, resampled(counts, seed=1, resamples=300))
     assert not np.array_equal(whole, resampled(counts, seed=2, resamples=300))
+
+
+def test_several_models_are_scored_on_the_same_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal to a loop over the draws with seed 0, the default, also when every resample is a block of its own."""
+    gold, predicted = random_tags(NER, 12, wrong=0.3)
+    _, other = random_tags(NER, 12, wrong=0.8)
+    gold, predicted, other = (side + side[:5] for side in (gold, predicted, other))  # some sentences occur twice
+    models = [label_counts(gold, predicted, NER.labels), label_counts(gold, other, NER.labels).micro()]
+    kinds = sorted(Counter(zip(*map(counts_of_sentences, models), strict=True)).items())
+    draws = np.random.default_rng(0).multinomial(17, [times / 17 for _, times in kinds], size=200)
+    expected = np.empty((200, 2))
+    for number, draw in enumerate(draws.tolist()):
+        for column, counts in enumerate(models):
+            drawn = [kind[column] for (kind, _), times in zip(kinds, draw, strict=True) for _ in range(times)]
+            hits, marked = (np.array(part) for part in zip(*drawn, strict=True))
+            expected[number, column] = ClassCounts(hits, marked, counts.all_classes).score
+    np.testing.assert_allclose(resampled(models, resamples=200), expected, atol=1e-12)
+    monkeypatch.setattr("translit_scale.evaluate.transfer.metrics._BLOCK", 1)
+    np.testing.assert_allclose(resampled(models, resamples=200), expected, atol=1e-12)
+
+
+def test_intervals_have_the_seed_and_the_resamples_that_results_record() -> None:
+    gold, predicted = random_tags(NER, 40, wrong=0.3)
+    recorded = main_estimates(NER, gold, predicted, seed=0, resamples=10_000)
+    assert main_estimates(NER, gold, predicted) == recorded
+    assert main_estimates(NER, gold, predicted, seed=1) != recorded
+
+
+@pytest.mark.parametrize(
+    ("gold", "predicted", "score"), [("B-a", "NOUN-a", 1), ("NOUN-a-b", "B-b", 0), ("NOUN-a-b", "NOUN-a", 0)]
+)
+def test_the_type_of_a_tag_is_what_follows_its_first_hyphen(gold: str, predicted: str, score: float) -> None:
+    """As in seqeval, whatever precedes the hyphen: `NOUN-a` and `B-a` have type `a`, and `NOUN-a-b` has type `a-b`."""
+    labels = ("B-a", "B-b", "NOUN-a", "NOUN-a-b")
+    counts = span_counts([[labels.index(gold)]], [[labels.index(predicted)]], labels, strict=False)
+    assert counts.micro().score == score == seqeval_f1([[gold]], [[predicted]])
