@@ -6,6 +6,7 @@ The logits of M masked tokens over V = 401 145 pieces would be the largest tenso
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -14,12 +15,10 @@ import torch.nn.functional as F
 CHUNK_TOKENS = 2048
 """Masked tokens of a chunk. Every chunk reads the whole output embedding, 616 MB in bf16 for that V, so small chunks
 are slow. (The usual rule, logits of a chunk as large as its input, would choose 16 tokens.)"""
-import os
-FUSED = {"0": False, "1": True}.get(os.environ.get("FUSED_CE", ""), None)
-CHUNK_FUSED = int(os.environ.get("CHUNK_FUSED", "4096"))
 ALIGNED = 64
 """GPUs multiply matrices with aligned rows. On an H100 the products of the head over 401,145 pieces (Glot500) run at
 96 to 150 TFLOP/s, over 401,152 at 700 to 780 (benchmarks/h100.md)."""
+HAS_TRITON = find_spec("triton") is not None
 
 
 def masked_lm_losses(
@@ -30,6 +29,7 @@ def masked_lm_losses(
     token_weights: torch.Tensor,
     chunk_tokens: int = CHUNK_TOKENS,
     align: int | None = None,
+    fused: bool | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Σ token_weights · cross-entropy, and the cross-entropy of each token.
 
@@ -40,15 +40,17 @@ def masked_lm_losses(
         weight, bias: [V, d] and [V] output embedding.
         labels: [M]; token_weights: [M] fp32, without gradient.
         align: the vocabulary is padded to a multiple of this, with pieces of probability 0; default: 64 on a GPU.
+        fused: the element-wise work on the logits is one kernel, see `fused_cross_entropy`; default: on a GPU, if
+            Triton is installed (torch for CUDA installs it).
 
     Returns:
         The sum (scalar fp32, differentiable in features, weight and bias), and [M] fp32 losses (without gradient).
     """
     align = align or (ALIGNED if features.is_cuda else 1)
-    fused = features.is_cuda if FUSED is None else FUSED
-    if fused and chunk_tokens == CHUNK_TOKENS:
-        chunk_tokens = CHUNK_FUSED
-    total, losses = _ChunkedCrossEntropy.apply(features, weight, bias, labels, token_weights, chunk_tokens, align, fused)
+    fused = features.is_cuda and HAS_TRITON if fused is None else fused
+    total, losses = _ChunkedCrossEntropy.apply(
+        features, weight, bias, labels, token_weights, chunk_tokens, align, fused
+    )
     return total, losses
 
 
@@ -91,7 +93,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             w, b = F.pad(w, (0, 0, 0, padding)), F.pad(b, (0, padding), value=float("-inf"))
         losses = torch.empty(len(x), dtype=torch.float32, device=x.device)
         gradients = [torch.zeros_like(t, dtype=torch.float32) for t in (features, w, b)] if needed else []
-        cross_entropy = _fused if fused else _eager
+        cross_entropy = _eager
+        if fused:  # imported here, because Triton is installed with torch for GPUs only
+            from translit_scale.objectives.fused_cross_entropy import fused_cross_entropy as cross_entropy
         with torch.autocast(device, enabled=False):
             for start in range(0, len(x), chunk_tokens):
                 part = slice(start, start + chunk_tokens)
@@ -118,7 +122,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _eager(
     logits: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of each row [R] and, if asked for, its gradient [R, V] times `weights`, by operations of torch."""
+    """Cross-entropy [R] of each row of logits + bias, and its gradient [R, V] times the row's weight, if asked for."""
     logits = logits.float() + bias
     log_denominator = logits.logsumexp(dim=1)
     losses = log_denominator - logits.gather(1, labels[:, None]).squeeze(1)
@@ -127,11 +131,3 @@ def _eager(
         logits.scatter_add_(1, labels[:, None], -torch.ones_like(log_denominator)[:, None])
         logits.mul_(weights[:, None])
     return losses, logits
-
-
-def _fused(
-    logits: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, gradient: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    from translit_scale.objectives.fused_cross_entropy import fused_cross_entropy
-
-    return fused_cross_entropy(logits, bias, labels, weights, gradient), logits

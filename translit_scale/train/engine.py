@@ -145,7 +145,6 @@ def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
         lr=config.train.lr,
         betas=config.train.betas,
         eps=config.train.eps,
-        fused=bool(__import__('os').environ.get('FUSED_ADAMW')) or None,
     )
     try:
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=hardware.ds_config)
