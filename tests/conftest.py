@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other make tiny models 3 to 10 times slower
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"  # before the first import of a kernel
+
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config, make_world
 from tests.support.train_script import STEPS

@@ -152,19 +152,49 @@ def test_embeddings_of_the_same_text_are_not_negatives() -> None:
     assert torch.isfinite(found.embedding_gradient).all() and torch.isfinite(found.parameter_gradients.logit_scale)
 
 
+KERNEL_DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+"""Without a GPU, Triton interprets the kernel (tests/conftest.py)."""
+
+
 @pytest.mark.parametrize(("chunk_tokens", "align"), [(1, 1), (4, 1), (9, 11), (2048, 1), (4, 8), (2048, 64)])
-def test_chunked_cross_entropy_equals_the_plain_one(chunk_tokens: int, align: int) -> None:
+@pytest.mark.parametrize("fused", [False, True])
+def test_chunked_cross_entropy_equals_the_plain_one(chunk_tokens: int, align: int, fused: bool) -> None:
     """Losses and all gradients, with a last chunk of another size and with a padded vocabulary."""
     torch.manual_seed(2)
-    features, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((9, 5), (11, 5), (11,)))
-    labels, token_weights = torch.randint(11, (9,)), torch.rand(9)
+    with torch.device(KERNEL_DEVICE if fused else "cpu"):
+        features, weight, bias = (torch.randn(shape, requires_grad=True) for shape in ((9, 5), (11, 5), (11,)))
+        labels, token_weights = torch.randint(11, (9,)), torch.rand(9)
     plain = torch.nn.functional.cross_entropy(features @ weight.T + bias, labels, reduction="none")
-    total, losses = masked_lm_losses(features, weight, bias, labels, token_weights, chunk_tokens, align)
+    total, losses = masked_lm_losses(features, weight, bias, labels, token_weights, chunk_tokens, align, fused)
     torch.testing.assert_close(losses, plain)
     torch.testing.assert_close(total, (plain * token_weights).sum())
     expected = torch.autograd.grad(3 * (plain * token_weights).sum(), (features, weight, bias))
     for found, wanted in zip(torch.autograd.grad(3 * total, (features, weight, bias)), expected, strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_kernel_reads_rows_of_several_blocks_in_the_type_of_the_logits(dtype: torch.dtype) -> None:
+    """The last block is not full, the largest logit is in the second one, and some columns are padding."""
+    from translit_scale.objectives.fused_cross_entropy import BLOCK, fused_cross_entropy
+
+    torch.manual_seed(4)
+    columns, padding = 2 * BLOCK + 77, 13
+    with torch.device(KERNEL_DEVICE):
+        logits, labels = (5 * torch.randn(3, columns)).to(dtype), torch.tensor([2, BLOCK + 1, 2 * BLOCK + 50])
+        logits[:, BLOCK + 5], weights = 30, torch.tensor([1.0, 0.5, 0.0])
+        bias = torch.randn(columns).masked_fill(torch.arange(columns) >= columns - padding, float("-inf"))
+        leaf = logits.float().requires_grad_()
+    plain = torch.nn.functional.cross_entropy(leaf + bias, labels, reduction="none")
+    (expected,) = torch.autograd.grad((plain * weights).sum(), leaf)
+    kept = logits.clone()
+    losses, unchanged = fused_cross_entropy(logits, bias, labels, weights, gradient=False)
+    torch.testing.assert_close(losses, plain)
+    assert torch.equal(unchanged, kept)
+    losses, gradient = fused_cross_entropy(logits, bias, labels, weights, gradient=True)
+    torch.testing.assert_close(losses, plain)
+    assert gradient is logits and not gradient[:, -padding:].any() and not gradient[2].any()
+    torch.testing.assert_close(gradient.float(), expected, rtol=1e-2 if dtype == torch.bfloat16 else 1e-4, atol=1e-6)
 
 
 def test_chunked_cross_entropy_without_gradient_goes_through_all_chunks() -> None:

@@ -6,6 +6,7 @@ The logits of M masked tokens over V = 401 145 pieces would be the largest tenso
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ are slow. (The usual rule, logits of a chunk as large as its input, would choose
 ALIGNED = 64
 """GPUs multiply matrices with aligned rows. On an H100 the products of the head over 401,145 pieces (Glot500) run at
 96 to 150 TFLOP/s, over 401,152 at 700 to 780 (benchmarks/h100.md)."""
+HAS_TRITON = find_spec("triton") is not None
 
 
 def masked_lm_losses(
@@ -27,6 +29,7 @@ def masked_lm_losses(
     token_weights: torch.Tensor,
     chunk_tokens: int = CHUNK_TOKENS,
     align: int | None = None,
+    fused: bool | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Σ token_weights · cross-entropy, and the cross-entropy of each token.
 
@@ -37,12 +40,17 @@ def masked_lm_losses(
         weight, bias: [V, d] and [V] output embedding.
         labels: [M]; token_weights: [M] fp32, without gradient.
         align: the vocabulary is padded to a multiple of this, with pieces of probability 0; default: 64 on a GPU.
+        fused: the element-wise work on the logits is one kernel, see `fused_cross_entropy`; default: on a GPU, if
+            Triton is installed (torch for CUDA installs it).
 
     Returns:
         The sum (scalar fp32, differentiable in features, weight and bias), and [M] fp32 losses (without gradient).
     """
     align = align or (ALIGNED if features.is_cuda else 1)
-    total, losses = _ChunkedCrossEntropy.apply(features, weight, bias, labels, token_weights, chunk_tokens, align)
+    fused = features.is_cuda and HAS_TRITON if fused is None else fused
+    total, losses = _ChunkedCrossEntropy.apply(
+        features, weight, bias, labels, token_weights, chunk_tokens, align, fused
+    )
     return total, losses
 
 
@@ -72,6 +80,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         token_weights: torch.Tensor,
         chunk_tokens: int,
         align: int,
+        fused: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         device = features.device.type
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -84,21 +93,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             w, b = F.pad(w, (0, 0, 0, padding)), F.pad(b, (0, padding), value=float("-inf"))
         losses = torch.empty(len(x), dtype=torch.float32, device=x.device)
         gradients = [torch.zeros_like(t, dtype=torch.float32) for t in (features, w, b)] if needed else []
+        cross_entropy = _eager
+        if fused:  # imported here, because Triton is installed with torch for GPUs only
+            from translit_scale.objectives.fused_cross_entropy import fused_cross_entropy as cross_entropy
         with torch.autocast(device, enabled=False):
             for start in range(0, len(x), chunk_tokens):
                 part = slice(start, start + chunk_tokens)
-                logits = (x[part] @ w.T).float() + b  # [R, V]
-                log_denominator = logits.logsumexp(dim=1)
-                losses[part] = log_denominator - logits.gather(1, labels[part, None]).squeeze(1)
-                if not needed:
-                    continue
-                logit_gradient = logits.sub_(log_denominator[:, None]).exp_()  # softmax, in the logits' memory
-                logit_gradient.scatter_add_(1, labels[part, None], -torch.ones_like(log_denominator)[:, None])
-                logit_gradient.mul_(relative_weight[part, None])
-                gradients[2] += logit_gradient.sum(dim=0)
-                logit_gradient = logit_gradient.to(compute)
-                gradients[0][part] = (logit_gradient @ w).float()
-                gradients[1] += logit_gradient.T @ x[part]
+                logits = x[part] @ w.T  # [R, V]
+                losses[part], logit_gradient = cross_entropy(logits, b, labels[part], relative_weight[part], needed)
+                if needed:
+                    gradients[2] += logit_gradient.sum(dim=0, dtype=torch.float32)
+                    logit_gradient = logit_gradient.to(compute)
+                    gradients[0][part] = logit_gradient @ w
+                    gradients[1] += logit_gradient.T @ x[part]
         ctx.save_for_backward(
             largest, *(g[: len(t)].to(t.dtype) for g, t in zip(gradients, (features, weight, bias), strict=False))
         )
@@ -109,4 +116,18 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         largest, *kept = ctx.saved_tensors
         scale = largest * gradients[0]  # zero-dimensional, so the products keep the type of the gradients
-        return (*(g * scale for g in kept), None, None, None, None)
+        return (*(g * scale for g in kept), None, None, None, None, None)
+
+
+def _eager(
+    logits: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, gradient: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy [R] of each row of logits + bias, and its gradient [R, V] times the row's weight, if asked for."""
+    logits = logits.float() + bias
+    log_denominator = logits.logsumexp(dim=1)
+    losses = log_denominator - logits.gather(1, labels[:, None]).squeeze(1)
+    if gradient:
+        logits.sub_(log_denominator[:, None]).exp_()  # softmax, in the logits' memory
+        logits.scatter_add_(1, labels[:, None], -torch.ones_like(log_denominator)[:, None])
+        logits.mul_(weights[:, None])
+    return losses, logits
