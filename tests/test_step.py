@@ -258,3 +258,18 @@ def test_all_masked_away_and_no_masked_token_are_defined(training: Callable[...,
     assert result.losses["mlm_orig"] == result.losses["tlm"] == 0.0
     assert result.losses["tcm"] > 0
     assert all(torch.isfinite(g).all() for g in gradients_of(run.engine).values())
+
+
+def test_the_loss_of_a_stream_with_one_masked_token_is_that_of_the_token(training: Callable[..., Training]) -> None:
+    run = training(4, objectives__masking__mlm_probability=0.01, objectives__tlm__weight=0)
+    for t in range(100):
+        batch = run.stream.step(t)
+        masked = [sum(numbers) for numbers in zip(*(micro.masked for micro in batch.micro), strict=True)]
+        if masked[:2] in ([1, 0], [0, 1]):
+            break
+    result = run.step.accumulate(t, batch)
+    name = ("mlm_orig", "mlm_latn")[masked.index(1)]
+    assert result.language_losses[:, 1].sum() == 1
+    assert (
+        result.losses[name] == pytest.approx(result.language_losses[:, 0].sum(), rel=1e-5) and result.losses[name] > 0
+    )
