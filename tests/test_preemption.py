@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 
 from translit_scale.train.launching.preemption import StopRequest
 
-REQUESTS = (signal.SIGTERM, signal.SIGUSR1)
+REQUESTS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SECOND_INTERRUPT = """
+import signal, sys, time
+from translit_scale.train.launching.failure import end_at_once, run_rank
+from translit_scale.train.launching.preemption import StopRequest
+
+def body():
+    StopRequest(lambda: print("first", flush=True), lambda: end_at_once("second", 0))
+    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)  # torchrun passes the first one on
+    print("still there", flush=True)
+    time.sleep(1.2)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGINT)
+    print("never", flush=True)
+
+run_rank(body)
+"""
+
+
+def request() -> StopRequest:
+    return StopRequest(lambda: None, lambda: None)
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +49,7 @@ def test_signals_that_follow_the_first_do_not_end_the_process() -> None:
     fatal: list[int] = []
     for number in REQUESTS:
         signal.signal(number, lambda number, _: fatal.append(number))
-    stop = StopRequest()
+    stop = request()
     assert not stop
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGTERM):
         signal.raise_signal(number)
@@ -37,6 +60,18 @@ def test_signals_that_follow_the_first_do_not_end_the_process() -> None:
 def test_ranks_heed_what_their_launcher_ignores() -> None:
     """`trap '' USR1` before a launcher (docs/launching.md): ignored signals stay so in the processes it starts."""
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    stop = StopRequest()
+    stop = request()
     signal.raise_signal(signal.SIGUSR1)
     assert stop
+
+
+def test_the_second_ctrl_c_ends_the_process_at_once() -> None:
+    run = subprocess.run([sys.executable, "-c", SECOND_INTERRUPT], capture_output=True, text=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, "first\nstill there\n", "second\n")
+
+
+def test_a_job_in_the_background_does_not_heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    stop = request()
+    signal.raise_signal(signal.SIGINT)
+    assert not stop

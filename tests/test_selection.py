@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,18 @@ def test_checkpoints_are_measured_once(
     complete = finished / "checkpoints/step_000003/COMPLETE.json"
     complete.write_text(complete.read_text() + "\n")  # other weights would have another record
     assert select(finished, verses, "--layer", "1") == 0 and counted[15:] == ["step_000003"]
+
+
+def test_checkpoints_that_training_has_removed_are_named(
+    finished: Path, verses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    assert select(run, verses) == 0 and "were removed" not in capsys.readouterr().out
+    for step in (2, 4):
+        shutil.rmtree(run / f"checkpoints/step_{step:06d}")
+    assert select(run, verses) == 0
+    removed = "chosen among 3 checkpoints: 2 others (steps 2 to 4) were removed in training; run.keep_every=1"
+    assert removed in capsys.readouterr().out
 
 
 def test_holdout_chooses_on_one_half_and_reports_the_other(

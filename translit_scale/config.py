@@ -244,6 +244,8 @@ class RunConfig(Strict):
     """Steps between log records."""
     checkpoint_every: int = Field(2000, ge=1)
     """Steps between checkpoints (paper A, appendix A); one more is written at the end."""
+    checkpoint_minutes: float = Field(30.0, gt=0)
+    """A checkpoint is also written when the last one was begun so many minutes ago, at the end of a step."""
     keep_checkpoints: int = Field(2, ge=1)
     """How many of the newest checkpoints are kept; the one that `best.json` names is never removed."""
     keep_every: int | None = Field(None, ge=1)

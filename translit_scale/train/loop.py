@@ -12,6 +12,9 @@ What a step computes is in `step.py`, the update in `engine.py`, which pairs for
 from __future__ import annotations
 
 import math
+import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
@@ -59,7 +62,8 @@ from translit_scale.train.engine import (
     start_engine,
     take_step,
 )
-from translit_scale.train.launching.preemption import Preempted, StopRequest
+from translit_scale.train.launching.failure import end_at_once
+from translit_scale.train.launching.preemption import Interrupted, Preempted, StopRequest
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import DamagedBlock, TokenizerCheck, check_tokenizer, find_damaged_blocks
@@ -229,7 +233,7 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     engine = start_engine(encoder, plan.hardware, config)
     if saved:
         load_checkpoint(engine, saved)
-    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, len(plan.order.languages), StopRequest())
+    step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, len(plan.order.languages))
     prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
     return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
 
@@ -270,6 +274,7 @@ def run_steps(
     Raises:
         Preempted: a rank was asked to stop; a checkpoint is written.
     """
+    stop = stop_request(training)
     engine, run, total, rank = training.engine, training.config.run, training.total_steps, training.rank
     if stopping.ends(start, logger):
         return
@@ -279,25 +284,43 @@ def run_steps(
         steps, is_last = t + 1, t + 1 == total
         checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
-        result = training.step.accumulate(t, batch)
+        result = training.step.accumulate(t, batch, {"stop": bool(stop), "save": checkpoints.is_due()})
         update = take_step(engine)
         skipped.count(t, result, update, training.stream)
         if logger:
             logger.step(steps, result, update_metrics(engine, update, skipped), training.prefetcher.wait_seconds)
-        if steps % run.checkpoint_every == 0 or is_last or result.stop:
+        ends = is_last or result.requests["stop"]
+        if steps % run.checkpoint_every == 0 or result.requests["save"] or ends:
             began = time.monotonic()
             checkpoints.save(engine, training.info(steps))
-            if is_last or result.stop or stopping.due(steps):
+            if ends or stopping.due(steps):
                 checkpoints.finish()
             if logger:
                 logger.wrote_checkpoint(time.monotonic() - began)
-        if result.stop and not is_last:
-            raise Preempted(
+        if ends and not is_last:
+            raise (Interrupted if stop.signal == signal.SIGINT else Preempted)(
                 f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(steps)} is written",
                 "the same command resumes from it",
             )
         if stopping.ends(steps, logger):
             return
+
+
+def stop_request(training: Training) -> StopRequest:
+    """From now on signals ask for a checkpoint; what the user is told about Ctrl-C is said by the first rank."""
+    rank, run = training.rank, training.config.run.path
+
+    def interrupted() -> None:
+        if rank.is_first:
+            text = "\nCtrl-C: a checkpoint is written at the end of this step; Ctrl-C once more ends without it\n"
+            os.write(sys.stderr.fileno(), text.encode())
+
+    def end() -> None:
+        complete = complete_checkpoints(run / "checkpoints") if rank.is_first else []
+        resumes = f"the same command resumes from {complete[-1]}" if complete else "no checkpoint was written yet"
+        end_at_once(f"interrupted: {resumes}", rank.rank)
+
+    return StopRequest(interrupted, end)
 
 
 def update_metrics(engine: Any, update: Update, skipped: SkippedSteps) -> dict[str, Any]:

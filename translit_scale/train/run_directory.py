@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from translit_scale.config import RunConfig
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.files import write_bytes, write_json
 from translit_scale.languages import listed
@@ -88,19 +89,29 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     parameters = sum(getattr(p, "ds_numel", p.numel()) for p in training.engine.module.parameters())
     on_cpu = training.rank.device.type == "cpu"
     where = counted(layout.world_size, "CPU rank" if on_cpu else "GPU") + (" (no GPU found)" if on_cpu else "")
+    pairs_at_once = layout.batch_pairs / layout.world_size / layout.micro_batches
     lines = [
         f"run {config.run.path}: {parameters:,} parameters, {order.total:,} pairs of {listed(order.languages)}",
         f"  batch {layout.batch_pairs} pairs = {counted(layout.world_size, 'rank')} × "
-        f"{counted(layout.micro_batches, 'micro-batch')} of about {layout.micro_batch_pairs}; {where}, "
+        f"{counted(layout.micro_batches, 'micro-batch')} of about {math.ceil(pairs_at_once)}; {where}, "
         f"{hardware.precision}, ZeRO-{hardware.zero_stage}",
         f"  loss = {' + '.join(loss_terms(training))}",
         f"  steps {start} → {training.total_steps} ({math.ceil(order.total / layout.batch_pairs)} an epoch), "
-        f"checkpoint every {config.run.checkpoint_every}; tensorboard --logdir {config.run.path / 'tb'}",
+        f"tensorboard --logdir {config.run.path / 'tb'}",
+        f"  {checkpoint_plan(config.run, training.total_steps, parameters)}",
         *(f"  note: {note}" for note in hardware.notes),
         *([_left_out(training)] if training.damaged_blocks else []),
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
     ]
     return "\n".join(lines)
+
+
+def checkpoint_plan(run: RunConfig, total_steps: int, parameters: int) -> str:
+    """When checkpoints are written, and the disk space of those that are kept and the one being written."""
+    kept = 1 + run.keep_checkpoints + (total_steps // run.keep_every if run.keep_every else 0)
+    size = 12 * parameters / 1e9  # weights and two moments in fp32
+    when = f"checkpoint every {run.checkpoint_every:,} steps or {run.checkpoint_minutes:g} minutes"
+    return f"{when}: {size:.3g} GB each, up to {kept} at a time, {kept * size:.3g} GB"
 
 
 def _left_out(training: Training) -> str:

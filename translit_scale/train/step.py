@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,7 +31,6 @@ from translit_scale.model.encoder import EncoderOutput
 from translit_scale.objectives.masked_lm import group_sums
 from translit_scale.train.contrastive import EmbeddingGradients, contrastive_loss_over_ranks
 from translit_scale.train.engine import reduce_gradients_once
-from translit_scale.train.launching.preemption import StopRequest
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.reduction import all_reduce_named
 
@@ -61,8 +60,8 @@ class StepResult:
     """Further metrics by their names in TensorBoard. `train/tcm/…` are means over the embeddings: `top1` is the
     fraction whose positive is the nearest candidate, `positive_similarity` and `negative_similarity` are the mean
     similarities to the positive and to other sentences; `identical` is the fraction of pairs whose sides are equal."""
-    stop: bool = False
-    """Whether any rank has been asked to stop."""
+    requests: dict[str, bool] = field(default_factory=dict)
+    """What any rank has asked for, such as `stop`."""
 
     @property
     def tokens(self) -> int:
@@ -81,7 +80,6 @@ class TrainStep:
     Args:
         engine: DeepSpeed engine over a `PairEncoder`, with its own accumulation set to 1.
         languages: L, the number of languages.
-        stop: true once this rank is asked to stop; all ranks learn of it with each step.
     """
 
     def __init__(
@@ -91,14 +89,17 @@ class TrainStep:
         rank: Rank,
         seed: int,
         languages: int,
-        stop: StopRequest | None = None,
     ) -> None:
         self.engine, self.objectives, self.rank, self.seed = engine, objectives, rank, seed
-        self.languages, self.stop = languages, stop
+        self.languages = languages
         self.stream_weights = torch.tensor([1.0, 1.0, objectives.tlm.weight], device=rank.device)
 
-    def accumulate(self, t: int, batch: RankBatch) -> StepResult:
+    def accumulate(self, t: int, batch: RankBatch, requests: Mapping[str, bool] | None = None) -> StepResult:
         """Leaves the gradient of step t's effective batch in the engine.
+
+        Args:
+            requests: what this rank asks for; all ranks learn what any of them asks for. The names must be the same on
+                every rank.
 
         Raises:
             NumericError: the embeddings of both passes of GradCache differ (on all ranks alike).
@@ -124,7 +125,7 @@ class TrainStep:
                 # The engine averages over ranks; our losses are already divided by counts of the whole batch.
                 self.engine.backward(loss * self.rank.world_size, scale_wrt_gas=False)
                 sums.add_tokens(output.token_losses, part)
-        return self._result(t, batch, sums, counts)
+        return self._result(t, batch, sums, counts, requests or {})
 
     def _uses_gradcache(self, batch: RankBatch) -> bool:
         """Whether the embeddings of all micro-batches are needed before the backward pass of the first one."""
@@ -194,13 +195,15 @@ class TrainStep:
         key = repr((self.seed, "dropout", t, self.rank.rank, micro)).encode()
         torch.manual_seed(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1)
 
-    def _result(self, t: int, batch: RankBatch, sums: _Sums, reduced: dict[str, torch.Tensor]) -> StepResult:
+    def _result(
+        self, t: int, batch: RankBatch, sums: _Sums, reduced: dict[str, torch.Tensor], requests: Mapping[str, bool]
+    ) -> StepResult:
         """Reduces this rank's sums over all ranks; only here does the step wait for the device."""
         device = self.rank.device
         largest = {
             "drift": sums.drift,
             "tokens": torch.tensor(float(sum(m.tokens for m in batch.micro)), device=device),
-            "stop": torch.tensor(float(bool(self.stop)), device=device),
+            **{f"request {name}": torch.tensor(float(asked), device=device) for name, asked in requests.items()},
         }
         most = all_reduce_named(largest, device, dist.ReduceOp.MAX, to_host=True)
         _check_replay(t, most["drift"].item())
@@ -229,7 +232,7 @@ class TrainStep:
             pairs=batch.pairs,
             truncated=int(counts["truncated"]),
             metrics=metrics,
-            stop=bool(most["stop"]),
+            requests={name: bool(most[f"request {name}"]) for name in requests},
         )
 
 

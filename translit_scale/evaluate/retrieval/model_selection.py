@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from translit_scale import __version__
-from translit_scale.config import Config
+from translit_scale.config import Config, load_config
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.bootstrap import Estimate, mean_accuracy
@@ -213,11 +213,24 @@ def select(run: Path, criterion: Criterion, holdout: bool = False) -> str:
     write_choice(run, criterion, order, part)
     rows = [[item.checkpoint, percent(item.estimates[part][criterion.measure])] for item in order]
     title = f"{run}: {criterion.task}, {criterion.measure}" + (", half of the items" if holdout else "")
-    lines = [title, format_table(["checkpoint", f"{criterion.measure} % [95 %]"], rows)]
+    lines = [title, format_table(["checkpoint", f"{criterion.measure} % [95 %]"], rows), *_removed(run, checkpoints)]
     if holdout:
         other = percent(order[0].estimates[HOLDOUT][criterion.measure])
         lines.append(f"{order[0].checkpoint} on the other half: {other}")
     return "\n".join(lines)
+
+
+def _removed(run: Path, checkpoints: Sequence[Path]) -> list[str]:
+    """A remark if training has written checkpoints up to the newest that do not exist any more."""
+    every = load_config([run / "config.yaml"]).run.checkpoint_every
+    steps = {checkpoint_step(path) for path in checkpoints}
+    gone = [step for step in range(every, max(steps), every) if step not in steps]
+    if not gone:
+        return []
+    return [
+        f"chosen among {len(steps)} checkpoints: {len(gone)} others (steps {gone[0]} to {gone[-1]}) were removed in "
+        f"training; run.keep_every={every} keeps them all"
+    ]
 
 
 def make_scorer(config: Config) -> CheckpointScorer:

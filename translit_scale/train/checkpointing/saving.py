@@ -64,8 +64,14 @@ class CheckpointWriter:
         self.temporary: Path | None = None
         self.written: Future[bool] | None = None
         self.published: Future[bool] | None = None
+        self.began = time.monotonic()
+        """When the last checkpoint was begun, or training."""
         if rank.is_first:
             best_checkpoint(run.path)
+
+    def is_due(self) -> bool:
+        """Whether so much time has passed since the last checkpoint that another one is written."""
+        return self.rank.is_first and time.monotonic() - self.began > 60 * self.run.checkpoint_minutes
 
     def save(self, engine: Any, info: CheckpointInfo) -> None:
         """Copies the state and starts writing it, after the previous checkpoint is finished. Every rank must call it.
@@ -74,6 +80,7 @@ class CheckpointWriter:
             DataError: the disk is too small, or `check` or `finish` raise it.
         """
         self.finish()
+        self.began = time.monotonic()
         self.temporary = self.directory / f"{checkpoint_name(info.step)}.tmp"
         if self.rank.is_first:
             with _writing(self.temporary):

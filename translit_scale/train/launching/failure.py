@@ -18,11 +18,11 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from translit_scale.errors import UserError
-from translit_scale.train.launching.preemption import EXIT_PREEMPTED
+from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, Preempted
 
 LAUNCHER_SECONDS = 5.0
 """Time within which a launcher ends the other ranks when one fails (DeepSpeed's looks once a second)."""
-EXIT_DEFECT, EXIT_INTERRUPTED = 1, 130
+EXIT_DEFECT = 1
 
 
 def run_rank(body: Callable[[], object]) -> None:
@@ -39,12 +39,17 @@ def run_rank(body: Callable[[], object]) -> None:
     try:
         body()
     except UserError as error:
-        prefix = "" if error.exit_code == EXIT_PREEMPTED else f"error on rank {rank}: " if rank else "error: "
+        prefix = "" if isinstance(error, Preempted) else f"error on rank {rank}: " if rank else "error: "
         _leave(f"{prefix}{error}", error.exit_code, rank)
     except KeyboardInterrupt:
-        _leave("\ninterrupted: the same command resumes from the last checkpoint", EXIT_INTERRUPTED, rank)
+        _leave("\ninterrupted before the first step of this run: nothing was trained", EXIT_INTERRUPTED, rank)
     except Exception:
         _leave(f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
+
+
+def end_at_once(message: str, rank: int) -> NoReturn:
+    """Ends this rank without asking the others, which end for the same reason; the first one prints the message."""
+    _exit(message if rank == 0 else "", EXIT_INTERRUPTED)
 
 
 def _leave(message: str, code: int, rank: int) -> NoReturn:
@@ -57,10 +62,14 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
     if several and code == EXIT_DEFECT:
         # Most likely a collective that failed because its peer was killed: then the launcher ends this rank first.
         time.sleep(LAUNCHER_SECONDS)
-    if reports:
-        print(message, file=sys.stderr)
-    elif several:
+    if several and not reports:
         time.sleep(2 * LAUNCHER_SECONDS)
+    _exit(message if reports else "", code)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+    if message:
+        print(message, file=sys.stderr)
     for child in multiprocessing.active_children():
         child.kill()  # workers that read ahead would keep our output open
     sys.stdout.flush()
