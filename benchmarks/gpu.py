@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cost
 import numpy as np
 import torch
 from report import heading
@@ -27,7 +28,6 @@ from translit_scale.batch.stream import RankBatch
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.model import cost
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.model.flops import Shape, contrastive_flops, layer_flops, training_flops

@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import cost
 from report import heading
 
 from translit_scale.config import load_config
-from translit_scale.model import cost
 from translit_scale.model.flops import Shape
 from translit_scale.train.launching.ranks import start_rank
 

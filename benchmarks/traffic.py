@@ -14,9 +14,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cost import Parameters, count_parameters, gathered_elements, gradient_payload, sent_bytes
 from report import heading
 
-from translit_scale.model.cost import Parameters, count_parameters, gathered_elements, gradient_payload, sent_bytes
 from translit_scale.model.flops import Shape
 from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
 

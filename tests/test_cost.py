@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import cost
 from tests.support.cost_worker import BUCKET, CASES, Case, measure
 from tests.support.ranks import Ranks
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
-from translit_scale.model import cost
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.flops import Shape
 from translit_scale.train.launching.ranks import start_rank

@@ -301,7 +301,7 @@ def test_the_commands(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert table[1].split()[:9] == ["pol_Latn", "60", "3", "2", "1", "2", "2", "0", "50"]
     assert table[3].split()[:2] == ["all", "100"] and table[3].split()[8:] == ["89", "0.0", "%", table[3].split()[-1]]
     assert table[4] == "pol_Latn: 5% of the lines are not UTF-8; is a file in another encoding?"
-    assert table[5] == "1 sentences on which uroman fails were romanized word by word"
+    assert table[5] == "1 sentences that could not be romanized as a whole were romanized in parts"
 
     assert main(["shards", "stats", str(out)]) == 0
     polish = capsys.readouterr().out.split("\n")[1].split()

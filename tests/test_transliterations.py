@@ -345,7 +345,8 @@ def test_another_source_is_one_class(
     data = write_recipe(tmp_path / "data", "a.txt")
     (data / "a.txt").write_text("абв\nїї\nщ\n")
     write_recipe(data, "a.txt", more="romanize: {by: invented}")
-    with pytest.raises(ConfigError, match=r"romanize\.by: expected one of 'uroman' \(found 'invented'\)"):
+    known = ", ".join(map(repr, SOURCES))
+    with pytest.raises(ConfigError, match=rf"romanize\.by: expected one of {known} \(found 'invented'\)"):
         load_recipe(data / "recipe.yaml")
     monkeypatch.setitem(SOURCES, "invented", Table)
     source.cache_clear()
@@ -362,3 +363,50 @@ def test_another_source_is_one_class(
     monkeypatch.delitem(SOURCES, "invented")
     assert verify(tmp_path / "out", True, lambda done: None) == []
     assert "another romanizer (implementation 'invented table', here 'uroman" in capsys.readouterr().err
+
+
+class Newer(Table):
+    """A later version of `Table` with another output."""
+
+    def transliterate(self, texts: Sequence[str], language: str, counts: Counter[str]) -> list[str]:
+        return [text.upper() for text in super().transliterate(texts, language, counts)]
+
+    def provenance(self) -> dict[str, Any]:
+        return super().provenance() | {"version": 2}
+
+
+def test_finished_shards_of_an_older_source_are_made_again_where_some_texts_have_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_recipe(tmp_path / "data", "a.txt", with_latin("a.csv"), more="romanize: {by: invented}")
+    (data / "a.txt").write_text("абв\n")
+    write_table(data / "a.csv", [("жук", "zhuk")])
+    monkeypatch.setitem(SOURCES, "invented", Table)
+    source.cache_clear()
+    prepare_array_task(data / "recipe.yaml", data, tmp_path / "out", 1, 0, 1)
+    monkeypatch.setitem(SOURCES, "invented", Newer)
+    source.cache_clear()
+    shard_set = run(data, tmp_path / "out")
+    assert shard_set.manifest.provenance["romanizer"]["version"] == 2
+    assert pairs(shard_set) == {"жук": "zhuk", "абв": "UKR_CYRL ABC"}
+
+
+def test_verify_asks_only_the_source_that_the_recipe_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def without_its_file(lcode: str) -> Table:
+        raise ConfigError("the file of another source is not there")
+
+    data = write_recipe(tmp_path / "data", "a.txt", more="romanize: {by: invented}")
+    (data / "a.txt").write_text("абв\n")
+    monkeypatch.setitem(SOURCES, "invented", Table)
+    monkeypatch.setitem(SOURCES, "uroman", without_its_file)
+    source.cache_clear()
+    run(data, tmp_path / "out")
+    capsys.readouterr()
+    assert verify(tmp_path / "out", True, lambda done: None) == []
+    assert capsys.readouterr().err == ""
+    monkeypatch.setitem(SOURCES, "invented", Newer)
+    source.cache_clear()
+    assert verify(tmp_path / "out", True, lambda done: None) == []
+    assert "another romanizer (version None, here 2)" in capsys.readouterr().err

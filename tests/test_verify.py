@@ -211,7 +211,7 @@ def test_another_romanizer_is_named_once_and_is_no_problem(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], romanizer: dict[str, object] | None, expected: str
 ) -> None:
     said = ROMANIZER.provenance() | romanizer if romanizer else "uroman"
-    make_set(tmp_path, provenance={"romanizer": said})
+    make_set(tmp_path, provenance={"romanizer": said, "recipe": {"romanize": {"by": ["x"]}}})
     assert main(["shards", "verify", "--deep", str(tmp_path)]) == 0
     out, err = capsys.readouterr()
     assert err.count("alignment is not checked") == 1 and expected in err

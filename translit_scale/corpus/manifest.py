@@ -167,7 +167,7 @@ class LanguageCounts(_Entry):
     identical: NonNegativeInt
     """Pairs whose transliteration equals the original."""
     fallbacks: NonNegativeInt
-    """Pairs romanized piecewise because uroman failed on the whole sentence."""
+    """Pairs romanized in parts because the whole sentence could not be."""
     orig_chars: NonNegativeInt
     latn_chars: NonNegativeInt
     from_column: NonNegativeInt = 0

@@ -37,7 +37,7 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
         if counts.from_column:
             yield f"{language}: {counts.from_column:,} of {counts.rows:,} transliterations are the input's own"
     if fallbacks := sum(counts.fallbacks for counts in manifest.languages.values()):
-        yield f"{fallbacks:,} sentences on which uroman fails were romanized word by word"
+        yield f"{fallbacks:,} sentences that could not be romanized as a whole were romanized in parts"
 
 
 def statistics_table(manifest: Manifest) -> str:

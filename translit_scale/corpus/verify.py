@@ -118,20 +118,25 @@ def _romanizers(manifest: Manifest) -> dict[str, Transliterator]:
         rows = f"{sum(own.values()):,} transliterations of {listed(list(own))}"
         print(f"alignment is not checked in languages with transliterations of their own: {rows}", file=sys.stderr)
     romanized = [code for code in manifest.languages if code not in own]
-    romanizer = _romanizer(manifest.provenance.get("romanizer")) if romanized else None
+    romanizer = _romanizer(manifest.provenance) if romanized else None
     return dict.fromkeys(romanized, romanizer) if romanizer else {}
 
 
-def _romanizer(recorded: Any) -> Transliterator | None:
-    """The romanizer that a manifest names; None, and a line on stderr, if it is not the one installed."""
+def _romanizer(provenance: dict[str, Any]) -> Transliterator | None:
+    """The source that the recipe names; None, and a line on stderr, if it is not the one that made the set."""
+    recorded = provenance.get("romanizer")
     if not isinstance(recorded, dict):
         print("alignment is not checked: the manifest names no romanizer", file=sys.stderr)
         return None
-    installed = [source(by, "by_language" if recorded.get("lcode") == "by_language" else "none") for by in SOURCES]
-    differences = [changed_settings(recorded, romanizer.provenance()) for romanizer in installed]
-    if [] in differences:
-        return installed[differences.index([])]
-    name, then, now = differences[0][0]
+    by: Any = provenance
+    for key in ("recipe", "romanize", "by"):  # recipes are written without `by` if it is uroman
+        by = by.get(key) if isinstance(by, dict) else None
+    lcode = "by_language" if recorded.get("lcode") == "by_language" else "none"
+    installed = source(by if by in list(SOURCES) else "uroman", lcode)
+    differences = changed_settings(recorded, installed.provenance())
+    if not differences:
+        return installed
+    name, then, now = differences[0]
     print(
         f"alignment is not checked: the set was made with another romanizer ({_SHORT.repr(name)[1:-1]} "
         f"{_SHORT.repr(then)}, here {_SHORT.repr(now)})",

@@ -190,7 +190,8 @@ class ShardTask:
     def target(self) -> Path:
         """File of the result; the shard is beside it with the suffix `.tar`, unless it has no pairs."""
         of_text = [self.language, self.number, self.part.sha256, self.block_rows]
-        key = content_key([of_text, self.source({}).provenance(), FORMAT_VERSION, WORK_VERSION])
+        of_latin = [self.columns, source(self.romanize.by, self.romanize.lcode).provenance()]
+        key = content_key([of_text, of_latin, FORMAT_VERSION, WORK_VERSION])
         return self.work_dir / f"shard-{self.language}-{self.number:05d}-{key}.json"
 
     def source(self, table: dict[str, str]) -> Transliterator:

@@ -1,6 +1,7 @@
 """Where transliterations come from: the protocol of a source, and the sources that a recipe can name.
 
-Another source is one class with the two methods of `Transliterator`, and its name in `SOURCES`.
+Another source is one class with the two methods of `Transliterator`, and its name in `SOURCES`. A recipe cannot give it
+settings of its own: those would be fields of `prepare.recipe.Romanize` that every caller of `source` hands over.
 """
 
 from __future__ import annotations

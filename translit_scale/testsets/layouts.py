@@ -52,7 +52,7 @@ class Layout:
     content: str
     """What a line holds, for messages and docs."""
     text_column: int | None = None
-    """Field with the text, which shows the script where a name does not state it; None: Glot500-c's main script."""
+    """Column of a table with the text, which shows the script where a name does not; None: Glot500-c's main script."""
     several: bool = False
     """Whether a language may have several files, which are read in the order of their names."""
 

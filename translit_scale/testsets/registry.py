@@ -1,7 +1,7 @@
 """The evaluation tasks: one entry states everything about a task.
 
-The choices of commands, what `evaluate all` runs, the values that a configuration allows, titles in tables, presets of
-fine-tuning and the lists in docs/test-sets.md follow from it. A new task is one entry here and one reader.
+The choices of commands, what `evaluate all` runs, the values that a configuration allows, titles in tables and presets
+of fine-tuning follow from it. A new task is one entry here and one reader; tests compare the lists in docs with it.
 """
 
 from __future__ import annotations
