@@ -134,7 +134,7 @@ def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
         read_aligned(f"pl:{file}", f"ukr_Cyrl:{file}")
     with pytest.raises(ConfigError, match="not LANGUAGE:FILE"):
         read_aligned("pol_Latn", f"ukr_Cyrl:{file}")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="file not found"):
         read_aligned(f"pol_Latn:{tmp_path}/nothing.txt", f"ukr_Cyrl:{file}")
     with pytest.raises(DataError, match="is a folder"):
         read_aligned(f"pol_Latn:{tmp_path}", f"ukr_Cyrl:{file}")

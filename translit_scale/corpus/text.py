@@ -156,7 +156,7 @@ def read_lines(path: Path, advance: Advance = _ignore, counts: Counter[str] | No
     try:
         with path.open("rb") as raw:
             position = 0
-            for count, line in enumerate(_bounded_lines(path, decompressed(raw, path.suffix)), 1):
+            for count, line in enumerate(_bounded_lines(path, decompressed(raw, path.suffix.lower())), 1):
                 if line is not None:
                     yield line
                 elif counts is None:
@@ -228,9 +228,9 @@ def file_kind(path: Path, columns: Columns) -> str:
 
 
 def inner_suffix(path: Path) -> str:
-    """The suffix of a file, without that of its compression."""
-    inner = path.with_suffix("").suffix
-    return inner if path.suffix in COMPRESSIONS and inner in LINE_FILES else path.suffix
+    """The suffix of a file in lower case, without that of its compression."""
+    inner, last = path.with_suffix("").suffix.lower(), path.suffix.lower()
+    return inner if last in COMPRESSIONS and inner in LINE_FILES else last
 
 
 def decode(data: bytes) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
+from translit_scale.corpus.find import find_files, lower_suffix
 from translit_scale.corpus.text import Columns, file_kind, inner_suffix
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.languages import check_language, language_set, listed
@@ -253,11 +254,12 @@ def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
 def _files_by_language(path: str, data_dir: Path) -> dict[str, list[str]]:
     """The files of each language that a path with `{language}` matches."""
     code = re.escape("{language}")
-    pattern = re.compile(fnmatch.translate(path).replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
+    translated = fnmatch.translate(lower_suffix(path))
+    pattern = re.compile(translated.replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
     files: dict[str, list[str]] = {}
     wrong = []
     for name in _matches(data_dir, path.replace("{language}", "*"), "language_set"):
-        match = pattern.fullmatch(name)
+        match = pattern.fullmatch(lower_suffix(name))
         if match is None:  # {language}/{language}.txt does not mean a/b.txt
             continue
         try:
@@ -290,16 +292,8 @@ def excluded_files(recipe: Recipe, data_dir: Path) -> list[str]:
 
 def _matches(data_dir: Path, pattern: str, where: str) -> list[str]:
     """Files that match a path or glob pattern of a recipe, relative to `data_dir`."""
-    exact = data_dir / pattern  # a file may have the name a[1].txt
     try:
-        paths = [exact] if exact.is_file() else data_dir.glob(pattern)
-        names = sorted(path.relative_to(data_dir).as_posix() for path in paths if path.is_file())
-    except OSError as error:  # a name that is too long, a folder without permission
-        raise DataError(f"{where}: cannot look for {data_dir / pattern}: {error.strerror}") from None
-    if not names:
-        what = "no file matches" if any(c in pattern for c in "*?[") else "file not found:"
-        raise DataError(
-            f"{where}: {what} {data_dir / pattern}",
-            "paths in a recipe are relative to --data, or to the recipe's own folder without it",
-        )
-    return names
+        return [path.relative_to(data_dir).as_posix() for path in find_files(pattern, data_dir)]
+    except DataError as error:
+        hint = "paths in a recipe are relative to --data, or to the recipe's own folder without it"
+        raise DataError(f"{where}: {error.message}", "; ".join(filter(None, [error.hint, hint]))) from None

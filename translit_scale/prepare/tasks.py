@@ -115,7 +115,8 @@ def run_select(task: SelectTask, advance: Advance) -> None:
             advance(task.input_bytes)
             return
         folder = task.run_dir / task.target.stem
-        size = sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in task.files)
+        growth = (_EXPANSION if file.name.lower().endswith(_COMPRESSED) else 1 for file in task.files)
+        size = sum(file.stamp.bytes * factor for file, factor in zip(task.files, growth, strict=True))
         spool = Spool(folder, size)
         counts: Counter[str] = Counter()
         held_out = _held_out(task.data_dir, task.excluded)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pycountry
 
+from translit_scale.corpus.find import lower_suffix, matching_files
 from translit_scale.corpus.script import script_fraction
 from translit_scale.corpus.text import read_records
 from translit_scale.errors import ConfigError, DataError
@@ -137,12 +138,11 @@ class TaskFolder:
         """All files of one split: layout by layout, in the order of their names."""
         if split not in self._files:
             self._files[split] = [
-                NamedFile(path, match["language"], layout)
+                NamedFile(self.path / name, match["language"], layout)
                 for layout in self.layouts
-                for path in sorted(self.path.glob(layout.glob))
-                if (match := re.fullmatch(layout.pattern, path.relative_to(self.path).as_posix()))
+                for name in matching_files(layout.glob, self.path)
+                if (match := re.fullmatch(layout.pattern, lower_suffix(name)))
                 and match.groupdict().get("split", split) == split
-                and path.is_file()
             ]
         return self._files[split]
 

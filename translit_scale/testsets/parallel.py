@@ -6,7 +6,6 @@ left out is counted with its reason.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from translit_scale.corpus.find import find_files
 from translit_scale.corpus.text import decode, is_unicode, read_lines, read_records
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import check_language
@@ -101,7 +101,7 @@ def read_aligned(source: str, target: str) -> ParallelText:
     (source_language, source_files), (target_language, target_files) = (
         split_argument(argument, "FILE") for argument in (source, target)
     )
-    return align(source_language, expand(source_files), target_language, expand(target_files))
+    return align(source_language, find_files(source_files), target_language, find_files(target_files))
 
 
 def align(
@@ -138,7 +138,7 @@ def read_table(file: str, source: str, target: str) -> ParallelText:
     (source_language, source_column), (target_language, target_column) = (
         split_argument(argument, "COLUMN") for argument in (source, target)
     )
-    records = _columns(expand(file), [source_column, target_column])
+    records = _columns(find_files(file), [source_column, target_column])
     pairs = [(str(number), a, b) for number, (_, (a, b)) in enumerate(records, start=1)]
     return _keep_usable(source_language, target_language, pairs, Counter())
 
@@ -155,7 +155,7 @@ def read_joined(source: str, target: str, id_column: str, text_column: str) -> P
         split_argument(argument, "FILE") for argument in (source, target)
     )
     source_texts, target_texts = (
-        texts_by_id(expand(files), id_column, text_column) for files in (source_files, target_files)
+        texts_by_id(find_files(files), id_column, text_column) for files in (source_files, target_files)
     )
     common = source_texts.keys() & target_texts.keys()
     if not common and source_texts and target_texts:
@@ -221,22 +221,6 @@ def _keep_usable(
         ids=[key for key, _, _ in kept],
         dropped=nonzero(dropped),
     )
-
-
-def expand(pattern: str) -> list[Path]:
-    """The files that match a path or glob, in the order of their names.
-
-    Raises:
-        DataError: no file matches, or the path is a folder.
-    """
-    names = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    paths = [Path(name) for name in names]
-    if not paths:
-        raise DataError(f"no such file: {pattern}", "quote globs: 'pol_Latn:dir/*.tsv'")
-    for path in paths:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder", f"name its files: '{path}/*.tsv'")
-    return paths
 
 
 def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict[str, str]:

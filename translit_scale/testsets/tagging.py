@@ -93,7 +93,7 @@ def read_pos(files: LanguageFiles, fused: bool = True) -> TaggedSentences:
     noted: Counter[str] = Counter()
     sentences: list[Sentence] = []
     for path in files.paths:
-        is_conllu = ".conllu" in path.suffixes
+        is_conllu = ".conllu" in map(str.lower, path.suffixes)
         sentences += conllu_sentences(path, fused, dropped, noted) if is_conllu else _tsv_sentences(path)
     return _tagged(sentences, POS_LABELS, files, dropped, noted)
 
