@@ -14,7 +14,8 @@ import pytest
 from tests.support.hostile import confined, headers, members, write_set
 from translit_scale.cli import main
 from translit_scale.config import load_config
-from translit_scale.corpus.text import MAX_LINE_BYTES, Columns, read_all_cells, read_lines, read_sentences
+from translit_scale.corpus.lines import MAX_LINE_BYTES, read_lines
+from translit_scale.corpus.text import Columns, read_all_cells, read_sentences
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.prepare.recipe import load_recipe
 
@@ -199,7 +200,7 @@ def test_files_that_are_something_else(tmp_path: Path, name: str, data: bytes, e
             ["a"],
             {"read": 3, "malformed": 2},
         ),
-        ("a.jsonl", b'{"text": "\\ud800"}\n{"text": "\\ud83d\\ude00"}', ["😀"], {"read": 2, "undecodable": 1}),
+        ("a.jsonl", b'{"text": "\\ud800"}\n{"text": "\\ud83d\\ude00"}', ["😀"], {"read": 2, "lone_surrogate": 1}),
         ("a.tsv", b"text\tx\n\0\t1\n\xff\t2\n", ["\0"], {"read": 2, "undecodable": 1}),
         ("a.csv", b'text,x\n"a\0b",1\n', ["a\0b"], {"read": 1}),
     ],

@@ -6,12 +6,14 @@ import fnmatch
 import re
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
 from translit_scale.corpus.find import find_files, lower_suffix
-from translit_scale.corpus.text import Columns, file_kind, inner_suffix
+from translit_scale.corpus.lines import inner_suffix
+from translit_scale.corpus.tables import Dialect
+from translit_scale.corpus.text import Columns, file_kind
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.languages import check_language, language_set, listed
 from translit_scale.romanize.romanizer import LcodePolicy
@@ -32,16 +34,8 @@ def _relative(path: str) -> str:
 
 RelativePath = Annotated[str, AfterValidator(_relative)]
 """A path or glob pattern below the data directory."""
-
-
-Columned = TypeVar("Columned", "Source", "LanguageSet")
-
-
-def _check_columns(settings: Columned) -> Columned:
-    """Raises a ValueError if a transliteration is asked for and no other column for the text."""
-    if settings.transliteration is not None and settings.column in (None, settings.transliteration):
-        raise ValueError("transliteration: 'column' must name another column, that of the original text")
-    return settings
+ColumnSetting = str | Annotated[int, Field(ge=1, strict=True)]
+"""The name of a column, or its number."""
 
 
 class _LaterSettings(Strict):
@@ -49,43 +43,60 @@ class _LaterSettings(Strict):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: Any) -> dict[str, Any]:
-        unused = (("transliteration", None), ("by", "uroman"))
+        unused = (("transliteration", None), ("delimiter", None), ("quoted", None), ("by", "uroman"))
         return {name: value for name, value in serialize(self).items() if (name, value) not in unused}
 
 
-class Source(_LaterSettings):
+class _Table(_LaterSettings):
+    """How the tables of a source are read."""
+
+    column: ColumnSetting | None = None
+    """Column of a .csv, .tsv, .jsonl, .parquet or .arrow file: its name, or its number in a table without header row.
+
+    The first column is 1. `translation.pl` is the field `pl` of the object or structure in the field `translation`.
+    """
+    transliteration: ColumnSetting | None = None
+    """Column with the transliterations of the text, if the file has them. Without it `romanize.by` makes them."""
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    """Between the fields of a .csv or .tsv (default: tab in a .tsv; comma, semicolon or tab in a .csv, recognised)."""
+    quoted: bool | None = None
+    """Whether quotation marks enclose fields of a .csv or .tsv (default: yes in a .csv, recognised in a .tsv)."""
+
+    @property
+    def columns(self) -> Columns:
+        """As the readers of `corpus.text` expect them."""
+        return Columns(self.column, self.transliteration, Dialect(self.delimiter, self.quoted))
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> _Table:
+        if self.transliteration is not None and self.column in (None, self.transliteration):
+            raise ValueError("transliteration: 'column' must name another column, that of the original text")
+        if self.transliteration is not None and type(self.transliteration) is not type(self.column):
+            raise ValueError("transliteration: give both columns by their names, or both by their numbers")
+        return self
+
+
+class Source(_Table):
     """Text of one language. In a recipe, a path alone is short for `{path: ...}`."""
 
     path: RelativePath
     """File or glob pattern."""
-    column: str | None = None
-    """Column of a .csv, .tsv, .jsonl, .parquet or .arrow file."""
-    transliteration: str | None = None
-    """Column with the transliterations of the text, if the file has them. Without it `romanize.by` makes them."""
 
     @model_validator(mode="before")
     @classmethod
     def _bare_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
-    _columns_fit = model_validator(mode="after")(_check_columns)
 
-
-class LanguageSet(_LaterSettings):
+class LanguageSet(_Table):
     """Text of many languages whose files have names of one pattern."""
 
     of: str = "found"
     """A set of `translit_scale.languages`, or `found`: every language that has a file."""
     path: RelativePath
     """File or glob pattern that contains `{language}` for the code."""
-    column: str | None = None
-    """As in `Source`."""
-    transliteration: str | None = None
-    """As in `Source`."""
     missing: Literal["error", "skip"] = "error"
     """What to do if a language of the set has no file."""
-
-    _columns_fit = model_validator(mode="after")(_check_columns)
 
     @model_validator(mode="after")
     def _fits(self) -> LanguageSet:
@@ -215,7 +226,7 @@ def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, Col
     files: dict[str, list[tuple[str, Columns]]] = {}
     for language, sources in {**_of_set(recipe, data_dir), **recipe.languages}.items():
         of_language = [
-            (name, Columns(source.column, source.transliteration))
+            (name, source.columns)
             for source in sources
             for name in _matches(data_dir, source.path, f"languages.{language}")
         ]
@@ -247,8 +258,8 @@ def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
     if missing:
         none = f"no text in {len(missing)} of {len(chosen)} languages"
         print(f"{recipe.name}: {none}: {', '.join(missing)}", file=sys.stderr)
-    columns = {"column": settings.column, "transliteration": settings.transliteration}
-    return {code: [Source(path=name, **columns) for name in files[code]] for code in chosen if code in files}
+    table = settings.model_dump(include=set(_Table.model_fields))
+    return {code: [Source(path=name, **table) for name in files[code]] for code in chosen if code in files}
 
 
 def _files_by_language(path: str, data_dir: Path) -> dict[str, list[str]]:

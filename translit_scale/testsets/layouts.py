@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pycountry
 
+from translit_scale.corpus.compression import COMPRESSIONS
 from translit_scale.corpus.find import lower_suffix, matching_files
 from translit_scale.corpus.script import script_fraction
-from translit_scale.corpus.text import read_records
+from translit_scale.corpus.tables import read_records
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import (
     check_language,
@@ -35,7 +36,7 @@ LANGUAGE = r"(?P<language>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)"
 CODE = r"(?P<language>[a-z]{3}_[A-Z][a-z]{3})"
 """Part of a layout's pattern: a language with its script."""
 SPLIT = r"(?P<split>train|dev|test)"
-COMPRESSED = r"(?:\.(?:gz|xz|zst))?"
+COMPRESSED = rf"(?:{'|'.join(map(re.escape, COMPRESSIONS))})?"
 _SAMPLE_LINES = 200
 """Lines that are read to detect the script of a file whose name does not state it."""
 

@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from translit_scale.corpus.find import find_files
-from translit_scale.corpus.text import decode, is_unicode, read_lines, read_records
+from translit_scale.corpus.lines import decode, is_unicode, read_lines
+from translit_scale.corpus.tables import Column, Dialect, column_indices, read_records, recognise
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import check_language
 
@@ -130,7 +131,7 @@ def read_table(file: str, source: str, target: str) -> ParallelText:
     """One table with a column for each language (`pol_Latn:COLUMN`, `ukr_Cyrl:COLUMN`).
 
     A column is a name of the header line, or a whole number (1 is the first) in a table without one.
-    Comma-separated when the name ends in `.csv`, otherwise tab-separated without quoting.
+    Delimiter and quoting are recognised (`corpus.tables`).
 
     Raises:
         DataError: the file is missing, a column is unknown, or a row is too short.
@@ -242,38 +243,25 @@ def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict
 
 def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, list[str]]]:
     """`file:line`, for messages, and the given columns of every record of the tables."""
+    by_number = all(column.isdecimal() for column in columns)
+    if by_number and min(map(int, columns)) < 1:
+        raise ConfigError(f"column {min(columns)} does not exist", "columns are counted from 1")
     for path in paths:
-        records = _records(path)
-        if all(column.isdecimal() for column in columns):
+        wanted: list[Column] = [int(column) if by_number else column for column in columns]
+        records = _records(path, recognise(path, Dialect(), wanted))
+        if by_number:
             positions = [int(column) - 1 for column in columns]
-            if min(positions) < 0:
-                raise ConfigError(f"column {min(columns)} does not exist", "columns are counted from 1")
         else:
-            positions = _positions(path, next(records, None), columns)
+            positions = column_indices(path, next(records, ("", []))[1], columns)
         for where, fields in records:
             if max(positions) >= len(fields):
                 raise DataError(f"{where}: expected at least {max(positions) + 1} columns, found {len(fields)}")
             yield where, [fields[position].strip() for position in positions]
 
 
-def _positions(path: Path, header: tuple[str, list[str]] | None, columns: list[str]) -> list[int]:
-    """Indices of the named columns in the header line."""
-    if header is None:
-        raise DataError(f"{path} is empty", "expected a header line with the column names")
-    names = [name.strip() for name in header[1]]
-    for column in columns:
-        if names.count(column) != 1:
-            problem = "occurs twice" if column in names else "is not a column"
-            raise DataError(
-                f"{path}: {column!r} {problem}; the header has {', '.join(map(repr, names))}",
-                "name columns of the header, or number them from 1 if the file has no header",
-            )
-    return [names.index(column) for column in columns]
-
-
-def _records(path: Path) -> Iterator[tuple[str, list[str]]]:
+def _records(path: Path, dialect: Dialect) -> Iterator[tuple[str, list[str]]]:
     """`file:line` and fields of every line that is not blank."""
-    for line, fields in read_records(path):
+    for line, fields in read_records(path, dialect):
         if len(fields) > 1 or fields[0].strip():
             yield f"{path}:{line}", fields
 

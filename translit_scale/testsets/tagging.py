@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from translit_scale.corpus.text import is_unicode
+from translit_scale.corpus.lines import is_unicode
 from translit_scale.errors import DataError
 from translit_scale.testsets.conllu import conllu_sentences
 from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from translit_scale.corpus.text import read_records
+from translit_scale.corpus.tables import read_records
 
 
 class Word(NamedTuple):
