@@ -8,7 +8,8 @@ import pytest
 
 from translit_scale.corpus.find import find_files, matching_files
 from translit_scale.errors import DataError
-from translit_scale.prepare.recipe import excluded_files, input_files, load_recipe
+from translit_scale.prepare.recipe import load_recipe
+from translit_scale.prepare.sources import recipe_files
 from translit_scale.testsets.layouts import TaskFolder
 from translit_scale.testsets.parallel import read_aligned
 from translit_scale.testsets.registry import TASKS
@@ -42,8 +43,9 @@ def test_recipes_held_out_text_and_evaluation_find_the_same(tmp_path: Path) -> N
     (tmp_path / "data/held/more").symlink_to(tmp_path / "scratch")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text('name: x\nlanguages: {pol_Latn: ["**/*.txt"]}\nexclude: ["held/**/*.tsv"]\n')
-    assert excluded_files(load_recipe(recipe), tmp_path / "data") == ["held/more/y.TSV", "held/x.tsv"]
-    assert [name for name, _ in input_files(load_recipe(recipe), tmp_path / "data")["pol_Latn"]] == ["text/pl.TXT"]
+    files = recipe_files(load_recipe(recipe), tmp_path / "data")
+    assert [name for name, _ in files.held_out] == ["held/more/y.TSV", "held/x.tsv"]
+    assert [name for name, _ in files.languages["pol_Latn"]] == ["text/pl.TXT"]
     pattern = f"{tmp_path}/data/held/**/*.tsv"
     assert len(read_aligned(f"pol_Latn:{pattern}", f"ukr_Cyrl:{pattern}")) == 4
 

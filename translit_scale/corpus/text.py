@@ -28,6 +28,7 @@ MAX_LATIN_PER_CHAR = 10
 
 _EXPECTED = f"{', '.join(LINE_FILES)} (also with {', '.join(COMPRESSIONS)}), {' or '.join(ARROW_FILES)}"
 _NOT_LINES = (".json", ".xml", ".tmx", ".sgm", ".sgml", ".html", ".htm")
+_NO_DIALECT = "only .csv and .tsv files have a delimiter and quoted fields"
 _USUAL_NAME = "transliteration"
 """The papers' CSV files have the columns `text` and `transliteration`."""
 
@@ -154,6 +155,8 @@ def read_all_cells(path: Path, columns: Columns = _ALL_COLUMNS) -> Iterator[str]
         DataError: missing, empty, damaged or unreadable file.
     """
     kind = inner_suffix(path)
+    if kind not in (".csv", ".tsv") and columns.dialect != Dialect():
+        raise ConfigError(f"{path}: {_NO_DIALECT}")
     if columns.text is not None:
         sentences = read_sentences(path, columns, Counter(), ignore)
         cells = (cell for sentence in sentences for cell in sentence if cell is not None)
@@ -201,7 +204,7 @@ def file_kind(path: Path, columns: Columns) -> str:
             f"{path}: the columns of a {kind} file have names, but column {columns.named[0]} is asked for"
         )
     if kind not in (".csv", ".tsv") and columns.dialect != Dialect():
-        raise ConfigError(f"{path}: only .csv and .tsv files have a delimiter and quoted fields")
+        raise ConfigError(f"{path}: {_NO_DIALECT}")
     return kind
 
 

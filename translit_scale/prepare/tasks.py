@@ -165,7 +165,7 @@ def transliteration_columns(files: Sequence[InputFile]) -> list[str]:
 @lru_cache(maxsize=1)
 def _held_out(data_dir: Path, excluded: tuple[InputFile, ...]) -> frozenset[str]:
     """The `fold`ed cells of the held-out files, kept for all languages of a worker."""
-    folded = {fold(cell) for file in excluded for cell in read_all_cells(data_dir / file.name)}
+    folded = {fold(cell) for file in excluded for cell in read_all_cells(data_dir / file.name, file.columns)}
     return frozenset(folded - {""})
 
 
