@@ -259,3 +259,59 @@ def test_all_cells(tmp_path: Path) -> None:
     assert list(read_all_cells(write(tmp_path / "a.csv", b'p,q\n"a,b",c\n'))) == ["p", "q", "a,b", "c"]
     assert list(read_all_cells(write(tmp_path / "a.txt", b"a\tb\nc\n"))) == ["a\tb", "c"]
     assert list(read_all_cells(write(tmp_path / "test.pl", b"a\tb\nc\n"))) == ["a\tb", "c"]
+
+
+def test_carriage_returns_alone_are_refused_and_mixed_ones_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = b"nr,zdanie\r1,pierwsze\r2,drugie\r"
+    for name, column in (("a.txt", None), ("a.csv", "zdanie"), ("a.tsv", "zdanie")):
+        with pytest.raises(DataError, match=r"lines end with carriage returns \(\\r, .*\n.*tr '\\r' '\\n' <"):
+            read(write(tmp_path / name, old), column)
+    with pytest.raises(DataError, match="carriage returns"):
+        read(write(tmp_path / "a.txt.gz", gzip.compress(old)))
+    mixed = write(tmp_path / "b.txt", "raz\r\ndwa\rtrzy\ncztery\r\n")
+    assert read(mixed)[0] == ["raz", "dwa\rtrzy", "cztery"]
+    assert "b.txt: 1 lines contain carriage returns" in capsys.readouterr().err
+
+
+def test_zstd_with_a_long_window(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    settings = zstandard.ZstdCompressionParameters.from_level(3, window_log=30, enable_ldm=True)
+    compressor = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    data = compressor.compress(b"zdanie\n" * 3) + compressor.flush()
+    assert read(write(tmp_path / "a.txt.zst", data))[0] == ["zdanie"] * 3
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow file", "arrow stream"])
+def test_columns_inside_structures(tmp_path: Path, kind: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pairs = [{"pl": "raz", "uk": "раз"}, {"pl": None, "uk": "два"}, None, {"pl": "cztery", "uk": ""}]
+    table = pyarrow.table({"translation": pairs, "id": [1, 2, 3, 4]})
+    path = tmp_path / f"a.{kind.partition(' ')[0]}"
+    if kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        new = pyarrow.ipc.new_file if kind == "arrow file" else pyarrow.ipc.new_stream
+        with new(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=3)
+    assert read(path, "translation.pl") == (["raz", "cztery"], {"read": 4, "malformed": 2})
+    with pytest.raises(DataError, match=r"no column 'translation\.cs'") as error:
+        read(path, "translation.cs")
+    assert "'translation.pl', 'translation.uk', 'id'" in error.value.hint
+    assert sorted(read_all_cells(path)) == sorted(["раз", "два", "", "raz", "cztery"])
+
+
+def test_fields_inside_json_objects(tmp_path: Path) -> None:
+    lines = [
+        {"translation": {"pl": "raz"}},
+        {"translation": "x"},
+        {"translation.pl": "dwa"},
+        {"translation": {"pl": 3}},
+    ]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert read(path, "translation.pl") == (["raz", "dwa"], {"read": 4, "malformed": 2})
+    with pytest.raises(DataError, match=r"no column 'translation\.uk'") as error:
+        read(path, "translation.uk")
+    assert "'translation', 'translation.pl'" in error.value.hint

@@ -43,7 +43,8 @@ def read_lines(path: Path, advance: Advance = ignore, counts: Counter[str] | Non
 
     Raises:
         ConfigError: a package for the compression is not installed.
-        DataError: missing, empty, damaged or unreadable file, UTF-16 or not text, or a line that is too long.
+        DataError: missing, empty, damaged or unreadable file, UTF-16 or not text, a line that is too long, or no line
+            end but carriage returns.
     """
     try:
         with path.open("rb") as raw:
@@ -78,7 +79,14 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
     if head.startswith(_BOM):
         file.read(len(_BOM))
     read = partial(file.readline, MAX_LINE_BYTES + 1)
+    is_first = True
     while line := read():
+        if is_first and b"\r" in line.rstrip(b"\r\n") and not line.endswith(b"\n"):
+            raise DataError(
+                f"{path}: its lines end with carriage returns (\\r, as on old Macintoshes), expected \\n",
+                f"tr '\\r' '\\n' < {path} > FILE, and use FILE",
+            )
+        is_first = False
         if len(line) <= MAX_LINE_BYTES or line.endswith(b"\n"):
             yield line.rstrip(b"\r\n")
         else:

@@ -121,7 +121,7 @@ def read_sentences(path: Path, columns: Columns, counts: Counter[str], advance: 
         _check_header(path, columns, arrow_header(path))
         records: Iterator[Sequence[object]] = arrow_cells(path, names, advance)
     elif kind == ".txt":
-        records = ((decode(line),) for line in read_lines(path, advance, counts))
+        records = _text_lines(path, advance, counts)
     elif kind == ".jsonl":
         _note_unused(path, columns, json_header(path))
         records = json_cells(path, names, advance, counts)
@@ -136,6 +136,20 @@ def read_sentences(path: Path, columns: Columns, counts: Counter[str], advance: 
             counts[problem] += 1
         else:
             yield Sentence(*cells)  # type: ignore[arg-type]  # checked to be strings
+
+
+def _text_lines(path: Path, advance: Advance, counts: Counter[str]) -> Iterator[Sequence[str]]:
+    """The lines of a text file; says on stderr how many of them contain carriage returns, which may end lines too."""
+    with_returns = 0
+    for line in read_lines(path, advance, counts):
+        with_returns += b"\r" in line
+        yield (decode(line),)
+    if with_returns:
+        print(
+            f"{path}: {with_returns:,} lines contain carriage returns (\\r) and are read as one sentence each. If they "
+            f"end lines too: tr '\\r' '\\n' < {path} > FILE",
+            file=sys.stderr,
+        )
 
 
 def _cell_problem(cell: object) -> str:

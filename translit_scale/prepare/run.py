@@ -45,8 +45,9 @@ def prepare(
             done.
     """
     recipe = load_recipe(recipe_path)
+    files = recipe_files(recipe, data_dir)
     with lock_shard_set(out_dir, "finalize" if finalize else "prepare", exclusive=True) as run_dir:
-        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, recipe_files(recipe, data_dir))
+        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, files)
         manifest = preparation.existing_set(force)
         if manifest is None and finalize:
             manifest = publish(preparation, finished_tasks(preparation))
@@ -76,8 +77,8 @@ def prepare_array_task(
         None if the set is finished and up to date.
     """
     recipe = load_recipe(recipe_path)
+    files = recipe_files(recipe, data_dir)
     with lock_shard_set(out_dir, f"task {task_id} of {num_tasks}", exclusive=False) as run_dir:
-        files = recipe_files(recipe, data_dir)
         sizes = {
             language: sum((data_dir / name).stat().st_size for name, _ in of_language)
             for language, of_language in files.languages.items()
