@@ -14,7 +14,8 @@ import pytest
 from tests.support.hostile import confined, headers, members, write_set
 from translit_scale.cli import main
 from translit_scale.config import load_config
-from translit_scale.corpus.text import MAX_LINE_BYTES, Columns, read_all_cells, read_lines, read_sentences
+from translit_scale.corpus.lines import MAX_LINE_BYTES, read_lines
+from translit_scale.corpus.text import Columns, read_all_cells, read_sentences
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.prepare.recipe import load_recipe
 
@@ -199,7 +200,7 @@ def test_files_that_are_something_else(tmp_path: Path, name: str, data: bytes, e
             ["a"],
             {"read": 3, "malformed": 2},
         ),
-        ("a.jsonl", b'{"text": "\\ud800"}\n{"text": "\\ud83d\\ude00"}', ["😀"], {"read": 2, "undecodable": 1}),
+        ("a.jsonl", b'{"text": "\\ud800"}\n{"text": "\\ud83d\\ude00"}', ["😀"], {"read": 2, "lone_surrogate": 1}),
         ("a.tsv", b"text\tx\n\0\t1\n\xff\t2\n", ["\0"], {"read": 2, "undecodable": 1}),
         ("a.csv", b'text,x\n"a\0b",1\n', ["a\0b"], {"read": 1}),
     ],
@@ -275,9 +276,8 @@ MERGES = laughs("{x: 1}", lambda alias: f"{{<<: [{', '.join([alias] * 9)}]}}")
         ("name: x\nlanguages: {pol_Latn: [/etc/passwd]}\n", r"languages\.pol_Latn\.0\.path: paths are relative"),
         ("name: x\nlanguages: {pol_Latn: [b/../../a.txt]}\n", r"languages\.pol_Latn\.0\.path: paths are relative"),
         ("name: x\nlanguages: {pol_Latn: [{path: ../a.tsv, column: a}]}\n", r"pol_Latn\.0\.path: paths are relative"),
-        (f"{GOOD}exclude: [/etc/passwd]\n", r"exclude\.0: paths are relative"),
+        (f"{GOOD}exclude: [/etc/passwd]\n", r"exclude\.0\.path: paths are relative"),
         ('name: x\nlanguage_set: {path: "../{language}.txt"}\n', r"language_set\.path: paths are relative"),
-        ("name: x\nlanguages: {../../etc: [a.txt]}\n", "languages: unknown language code"),
     ],
 )
 def test_recipes_that_would_do_something_else(
@@ -292,6 +292,16 @@ def test_recipes_that_would_do_something_else(
     assert [file.name for file in tmp_path.iterdir()] == ["recipe.yaml"]
     with confined(mebibytes=256), pytest.raises(ConfigError):  # an experiment is read by the same loader
         load_config([path])
+
+
+def test_a_path_in_place_of_a_code_is_refused_before_anything_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: x\nlanguages: {../../etc: [recipe.yaml]}\n", encoding="utf-8")
+    assert main(["prepare", str(path)]) == 2
+    assert "languages: unknown language code '../../etc'" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["recipe.yaml"]
 
 
 def test_aliases_are_still_for_use(tmp_path: Path) -> None:

@@ -109,8 +109,8 @@ def test_one_table(tmp_path: Path) -> None:
         ("id\ttext\n1\ta\n1\tb\n", "id\ttext\n1\ta\n", r"a\.tsv:3: id '1' occurs for the second time .*a\.tsv:2"),
         ("id\ttext\n\ta\n", "id\ttext\n1\ta\n", r"a\.tsv:2: the id is empty"),
         ("id\ttext\n1\n", "id\ttext\n1\ta\n", r"a\.tsv:2: expected at least 2 columns, found 1"),
-        ("id\tsentence\n1\ta\n", "id\ttext\n1\ta\n", "'text' is not a column; the header has 'id', 'sentence'"),
-        ("id\ttext\ttext\n1\ta\tb\n", "id\ttext\n1\ta\n", "'text' occurs twice"),
+        ("id\tsentence\n1\ta\n", "id\ttext\n1\ta\n", "has no column 'text'\n.*it has 'id', 'sentence'"),
+        ("id\ttext\ttext\n1\ta\tb\n", "id\ttext\n1\ta\n", "has 2 columns 'text'"),
         ("", "id\ttext\n1\ta\n", r"a\.tsv is empty"),
         ("id\ttext\n1\ta\n", "id\ttext\n2\ta\n", "no id of .* occurs in .*: for example '1' and '2'"),
         ("id\ttext\n", "id\ttext\n2\ta\n", "no sentence pair is left"),
@@ -134,7 +134,7 @@ def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
         read_aligned(f"pl:{file}", f"ukr_Cyrl:{file}")
     with pytest.raises(ConfigError, match="not LANGUAGE:FILE"):
         read_aligned("pol_Latn", f"ukr_Cyrl:{file}")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="file not found"):
         read_aligned(f"pol_Latn:{tmp_path}/nothing.txt", f"ukr_Cyrl:{file}")
     with pytest.raises(DataError, match="is a folder"):
         read_aligned(f"pol_Latn:{tmp_path}", f"ukr_Cyrl:{file}")

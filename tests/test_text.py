@@ -1,5 +1,6 @@
 """Cleaning is idempotent, lines end at \\n only, and every line is either read or counted."""
 
+import bz2
 import csv
 import gzip
 import io
@@ -16,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translit_scale.corpus.clean import _INVISIBLE, _SPACES, clean, fold
+from translit_scale.corpus.clean import _CONTROLS, _INVISIBLE, clean, deduplication_key, fold
 from translit_scale.corpus.text import Columns, Sentence, read_all_cells, read_clean, read_sentences
 from translit_scale.errors import ConfigError, DataError
 
@@ -39,15 +40,29 @@ def write(path: Path, data: bytes | str) -> Path:
 def test_clean_is_idempotent_and_gives_one_line(value: str) -> None:
     once = clean(value)
     assert clean(once) == once
-    assert unicodedata.normalize("NFKC", once) == once
     assert " ".join(once.split()) == once
     assert not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in once)
 
 
+@given(text)
+def test_cleaning_changes_nothing_that_canonical_equivalence_keeps_apart(value: str) -> None:
+    """Besides white space and half-width katakana, the text stays the same to everyone who compares it in NFC."""
+    once = clean(value)
+    if once and not any("\uff65" <= char <= "\uff9f" for char in value):
+        spaced = " ".join("".join(" " if _CONTROLS.match(char) else char for char in value).split())
+        assert unicodedata.normalize("NFD", once) == unicodedata.normalize("NFD", spaced)
+
+
+@given(text)
+def test_the_key_of_duplicates_is_nfkc_without_invisible_characters(value: str) -> None:
+    key = deduplication_key(clean(value))
+    assert unicodedata.normalize("NFKC", key) == key and not _INVISIBLE.search(key)
+    assert deduplication_key(key) == key
+
+
 def test_printable_text_needs_no_search() -> None:
-    """NFKC takes characters apart one by one, and puts letters together: what no character becomes, no text does."""
     for char in filter(str.isprintable, map(chr, range(sys.maxunicode + 1))):
-        assert not _INVISIBLE.search(char) and not _SPACES.search(unicodedata.normalize("NFKC", char))
+        assert not _INVISIBLE.search(char) and not _CONTROLS.search(char)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +70,16 @@ def test_printable_text_needs_no_search() -> None:
     [
         ("a\u2028b\u2029c\u0085d\x0be\x0cf\tg\x00h", "a b c d e f g h"),
         ("  a \u3000 b\u00a0 ", "a b"),
-        ("\ufeffa\u200bb\u00adc\u2066d", "abcd"),
-        ("a\u200bु\u0301", "aु\u0301"),
-        ("a\u200b\u0301", "á"),  # neighbours only after the invisible character has gone
+        ("\ufeffa\u200bb\u00adc\u2066d", "\ufeffa\u200bb\u00adc\u2066d"),
         ("می\u200cخ क्\u200dष", "می\u200cخ क्\u200dष"),
-        ("ﬁ ① Ａ", "fi 1 A"),
+        ("ﬁ ① Ａ ㎏ ½ m² …", "ﬁ ① Ａ ㎏ ½ m² …"),
+        ("ทำ น้ำ ຄຳ ໜ བོད༌", "ทำ น้ำ ຄຳ ໜ བོད༌"),
+        ("好，世界。（ㅋㅋ）", "好，世界。（ㅋㅋ）"),
+        ("\u0958 \u0915\u093c \u09dc \u09a1\u09bc \ufb2a ﻣﺤﻤﺪ", "\u0958 \u0915\u093c \u09dc \u09a1\u09bc \ufb2a ﻣﺤﻤﺪ"),
+        ("e\u0301 и\u0306 e\u0302\u0301 か\u3099", "é й ế が"),
+        ("\u1112\u1161\u11ab\u1100\u1173\u11af \uad6c\u11a8", "한글 국"),
+        ("ｶﾞｷﾞ ﾊﾛｰ", "ガギ ハロー"),
+        ("\uf9d1 \ufa0c", "六 兀"),
         ("<s> x </s> <mask><pad><unk>", "<s> x </s> <mask><pad><unk>"),
         ("\u06dd\u0600\u180e", "\u06dd\u0600\u180e"),
         (" \t\u200b\ufeff", ""),
@@ -109,7 +129,8 @@ def compress_zstd(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("suffix", "compress"), [(".gz", gzip.compress), (".xz", lzma.compress), (".zst", compress_zstd)]
+    ("suffix", "compress"),
+    [(".gz", gzip.compress), (".xz", lzma.compress), (".bz2", bz2.compress), (".zst", compress_zstd)],
 )
 def test_compressed_files(tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]) -> None:
     lines = [f"{number:x} {number**9:x}" for number in range(3000)]
@@ -166,7 +187,7 @@ def test_jsonl(tmp_path: Path) -> None:
     data = "\n".join(lines).encode() + b'\n{"text": "\xe9"}\n{"text": "z"}\n'
     assert read(write(tmp_path / "a.jsonl", data), "text") == (
         ["a\u2028b", "z"],
-        {"read": 10, "malformed": 6, "undecodable": 2},
+        {"read": 10, "malformed": 6, "undecodable": 1, "lone_surrogate": 1},
     )
 
 
@@ -238,3 +259,59 @@ def test_all_cells(tmp_path: Path) -> None:
     assert list(read_all_cells(write(tmp_path / "a.csv", b'p,q\n"a,b",c\n'))) == ["p", "q", "a,b", "c"]
     assert list(read_all_cells(write(tmp_path / "a.txt", b"a\tb\nc\n"))) == ["a\tb", "c"]
     assert list(read_all_cells(write(tmp_path / "test.pl", b"a\tb\nc\n"))) == ["a\tb", "c"]
+
+
+def test_carriage_returns_alone_are_refused_and_mixed_ones_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = b"nr,zdanie\r1,pierwsze\r2,drugie\r"
+    for name, column in (("a.txt", None), ("a.csv", "zdanie"), ("a.tsv", "zdanie")):
+        with pytest.raises(DataError, match=r"lines end with carriage returns \(\\r, .*\n.*tr '\\r' '\\n' <"):
+            read(write(tmp_path / name, old), column)
+    with pytest.raises(DataError, match="carriage returns"):
+        read(write(tmp_path / "a.txt.gz", gzip.compress(old)))
+    mixed = write(tmp_path / "b.txt", "raz\r\ndwa\rtrzy\ncztery\r\n")
+    assert read(mixed)[0] == ["raz", "dwa\rtrzy", "cztery"]
+    assert "b.txt: 1 lines contain carriage returns" in capsys.readouterr().err
+
+
+def test_zstd_with_a_long_window(tmp_path: Path) -> None:
+    zstandard = pytest.importorskip("zstandard")
+    settings = zstandard.ZstdCompressionParameters.from_level(3, window_log=30, enable_ldm=True)
+    compressor = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+    data = compressor.compress(b"zdanie\n" * 3) + compressor.flush()
+    assert read(write(tmp_path / "a.txt.zst", data))[0] == ["zdanie"] * 3
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow file", "arrow stream"])
+def test_columns_inside_structures(tmp_path: Path, kind: str) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pairs = [{"pl": "raz", "uk": "раз"}, {"pl": None, "uk": "два"}, None, {"pl": "cztery", "uk": ""}]
+    table = pyarrow.table({"translation": pairs, "id": [1, 2, 3, 4]})
+    path = tmp_path / f"a.{kind.partition(' ')[0]}"
+    if kind == "parquet":
+        parquet.write_table(table, path)
+    else:
+        new = pyarrow.ipc.new_file if kind == "arrow file" else pyarrow.ipc.new_stream
+        with new(path, table.schema) as writer:
+            writer.write_table(table, max_chunksize=3)
+    assert read(path, "translation.pl") == (["raz", "cztery"], {"read": 4, "malformed": 2})
+    with pytest.raises(DataError, match=r"no column 'translation\.cs'") as error:
+        read(path, "translation.cs")
+    assert "'translation.pl', 'translation.uk', 'id'" in error.value.hint
+    assert sorted(read_all_cells(path)) == sorted(["раз", "два", "", "raz", "cztery"])
+
+
+def test_fields_inside_json_objects(tmp_path: Path) -> None:
+    lines = [
+        {"translation": {"pl": "raz"}},
+        {"translation": "x"},
+        {"translation.pl": "dwa"},
+        {"translation": {"pl": 3}},
+    ]
+    path = write(tmp_path / "a.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    assert read(path, "translation.pl") == (["raz", "dwa"], {"read": 4, "malformed": 2})
+    with pytest.raises(DataError, match=r"no column 'translation\.uk'") as error:
+        read(path, "translation.uk")
+    assert "'translation', 'translation.pl'" in error.value.hint

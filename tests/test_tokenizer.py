@@ -17,6 +17,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.support.tiny import make_shards
 from translit_scale.cli import main
+from translit_scale.corpus import tokenizer_training
+from translit_scale.corpus.blocks import Block
 from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, save_tokenizer, tokenizer_fingerprint
 from translit_scale.corpus.tokenizer_parity import compare
 from translit_scale.corpus.tokenizer_training import (
@@ -104,7 +106,7 @@ def test_unknown_characters_are_counted(folder, tokenizer):
 
 
 def test_sentences_that_sentencepiece_would_leave_out_silently_are_counted(tmp_path):
-    unusable = ["", "  ", "a" * 4193, "ab \u2585 ab"]
+    unusable = ["", "  ", "a" * 2**16, "ab \u2585 ab"]
     report = train_tokenizer([*unusable, *TRAINING], tmp_path / "made", 300, parity_lines=TEXTS)
     assert (report.sentences, report.skipped) == (800, 4)
     for lines in ([], unusable):
@@ -194,6 +196,23 @@ def test_training_from_shards(tmp_path, capsys):
     path.write_text(json.dumps(pipeline))
     assert main(command) == 3
     assert "not the one its report describes" in capsys.readouterr().err
+
+
+def test_what_is_left_out_of_the_training_is_named_by_language(tmp_path, monkeypatch, capsys):
+    """Long sentences are used: 2000 Thai letters are 6000 bytes."""
+    shards = make_shards(tmp_path / "shards", {"tha_Thai": 100, "ukr_Cyrl": 100})
+    genuine = tokenizer_training._sample
+
+    def sample(shard_set, language, count, seed):
+        yield from genuine(shard_set, language, count, seed)
+        extra = {"tha_Thai": "\u0e01\u0e32 " * 800, "ukr_Cyrl": "знак \u2585 тут"}[language]
+        yield Block((extra,), ("x",))
+
+    monkeypatch.setattr(tokenizer_training, "_sample", sample)
+    report = train_from_shards(shards, tmp_path / "made", 60, 1000, 0)
+    assert (report.sentences, report.skipped) == (201, 1)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(lines) == 1 and lines[0].startswith("ukr_Cyrl: 1 sentences are left out of the training: they contain")
 
 
 def test_the_sample_depends_on_the_seed_alone(tmp_path):

@@ -23,8 +23,9 @@ from translit_scale.corpus.verify import verify
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.prepare import run as room
 from translit_scale.prepare import tasks
-from translit_scale.prepare.recipe import input_files, load_recipe
+from translit_scale.prepare.recipe import load_recipe
 from translit_scale.prepare.run import prepare, prepare_array_task
+from translit_scale.prepare.sources import recipe_files
 from translit_scale.progress import Advance
 from translit_scale.romanize.romanizer import Romanizer
 from translit_scale.romanize.transliterator import SOURCES, source
@@ -303,7 +304,7 @@ def test_mistakes_in_a_recipe_are_named(tmp_path: Path, of: str, message: str) -
     for name in ("a.csv", "a.txt"):
         (data / name).touch()
     with pytest.raises(ConfigError, match=message):
-        input_files(load_recipe(data / "recipe.yaml"), data)
+        recipe_files(load_recipe(data / "recipe.yaml"), data)
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import io
 import lzma
 import zlib
@@ -11,12 +12,14 @@ from typing import IO, Any
 
 from translit_scale.errors import ConfigError
 
-COMPRESSIONS = (".gz", ".xz", ".zst")
+COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
 
 _PIECE = 1024
 """Bytes of compressed input that are decompressed at once: zstd can make 32 MiB of them, gzip 1 MiB."""
 _XZ_MEMORY = 2**29
 """`xz -9` needs 65 MB; the header of a file could ask for gigabytes."""
+_ZSTD_WINDOW = 2**31
+"""`zstd --long=31`, the longest window that the program writes."""
 
 
 def decompressed(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
@@ -27,6 +30,8 @@ def decompressed(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
     """
     if suffix == ".gz":
         return io.BufferedReader(_Decompressed(raw, partial(zlib.decompressobj, wbits=31), zlib.error))
+    if suffix == ".bz2":
+        return io.BufferedReader(_Decompressed(raw, bz2.BZ2Decompressor, OSError))
     if suffix == ".xz":
         xz = partial(lzma.LZMADecompressor, memlimit=_XZ_MEMORY)
         return io.BufferedReader(_Decompressed(raw, xz, lzma.LZMAError))
@@ -36,7 +41,9 @@ def decompressed(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
         import zstandard
     except ImportError:
         raise ConfigError("reading .zst needs a package", "pip install 'translit-scale[zstd]'") from None
-    return io.BufferedReader(_Decompressed(raw, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError))
+    return io.BufferedReader(
+        _Decompressed(raw, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj, zstandard.ZstdError)
+    )
 
 
 class _Decompressed(io.RawIOBase):

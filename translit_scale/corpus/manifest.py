@@ -37,7 +37,7 @@ from translit_scale.errors import DataError
 from translit_scale.files import open_regular, write_bytes
 from translit_scale.languages import check_language
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MANIFEST_NAME = "manifest.json"
 SHARD_NAME = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})-([0-9]{5})\.tar")
 TAR_BLOCK = 512

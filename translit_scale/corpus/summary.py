@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from translit_scale.corpus.manifest import Manifest
+from translit_scale.languages import inventory, listed
 from translit_scale.text_table import format_table
 
 
@@ -38,6 +39,25 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
             yield f"{language}: {counts.from_column:,} of {counts.rows:,} transliterations are the input's own"
     if fallbacks := sum(counts.fallbacks for counts in manifest.languages.values()):
         yield f"{fallbacks:,} sentences that could not be romanized as a whole were romanized in parts"
+    if incomplete := [*_fewer_than_published(manifest)]:
+        yield (
+            "Less than half of the sentences that the authors of Glot500-c count (docs/languages.md) were there: "
+            f"{listed(incomplete)}"
+        )
+    if manifest.provenance.get("held_out"):
+        yield (
+            "Held-out sentences may remain inside longer ones and in other wordings; this lists them:\n"
+            "  translit-scale shards contamination DIR --near 0.8 --files FILE ..."
+        )
+
+
+def _fewer_than_published(manifest: Manifest) -> Iterator[str]:
+    """Languages that lack most of their sentences in Glot500-c as the hub has it: `{language}/train/*.arrow`."""
+    for language, names in manifest.provenance.get("inputs", {}).items():
+        of_hub = all(name.startswith(f"{language}/train/") and name.endswith(".arrow") for name in names)
+        read, published = manifest.languages[language].read, inventory().get(language, 0)
+        if of_hub and read < published / 2:
+            yield f"{language} {read:,} of {published:,}"
 
 
 def statistics_table(manifest: Manifest) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,14 @@ from translit_scale.corpus.clean import CLEANING_VERSION
 from translit_scale.corpus.manifest import MANIFEST_NAME, Manifest, read_manifest
 from translit_scale.corpus.script import SCRIPT_DATA
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.text import Columns
 from translit_scale.errors import DataError
 from translit_scale.languages import listed
 from translit_scale.prepare.inputs import InputFile, checksums
-from translit_scale.prepare.recipe import Recipe, excluded_files
+from translit_scale.prepare.recipe import Recipe
+from translit_scale.prepare.sources import RecipeFiles
 from translit_scale.prepare.tasks import Selection, SelectTask, ShardTask, transliteration_columns
 from translit_scale.romanize.transliterator import FromColumns, source
 from translit_scale.schema import changed_settings
-
-FilesByLanguage = Mapping[str, Iterable[tuple[str, Columns]]]
-"""See `recipe.input_files`."""
 
 
 class Preparation:
@@ -35,20 +31,19 @@ class Preparation:
     """
 
     def __init__(
-        self, recipe: Recipe, data_dir: Path, out_dir: Path, run_dir: Path, workers: int, files: FilesByLanguage
+        self, recipe: Recipe, data_dir: Path, out_dir: Path, run_dir: Path, workers: int, files: RecipeFiles
     ) -> None:
         self.recipe, self.workers = recipe, workers
         self.data_dir, self.out_dir, self.run_dir = data_dir, out_dir, run_dir
         self.work_dir = out_dir / ".work"
         """Holds the results of finished tasks."""
-        excluded = excluded_files(recipe, data_dir)
-        names = sorted({name for of_language in files.values() for name, _ in of_language})
-        self.checksums = known = checksums([data_dir / name for name in (*names, *excluded)], out_dir, workers)
+        names = sorted({name for of_one in (*files.languages.values(), files.held_out) for name, _ in of_one})
+        self.checksums = known = checksums([data_dir / name for name in names], out_dir, workers)
         self.files = {
             language: tuple(InputFile(name, columns, *known[data_dir / name]) for name, columns in of_language)
-            for language, of_language in sorted(files.items())
+            for language, of_language in sorted(files.languages.items())
         }
-        self.excluded = tuple(InputFile(name, Columns(), *known[data_dir / name]) for name in excluded)
+        self.excluded = tuple(InputFile(name, columns, *known[data_dir / name]) for name, columns in files.held_out)
 
     def provenance(self) -> dict[str, Any]:
         """Everything that the bytes of the set depend on; nothing about the machine, the time or the paths."""

@@ -27,7 +27,7 @@ from translit_scale.prepare.preparation import Preparation
 from translit_scale.prepare.tasks import Selection, ShardTask, transliteration_columns
 
 REASONS = (
-    "undecodable", "malformed", "empty", "too_long", "wrong_script",
+    "undecodable", "lone_surrogate", "malformed", "empty", "too_long", "wrong_script",
     "held_out", "duplicate", "not_sampled", "empty_transliteration",
 )  # fmt: skip
 """Why a line or record of the input is not a pair of the shards."""

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
-import sys
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
 
-from translit_scale.corpus.text import Columns, file_kind, inner_suffix
-from translit_scale.errors import ConfigError, DataError, UserError
-from translit_scale.languages import check_language, language_set, listed
+from translit_scale.corpus.tables import Dialect
+from translit_scale.corpus.text import Columns
+from translit_scale.errors import UserError
+from translit_scale.languages import language_set
 from translit_scale.romanize.romanizer import LcodePolicy
 from translit_scale.romanize.transliterator import SOURCES
 from translit_scale.schema import Strict, read_yaml, validate
 
 MAX_CHARS = 2000
-_NAMED = 12
-"""Maximal number of files that an error names."""
 
 
 def _relative(path: str) -> str:
@@ -31,16 +27,8 @@ def _relative(path: str) -> str:
 
 RelativePath = Annotated[str, AfterValidator(_relative)]
 """A path or glob pattern below the data directory."""
-
-
-Columned = TypeVar("Columned", "Source", "LanguageSet")
-
-
-def _check_columns(settings: Columned) -> Columned:
-    """Raises a ValueError if a transliteration is asked for and no other column for the text."""
-    if settings.transliteration is not None and settings.column in (None, settings.transliteration):
-        raise ValueError("transliteration: 'column' must name another column, that of the original text")
-    return settings
+ColumnSetting = str | Annotated[int, Field(ge=1, strict=True)]
+"""The name of a column, or its number."""
 
 
 class _LaterSettings(Strict):
@@ -48,43 +36,72 @@ class _LaterSettings(Strict):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: Any) -> dict[str, Any]:
-        unused = (("transliteration", None), ("by", "uroman"))
+        unused = (("transliteration", None), ("delimiter", None), ("quoted", None), ("by", "uroman"))
         return {name: value for name, value in serialize(self).items() if (name, value) not in unused}
 
 
-class Source(_LaterSettings):
+class Table(_LaterSettings):
+    """How the tables of a source are read."""
+
+    column: ColumnSetting | None = None
+    """Column of a .csv, .tsv, .jsonl, .parquet or .arrow file: its name, or its number in a table without header row.
+
+    The first column is 1. `translation.pl` is the field `pl` of the object or structure in the field `translation`.
+    """
+    transliteration: ColumnSetting | None = None
+    """Column with the transliterations of the text, if the file has them. Without it `romanize.by` makes them."""
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    """Between the fields of a .csv or .tsv (default: tab in a .tsv; comma, semicolon or tab in a .csv, recognised)."""
+    quoted: bool | None = None
+    """Whether quotation marks enclose fields of a .csv or .tsv (default: yes in a .csv, recognised in a .tsv)."""
+
+    @property
+    def columns(self) -> Columns:
+        """As the readers of `corpus.text` expect them."""
+        return Columns(self.column, self.transliteration, Dialect(self.delimiter, self.quoted))
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Table:
+        if self.transliteration is not None and self.column in (None, self.transliteration):
+            raise ValueError("transliteration: 'column' must name another column, that of the original text")
+        if self.transliteration is not None and type(self.transliteration) is not type(self.column):
+            raise ValueError("transliteration: give both columns by their names, or both by their numbers")
+        return self
+
+
+class Source(Table):
     """Text of one language. In a recipe, a path alone is short for `{path: ...}`."""
 
     path: RelativePath
     """File or glob pattern."""
-    column: str | None = None
-    """Column of a .csv, .tsv, .jsonl, .parquet or .arrow file."""
-    transliteration: str | None = None
-    """Column with the transliterations of the text, if the file has them. Without it `romanize.by` makes them."""
 
     @model_validator(mode="before")
     @classmethod
     def _bare_path(cls, value: Any) -> Any:
         return {"path": value} if isinstance(value, str) else value
 
-    _columns_fit = model_validator(mode="after")(_check_columns)
+
+class HeldOut(Source):
+    """Text that is never trained on. Without a column all cells of a table are held out."""
+
+    missing: Literal["error", "skip"] = "error"
+    """What to do if there is no such file."""
+
+    @model_serializer(mode="wrap")
+    def _bare_path_again(self, serialize: Any) -> Any:
+        """A path alone is written as in the recipe, so that manifests stay as they were."""
+        return self.path if self.model_fields_set == {"path"} else serialize(self)
 
 
-class LanguageSet(_LaterSettings):
+class LanguageSet(Table):
     """Text of many languages whose files have names of one pattern."""
 
     of: str = "found"
     """A set of `translit_scale.languages`, or `found`: every language that has a file."""
     path: RelativePath
     """File or glob pattern that contains `{language}` for the code."""
-    column: str | None = None
-    """As in `Source`."""
-    transliteration: str | None = None
-    """As in `Source`."""
     missing: Literal["error", "skip"] = "error"
     """What to do if a language of the set has no file."""
-
-    _columns_fit = model_validator(mode="after")(_check_columns)
 
     @model_validator(mode="after")
     def _fits(self) -> LanguageSet:
@@ -145,8 +162,8 @@ class Recipe(Strict):
     language_set: LanguageSet | None = None
     """Text of further languages; for a language that is also in `languages`, only its files there are read."""
     sample: Sample = Sample()
-    exclude: tuple[RelativePath, ...] = ()
-    """Held-out .txt, .csv or .tsv files: sentences that equal one of their lines or cells are left out."""
+    exclude: tuple[HeldOut, ...] = ()
+    """Held-out files: sentences that equal one of their lines or cells are left out."""
     romanize: Romanize = Romanize()
     seed: int = Field(0, ge=0, lt=2**63)
     """Key of the sentence hash that determines the sample and the order of rows."""
@@ -160,16 +177,6 @@ class Recipe(Strict):
     """Pairs in a block; the last block of a language is smaller."""
     shard_blocks: int = Field(100, ge=1, le=10_000)
     """Blocks in a shard; one shard is one task of the preparation. 100 blocks are about 30 MB."""
-
-    @field_validator("languages", "per_language")
-    @classmethod
-    def _known_languages(cls, languages: dict[str, Any]) -> dict[str, Any]:
-        for code in languages:
-            try:
-                check_language(code)
-            except UserError as error:
-                raise ValueError(f"{error.message}; {error.hint}") from None
-        return languages
 
     @model_validator(mode="after")
     def _has_languages(self) -> Recipe:
@@ -201,105 +208,3 @@ def load_recipe(path: Path) -> Recipe:
         ConfigError: not a recipe; one line per wrong setting, with a suggestion for unknown names.
     """
     return validate(Recipe, read_yaml(path), str(path))
-
-
-def input_files(recipe: Recipe, data_dir: Path) -> dict[str, list[tuple[str, Columns]]]:
-    """The files of each language as (name below `data_dir`, columns), globs resolved in sorted order.
-
-    Raises:
-        ConfigError: a type of file that cannot be read, a column missing or superfluous, or settings for a language
-            that the recipe does not have.
-        DataError: a file is missing, a pattern matches nothing, or a file is named after no language.
-    """
-    files: dict[str, list[tuple[str, Columns]]] = {}
-    for language, sources in {**_of_set(recipe, data_dir), **recipe.languages}.items():
-        of_language = [
-            (name, Columns(source.column, source.transliteration))
-            for source in sources
-            for name in _matches(data_dir, source.path, f"languages.{language}")
-        ]
-        for name, columns in of_language:
-            file_kind(data_dir / name, columns)
-        files[language] = list(dict.fromkeys(of_language))
-    if unknown := sorted(recipe.per_language.keys() - files.keys()):
-        raise ConfigError(
-            f"per_language: the recipe has no text in {', '.join(unknown)}",
-            f"it has {listed(sorted(files), 8)}",
-        )
-    return files
-
-
-def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
-    """The sources of the languages in `language_set`; names on stderr the languages that are skipped."""
-    if recipe.language_set is None:
-        return {}
-    settings = recipe.language_set
-    files = _files_by_language(settings.path, data_dir)
-    chosen = sorted(files) if settings.of == "found" else language_set(settings.of)
-    missing = [code for code in chosen if code not in files and code not in recipe.languages]
-    if missing and settings.missing == "error":
-        raise DataError(
-            f"language_set: {len(missing)} of the {len(chosen)} languages have no file {data_dir / settings.path}: "
-            f"{listed(missing, 8)}",
-            "'missing: skip' in the recipe continues without them",
-        )
-    if missing:
-        none = f"no text in {len(missing)} of {len(chosen)} languages"
-        print(f"{recipe.name}: {none}: {', '.join(missing)}", file=sys.stderr)
-    columns = {"column": settings.column, "transliteration": settings.transliteration}
-    return {code: [Source(path=name, **columns) for name in files[code]] for code in chosen if code in files}
-
-
-def _files_by_language(path: str, data_dir: Path) -> dict[str, list[str]]:
-    """The files of each language that a path with `{language}` matches."""
-    code = re.escape("{language}")
-    pattern = re.compile(fnmatch.translate(path).replace(code, "(?P<code>[^/]+?)", 1).replace(code, "(?P=code)"))
-    files: dict[str, list[str]] = {}
-    wrong = []
-    for name in _matches(data_dir, path.replace("{language}", "*"), "language_set"):
-        match = pattern.fullmatch(name)
-        if match is None:  # {language}/{language}.txt does not mean a/b.txt
-            continue
-        try:
-            files.setdefault(check_language(match["code"]), []).append(name)
-        except DataError as error:
-            wrong.append(f"{data_dir / name}: {error}")
-    if wrong:
-        number = f"{len(wrong)} of the files are" if len(wrong) > 1 else "a file is"
-        named = "\n".join(wrong[:_NAMED]) + (f"\nand {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else "")
-        raise DataError(
-            f"language_set: {number} not named after a language\n{named}",
-            "rename them, move them away, or write a path that they do not match",
-        )
-    return files
-
-
-def excluded_files(recipe: Recipe, data_dir: Path) -> list[str]:
-    """Names below `data_dir` of all held-out files.
-
-    Raises:
-        ConfigError: another type of file than .txt, .csv and .tsv.
-        DataError: a pattern matches no file, so that its held-out text would not be excluded.
-    """
-    names = sorted({name for pattern in recipe.exclude for name in _matches(data_dir, pattern, "exclude")})
-    for path in (data_dir / name for name in names):
-        if inner_suffix(path) not in (".txt", ".csv", ".tsv"):
-            raise ConfigError(f"{path}: held-out sentences are read from .txt, .csv and .tsv files only")
-    return names
-
-
-def _matches(data_dir: Path, pattern: str, where: str) -> list[str]:
-    """Files that match a path or glob pattern of a recipe, relative to `data_dir`."""
-    exact = data_dir / pattern  # a file may have the name a[1].txt
-    try:
-        paths = [exact] if exact.is_file() else data_dir.glob(pattern)
-        names = sorted(path.relative_to(data_dir).as_posix() for path in paths if path.is_file())
-    except OSError as error:  # a name that is too long, a folder without permission
-        raise DataError(f"{where}: cannot look for {data_dir / pattern}: {error.strerror}") from None
-    if not names:
-        what = "no file matches" if any(c in pattern for c in "*?[") else "file not found:"
-        raise DataError(
-            f"{where}: {what} {data_dir / pattern}",
-            "paths in a recipe are relative to --data, or to the recipe's own folder without it",
-        )
-    return names

@@ -19,7 +19,8 @@ from translit_scale.prepare.array import ArrayTaskResult, partition
 from translit_scale.prepare.locking import lock_shard_set
 from translit_scale.prepare.preparation import Preparation
 from translit_scale.prepare.publish import check_not_empty, finished_tasks, publish
-from translit_scale.prepare.recipe import input_files, load_recipe
+from translit_scale.prepare.recipe import load_recipe
+from translit_scale.prepare.sources import recipe_files
 from translit_scale.prepare.tasks import Selection, ShardTask, run_select, run_shard
 from translit_scale.progress import Progress
 
@@ -44,8 +45,9 @@ def prepare(
             done.
     """
     recipe = load_recipe(recipe_path)
+    files = recipe_files(recipe, data_dir)
     with lock_shard_set(out_dir, "finalize" if finalize else "prepare", exclusive=True) as run_dir:
-        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, input_files(recipe, data_dir))
+        preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, files)
         manifest = preparation.existing_set(force)
         if manifest is None and finalize:
             manifest = publish(preparation, finished_tasks(preparation))
@@ -75,16 +77,16 @@ def prepare_array_task(
         None if the set is finished and up to date.
     """
     recipe = load_recipe(recipe_path)
+    files = recipe_files(recipe, data_dir)
     with lock_shard_set(out_dir, f"task {task_id} of {num_tasks}", exclusive=False) as run_dir:
-        files = input_files(recipe, data_dir)
         sizes = {
             language: sum((data_dir / name).stat().st_size for name, _ in of_language)
-            for language, of_language in files.items()
+            for language, of_language in files.languages.items()
         }
         partitions = partition(sizes, num_tasks)[task_id]
         languages = sorted({of_task.language for of_task in partitions})
         print(f"task {task_id} of {num_tasks}: {listed(languages) or 'no languages'}", file=sys.stderr)
-        own_files = {language: files[language] for language in languages}
+        own_files = files._replace(languages={language: files.languages[language] for language in languages})
         preparation = Preparation(recipe, data_dir, out_dir, run_dir, workers, own_files)
         if preparation.existing_set(force, is_whole=False) is not None:
             return None

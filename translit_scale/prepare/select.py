@@ -15,7 +15,7 @@ from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 
-from translit_scale.corpus.clean import fold
+from translit_scale.corpus.clean import deduplication_key, fold
 from translit_scale.corpus.text import Sentence
 from translit_scale.prepare.recipe import Sample
 
@@ -30,7 +30,7 @@ _LINE_BYTES = 41
 
 
 def sentence_hash(sentence: str, seed: int) -> int:
-    """64-bit BLAKE2b of a cleaned sentence, keyed by the seed (0 <= seed < 2**63)."""
+    """64-bit BLAKE2b of a sentence's `deduplication_key`, keyed by the seed (0 <= seed < 2**63)."""
     digest = hashlib.blake2b(sentence.encode(), digest_size=8, key=seed.to_bytes(8, "little"))
     return int.from_bytes(digest.digest(), "little")
 
@@ -117,7 +117,8 @@ def select(
     """Sampled sentences of a language in ascending order of their hashes, as lines of UTF-8.
 
     A line is a sentence, and after a tab its transliteration where that is not None; `parse_line` reads it. Of equal
-    sentences the first one read keeps its transliteration.
+    sentences the first one read keeps its transliteration; of duplicates that differ in their characters, such as
+    full-width and usual digits, the alphabetically first is kept.
 
     Reads once. Of two different sentences with the same hash (probability 1e-4 among 63 million) the second in
     alphabetical order counts as a duplicate.
@@ -133,7 +134,10 @@ def select(
         if held_out and fold(text) in held_out:
             counts["held_out"] += 1
         else:
-            spool.add(text if transliteration is None else f"{text}\t{transliteration}", sentence_hash(text, seed))
+            spool.add(
+                text if transliteration is None else f"{text}\t{transliteration}",
+                sentence_hash(deduplication_key(text), seed),
+            )
             added += 1
     distinct = spool.distinct()
     size = sample_size(distinct, sample.fraction, sample.minimum)

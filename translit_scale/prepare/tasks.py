@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from translit_scale.corpus.blocks import Block
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
+from translit_scale.corpus.compression import COMPRESSIONS
 from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
 from translit_scale.corpus.script import SCRIPT_DATA, script_fraction
 from translit_scale.corpus.shards import encode_shard
@@ -33,10 +34,10 @@ from translit_scale.prepare.select import Spool, parse_line, select
 from translit_scale.progress import Advance
 from translit_scale.romanize.transliterator import FromColumns, Transliterator, source
 
-WORK_VERSION = 3
+WORK_VERSION = 4
 """Raised when the work of a task or the format of its file changes."""
 
-_COMPRESSED = (".gz", ".xz", ".zst", ".parquet")
+_COMPRESSED = (*COMPRESSIONS, ".parquet")
 _EXPANSION = 8
 """Estimated growth of compressed text, rather too large: it determines how much text is sorted at a time."""
 
@@ -115,7 +116,8 @@ def run_select(task: SelectTask, advance: Advance) -> None:
             advance(task.input_bytes)
             return
         folder = task.run_dir / task.target.stem
-        size = sum(file.stamp.bytes * (_EXPANSION if file.name.endswith(_COMPRESSED) else 1) for file in task.files)
+        growth = (_EXPANSION if file.name.lower().endswith(_COMPRESSED) else 1 for file in task.files)
+        size = sum(file.stamp.bytes * factor for file, factor in zip(task.files, growth, strict=True))
         spool = Spool(folder, size)
         counts: Counter[str] = Counter()
         held_out = _held_out(task.data_dir, task.excluded)
@@ -157,13 +159,13 @@ def _write_parts(lines: Iterator[bytes], task: SelectTask) -> list[TextPart]:
 
 def transliteration_columns(files: Sequence[InputFile]) -> list[str]:
     """Names of the columns in which files of a language have transliterations; none where no file has."""
-    return sorted({file.columns.transliteration for file in files if file.columns.transliteration is not None})
+    return sorted({str(column) for file in files if (column := file.columns.transliteration) is not None})
 
 
 @lru_cache(maxsize=1)
 def _held_out(data_dir: Path, excluded: tuple[InputFile, ...]) -> frozenset[str]:
     """The `fold`ed cells of the held-out files, kept for all languages of a worker."""
-    folded = {fold(cell) for file in excluded for cell in read_all_cells(data_dir / file.name)}
+    folded = {fold(cell) for file in excluded for cell in read_all_cells(data_dir / file.name, file.columns)}
     return frozenset(folded - {""})
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from translit_scale.corpus.text import is_unicode, read_records
+from translit_scale.corpus.lines import is_unicode
+from translit_scale.corpus.tables import read_records
 from translit_scale.errors import DataError
 from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
 from translit_scale.testsets.parallel import nonzero, text_sha256

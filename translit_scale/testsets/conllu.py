@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from translit_scale.corpus.text import read_records
+from translit_scale.corpus.tables import read_records
 from translit_scale.errors import DataError
 
 PRECEDENCE = (

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pycountry
 
+from translit_scale.corpus.compression import COMPRESSIONS
+from translit_scale.corpus.find import lower_suffix, matching_files
 from translit_scale.corpus.script import script_fraction
-from translit_scale.corpus.text import read_records
+from translit_scale.corpus.tables import read_records
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import (
     check_language,
@@ -34,7 +36,7 @@ LANGUAGE = r"(?P<language>[a-z]{2,3}(?:_[A-Z][a-z]{3})?)"
 CODE = r"(?P<language>[a-z]{3}_[A-Z][a-z]{3})"
 """Part of a layout's pattern: a language with its script."""
 SPLIT = r"(?P<split>train|dev|test)"
-COMPRESSED = r"(?:\.(?:gz|xz|zst))?"
+COMPRESSED = rf"(?:{'|'.join(map(re.escape, COMPRESSIONS))})?"
 _SAMPLE_LINES = 200
 """Lines that are read to detect the script of a file whose name does not state it."""
 
@@ -137,12 +139,11 @@ class TaskFolder:
         """All files of one split: layout by layout, in the order of their names."""
         if split not in self._files:
             self._files[split] = [
-                NamedFile(path, match["language"], layout)
+                NamedFile(self.path / name, match["language"], layout)
                 for layout in self.layouts
-                for path in sorted(self.path.glob(layout.glob))
-                if (match := re.fullmatch(layout.pattern, path.relative_to(self.path).as_posix()))
+                for name in matching_files(layout.glob, self.path)
+                if (match := re.fullmatch(layout.pattern, lower_suffix(name)))
                 and match.groupdict().get("split", split) == split
-                and path.is_file()
             ]
         return self._files[split]
 

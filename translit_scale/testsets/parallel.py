@@ -6,7 +6,6 @@ left out is counted with its reason.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from translit_scale.corpus.text import decode, is_unicode, read_lines, read_records
+from translit_scale.corpus.find import find_files
+from translit_scale.corpus.lines import decode, is_unicode, read_lines
+from translit_scale.corpus.tables import Column, Dialect, column_indices, read_records, recognise
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.languages import check_language
 
@@ -102,7 +103,7 @@ def read_aligned(source: str, target: str) -> ParallelText:
         DataError: as `align`.
     """
     source_language, source_files, target_language, target_files = split_arguments(source, target, "FILE")
-    return align(source_language, expand(source_files), target_language, expand(target_files))
+    return align(source_language, find_files(source_files), target_language, find_files(target_files))
 
 
 def align(
@@ -131,13 +132,13 @@ def read_table(file: str, source: str, target: str) -> ParallelText:
     """One table with a column for each language (`pol_Latn:COLUMN`, `ukr_Cyrl:COLUMN`).
 
     A column is a name of the header line, or a whole number (1 is the first) in a table without one.
-    Comma-separated when the name ends in `.csv`, otherwise tab-separated without quoting.
+    Delimiter and quoting are recognised (`corpus.tables`).
 
     Raises:
         DataError: the file is missing, a column is unknown, or a row is too short.
     """
     source_language, source_column, target_language, target_column = split_arguments(source, target, "COLUMN")
-    records = _columns(expand(file), [source_column, target_column])
+    records = _columns(find_files(file), [source_column, target_column])
     pairs = [(str(number), a, b) for number, (_, (a, b)) in enumerate(records, start=1)]
     return _keep_usable(source_language, target_language, pairs, Counter())
 
@@ -152,7 +153,7 @@ def read_joined(source: str, target: str, id_column: str, text_column: str) -> P
     """
     source_language, source_files, target_language, target_files = split_arguments(source, target, "FILE")
     source_texts, target_texts = (
-        texts_by_id(expand(files), id_column, text_column) for files in (source_files, target_files)
+        texts_by_id(find_files(files), id_column, text_column) for files in (source_files, target_files)
     )
     common = source_texts.keys() & target_texts.keys()
     if not common and source_texts and target_texts:
@@ -214,22 +215,6 @@ def _keep_usable(
     return ParallelText(source_language, target_language, sources, targets, ids, nonzero(dropped))
 
 
-def expand(pattern: str) -> list[Path]:
-    """The files that match a path or glob, in the order of their names.
-
-    Raises:
-        DataError: no file matches, or the path is a folder.
-    """
-    names = [pattern] if Path(pattern).exists() else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-    paths = [Path(name) for name in names]
-    if not paths:
-        raise DataError(f"no such file: {pattern}", "quote globs: 'pol_Latn:dir/*.tsv'")
-    for path in paths:
-        if path.is_dir():
-            raise DataError(f"{path} is a folder", f"name its files: '{path}/*.tsv'")
-    return paths
-
-
 def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict[str, str]:
     """Text by id of one or several tables, in file order; columns as in `read_table`.
 
@@ -248,35 +233,28 @@ def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict
 
 
 def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """`file:line`, for messages, and the given columns of every line of the tables that is not blank."""
+    """`file:line`, for messages, and the given columns of every record of the tables."""
+    by_number = all(column.isdecimal() for column in columns)
+    if by_number and min(map(int, columns)) < 1:
+        raise ConfigError(f"column {min(columns)} does not exist", "columns are counted from 1")
     for path in paths:
-        lines = read_records(path)
-        records = ((f"{path}:{line}", fields) for line, fields in lines if len(fields) > 1 or fields[0].strip())
-        if all(column.isdecimal() for column in columns):
+        wanted: list[Column] = [int(column) if by_number else column for column in columns]
+        records = _records(path, recognise(path, Dialect(), wanted))
+        if by_number:
             positions = [int(column) - 1 for column in columns]
-            if min(positions) < 0:
-                raise ConfigError(f"column {min(columns)} does not exist", "columns are counted from 1")
         else:
-            positions = _positions(path, next(records, None), columns)
+            positions = column_indices(path, next(records, ("", []))[1], columns)
         for where, fields in records:
             if max(positions) >= len(fields):
                 raise DataError(f"{where}: expected at least {max(positions) + 1} columns, found {len(fields)}")
             yield where, [fields[position].strip() for position in positions]
 
 
-def _positions(path: Path, header: tuple[str, list[str]] | None, columns: list[str]) -> list[int]:
-    """Indices of the named columns in the header line."""
-    if header is None:
-        raise DataError(f"{path} is empty", "expected a header line with the column names")
-    names = [name.strip() for name in header[1]]
-    for column in columns:
-        if names.count(column) != 1:
-            problem = "occurs twice" if column in names else "is not a column"
-            raise DataError(
-                f"{path}: {column!r} {problem}; the header has {', '.join(map(repr, names))}",
-                "name columns of the header, or number them from 1 if the file has no header",
-            )
-    return [names.index(column) for column in columns]
+def _records(path: Path, dialect: Dialect) -> Iterator[tuple[str, list[str]]]:
+    """`file:line` and fields of every line that is not blank."""
+    for line, fields in read_records(path, dialect):
+        if len(fields) > 1 or fields[0].strip():
+            yield f"{path}:{line}", fields
 
 
 def read_all(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from translit_scale.corpus.text import is_unicode
+from translit_scale.corpus.lines import is_unicode
 from translit_scale.errors import DataError
 from translit_scale.testsets.conllu import Sentence, Word, blocks, conllu_sentences
 from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
@@ -92,7 +92,7 @@ def read_pos(files: LanguageFiles, fused: bool = True) -> TaggedSentences:
     noted: Counter[str] = Counter()
     sentences: list[Sentence] = []
     for path in files.paths:
-        is_conllu = ".conllu" in path.suffixes
+        is_conllu = ".conllu" in map(str.lower, path.suffixes)
         sentences += conllu_sentences(path, fused, dropped, noted) if is_conllu else _tsv_sentences(path)
     return _tagged(sentences, POS_LABELS, files, dropped, noted)
 
