@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other make tiny models 3 to 10 times slower
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
+settings.load_profile("no deadline")
 
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config, make_world

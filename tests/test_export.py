@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -16,27 +17,28 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from tests.support.encoders import save_encoder, tiny_model, word_tokenizer
 from translit_scale import export
+from translit_scale.config import Config, load_config
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.escaping import escape_markdown
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.export import CardFacts, export_folder, fenced, hub_language
+from translit_scale.export import export_folder, fenced, hub_language, model_card
+from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
 
-FACTS = CardFacts(
-    name="tiny pol-ukr",
+SETTINGS = {
+    "data.shards": "set", "model.tokenizer": "t", "run.name": "tiny", "objectives.tcm.layer": 2,
+    "train.batch_pairs": 64, "train.lr": 0.001,
+}  # fmt: skip
+CONFIG = load_config([], [f"{name}={value}" for name, value in SETTINGS.items()])
+INFO = CheckpointInfo(
+    step=1500, world_size=1, zero_stage=0, science={}, shards="0123abcd", tokenizer="",
     pairs={"ukr_Cyrl": 40, "pol_Latn": 1200},
-    objectives=["masked language modelling", "transliteration contrastive modelling"],
-    steps=1500,
-    batch_pairs=64,
-    alignment_layer=2,
-    shard_fingerprint="0123abcd",
-    config="train:\n  lr: 0.001\n",
-)
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
 def test_reloaded_model_gives_the_same_logits(tmp_path: Path, family: str) -> None:
     model, tokenizer = tiny_model(family).eval(), word_tokenizer()
-    export_folder(model, tokenizer, tmp_path / "out", FACTS)
+    export_folder(model, tokenizer, tmp_path / "out", "# A card")
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "out").eval()
     batch = AutoTokenizer.from_pretrained(tmp_path / "out")(["w1 w2 <mask>", "w3"], padding=True, return_tensors="pt")
     assert batch["input_ids"].tolist() == tokenizer(["w1 w2 <mask>", "w3"], padding=True)["input_ids"]
@@ -47,7 +49,8 @@ def test_reloaded_model_gives_the_same_logits(tmp_path: Path, family: str) -> No
 
 
 def test_the_code_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", FACTS)
+    model = tiny_model()
+    export_folder(model, word_tokenizer(), tmp_path / "out", model_card(model, CONFIG, INFO))
     monkeypatch.chdir(tmp_path / "out")
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(), flags=re.DOTALL)
     names: dict[str, object] = {}
@@ -58,17 +61,25 @@ def test_the_code_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     np.testing.assert_allclose(names["embeddings"].numpy(), expected, atol=1e-6)  # type: ignore[attr-defined]
 
 
-def card(tmp_path: Path, **changes: object) -> tuple[dict[str, object], str]:
+def card(config: Config = CONFIG, licence: str | None = None) -> tuple[dict[str, object], str]:
     """Front matter and text of the card."""
-    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", CardFacts(**{**vars(FACTS), **changes}))
-    content = (tmp_path / "out/README.md").read_text()
+    content = model_card(tiny_model(), config, INFO, licence)
     assert content.startswith("---\n")
     front, text = content[4:].split("\n---\n", 1)
     return yaml.safe_load(front), text
 
 
-def test_card_says_what_the_model_is(tmp_path: Path) -> None:
-    front, text = card(tmp_path, base_model="org/base", licence="apache-2.0")
+def changed(**values: object) -> Config:
+    """The configuration with other values (`__` for dots), which are not validated."""
+    config = CONFIG.model_copy(deep=True)
+    for name, value in values.items():
+        *sections, last = name.split("__")
+        object.__setattr__(reduce(getattr, sections, config), last, value)
+    return config
+
+
+def test_card_says_what_the_model_is() -> None:
+    front, text = card(changed(model__pretrained="org/base"), licence="apache-2.0")
     assert front["language"] == ["uk", "pl"] and front["license"] == "apache-2.0"
     assert front["base_model"] == "org/base"
     assert "| Polish (Latin) | pol_Latn | 1,200 |" in text
@@ -76,18 +87,20 @@ def test_card_says_what_the_model_is(tmp_path: Path) -> None:
         assert stated in text
 
 
-def test_licence_and_base_model_that_nobody_gave(tmp_path: Path) -> None:
-    front, text = card(tmp_path)
+def test_licence_and_base_model_that_nobody_gave() -> None:
+    front, text = card()
     assert front["license"] == "unknown" and "base_model" not in front
     assert "Licence: unknown" in text and "trained from scratch" in text
 
 
-def test_strings_of_others_stay_text(tmp_path: Path) -> None:
+def test_strings_of_others_stay_text() -> None:
     hostile = "x](http://a) <script>\n---\nlicense: mit\n# heading | `code`"
-    front, text = card(
-        tmp_path, name=hostile, licence=hostile, objectives=[hostile], config="a: '````'\n```\n# not a heading\n"
-    )
-    assert front["license"] == hostile
+    config = changed(
+        run__name=hostile, model__pretrained=hostile, objectives__tcm__similarity=hostile,
+        data__shards=Path("````\n```\n# not a heading\n"),
+    )  # fmt: skip
+    front, text = card(config, licence=hostile)
+    assert front["license"] == hostile and front["base_model"] == hostile
     outside = re.sub(r"(`{3,})\w*\n.*?\n\1\n", "", text + "\n", flags=re.DOTALL)
     assert "not a heading" not in outside
     assert [line for line in outside.split("\n") if line.startswith("#")][1:] == [
@@ -118,19 +131,19 @@ def test_language_codes_of_the_hub() -> None:
 def test_a_folder_that_is_not_empty_needs_force(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    export_folder(tiny_model(), word_tokenizer(), out, FACTS)  # empty is fine
+    export_folder(tiny_model(), word_tokenizer(), out, "# A card")  # empty is fine
     (out / "old").touch()
     with pytest.raises(ConfigError, match="not empty"):
-        export_folder(tiny_model(seed=1), word_tokenizer(), out, FACTS)
+        export_folder(tiny_model(seed=1), word_tokenizer(), out, "# A card")
     assert (out / "old").exists()
-    export_folder(tiny_model(seed=1), word_tokenizer(), out, FACTS, force=True)
+    export_folder(tiny_model(seed=1), word_tokenizer(), out, "# A card", force=True)
     assert not (out / "old").exists() and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_force_replaces_models_only(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not a model folder"):
-        export_folder(tiny_model(), word_tokenizer(), tmp_path, FACTS, force=True)
+        export_folder(tiny_model(), word_tokenizer(), tmp_path, "# A card", force=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
@@ -143,17 +156,17 @@ def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(export, "save_tokenizer", fail)
     with pytest.raises(DataError, match="No space left"):
-        export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", FACTS, force=True)
+        export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card", force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_all_files_can_be_read_by_whom_the_card_can(tmp_path: Path) -> None:
-    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", FACTS)
+    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card")
     modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
     assert modes == {stat.S_IMODE((tmp_path / "out/README.md").stat().st_mode)}
 
 
 def test_libraries_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", FACTS)
+    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card")
     assert capsys.readouterr() == ("", "")

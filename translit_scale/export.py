@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,15 +14,17 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from translit_scale import __version__
-from translit_scale.config import ObjectivesConfig, load_config
+from translit_scale.config import Config, ObjectivesConfig, load_config
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.escaping import escape_markdown
+from translit_scale.evaluate.embedding import ALIGNMENT_DEPTH
 from translit_scale.files import sync
 from translit_scale.languages import language_name
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.silence import silence_transformers
 from translit_scale.train.checkpointing.checkpoint import (
+    CheckpointInfo,
     best_checkpoint,
     checkpoint_name,
     complete_checkpoints,
@@ -33,28 +33,6 @@ from translit_scale.train.checkpointing.checkpoint import (
 from translit_scale.train.checkpointing.trained import trained_model
 
 CARD = "README.md"
-
-
-@dataclass(frozen=True)
-class CardFacts:
-    """Facts stated in the model card; the rest of the card is fixed text."""
-
-    name: str
-    pairs: Mapping[str, int]
-    """Number of training pairs (sentence and transliteration) of each language, `iso3_Script`."""
-    objectives: Sequence[str]
-    """Descriptions such as `masked language modelling of the original text`."""
-    steps: int
-    batch_pairs: int
-    """Number of pairs in an effective batch."""
-    alignment_layer: int
-    """Index into `hidden_states` of the layer that the contrastive objective used, or that is used in evaluation."""
-    shard_fingerprint: str
-    config: str
-    """Resolved training configuration as YAML."""
-    licence: str | None = None
-    """Identifier such as `apache-2.0`; the card says `unknown` for None."""
-    base_model: str | None = None
 
 
 def export_run(
@@ -70,23 +48,9 @@ def export_run(
         ConfigError: `out` must not be replaced, see `export_folder`.
     """
     checkpoint = find_checkpoint(run, step)
-    config = load_config([run / "config.yaml"])
+    config, info = load_config([run / "config.yaml"]), read_info(checkpoint)
     model = trained_model(run, checkpoint)
-    info = read_info(checkpoint)
-    card = CardFacts(
-        name=config.run.name,
-        pairs=info.pairs,
-        objectives=describe_objectives(config.objectives),
-        steps=info.step,
-        batch_pairs=config.train.batch_pairs,
-        alignment_layer=resolve_layer(
-            config.objectives.tcm.layer if config.objectives.tcm.weight else 2 / 3, model.config.num_hidden_layers
-        ),
-        shard_fingerprint=info.shards,
-        config=config.to_yaml(),
-        licence=licence,
-        base_model=config.model.pretrained,
-    )
+    card = model_card(model, config, info, licence)
     export_folder(model, load_tokenizer(str(run / "model")), out, card, force)
     return info.step
 
@@ -131,7 +95,7 @@ def describe_objectives(objectives: ObjectivesConfig) -> list[str]:
 
 
 def export_folder(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, card: CardFacts, force: bool = False
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, out: Path, card: str, force: bool = False
 ) -> None:
     """Writes weights (safetensors), configuration, tokenizer and model card; the folder appears when it is complete.
 
@@ -155,7 +119,7 @@ def export_folder(
         with silence_transformers():
             model.save_pretrained(temporary)
         save_tokenizer(tokenizer, temporary)
-        (temporary / CARD).write_text(model_card(model, card), encoding="utf-8")
+        (temporary / CARD).write_text(card, encoding="utf-8")
         for file in temporary.iterdir():
             shutil.copymode(temporary / CARD, file)  # safetensors creates files that only their owner can read
             sync(file)
@@ -179,31 +143,32 @@ def _publish(temporary: Path, out: Path) -> None:
         shutil.rmtree(earlier)
 
 
-def model_card(model: PreTrainedModel, card: CardFacts) -> str:
-    """The model card in Markdown with YAML front matter; text from data and users is escaped."""
-    sections = [
-        f"# {escape_markdown(card.name)}",
-        _introduction(model, card),
-        "## Use",
-        _usage(card),
-        "## Training",
-        _training(card),
-        "## Configuration",
-        fenced(card.config, "yaml"),
-    ]
-    return f"---\n{front_matter(card)}\n---\n\n" + "\n\n".join(sections) + "\n"
+def model_card(model: PreTrainedModel, config: Config, info: CheckpointInfo, licence: str | None = None) -> str:
+    """The model card in Markdown with YAML front matter; text from data and users is escaped.
 
-
-def front_matter(card: CardFacts) -> ModelCardData:
-    """Metadata that the Hugging Face hub reads."""
-    return ModelCardData(
-        language=list(dict.fromkeys(hub_language(code) for code in card.pairs)),
-        license=card.licence or "unknown",
+    Args:
+        licence: identifier such as `apache-2.0`; the card says `unknown` for None.
+    """
+    metadata = ModelCardData(  # what the Hugging Face hub reads
+        language=list(dict.fromkeys(hub_language(code) for code in info.pairs)),
+        license=licence or "unknown",
         library_name="transformers",
         pipeline_tag="fill-mask",
         tags=["multilingual", "transliteration", "feature-extraction", "sentence-similarity"],
-        base_model=card.base_model,
+        base_model=config.model.pretrained,
     )
+    tcm = config.objectives.tcm
+    sections = [
+        f"# {escape_markdown(config.run.name)}",
+        _introduction(model, config.model.pretrained, licence),
+        "## Use",
+        _usage(resolve_layer(tcm.layer if tcm.weight else ALIGNMENT_DEPTH, model.config.num_hidden_layers)),
+        "## Training",
+        _training(config, info),
+        "## Configuration",
+        fenced(config.to_yaml(), "yaml"),
+    ]
+    return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
 def hub_language(code: str) -> str:
@@ -220,18 +185,18 @@ def fenced(text: str, kind: str) -> str:
     return f"{fence}{kind}\n{text.rstrip()}\n{fence}"
 
 
-def _introduction(model: PreTrainedModel, card: CardFacts) -> str:
+def _introduction(model: PreTrainedModel, base_model: str | None, licence: str | None) -> str:
     config = model.config
-    origin = f"continued from {escape_markdown(card.base_model)}" if card.base_model else "trained from scratch"
-    licence = escape_markdown(card.licence) if card.licence else "unknown (none was given when the model was exported)"
+    origin = f"continued from {escape_markdown(base_model)}" if base_model else "trained from scratch"
+    stated = escape_markdown(licence) if licence else "unknown (none was given when the model was exported)"
     return (
         f"A multilingual encoder ({escape_markdown(config.model_type)}, {config.num_hidden_layers} layers, hidden size "
         f"{config.hidden_size}, {config.vocab_size} tokens), {origin} on sentences together with their Latin "
-        f"transliterations.\n\nLicence: {licence}."
+        f"transliterations.\n\nLicence: {stated}."
     )
 
 
-def _usage(card: CardFacts) -> str:
+def _usage(layer: int) -> str:
     fill = """
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
@@ -248,25 +213,25 @@ tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
 batch = tokenizer(["one sentence", "another sentence"], padding=True, truncation=True, return_tensors="pt")
 with torch.inference_mode():
-    states = model(**batch, output_hidden_states=True).hidden_states[{card.alignment_layer}]
+    states = model(**batch, output_hidden_states=True).hidden_states[{layer}]
 mask = batch["attention_mask"].unsqueeze(-1)
 embeddings = (states * mask).sum(dim=1) / mask.sum(dim=1)
 """
     return (
         f"As a masked language model:\n\n{fenced(fill.strip(), 'python')}\n\n"
-        f"Sentence embeddings, the mean hidden states of layer {card.alignment_layer} (compare them by cosine):\n\n"
+        f"Sentence embeddings, the mean hidden states of layer {layer} (compare them by cosine):\n\n"
         f"{fenced(embed.strip(), 'python')}"
     )
 
 
-def _training(card: CardFacts) -> str:
+def _training(config: Config, info: CheckpointInfo) -> str:
     rows = [
-        f"| {escape_markdown(language_name(code))} | {code} | {card.pairs[code]:,} |" for code in sorted(card.pairs)
+        f"| {escape_markdown(language_name(code))} | {code} | {pairs:,} |" for code, pairs in sorted(info.pairs.items())
     ]
-    objectives = [f"- {escape_markdown(objective)}" for objective in card.objectives]
+    objectives = [f"- {escape_markdown(objective)}" for objective in describe_objectives(config.objectives)]
     return "\n".join(
         [
-            f"{card.steps:,} optimizer steps with {card.batch_pairs:,} sentence pairs each. Objectives:",
+            f"{info.step:,} optimizer steps with {config.train.batch_pairs:,} sentence pairs each. Objectives:",
             "",
             *objectives,
             "",
@@ -274,7 +239,7 @@ def _training(card: CardFacts) -> str:
             "|---|---|---:|",
             *rows,
             "",
-            f"Fingerprint of the training shards: {escape_markdown(card.shard_fingerprint)}. "
+            f"Fingerprint of the training shards: {escape_markdown(info.shards)}. "
             f"Exported by translit-scale {escape_markdown(__version__)}.",
         ]
     )

@@ -67,7 +67,9 @@ def run_similarity(
         title = f"{task}: s = {text.source_language}, t = {text.target_language}, {len(text)} pairs"
         tables.append("\n".join([title, _table(by_model), *filter(None, [describe_omissions(text)])]))
         if figures:
-            _draw(by_model, title, folder / f"similarity.{text.name}")
+            from translit_scale.analyze.figures import similarity_figure, write_figure
+
+            write_figure(similarity_figure(by_model, title), folder / f"similarity.{text.name}")
     return "\n\n".join(tables)
 
 
@@ -172,9 +174,3 @@ def _can_draw() -> bool:
         print("note: no figures without matplotlib: pip install 'translit-scale[plots]'", file=sys.stderr)
         return False
     return True
-
-
-def _draw(by_model: Mapping[str, Pairs], title: str, stem: Path) -> None:
-    from translit_scale.analyze.figures import similarity_figure, write_figure
-
-    write_figure(similarity_figure(by_model, title), stem)

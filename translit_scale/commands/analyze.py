@@ -6,15 +6,7 @@ import argparse
 from functools import partial
 from typing import Any
 
-from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.commands.options import (
-    add_models,
-    add_parallel_text,
-    add_results,
-    add_test_set,
-    read_texts,
-    run_and_print,
-)
+from translit_scale.commands.arguments import add_command, add_kinds, add_measurement, read_texts, run_and_print
 
 
 def add(commands: Any) -> None:
@@ -31,10 +23,7 @@ def add(commands: Any) -> None:
         "translit-scale analyze similarity --model runs/tcm/export \\\n"
         "    --parallel ukr_Cyrl:flores.ukr pol_Latn:flores.pol --name sr_f",
     )
-    add_models(parser)
-    add_parallel_text(parser)
-    add_test_set(parser)
-    results = add_results(parser, name="similarity", out="analysis")
+    results = add_measurement(parser, name="similarity", out="analysis")
     results.add_argument("--no-figure", action="store_true", help="write no histograms")
     parser.set_defaults(run=_similarity)
 

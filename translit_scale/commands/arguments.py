@@ -1,4 +1,4 @@
-"""Shared parts of the commands' parsers: their layout and the types of arguments."""
+"""What the commands' parsers share: their layout, the types of arguments, and the options of several commands."""
 
 from __future__ import annotations
 
@@ -6,9 +6,17 @@ import argparse
 import os
 import sys
 import textwrap
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from translit_scale.errors import ConfigError
+from translit_scale.prepare.array import array_task
+from translit_scale.testsets.parallel import ParallelText, read_all
+from translit_scale.testsets.registry import retrieval_tasks
+
+if TYPE_CHECKING:
+    from translit_scale.evaluate.results import EmbeddingSettings
 
 WIDTH = 79
 
@@ -60,14 +68,24 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def add_array_task(task_id: argparse._ActionsContainer, num_tasks: argparse._ActionsContainer) -> None:
+    """Declares which part of the work is done, as options of one or two groups; `own_part` reads them."""
+    task_id.add_argument(
+        "--task-id", metavar="I",
+        help="do part I of the work, from 0; 'slurm': the number of this task in the job array (default: all parts)",
+    )  # fmt: skip
+    num_tasks.add_argument(
+        "--num-tasks", type=positive, metavar="N",
+        help="number of parts; does not change the result (default with --task-id slurm: N if the array is 0-(N-1))",
+    )  # fmt: skip
+
+
 def own_part(args: argparse.Namespace) -> tuple[int, int] | None:
     """(I, N) from --task-id and --num-tasks; None if there is only one task.
 
     Raises:
         ConfigError: as `array_task`, or there is no --task-id.
     """
-    from translit_scale.prepare.array import array_task
-
     if args.num_tasks and not args.task_id:
         raise ConfigError("--num-tasks needs --task-id", "give the number of this task, or --task-id slurm")
     return array_task(args.task_id, args.num_tasks, os.environ) if args.task_id else None
@@ -86,3 +104,163 @@ def file_name(text: str) -> str:
     if "/" in text or text in ("", ".", ".."):
         raise argparse.ArgumentTypeError(f"{text!r} cannot be the name of a folder")
     return text
+
+
+def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Declares the encoders and their device; more options may be added to the group that is returned."""
+    group = parser.add_argument_group("models")
+    group.add_argument(
+        "--model", action="append", required=True, metavar="MODEL",
+        help="DIR or LABEL=DIR: folder or hub id of an encoder with its tokenizer; required, repeat for several "
+        "(HF_HUB_OFFLINE=1 is honoured)",
+    )  # fmt: skip
+    add_device(group)
+    return group
+
+
+def add_device(group: argparse._ArgumentGroup) -> None:
+    """Declares the device."""
+    devices = ["auto", "cpu", "cuda"]
+    group.add_argument("--device", choices=devices, default="auto", help="auto: a GPU if there is one (default: auto)")
+
+
+def add_embedding(group: argparse._ArgumentGroup) -> None:
+    """Declares how sentences are embedded."""
+    group.add_argument(
+        "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
+        help="layer whose hidden states are averaged: 8 is hidden_states[8] (0: the embedding layer), 0.667 is a "
+        "fraction of the depth (default: 2/3, layer 8 of 12)",
+    )  # fmt: skip
+    group.add_argument(
+        "--exclude-special", action="store_true",
+        help="leave <s> and </s> out of the mean (default: they are included, as in the papers' evaluation)",
+    )  # fmt: skip
+    group.add_argument(
+        "--batch-tokens", type=positive, default=8192, metavar="N",
+        help="tokens in one forward pass, counted as if padded; does not change results (default: %(default)s)",
+    )  # fmt: skip
+
+
+def embedding_settings(args: argparse.Namespace) -> EmbeddingSettings:
+    """Reads the options of `add_device` and `add_embedding`."""
+    from translit_scale.evaluate.results import EmbeddingSettings
+
+    return EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
+
+
+def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> argparse._ArgumentGroup:
+    """Declares what is measured on parallel text: encoders, files or a test set, and results.
+
+    Args:
+        name: of the results, unless the command line has one.
+        out: folder of the results, unless the command line has one.
+
+    Returns:
+        The group of the results, to which more options may be added.
+    """
+    add_embedding(add_encoders(parser))
+    group = parser.add_argument_group("parallel text (.txt, .tsv, .csv; each option can be repeated)")
+    group.add_argument(
+        "--parallel", nargs=2, action="append", default=[], metavar="LANGUAGE:FILE",
+        help="two files with one sentence a line, line i translates line i: pol_Latn:a.txt ukr_Cyrl:b.txt; "
+        "quoted globs are read in the order of file names",
+    )  # fmt: skip
+    group.add_argument(
+        "--id-column", metavar="COLUMN",
+        help="treat the files of --parallel as tables and join them on this column: a name of the header line, or a "
+        "number from 1 if there is no header",
+    )  # fmt: skip
+    group.add_argument("--text-column", metavar="COLUMN", help="with --id-column: the column with the sentences")
+    group.add_argument(
+        "--table", nargs=3, action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN", "LANGUAGE:COLUMN"),
+        help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk",
+    )  # fmt: skip
+    add_test_set(parser)
+    group = parser.add_argument_group("results")
+    group.add_argument(
+        "--name", type=file_name, help=f"name of the test set in files and tables (default: the task, else {name})"
+    )
+    parser.set_defaults(default_name=name)
+    group.add_argument(
+        "--out", type=Path, default=Path(out), metavar="DIR", help="write files to DIR/NAME (default: %(default)s)"
+    )
+    group.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of resampling and random pairs (default: %(default)s)"
+    )
+    return group
+
+
+def add_test_set(parser: argparse.ArgumentParser) -> None:
+    """Declares a test set, instead of files."""
+    tasks = retrieval_tasks()
+    group = parser.add_argument_group("or a test set in the layout of its authors (docs/test-sets.md)")
+    group.add_argument(
+        "--task", choices=list(tasks), help=f"{', '.join(task.title for task in tasks.values())} (default: files)"
+    )
+    group.add_argument("--data", type=Path, metavar="DIR", help="folder of the test set, or its parent (no default)")
+    group.add_argument(
+        "--languages", type=codes, metavar="CODES",
+        help="pol_Latn,ukr_Cyrl: every two of them are a pair, or each with --source (no default)",
+    )  # fmt: skip
+    group.add_argument("--source", metavar="CODE", help="pair it with each of --languages (default: all pairs)")
+    group.add_argument(
+        "--limit", type=positive, metavar="N",
+        help="the first N pairs, in the order of the source's file (papers: 450, 500; default: all)",
+    )  # fmt: skip
+
+
+def _layer(text: str) -> int | float:
+    if text.isdecimal():
+        return int(text)
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = 0
+    if not 0 < fraction <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither an index such as 8 nor a fraction such as 0.667")
+    return fraction
+
+
+def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
+    """The parallel texts of the command line, and notes about them.
+
+    Called before torch is imported, so that a wrong path fails immediately.
+
+    Raises:
+        ConfigError: both files and a test set are given, or options are missing.
+    """
+    if args.task is None:
+        for name in ("data", "languages", "source", "limit"):
+            if getattr(args, name) is not None:
+                raise ConfigError(f"--{name} belongs to a test set", f"give --task: {', '.join(retrieval_tasks())}")
+        return read_all(args.parallel, args.table, args.id_column, args.text_column), []
+    if args.parallel or args.table:
+        raise ConfigError("--task cannot be combined with --parallel or --table: give one of them")
+    return read_test_set(args)
+
+
+def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
+    """The parallel texts of the options of `add_test_set`, and notes about them.
+
+    Raises:
+        ConfigError: options are missing.
+    """
+    if missing := [f"--{name}" for name in ("task", "data", "languages") if getattr(args, name) is None]:
+        raise ConfigError(
+            f"a test set needs {' and '.join(missing)}", "--task sr_b --data DIR --languages pol_Latn,ukr_Cyrl"
+        )
+    return retrieval_tasks()[args.task].read(args.data, args.languages, args.source, args.limit)
+
+
+def run_and_print(
+    args: argparse.Namespace, texts: list[ParallelText], notes: list[str], run: Callable[..., str]
+) -> None:
+    """Runs an evaluation of all models and prints its table."""
+    from translit_scale.evaluate.results import name_models
+
+    embedding = embedding_settings(args)
+    name = args.name or args.task or args.default_name
+    print(run(name_models(args.model), texts, embedding, name, args.out, args.seed))
+    for note in notes:
+        print(f"note: {note}")
+    print(f"\nwritten to {args.out / name}")

@@ -1,26 +1,44 @@
-"""`translit-scale evaluate`: measures encoders by retrieval and transfer."""
+"""`translit-scale evaluate`: measures encoders by retrieval and transfer, on one test set or on all in a folder."""
 
 from __future__ import annotations
 
 import argparse
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from translit_scale.commands import evaluate_all, transfer
-from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.commands.options import (
-    add_models,
-    add_parallel_text,
-    add_results,
-    add_test_set,
+from translit_scale.commands.arguments import (
+    add_array_task,
+    add_command,
+    add_embedding,
+    add_encoders,
+    add_kinds,
+    add_measurement,
+    codes,
+    cores,
+    embedding_settings,
+    own_part,
+    positive,
     read_texts,
     run_and_print,
 )
+from translit_scale.errors import ConfigError
+from translit_scale.testsets.hyperparameters import SEEDS
+from translit_scale.testsets.registry import TASKS, default_tasks, transfer_tasks
+
+if TYPE_CHECKING:
+    from translit_scale.evaluate.transfer.job import GridSettings
 
 
 def add(commands: Any) -> None:
     """Declares `evaluate retrieval`, `evaluate transfer` and `evaluate all`."""
     kinds = add_kinds(commands, "evaluate", "measure any Hugging Face encoder: retrieval, zero-shot transfer")
+    _add_retrieval(kinds)
+    _add_transfer(kinds)
+    _add_all(kinds)
+
+
+def _add_retrieval(kinds: Any) -> None:
     parser = add_command(
         kinds,
         "retrieval",
@@ -32,13 +50,8 @@ def add(commands: Any) -> None:
         "translit-scale evaluate retrieval --model mlm=runs/mlm/export --model tcm=runs/tcm/export \\\n"
         "    --parallel pol_Latn:flores.pol ukr_Cyrl:flores.ukr --name sr_f",
     )
-    add_models(parser)
-    add_parallel_text(parser)
-    add_test_set(parser)
-    add_results(parser, name="retrieval", out="results")
+    add_measurement(parser, name="retrieval", out="results")
     parser.set_defaults(run=_retrieval)
-    transfer.add(kinds)
-    evaluate_all.add(kinds)
 
 
 def _retrieval(args: argparse.Namespace) -> None:
@@ -46,3 +59,190 @@ def _retrieval(args: argparse.Namespace) -> None:
     from translit_scale.evaluate.retrieval.run import run_retrieval
 
     run_and_print(args, texts, notes, partial(run_retrieval, notes=notes))
+
+
+def _add_transfer(kinds: Any) -> None:
+    parser = add_command(
+        kinds,
+        "transfer",
+        "zero-shot transfer: fine-tune on source languages, test on target languages, with several seeds",
+        "Fine-tunes every model on every source language with every seed, keeps the epoch with the best score on the "
+        "source's dev set, and tests it on all target languages. Each of these jobs writes "
+        "DIR/TASK/LABEL.SOURCE.seedN.json when it is finished. The same command runs only the jobs without this file, "
+        "so it can be killed at any time. Prints a table of targets and sources with mean and spread over seeds.",
+        "translit-scale evaluate transfer --model mlm=runs/mlm/export --model tcm=runs/tcm/export --data DIR \\\n"
+        "    --task sib200 --source eng_Latn --source hin_Deva+urd_Arab --preset paper_b --workers 8",
+    )
+    add_encoders(parser)
+    group = parser.add_argument_group("tasks")
+    group.add_argument(
+        "--data", type=Path, required=True, metavar="DIR",
+        help="folder of the test sets (DIR/sib200, ...), or of one task; docs/test-sets.md has the layouts",
+    )  # fmt: skip
+    group.add_argument(
+        "--task", action="append", required=True, choices=list(transfer_tasks()), metavar="TASK",
+        help=f"{', '.join(transfer_tasks())}; repeat for several",
+    )  # fmt: skip
+    _add_sources(group, "language to train on and to choose the epoch with")
+    group.add_argument(
+        "--targets", type=codes, default=[], metavar="CODES",
+        help="languages to test on: pol_Latn,ukr_Cyrl (default: all that have a test set)",
+    )  # fmt: skip
+    _add_training(parser)
+    processes = _add_grid(parser)
+    add_array_task(processes, processes)
+    parser.set_defaults(run=_transfer)
+
+
+def _add_all(kinds: Any) -> None:
+    titles = ", ".join(TASKS[name].title for name in default_tasks())
+    parser = add_command(
+        kinds,
+        "all",
+        "retrieval and transfer on every test set in a folder, as one page of tables",
+        f"Looks for the test sets under --data ({titles}), measures those it finds as `evaluate retrieval` and "
+        "`evaluate transfer` do, lists the missing ones, and writes DIR/evaluation.txt. Finished transfer jobs are "
+        "reused. `report tables` makes the papers' tables of the results.",
+        "translit-scale evaluate all --model mlm=runs/mlm/export --model tcm=runs/tcm/export --data DIR \\\n"
+        "    --source eng_Latn --source hin_Deva --languages hin_Deva,urd_Arab,eng_Latn",
+    )
+    add_embedding(add_encoders(parser))
+    group = parser.add_argument_group("test sets")
+    group.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="folder of the test sets (DIR/srb, DIR/sib200, ...)"
+    )
+    left_out = ", ".join(name for name in TASKS if name not in default_tasks())
+    group.add_argument(
+        "--tasks", type=codes, metavar="TASKS",
+        help=f"one or more of {','.join(TASKS)} (default: all{f' but {left_out}' if left_out else ''})",
+    )  # fmt: skip
+    _add_sources(group, "query of retrieval, and language to train on")
+    group.add_argument(
+        "--languages", type=codes, default=[], metavar="CODES",
+        help="candidates of retrieval and targets of transfer: pol_Latn,ukr_Cyrl (default: all that a test set has)",
+    )  # fmt: skip
+    group.add_argument(
+        "--limit", type=positive, metavar="N", help="the first N pairs of each retrieval set (default: all)"
+    )
+    _add_training(parser)
+    _add_grid(parser)
+    parser.set_defaults(run=_all)
+
+
+def _add_sources(group: argparse._ArgumentGroup, meaning: str) -> None:
+    """Declares the source languages."""
+    group.add_argument(
+        "--source", action="append", required=True, metavar="CODE[+CODE]",
+        help=f"{meaning}; codes joined by + form one training set; required, repeat for several sources",
+    )  # fmt: skip
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    """Declares how models are fine-tuned."""
+    group = parser.add_argument_group("fine-tuning (see docs/evaluation.md for the presets)")
+    group.add_argument(
+        "--preset", choices=list(SEEDS), default="paper_b",
+        help="hyperparameters and seeds of a paper: paper_a has 3 seeds, paper_b has 5 (default: paper_b)",
+    )  # fmt: skip
+    for option, kind, meaning in (
+        ("--seeds", positive, "how many, counted from the preset's first, 42"),
+        ("--epochs", positive, "passes over the training set; the dev set is scored after each"),
+        ("--lr", _rate, "learning rate of the first update; it falls linearly to 0"),
+        ("--batch-size", positive, "sequences of one update"),
+        ("--max-length", positive, "tokens of a sequence, special ones included"),
+    ):
+        group.add_argument(option, type=kind, metavar="X", help=f"{meaning} (default: the preset's)")
+    group.add_argument(
+        "--precision", choices=["fp32", "bf16"], default="fp32",
+        help="of training and testing; bf16 is autocast, meant for GPUs (default: fp32)",
+    )  # fmt: skip
+
+
+def _add_grid(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Declares results and processes; more options may be added to the group that is returned."""
+    group = parser.add_argument_group("results and processes")
+    out = Path("results")
+    group.add_argument("--out", type=Path, default=out, metavar="DIR", help="write to DIR/TASK (default: %(default)s)")
+    group.add_argument(
+        "--force", action="store_true",
+        help="run jobs again whose result was made with other settings, weights or texts (default: they are an error)",
+    )  # fmt: skip
+    group.add_argument(
+        "--workers", type=positive, metavar="N",
+        help="parallel jobs; does not change results (default: cores / threads, or 1 with a GPU)",
+    )  # fmt: skip
+    group.add_argument(
+        "--threads", type=positive, default=1, metavar="N",
+        help="threads of each job; changes the last digits of results (default: %(default)s)",
+    )  # fmt: skip
+    return group
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0
+    if not 0 < rate < 1:
+        raise argparse.ArgumentTypeError(f"expected a number such as 2e-5, found {text!r}")
+    return rate
+
+
+def _grid_settings(args: argparse.Namespace) -> GridSettings:
+    """Reads the options that all jobs share."""
+    from translit_scale.evaluate.transfer.job import GridSettings
+
+    given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return GridSettings(args.preset, args.seeds, changes, args.precision, args.device, args.threads)
+
+
+def _worker_count(args: argparse.Namespace) -> int:
+    """--workers, or a number that suits the machine."""
+    from translit_scale.evaluate.embedding import pick_device
+
+    if args.workers:
+        return int(args.workers)
+    if pick_device(args.device).type == "cuda":
+        return 1
+    return max(1, cores() // args.threads)
+
+
+def _transfer(args: argparse.Namespace) -> None:
+    """Runs all jobs and prints their tables, or runs this array task's part of them and prints one line."""
+    from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.transfer.grid import plan_jobs, raise_failures, run_grid
+    from translit_scale.evaluate.transfer.tables import transfer_tables
+
+    models, settings = name_models(args.model), _grid_settings(args)
+    jobs = []
+    for name in dict.fromkeys(args.task):
+        task = transfer_tasks()[name]
+        jobs += plan_jobs(models, task, task.find(args.data).path, args.source, args.targets, settings, args.out)
+    part = own_part(args)
+    selected = jobs[part[0] :: part[1]] if part else jobs
+    failures = run_grid(selected, _worker_count(args), args.force)
+    if part:
+        print(f"task {part[0]} of {part[1]}: {len(selected) - len(failures)} of its {len(selected)} jobs are finished")
+    else:
+        print(transfer_tables(jobs))
+    print(f"\nwritten to {args.out}")
+    raise_failures(failures, len(selected))
+
+
+def _all(args: argparse.Namespace) -> None:
+    from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.suite import find_suite, run_suite
+    from translit_scale.evaluate.transfer.grid import raise_failures
+
+    tasks = args.tasks or default_tasks()
+    if unknown := [task for task in tasks if task not in TASKS]:
+        raise ConfigError(f"--tasks: unknown {', '.join(unknown)}", f"there are {', '.join(TASKS)}")
+    models = name_models(args.model)
+    suite = find_suite(
+        models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out, args.limit
+    )
+    page, failures = run_suite(suite, models, embedding_settings(args), args.out, _worker_count(args), args.force)
+    print(page)
+    print(f"\nwritten to {args.out}")
+    raise_failures(failures, len(suite.jobs))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from translit_scale.commands.arguments import add_command, cores, own_part, positive
+from translit_scale.commands.arguments import add_array_task, add_command, cores, own_part, positive
 
 
 def add(commands: Any) -> None:
@@ -34,14 +34,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace a set that was made from another recipe or input")
     part = parser.add_mutually_exclusive_group()
-    part.add_argument(
-        "--task-id", metavar="I",
-        help="do part I of the work, from 0; 'slurm': the number of this task in the job array (default: all parts)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--num-tasks", type=positive, metavar="N",
-        help="number of parts; does not change the result (default with --task-id slurm: N if the array is 0-(N-1))",
-    )  # fmt: skip
+    add_array_task(part, parser)
     part.add_argument("--finalize", action="store_true", help="only make the set from the finished parts")
     parser.set_defaults(run=_run)
 

@@ -6,8 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from translit_scale.commands.arguments import add_command
-from translit_scale.commands.options import add_device, add_embedding, add_test_set, embedding_settings, read_test_set
+from translit_scale.commands.arguments import (
+    add_command,
+    add_device,
+    add_embedding,
+    add_test_set,
+    embedding_settings,
+    read_test_set,
+)
 from translit_scale.testsets.registry import retrieval_tasks
 from translit_scale.testsets.task import MEASURES
 

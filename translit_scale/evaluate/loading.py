@@ -70,11 +70,6 @@ def check_fit(path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerF
         )
 
 
-def hidden_states(model: PreTrainedModel, ids: Tensor, attended: Tensor) -> tuple[Tensor, ...]:
-    """[batch, length] ids and attention mask -> hidden states after the embeddings and after each layer."""
-    return model(input_ids=ids, attention_mask=attended, output_hidden_states=True).hidden_states
-
-
 @torch.inference_mode()
 def cut_layers(model: PreTrainedModel, layer: int, n_layers: int) -> None:
     """Removes the layers above `layer` if that leaves the hidden states up to it unchanged.
@@ -82,7 +77,11 @@ def cut_layers(model: PreTrainedModel, layer: int, n_layers: int) -> None:
     Families with a final normalisation, or with one shared layer, keep all layers, which costs time.
     """
     ids = torch.arange(4, device=model.device).unsqueeze(0)
-    before = hidden_states(model, ids, torch.ones_like(ids))
+
+    def hidden_states() -> tuple[Tensor, ...]:
+        return model(input_ids=ids, attention_mask=torch.ones_like(ids), output_hidden_states=True).hidden_states
+
+    before = hidden_states()
     if len(before) != n_layers + 1:
         raise DataError(f"a model with {n_layers} layers returned {len(before)} hidden states")
     keep = max(layer, 1)
@@ -90,7 +89,7 @@ def cut_layers(model: PreTrainedModel, layer: int, n_layers: int) -> None:
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             parent, _, attribute = name.rpartition(".")
             setattr(model.get_submodule(parent), attribute, module[:keep])
-            after = hidden_states(model, ids, torch.ones_like(ids))
+            after = hidden_states()
             if len(after) == keep + 1 and torch.equal(after[layer], before[layer]):
                 return
             setattr(model.get_submodule(parent), attribute, module)

@@ -27,35 +27,23 @@ CSV_COLUMNS = (
 def markdown(blocks: Sequence[Filled]) -> str:
     """One table of a paper, a Markdown table for each of its tasks."""
     parts = [f"## {_title(blocks[0])}", escape_markdown(EXPLAINED) + "."]
-    for block in blocks:
-        for task, indices in _by_task(block):
-            columns = [block.columns[index] for index in indices]
-            head = _names(block) + [escape_markdown(_head(column)) for column in columns]
-            rows = [
-                _line(row, escape_markdown) + [_cell(row[index], *MARKDOWN_FORMATS) for index in indices]
-                for row in block.rows
-            ]
-            lines = [head, ["---"] * len(_names(block)) + ["---:"] * len(columns), *rows]
-            parts.append(f"**{TASKS[task].title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
+    for title, names, columns, rows in _tables(blocks, escape_markdown, MARKDOWN_FORMATS):
+        lines = [names + columns, ["---"] * len(names) + ["---:"] * len(columns), *rows]
+        parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
     return "\n\n".join(parts) + "\n"
 
 
 def tex(blocks: Sequence[Filled]) -> str:
     """One table of a paper, a `tabular` for each of its tasks; needs the package booktabs."""
     parts = [f"% {_title(blocks[0])}", f"% {EXPLAINED}", "% \\usepackage{booktabs}"]
-    for block in blocks:
-        for task, indices in _by_task(block):
-            columns = [block.columns[index] for index in indices]
-            head = [*_names(block), *(escape_latex(_head(column)).replace("→", "$\\to$") for column in columns)]
-            rows = [
-                _line(row, escape_latex) + [_cell(row[index], *TEX_FORMATS) for index in indices] for row in block.rows
-            ]
-            body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
-            parts.append(
-                f"% {TASKS[task].title}\n"
-                f"\\begin{{tabular}}{{{'l' * len(_names(block))}{'r' * len(columns)}}}\n\\toprule\n"
-                f"{' & '.join(head)} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}"
-            )
+    for title, names, columns, rows in _tables(blocks, escape_latex, TEX_FORMATS):
+        head = " & ".join(names + columns).replace("→", "$\\to$")
+        body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
+        parts.append(
+            f"% {title}\n"
+            f"\\begin{{tabular}}{{{'l' * len(names)}{'r' * len(columns)}}}\n\\toprule\n"
+            f"{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}"
+        )
     return "\n".join(parts) + "\n"
 
 
@@ -85,18 +73,20 @@ def _title(block: Filled) -> str:
     return f"{block.table.name}: {block.table.title} ({block.table.paper}, Table {block.table.number})"
 
 
-def _by_task(block: Filled) -> Iterator[tuple[str, list[int]]]:
-    for task in dict.fromkeys(column.task for column in block.columns):
-        yield task, [index for index, column in enumerate(block.columns) if column.task == task]
-
-
-def _names(block: Filled) -> list[str]:
-    return ["model"] if block.rows[0][0].line.target is None else ["model", "target"]
-
-
-def _line(row: Sequence[Cell], text: Callable[[str], str]) -> list[str]:
-    line = row[0].line
-    return [text(line.model)] if line.target is None else [text(line.model), text(line.target)]
+def _tables(
+    blocks: Sequence[Filled], escape: Callable[[str], str], formats: tuple[str, str, str]
+) -> Iterator[tuple[str, list[str], list[str], list[list[str]]]]:
+    """For each task of each block: its title, the heads of the columns with names and with numbers, and the rows."""
+    for block in blocks:
+        for task in dict.fromkeys(column.task for column in block.columns):
+            indices = [index for index, column in enumerate(block.columns) if column.task == task]
+            names = ["model"] if block.rows[0][0].line.target is None else ["model", "target"]
+            columns = [escape(_head(block.columns[index])) for index in indices]
+            rows = []
+            for row in block.rows:
+                line = [escape(name) for name in (row[0].line.model, row[0].line.target) if name is not None]
+                rows.append(line + [_cell(row[index], *formats) for index in indices])
+            yield TASKS[task].title, names, columns, rows
 
 
 def _head(column: Column) -> str:

@@ -129,12 +129,5 @@ def _labelled(
             kept.append((text, labels.index(label), key))
     if not kept:
         raise DataError(f"{path}: no text is left" + (f" (dropped: {nonzero(dropped)})" if dropped else ""))
-    return LabelledTexts(
-        files.language,
-        files.split,
-        texts=[text for text, _, _ in kept],
-        labels=[label for _, label, _ in kept],
-        ids=[key for _, _, key in kept],
-        dropped=nonzero(dropped),
-        files=(str(path),),
-    )
+    texts, numbers, ids = map(list, zip(*kept, strict=True))
+    return LabelledTexts(files.language, files.split, texts, numbers, ids, nonzero(dropped), (str(path),))

@@ -1,8 +1,9 @@
-"""Reads CoNLL-U (https://universaldependencies.org/format.html): words with their UPOS.
+"""Reads sentences of words with tags, separated by blank lines; of CoNLL-U, the words with their UPOS.
 
-A token of the text may be several syntactic words (`vámonos` = `vamos nos`). With `fused`, as in the papers' data, the
-token is one word: its tag is that of the part which is highest in the tree, and among equals the first in
-`PRECEDENCE`; spaces and U+200C inside words are removed. Otherwise every syntactic word is a word.
+A token of CoNLL-U (https://universaldependencies.org/format.html) may be several syntactic words (`vámonos` = `vamos
+nos`). With `fused`, as in the papers' data, the token is one word: its tag is that of the part which is highest in the
+tree, and among equals the first in `PRECEDENCE`; spaces and U+200C inside words are removed. Otherwise every syntactic
+word is a word.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from translit_scale.corpus.text import read_records
 from translit_scale.errors import DataError
-from translit_scale.testsets.words import Sentence, Word, blocks
 
 PRECEDENCE = (
     "VERB", "NOUN", "PROPN", "PRON", "ADJ", "NUM", "ADV", "INTJ", "AUX",
@@ -22,6 +23,34 @@ PRECEDENCE = (
 """As in the papers' data; SYM, which is missing there, comes last."""
 _COLUMNS = 10
 _WITHHELD = "_"
+
+
+class Word(NamedTuple):
+    """A word with its tag in the file, and `file:line` for messages."""
+
+    where: str
+    text: str
+    tag: str
+
+
+Sentence = list[Word]
+
+
+def blocks(path: Path) -> Iterator[list[tuple[int, list[str]]]]:
+    """Blocks of lines between blank lines: the number and the fields of each line.
+
+    Raises:
+        DataError: the file is missing, empty, damaged or unreadable, or a line is too long.
+    """
+    block: list[tuple[int, list[str]]] = []
+    for line, fields in read_records(path):
+        if any(field.strip(" ") for field in fields):
+            block.append((line, fields))
+        elif block:
+            yield block
+            block = []
+    if block:
+        yield block
 
 
 class _Node(NamedTuple):

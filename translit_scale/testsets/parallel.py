@@ -79,17 +79,20 @@ def text_sha256(*texts: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-def split_argument(argument: str, meaning: str) -> tuple[str, str]:
-    """`pol_Latn:FILE` -> (`pol_Latn`, `FILE`).
+def split_arguments(source: str, target: str, meaning: str) -> list[str]:
+    """`pol_Latn:a.txt` and `ukr_Cyrl:b.txt` -> `pol_Latn`, `a.txt`, `ukr_Cyrl`, `b.txt`.
 
     Raises:
         ConfigError: there is no colon, or nothing follows it.
         DataError: unknown language code.
     """
-    language, colon, rest = argument.partition(":")
-    if not colon or not rest:
-        raise ConfigError(f"{argument!r} is not LANGUAGE:{meaning}", f"write for example pol_Latn:{meaning}")
-    return check_language(language), rest
+    parts = []
+    for argument in (source, target):
+        language, _, rest = argument.partition(":")
+        if not rest:
+            raise ConfigError(f"{argument!r} is not LANGUAGE:{meaning}", f"write for example pol_Latn:{meaning}")
+        parts += [check_language(language), rest]
+    return parts
 
 
 def read_aligned(source: str, target: str) -> ParallelText:
@@ -98,9 +101,7 @@ def read_aligned(source: str, target: str) -> ParallelText:
     Raises:
         DataError: as `align`.
     """
-    (source_language, source_files), (target_language, target_files) = (
-        split_argument(argument, "FILE") for argument in (source, target)
-    )
+    source_language, source_files, target_language, target_files = split_arguments(source, target, "FILE")
     return align(source_language, expand(source_files), target_language, expand(target_files))
 
 
@@ -135,9 +136,7 @@ def read_table(file: str, source: str, target: str) -> ParallelText:
     Raises:
         DataError: the file is missing, a column is unknown, or a row is too short.
     """
-    (source_language, source_column), (target_language, target_column) = (
-        split_argument(argument, "COLUMN") for argument in (source, target)
-    )
+    source_language, source_column, target_language, target_column = split_arguments(source, target, "COLUMN")
     records = _columns(expand(file), [source_column, target_column])
     pairs = [(str(number), a, b) for number, (_, (a, b)) in enumerate(records, start=1)]
     return _keep_usable(source_language, target_language, pairs, Counter())
@@ -151,9 +150,7 @@ def read_joined(source: str, target: str, id_column: str, text_column: str) -> P
     Raises:
         DataError: a file is missing, a column is unknown, an id occurs twice on one side, or no id is common.
     """
-    (source_language, source_files), (target_language, target_files) = (
-        split_argument(argument, "FILE") for argument in (source, target)
-    )
+    source_language, source_files, target_language, target_files = split_arguments(source, target, "FILE")
     source_texts, target_texts = (
         texts_by_id(expand(files), id_column, text_column) for files in (source_files, target_files)
     )
@@ -213,14 +210,8 @@ def _keep_usable(
             f"no sentence pair is left for {source_language} and {target_language}"
             + (f" (dropped: {reasons})" if reasons else ": the files are empty")
         )
-    return ParallelText(
-        source_language,
-        target_language,
-        source=[source for _, source, _ in kept],
-        target=[target for _, _, target in kept],
-        ids=[key for key, _, _ in kept],
-        dropped=nonzero(dropped),
-    )
+    ids, sources, targets = map(list, zip(*kept, strict=True))
+    return ParallelText(source_language, target_language, sources, targets, ids, nonzero(dropped))
 
 
 def expand(pattern: str) -> list[Path]:
@@ -257,9 +248,10 @@ def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict
 
 
 def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """`file:line`, for messages, and the given columns of every record of the tables."""
+    """`file:line`, for messages, and the given columns of every line of the tables that is not blank."""
     for path in paths:
-        records = _records(path)
+        lines = read_records(path)
+        records = ((f"{path}:{line}", fields) for line, fields in lines if len(fields) > 1 or fields[0].strip())
         if all(column.isdecimal() for column in columns):
             positions = [int(column) - 1 for column in columns]
             if min(positions) < 0:
@@ -285,13 +277,6 @@ def _positions(path: Path, header: tuple[str, list[str]] | None, columns: list[s
                 "name columns of the header, or number them from 1 if the file has no header",
             )
     return [names.index(column) for column in columns]
-
-
-def _records(path: Path) -> Iterator[tuple[str, list[str]]]:
-    """`file:line` and fields of every line that is not blank."""
-    for line, fields in read_records(path):
-        if len(fields) > 1 or fields[0].strip():
-            yield f"{path}:{line}", fields
 
 
 def read_all(

@@ -14,10 +14,9 @@ from pathlib import Path
 
 from translit_scale.corpus.text import is_unicode
 from translit_scale.errors import DataError
-from translit_scale.testsets.conllu import conllu_sentences
+from translit_scale.testsets.conllu import Sentence, Word, blocks, conllu_sentences
 from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
 from translit_scale.testsets.parallel import nonzero, text_sha256
-from translit_scale.testsets.words import Sentence, Word, blocks
 
 NER_LABELS = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
 POS_LABELS = (

@@ -59,11 +59,15 @@ class Task:
 
 @dataclass(frozen=True)
 class ParallelSet:
-    """A retrieval test set in a data folder."""
+    """A retrieval test set in a data folder, with the one layout that is read there."""
 
     task: RetrievalTask
     folder: TaskFolder
-    layout: ParallelLayout
+
+    @property
+    def layout(self) -> ParallelLayout:
+        """The layout of the files."""
+        return next(layout for layout in self.task.layouts if layout in self.folder.layouts)
 
     def read(self, source: str, target: str) -> ParallelText:
         """The parallel text of two languages, under the codes asked for.
@@ -95,8 +99,7 @@ class RetrievalTask(Task):
 
     def find_set(self, data: Path) -> ParallelSet:
         """The test set under a data folder; raises as `find`."""
-        folder = self.find(data)
-        return ParallelSet(self, folder, next(layout for layout in self.layouts if layout in folder.layouts))
+        return ParallelSet(self, self.find(data))
 
     def read(
         self, data: Path, languages: Sequence[str], source: str | None = None, limit: int | None = None

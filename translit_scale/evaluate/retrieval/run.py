@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -113,15 +114,11 @@ def run_retrieval(
 
 def _check_directions(texts: Sequence[ParallelText]) -> None:
     """Results are looked up by direction, so each may occur once in a run."""
-    names: set[str] = set()
-    for text in texts:
-        a, b = text.source_language, text.target_language
-        for name in (f"{a}->{b}", f"{b}->{a}"):
-            if name in names:
-                raise ConfigError(
-                    f"{name} occurs twice in one run", "evaluate the texts in separate runs with different --name"
-                )
-            names.add(name)
+    sides = [(text.source_language, text.target_language) for text in texts]
+    names = [f"{query}->{candidates}" for pair in sides for query, candidates in permutations(pair)]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        hint = "evaluate the texts in separate runs with different --name"
+        raise ConfigError(f"{repeated[0]} occurs twice in one run", hint)
 
 
 def rank_texts(

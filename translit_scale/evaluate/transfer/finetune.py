@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -33,31 +34,12 @@ Kind = Literal["classification", "tagging"]
 TransferPrecision = Literal["fp32", "bf16"]
 
 
-class ClassificationHead(nn.Module):
-    """XLM-R's: dropout, dense, tanh, dropout, output."""
-
-    def __init__(self, width: int, n_labels: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.dense = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, n_labels)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """[N, d] → [N, labels]."""
-        return self.out_proj(self.dropout(torch.tanh(self.dense(self.dropout(states)))))
-
-
-class TaggingHead(nn.Module):
-    """XLM-R's: dropout, output."""
-
-    def __init__(self, width: int, n_labels: int, dropout: float) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, n_labels)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """[N, d] → [N, labels]."""
-        return self.classifier(self.dropout(states))
+def new_head(kind: Kind, width: int, n_labels: int, dropout: float) -> nn.Sequential:
+    """XLM-R's head, [N, d] → [N, labels]: dropout and output, in classification after dropout, dense and tanh."""
+    if kind == "tagging":
+        return nn.Sequential(OrderedDict(dropout=nn.Dropout(dropout), classifier=nn.Linear(width, n_labels)))
+    layers = OrderedDict(dropout=nn.Dropout(dropout), dense=nn.Linear(width, width), tanh=nn.Tanh())
+    return nn.Sequential(layers | OrderedDict(dropout_2=nn.Dropout(dropout), out_proj=nn.Linear(width, n_labels)))
 
 
 class Classifier(nn.Module):
@@ -69,10 +51,8 @@ class Classifier(nn.Module):
 
     def __init__(self, encoder: PreTrainedModel, kind: Kind, n_labels: int, dropout: float, bf16: bool = False) -> None:
         super().__init__()
-        head = ClassificationHead if kind == "classification" else TaggingHead
-        width = encoder.config.hidden_size
         self.encoder, self.bf16 = encoder, bf16
-        self.head = head(width, n_labels, dropout)
+        self.head = new_head(kind, encoder.config.hidden_size, n_labels, dropout)
         for module in self.head.modules():  # as transformers initialises its own heads
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=getattr(encoder.config, "initializer_range", 0.02))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,7 @@ from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import ModelName
-from translit_scale.evaluate.transfer.finetune import TransferPrecision
-from translit_scale.evaluate.transfer.job import TransferJob, describe_job, read_split, run_job
+from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, describe_job, read_split, run_job
 from translit_scale.files import read_json
 from translit_scale.languages import matching_codes
 from translit_scale.progress import Advance, Progress
@@ -24,26 +23,10 @@ from translit_scale.testsets.task import TransferTask
 
 
 @dataclass(frozen=True)
-class GridSettings:
-    """What all jobs of a grid have in common."""
-
-    preset: str = "paper_b"
-    seeds: int | None = None
-    """How many, counted from the preset's first; None: the preset's."""
-    changes: Mapping[str, Any] = field(default_factory=dict)
-    """Hyperparameters that differ from the preset's."""
-    precision: TransferPrecision = "fp32"
-    device: str = "auto"
-    threads: int = 1
-    """Of each job. It does not follow from the number of processes, because it changes the rounding of sums."""
-
-
-@dataclass(frozen=True)
 class Failure:
     """A job that ended with an error."""
 
     job: str
-    message: str
     exit_code: int
 
 
@@ -69,12 +52,12 @@ def plan_jobs(
     seeds = SEEDS[settings.preset]
     first, count = seeds[0], settings.seeds or len(seeds)
     job_targets = _targets(task, folder, sources, targets)
-    hyperparameters = replace(task.hyperparameters, **settings.changes)
     jobs = [
-        TransferJob(model, task.name, folder, tuple(source.split("+")), job_targets, seed, settings.preset,
-                    hyperparameters, out, settings.precision, settings.device, settings.threads)
-        for model in models for source in sources for seed in range(first, first + count)
-    ]  # fmt: skip
+        TransferJob(model, task.name, folder, tuple(source.split("+")), job_targets, seed, settings, out)
+        for model in models
+        for source in sources
+        for seed in range(first, first + count)
+    ]
     names = [job.name for job in jobs]
     if len(set(names)) < len(names):
         raise ConfigError("two sources are the same", f"give each once: {', '.join(sources)}")
@@ -107,8 +90,8 @@ def run_grid(jobs: Sequence[TransferJob], workers: int, force: bool = False) -> 
         DataError: a model, a training set or a test set is missing or wrong; a result was made with other settings,
             weights or texts and `force` is not given; or a process was killed.
     """
-    finished = set(_finished(jobs, force))
-    remaining = [job for job in jobs if job not in finished]
+    finished = {job.name for job in _finished(jobs, force)}
+    remaining = [job for job in jobs if job.name not in finished]
     if finished:
         print(f"finished before: {len(finished)} of {len(jobs)} jobs", file=sys.stderr)
     if not remaining:
@@ -139,12 +122,12 @@ def _run_reported(job: TransferJob, advance: Advance) -> Failure | None:
         run_job(job, advance)
         return None
     except UserError as error:
-        failure = Failure(job.name, str(error), error.exit_code)
+        message, exit_code = str(error), error.exit_code
     except Exception:
-        failure = Failure(job.name, traceback.format_exc(), 1)
-    print(f"error: {failure.job}: {failure.message}", file=sys.stderr, flush=True)
+        message, exit_code = traceback.format_exc(), 1
+    print(f"error: {job}: {message}", file=sys.stderr, flush=True)
     advance(1)
-    return failure
+    return Failure(job.name, exit_code)
 
 
 def _finished(jobs: Sequence[TransferJob], force: bool) -> Iterator[TransferJob]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,21 @@ from translit_scale.testsets.task import Examples, TransferTask
 
 
 @dataclass(frozen=True)
+class GridSettings:
+    """What all jobs of a grid have in common."""
+
+    preset: str = "paper_b"
+    seeds: int | None = None
+    """How many, counted from the preset's first; None: the preset's."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Hyperparameters that differ from the preset's."""
+    precision: TransferPrecision = "fp32"
+    device: str = "auto"
+    threads: int = 1
+    """Of each job. It does not follow from the number of processes, because it changes the rounding of sums."""
+
+
+@dataclass(frozen=True)
 class TransferJob:
     """One fine-tuning and its tests: all that its result depends on, and where the result is written."""
 
@@ -40,17 +56,18 @@ class TransferJob:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     seed: int
-    preset: str
-    hyperparameters: Hyperparameters
+    settings: GridSettings
     out: Path
-    precision: TransferPrecision = "fp32"
-    device: str = "auto"
-    threads: int = 1
 
     @property
     def task(self) -> TransferTask:
         """The entry of the registry."""
         return transfer_tasks()[self.task_name]
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """The preset's with the changes of the settings."""
+        return replace(self.task.hyperparameters, **self.settings.changes)
 
     @property
     def name(self) -> str:
@@ -104,10 +121,10 @@ def describe_job(job: TransferJob, encoder: Encoder) -> dict[str, Any]:
         "settings": {
             "source": list(job.sources),
             "seed": job.seed,
-            "preset": job.preset,
+            "preset": job.settings.preset,
             **asdict(job.hyperparameters),
             "max_length": _max_length(job, encoder),
-            "precision": job.precision,
+            "precision": job.settings.precision,
             "epoch_chosen_by": "paper",
             "bootstrap": {"interval": 0.95, "resamples": RESAMPLES, "seed": 0},
         },
@@ -146,9 +163,9 @@ def run_job(job: TransferJob, advance: Advance) -> None:
         NumericError: the loss is not finite.
         DataError: as the readers.
     """
-    torch.set_num_threads(job.threads)
+    torch.set_num_threads(job.settings.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # jobs run in parallel instead
-    encoder = Encoder.load(job.model.path, device=job.device, layer=1.0)
+    encoder = Encoder.load(job.model.path, device=job.settings.device, layer=1.0)
     model, training = _finetune(job, encoder)
     scores: list[dict[str, Any]] = []
     arrays: dict[str, NDArray[Any]] = {}
@@ -167,8 +184,8 @@ def _finetune(job: TransferJob, encoder: Encoder) -> tuple[Classifier, dict[str,
     # Does not depend on the model, so all models see the sentences in the same order.
     seed = int(key("transfer", job.seed, job.task_name, *job.sources) >> np.uint64(1))
     torch.manual_seed(seed)  # for the initial weights of the head, and dropout
-    settings, kind = job.hyperparameters, job.task.kind
-    model = Classifier(encoder.model, kind, len(job.task.labels), settings.dropout, job.precision == "bf16")
+    hyperparameters, bf16 = job.hyperparameters, job.settings.precision == "bf16"
+    model = Classifier(encoder.model, job.task.kind, len(job.task.labels), hyperparameters.dropout, bf16)
     splits = {split: [_read_tokenized(job, encoder, code, split) for code in job.sources] for split in ("train", "dev")}
     sequences = {split: concatenate([tokenized for _, tokenized in parts]) for split, parts in splits.items()}
 
@@ -180,7 +197,7 @@ def _finetune(job: TransferJob, encoder: Encoder) -> tuple[Classifier, dict[str,
         ]
         return float(np.mean(scores))
 
-    epochs = finetune(model, sequences["train"], dev_score, settings, seed, job.name)
+    epochs = finetune(model, sequences["train"], dev_score, hyperparameters, seed, job.name)
     best = best_epoch(epochs)
     return model, {
         "chosen": {"epoch": best.number, "dev": best.dev},

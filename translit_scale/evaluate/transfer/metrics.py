@@ -75,10 +75,10 @@ def main_estimates(
     Raises:
         ValueError: as `profiles`.
     """
-    result = {}
-    for profile, counts in main_counts(task, gold, predicted).items():
-        result[profile] = percentile_interval(counts.score, resampled([counts], seed, resamples)[:, 0])
-    return result
+    return {
+        profile: percentile_interval(counts.score, resampled([counts], seed, resamples)[:, 0])
+        for profile, counts in main_counts(task, gold, predicted).items()
+    }
 
 
 def main_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, ClassCounts]:
