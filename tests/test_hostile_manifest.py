@@ -67,10 +67,10 @@ def many_blocks(manifest: Value) -> None:
 
 LIST = "expected at least one block, each a list of the integers rows, offset, bytes, crc32, lengths_crc32"
 CHANGES: list[tuple[Callable[[Value], None], str]] = [
-    (top(format_version=3), "format version 3, expected 2"),
-    (top(format_version=[[]] * 10**5), r"format version \[\[\], .*, expected 2"),
+    (top(format_version=2), "format version 2, expected 3"),
+    (top(format_version=[[]] * 10**5), r"format version \[\[\], .*, expected 3"),
     (top(format_version=True), "format version True"),
-    (top(format_version=2.0), "format_version: .*valid integer"),
+    (top(format_version=3.0), "format_version: .*valid integer"),
     (top(name=None), "name: .*valid string"),
     (top(languages=[]), "languages: .*valid dictionary"),
     (top(provenance="x"), "provenance: .*valid dictionary"),

@@ -3,6 +3,7 @@
 import io
 import random
 import re
+import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -248,6 +249,31 @@ def test_a_guard_is_always_romanized_alike(plain: uroman.Uroman, memory: Memory)
         for letter in script:
             assert plain.romanize_string(guard + letter).startswith(latin)
             assert plain.romanize_string(letter + guard).endswith(latin)
+
+
+AS_INSTALLED = """
+import sys, uroman
+romanizer = uroman.Uroman()
+for line in sys.stdin.buffer.read().decode().split("\\n"):
+    try:
+        latin = romanizer.romanize_string(line)
+    except Exception as error:
+        latin = type(error).__name__
+    sys.stdout.buffer.write(latin.encode() + b"\\n")
+"""
+
+
+def test_uroman_in_a_process_without_our_code_gives_the_same(plain: uroman.Uroman, fuzz: Fuzz) -> None:
+    """Importing `exact` gives uroman other functions for compiled patterns, in the whole process."""
+    texts = [*(text for of_one in COUNTEREXAMPLES.values() for text in of_one), *fuzz.texts(200)]
+    texts = [text for text in texts if "\n" not in text and text.isprintable()]
+    command = [sys.executable, "-c", AS_INSTALLED]
+    run = subprocess.run(command, input="\n".join(texts).encode(), capture_output=True, check=True)
+    expected = run.stdout.decode().split("\n")[:-1]
+    assert len(expected) == len(texts) > 400
+    for text, latin in zip(texts, expected, strict=True):
+        found = outcome(plain.romanize_string, text)
+        assert found == latin or (found.startswith("\0") and latin in found), text
 
 
 # ------------------------------------------------------------------------------------------------- Romanizer

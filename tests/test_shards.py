@@ -257,7 +257,7 @@ def test_no_manifest_no_json(tmp_path: Path) -> None:
     (tmp_path / ".work").mkdir()
     with pytest.raises(DataError, match="not finished"):
         ShardSet.open(tmp_path)
-    for content in (b"", b"{", b"\xff\xfe", json.dumps({"format_version": 2}).encode("utf-16")):
+    for content in (b"", b"{", b"\xff\xfe", json.dumps({"format_version": FORMAT_VERSION}).encode("utf-16")):
         (tmp_path / "manifest.json").write_bytes(content)
         with pytest.raises(DataError, match="not valid JSON"):
             ShardSet.open(tmp_path)
@@ -293,7 +293,12 @@ def test_a_manifest_of_many_blocks_is_small_in_memory(tmp_path: Path) -> None:
     ]
     rows = 5 * shards * blocks
     counts = LanguageCounts(read=rows, dropped={}, rows=rows, identical=0, fallbacks=0, orig_chars=1, latn_chars=1)
-    head = {"format_version": 2, "name": "x", "languages": {"pol_Latn": counts.model_dump()}, "provenance": {}}
+    head = {
+        "format_version": FORMAT_VERSION,
+        "name": "x",
+        "languages": {"pol_Latn": counts.model_dump()},
+        "provenance": {},
+    }
     (tmp_path / "manifest.json").write_text(json.dumps(head | {"shards": entries}), encoding="utf-8")
     del entries
     tracemalloc.start()

@@ -148,7 +148,7 @@ def test_rows_without_a_usable_transliteration_are_counted(
     write_table(data / f"a.{suffix}", rows)
     assert main(["prepare", str(data / "recipe.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]) == 0
     shard_set = ShardSet.open(tmp_path / "out")
-    expected = {"жук": "zhuk", "12.5": "12.5", "їжак їжак": "yi zhak yizhak"}
+    expected = {"жук": "zhuk", "12.5": "12.5", "\u200bїжак їжак": "yi zhak \u200byizhak"}
     assert pairs(shard_set) == expected | ({} if suffix == "tsv" else {"кінь": "kin'"})
     assert {reason: number for reason, number in counts_of(shard_set).dropped.items() if number} == {
         "missing_transliteration": 3, "non_latin_transliteration": 2, "too_long": 1, "empty": 1,

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from translit_scale.corpus.manifest import FORMAT_VERSION
+
 Members = list[tuple[tarfile.TarInfo, bytes]]
 KEY = "pol_Latn-00000-0000"
 ORIG, LATN = "żółw\nkot\nłoś\n".encode(), b"zolw\nkot\nlos\n"
@@ -113,7 +115,7 @@ def write_manifest(directory: Path, rows: int = 3, **shard: Any) -> None:
         "latn_chars": 9,
     }
     value = {
-        "format_version": 2,
+        "format_version": FORMAT_VERSION,
         "name": "hostile",
         "languages": {"pol_Latn": counts},
         "provenance": {},

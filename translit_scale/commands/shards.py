@@ -20,10 +20,15 @@ def add(commands: Any) -> None:
         "compare all shards with the manifest (exit code 3 if they differ)",
         "Compares size and sha256 of every shard with the manifest and prints each difference. With --deep it also "
         "decodes every block and romanizes some of its rows again, to check that transliterations belong to their "
-        "originals, except in languages with transliterations of their own. Exit code 3 if something is wrong.",
+        "originals, except in languages with transliterations of their own. With --source it looks for some rows of "
+        "every block in the input files and romanizes their lines with uroman. Exit code 3 if something is wrong.",
         "translit-scale shards verify shards/pol-ukr --deep",
     )
     verify.add_argument("--deep", action="store_true", help="also check every block, and name the bad ones")
+    verify.add_argument(
+        "--source", type=Path, metavar="DIR",
+        help="also compare some rows of every block with the input files below DIR, the --data of prepare",
+    )  # fmt: skip
     stats = add_command(
         kinds,
         "stats",
@@ -71,6 +76,8 @@ def _verify(args: argparse.Namespace) -> None:
     manifest, _ = read_manifest(args.directory)
     with Progress("verify", sum(shard.bytes for shard in manifest.shards), "bytes") as progress:
         problems = verify(args.directory, args.deep, progress.advance)
+    if args.source and not problems:
+        problems = _compare_with_source(args.directory, args.source)
     if problems:
         print(*problems, sep="\n")
         raise DataError(
@@ -79,6 +86,19 @@ def _verify(args: argparse.Namespace) -> None:
         )
     rows = sum(counts.rows for counts in manifest.languages.values())
     print(f"{len(manifest.shards):,} shards with {rows:,} pairs agree with the manifest")
+
+
+def _compare_with_source(directory: Path, data_dir: Path) -> list[str]:
+    """Prints how many rows of each language are the lines of their files; returns what is wrong."""
+    from translit_scale.prepare.source_check import compare_with_source, input_bytes
+    from translit_scale.progress import Progress
+
+    with Progress("source", input_bytes(directory, data_dir), "bytes") as progress:
+        of_language = compare_with_source(directory, data_dir, progress.advance)
+    for language, rows in of_language.items():
+        changed = f", {rows.changed:,} as cleaning changes them" if rows.changed else ""
+        print(f"{language}: {rows.same:,} rows as in the files{changed}")
+    return [problem for rows in of_language.values() for problem in rows.problems]
 
 
 def _stats(args: argparse.Namespace) -> None:

@@ -104,11 +104,14 @@ def _misalignment(romanizer: Transliterator, language: str, key: str, block: Blo
 
 
 def _rows_to_romanize(key: str, block: Block) -> list[int]:
-    """The same rows for the same block in every run, in ascending order."""
-    rows = len(block.orig)
+    ascii_rows = {row for row, sentence in enumerate(block.orig) if sentence.isascii()}
+    return sorted(chosen_rows(key, len(block.orig)) | ascii_rows)
+
+
+def chosen_rows(key: str, rows: int) -> set[int]:
+    """Some rows of a block of `rows`, the same ones in every run: the first, the last and up to eight others."""
     digests = (hashlib.sha256(f"{key} {number}".encode()).digest() for number in range(ROMANIZED_ROWS - 2))
-    chosen = {int.from_bytes(digest[:8]) % rows for digest in digests}
-    return sorted({0, rows - 1} | chosen | {row for row, sentence in enumerate(block.orig) if sentence.isascii()})
+    return {0, rows - 1} | {int.from_bytes(digest[:8]) % rows for digest in digests}
 
 
 def _romanizers(manifest: Manifest) -> dict[str, Transliterator]:

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
 
+from uroman import Uroman
+
 from translit_scale.romanize.characters import known_lcodes
 from translit_scale.romanize.exact import VERSION, ExactUroman, Memory, load_uroman
 
@@ -37,15 +39,24 @@ class Romanizer:
     def _memory(self) -> Memory:
         return Memory(load_uroman())
 
+    @property
+    def uroman(self) -> Uroman:
+        """uroman itself."""
+        return self._memory.source
+
     @cached_property
     def known_lcodes(self) -> frozenset[str]:
         """Language codes with rules of their own; all others give the same output as none."""
         return known_lcodes(self._memory.source)
 
+    def lcode_of(self, iso3: str | None) -> str | None:
+        """uroman's code of a language; None for one without rules of its own."""
+        lcode = UROMAN_LCODES.get(iso3, iso3) if iso3 else None
+        return lcode if lcode in self.known_lcodes else None
+
     def exact(self, iso3: str | None) -> ExactUroman:
         """uroman for a language; all languages without rules of their own use the same one."""
-        lcode = UROMAN_LCODES.get(iso3, iso3) if iso3 else None
-        lcode = lcode if lcode in self.known_lcodes else None
+        lcode = self.lcode_of(iso3)
         if lcode not in self._by_lcode:
             self._by_lcode[lcode] = ExactUroman(self._memory, lcode)
         return self._by_lcode[lcode]
