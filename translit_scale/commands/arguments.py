@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from translit_scale.commands.parser import Parser
 from translit_scale.errors import ConfigError
 from translit_scale.prepare.array import array_task
 from translit_scale.testsets.parallel import ParallelText, read_all
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 WIDTH = 79
 
 
-def add_command(commands: Any, name: str, summary: str, description: str, example: str) -> argparse.ArgumentParser:
+def add_command(commands: Any, name: str, summary: str, description: str, example: str) -> Parser:
     """Adds a command and returns its parser.
 
     Args:
@@ -29,19 +30,19 @@ def add_command(commands: Any, name: str, summary: str, description: str, exampl
         summary: line in the list of commands.
         example: shown verbatim at the end of the help.
     """
-    return commands.add_parser(
+    parser: Parser = commands.add_parser(
         name,
         help=summary,
         description=textwrap.fill(description, WIDTH),
         epilog="example:\n" + textwrap.indent(example, "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
+    return parser
 
 
 def add_kinds(commands: Any, name: str, summary: str) -> Any:
     """Adds a command that has subcommands (`shards verify`, `shards stats`, ...) and returns where they are added."""
-    parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    parser = commands.add_parser(name, help=summary, description=summary)
     return subcommands(parser, "kind", "KIND")
 
 

@@ -27,7 +27,8 @@ def add(commands: Any) -> None:
     verify.add_argument("--deep", action="store_true", help="also check every block, and name the bad ones")
     verify.add_argument(
         "--source", type=Path, metavar="DIR",
-        help="also compare some rows of every block with the input files below DIR, the --data of prepare",
+        help="also compare some rows of every block with the input files below DIR, the --data of prepare "
+        "(default: no)",
     )  # fmt: skip
     stats = add_command(
         kinds,

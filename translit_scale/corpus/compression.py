@@ -10,6 +10,7 @@ from functools import partial
 from typing import IO, Any
 
 from translit_scale.errors import ConfigError
+from translit_scale.extras import install_command
 
 COMPRESSIONS = (".gz", ".xz", ".zst")
 
@@ -35,7 +36,7 @@ def decompressed(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
     try:
         import zstandard
     except ImportError:
-        raise ConfigError("reading .zst needs a package", "pip install 'translit-scale[zstd]'") from None
+        raise ConfigError("reading .zst needs a package", install_command("zstd")) from None
     return io.BufferedReader(_Decompressed(raw, zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError))
 
 

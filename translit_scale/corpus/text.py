@@ -21,6 +21,7 @@ from translit_scale.corpus.clean import clean
 from translit_scale.corpus.compression import COMPRESSIONS, decompressed
 from translit_scale.corpus.script import has_letters
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.extras import install_command
 from translit_scale.progress import Advance
 
 LINE_FILES = (".txt", ".csv", ".tsv", ".jsonl")
@@ -316,7 +317,7 @@ def _arrow_cells(path: Path, kind: str, columns: Columns, advance: Advance) -> I
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise ConfigError(f"reading {kind} needs a package", "pip install 'translit-scale[parquet]'") from None
+        raise ConfigError(f"reading {kind} needs a package", install_command("parquet")) from None
     try:
         with path.open("rb") as file:
             source = pyarrow.parquet.ParquetFile(file) if kind == ".parquet" else pyarrow.ipc.open_stream(file)
