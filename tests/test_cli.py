@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tiny import make_shards
 from translit_scale import __version__
 from translit_scale.cli import build_parser, main, run_guarded
 from translit_scale.errors import ConfigError, DataError, NumericError, UserError
+from translit_scale.testsets.parallel import read_all
 
 PROGRAM = [sys.executable, "-m", "translit_scale.cli"]
 
@@ -109,6 +111,34 @@ def test_wrong_command_lines(
     assert first.startswith("error: ") and complaint in first
     assert usage.startswith(f"usage: translit-scale{program} [-h]")
     assert captured.err.endswith(f"\n  → {hint}translit-scale{program} --help\n") and captured.out == ""
+
+
+def test_languages_are_named_in_any_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_shards(tmp_path / "shards", {"ukr_Cyrl": 3, "bul_Cyrl": 2})
+    printed = []
+    for language in ("bg", "bul", "Bulgarian", "bul_Cyrl"):
+        assert main(["shards", "cat", str(tmp_path / "shards"), "--language", language]) == 0
+        printed.append(capsys.readouterr().out)
+    assert len(set(printed)) == 1 and printed[0].count("bul_Cyrl\t") == 2
+    assert main(["shards", "cat", str(tmp_path / "shards"), "--language", "bgl"]) != 0
+    assert "bgl" in capsys.readouterr().err
+    arguments = (
+        "evaluate all --model m --data d --source hi+ur --source eng --languages pl,zho_Hans,awa --tasks sr_b,ner"
+    )
+    args = build_parser().parse_args(arguments.split())
+    assert (args.source, args.languages) == (["hin_Deva+urd_Arab", "eng_Latn"], ["pol_Latn", "zho_Hans", "awa"])
+    assert args.tasks == ["sr_b", "ner"]  # the second one is a language as well
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("x\ny\n")
+    (text,) = read_all([[f"German:{tmp_path}/a.txt", f"ell-Grek:{tmp_path}/b.txt"]], [], None, None)
+    assert text.name == "deu_Latn-ell_Grek"
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_one_word_for_one_thing(command: str) -> None:
+    """Written results go to --out, and languages are --language or --languages, joined by commas."""
+    options = {option for action in LEAVES[command]._actions for option in action.option_strings}
+    assert not options & {"--to", "--output", "--lang", "--lcode", "--checkpoint", "--dir"}
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

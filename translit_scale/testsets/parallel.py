@@ -16,7 +16,7 @@ from pathlib import Path
 
 from translit_scale.corpus.text import decode, is_unicode, read_lines, read_records
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.languages import check_language
+from translit_scale.languages import language_code
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def split_arguments(source: str, target: str, meaning: str) -> list[str]:
         language, _, rest = argument.partition(":")
         if not rest:
             raise ConfigError(f"{argument!r} is not LANGUAGE:{meaning}", f"write for example pol_Latn:{meaning}")
-        parts += [check_language(language), rest]
+        parts += [language_code(language), rest]
     return parts
 
 
