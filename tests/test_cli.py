@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 import subprocess
 import sys
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.tiny import make_shards
 from translit_scale import __version__
 from translit_scale.cli import build_parser, main, run_guarded
 from translit_scale.errors import ConfigError, DataError, NumericError, UserError
+from translit_scale.testsets.parallel import read_all
 
 PROGRAM = [sys.executable, "-m", "translit_scale.cli"]
 
@@ -37,9 +40,9 @@ LEAVES = {
 
 def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert {name.removeprefix("translit-scale ") for name in LEAVES} == {
-        "languages", "demo-text", "romanize", "prepare", "shards verify", "shards stats", "shards cat",
-        "shards contamination", "tokenizer", "select", "export", "evaluate retrieval", "evaluate transfer",
-        "evaluate all", "analyze similarity", "report tables", "demo",
+        "languages", "configs", "demo-text", "romanize", "prepare", "train", "shards verify", "shards stats",
+        "shards cat", "shards contamination", "tokenizer", "select", "export", "evaluate retrieval",
+        "evaluate transfer", "evaluate all", "analyze similarity", "report tables", "demo",
     }  # fmt: skip
 
 
@@ -58,10 +61,13 @@ def test_help_is_complete(command: str) -> None:
     assert parser.description
     for action in parser._actions:
         assert action.help, action
+        if action.help == argparse.SUPPRESS:  # for launchers
+            continue
         if action.option_strings and not action.required and action.nargs != 0 and not isinstance(action.default, list):
             assert "default" in action.help or action.dest.endswith("_column"), action
     title, _, example = str(parser.epilog).partition("\n")
-    words = shlex.split(example.partition(" < ")[0].replace("\\\n", " "))  # without the redirection of the shell
+    first = re.split(r" [<>] |(?<!\\)\n", example)[0]  # without the redirection of the shell
+    words = shlex.split(first.replace("\\\n", " "))
     assert title == "example:" and " ".join(words).startswith(f"{command} ")
     assert callable(build_parser().parse_args(words[1:]).run)
 
@@ -81,21 +87,58 @@ def test_without_a_command_help_is_printed(command: list[str], capsys: pytest.Ca
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "complaint", "program", "hint"),
     [
-        (["trian"], "invalid choice: 'trian' (choose from"),
-        (["shards", "list"], "invalid choice: 'list'"),
-        (["demo", "--fast"], "unrecognized arguments: --fast"),
-        (["demo", "--rank", "2"], "unrecognized arguments: --rank 2"),  # abbreviations break when options are added
-        (["demo", "--ranks", "0"], "argument --ranks: expected a number from 1, found '0'"),
-        (["export"], "required: --run"),
+        (["exprot"], "argument COMMAND: invalid choice: 'exprot'", "", "did you mean export? "),
+        (["shards", "verfy", "x"], "argument KIND: invalid choice: 'verfy'", " shards", "did you mean verify? "),
+        (["shards", "list"], "invalid choice: 'list'", " shards", ""),
+        (["demo", "--fast"], "unrecognized arguments: --fast", " demo", ""),
+        # Abbreviations are refused, because they break when options are added.
+        (["demo", "--rank", "2"], "unrecognized arguments: --rank 2", " demo", "did you mean --ranks? "),
+        (["shards", "cat", "x", "--limti=3"], "arguments: --limti=3", " shards cat", "did you mean --limit? "),
+        (["report", "tables", "--results", "x", "--format", "csw"], "--format", " report tables", "did you mean csv? "),
+        (["demo", "--ranks", "0"], "argument --ranks: expected a number from 1, found '0'", " demo", ""),
+        (["export"], "required: --run", " export", ""),
     ],
 )
-def test_wrong_command_lines(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    assert complaint in capsys.readouterr().err
+def test_wrong_command_lines(
+    arguments: list[str], complaint: str, program: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message shows the usage of the command that was meant, and the word that was probably meant."""
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    first, usage, *_ = captured.err.split("\n")
+    assert first.startswith("error: ") and complaint in first
+    assert usage.startswith(f"usage: translit-scale{program} [-h]")
+    assert captured.err.endswith(f"\n  → {hint}translit-scale{program} --help\n") and captured.out == ""
+
+
+def test_languages_are_named_in_any_way(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_shards(tmp_path / "shards", {"ukr_Cyrl": 3, "bul_Cyrl": 2})
+    printed = []
+    for language in ("bg", "bul", "Bulgarian", "bul_Cyrl"):
+        assert main(["shards", "cat", str(tmp_path / "shards"), "--language", language]) == 0
+        printed.append(capsys.readouterr().out)
+    assert len(set(printed)) == 1 and printed[0].count("bul_Cyrl\t") == 2
+    assert main(["shards", "cat", str(tmp_path / "shards"), "--language", "bgl"]) != 0
+    assert "bgl" in capsys.readouterr().err
+    arguments = (
+        "evaluate all --model m --data d --source hi+ur --source eng --languages pl,zho_Hans,awa --tasks sr_b,ner"
+    )
+    args = build_parser().parse_args(arguments.split())
+    assert (args.source, args.languages) == (["hin_Deva+urd_Arab", "eng_Latn"], ["pol_Latn", "zho_Hans", "awa"])
+    assert args.tasks == ["sr_b", "ner"]  # the second one is a language as well
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("x\ny\n")
+    (text,) = read_all([[f"German:{tmp_path}/a.txt", f"ell-Grek:{tmp_path}/b.txt"]], [], None, None)
+    assert text.name == "deu_Latn-ell_Grek"
+
+
+@pytest.mark.parametrize("command", LEAVES)
+def test_one_word_for_one_thing(command: str) -> None:
+    """Written results go to --out, and languages are --language or --languages, joined by commas."""
+    options = {option for action in LEAVES[command]._actions for option in action.option_strings}
+    assert not options & {"--to", "--output", "--lang", "--lcode", "--checkpoint", "--dir"}
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,12 +80,12 @@ def test_a_language_without_text_is_an_error_that_lists_close_ones(tmp_path: Pat
 def test_a_missing_package_is_an_error_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sample_texts.cache_clear()
     monkeypatch.setitem(sys.modules, "gflanguages", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[demo\]'"):
+    with pytest.raises(ConfigError, match="pip install django=="):
         write_many_languages(tmp_path)
 
 
 def test_the_command_and_the_recipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo-text", "--languages", *FEW, "--out", str(tmp_path)]) == 0
+    assert main(["demo-text", "--languages", ",".join(FEW), "--out", str(tmp_path)]) == 0
     assert capsys.readouterr().out.startswith("5 languages with ")
     manifest = prepare(RECIPE, tmp_path, tmp_path / "set", workers=1)
     assert list(manifest.languages) == sorted(FEW)

@@ -131,7 +131,7 @@ def test_arguments_that_make_no_sense(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "a\n")
     file = f"{tmp_path}/a.txt"
     with pytest.raises(DataError, match="did you mean 'pol_Latn'"):
-        read_aligned(f"pl:{file}", f"ukr_Cyrl:{file}")
+        read_aligned(f"pol_Lat:{file}", f"ukr_Cyrl:{file}")
     with pytest.raises(ConfigError, match="not LANGUAGE:FILE"):
         read_aligned("pol_Latn", f"ukr_Cyrl:{file}")
     with pytest.raises(DataError, match="file not found"):

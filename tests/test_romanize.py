@@ -359,7 +359,7 @@ def test_command_counts_what_is_not_text_and_what_uroman_fails_on(
 def test_command_takes_a_language_code(
     monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[bytes], plain: uroman.Uroman
 ) -> None:
-    out, _ = run(monkeypatch, capsysbinary, "гиЇи\n".encode(), "--lcode", "ukr")
+    out, _ = run(monkeypatch, capsysbinary, "гиЇи\n".encode(), "--language", "uk")
     assert out.decode() == plain.romanize_string("гиЇи", "ukr") + "\n"
-    _, err = run(monkeypatch, capsysbinary, b"\n", "--lcode", "xyz")
-    assert b"uroman has no rules for 'xyz'" in err
+    _, err = run(monkeypatch, capsysbinary, b"\n", "--language", "ace")
+    assert b"uroman has no rules for 'ace_Latn'" in err

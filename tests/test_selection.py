@@ -110,7 +110,7 @@ def test_training_measures_what_an_exported_checkpoint_shows(
     assert [row["checkpoint"] for row in best["ranked"]] == [f"step_{step:06d}" for step in order]
     assert best["checkpoint"] == f"step_{order[0]:06d}" and best["value"] == values[order[0]]
     assert best["measure"] == "mean" and best["ci95"][0] <= best["value"] <= best["ci95"][1]
-    assert main(["export", "--run", str(finished), "--step", "best", "--to", str(tmp_path / "best")]) == 0
+    assert main(["export", "--run", str(finished), "--step", "best", "--out", str(tmp_path / "best")]) == 0
     assert f"step {order[0]} of" in capsys.readouterr().out
     evaluate = ["evaluate", "retrieval", "--task", "sr_b", "--data", str(verses), "--languages", "ukr_Cyrl,hrv_Latn"]
     assert main([*evaluate, "--model", f"m={tmp_path / 'best'}", "--out", str(tmp_path / "out")]) == 0

@@ -107,7 +107,7 @@ def test_figures_are_optional(
     assert main(["analyze", "similarity", *arguments]) == 0
     captured = capsys.readouterr()
     assert "3 pairs" in captured.out
-    assert ("note: no figures" in captured.err and "translit-scale[plots]" in captured.err) != installed
+    assert ("note: no figures" in captured.err and "pip install 'matplotlib>=3.9'" in captured.err) != installed
     names = {path.name for path in (tmp_path / "out/similarity").iterdir()}
     assert names == {"m.similarity.json", "m.similarity.npz"}
 

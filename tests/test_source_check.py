@@ -1,4 +1,4 @@
-"""`shards verify --source` begins at the input file: it sees what was done to a line before it was romanized."""
+"""`shards verify --data` begins at the input file: it sees what was done to a line before it was romanized."""
 
 import unicodedata
 from pathlib import Path
@@ -37,7 +37,7 @@ def problems(directory: Path, data_dir: Path) -> list[str]:
 
 def test_rows_are_the_lines_of_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = make(tmp_path, own=True)
-    main(["shards", "verify", str(directory), "--source", str(tmp_path)])
+    main(["shards", "verify", str(directory), "--data", str(tmp_path)])
     out = capsys.readouterr().out
     assert "tha_Thai: 4 rows as in the files\n" in out and "ukr_Cyrl: 2 rows as in the files\n" in out
     assert "jpn_Jpan: 2 rows as in the files, 2 as cleaning changes them" in out
@@ -65,4 +65,4 @@ def test_another_input_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "tha_Thai.txt").write_text("อื่น\n")
     (problem,) = problems(directory, tmp_path)
     assert str(tmp_path / "tha_Thai.txt") in problem and "not the file" in problem
-    assert main(["shards", "verify", str(directory), "--source", str(tmp_path)]) == 3
+    assert main(["shards", "verify", str(directory), "--data", str(tmp_path)]) == 3

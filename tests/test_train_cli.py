@@ -1,8 +1,7 @@
-"""`scripts/train.py` as a user meets it, with good settings and with bad ones."""
+"""`translit-scale train` as a user meets it, with good settings and with bad ones."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -19,7 +18,8 @@ import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 
 from tests.support.tiny import make_shards, make_tokenizer
-from tests.support.train_script import SCRIPT, SPOILT, STEPS, ZERO2, records
+from tests.support.train_script import SPOILT, STEPS, ZERO2, records
+from translit_scale.cli import build_parser
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError, NumericError
@@ -29,22 +29,13 @@ from translit_scale.train.engine import take_step
 Train = Callable[..., str]
 
 
-@pytest.fixture(scope="module")
-def script() -> Any:
-    """scripts/train.py as a module."""
-    spec = importlib.util.spec_from_file_location("train_script", SCRIPT)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def train(script: Any, experiment: Path, capsys: pytest.CaptureFixture[str]) -> Train:
-    """Runs the script's main function in this process, a world of one; returns what it printed."""
+def train(experiment: Path, capsys: pytest.CaptureFixture[str]) -> Train:
+    """Runs the command in this process, a world of one; returns what it printed."""
 
     def run(*words: object) -> str:
-        script.main(["--config", str(experiment), *map(str, words)])
+        args = build_parser().parse_args(["train", "--config", str(experiment), *map(str, words)])
+        args.run(args)
         return capsys.readouterr().out
 
     return run
@@ -142,7 +133,7 @@ def test_shards_that_are_missing_of_another_format_or_damaged(train: Train, tiny
     ):
         train(f"data.shards={tmp_path / 'none'}")
     newer = change_shards(tiny_world, tmp_path / "newer", other_format)
-    with pytest.raises(DataError, match=r"manifest.json has format version 9, expected 2"):
+    with pytest.raises(DataError, match=r"manifest.json has format version 9, expected 3"):
         train(f"data.shards={newer}")
     damaged = change_shards(tiny_world, tmp_path / "damaged", flip_bit_of_last_block)
     with pytest.raises(DataError, match=r"tar:ukr_Cyrl-00001-0001: .*crc32.*\n  → translit-scale shards"):

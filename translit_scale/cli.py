@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,6 +9,7 @@ from collections.abc import Callable, Sequence
 from translit_scale import __version__
 from translit_scale.commands import (
     analyze,
+    configs,
     demo,
     demo_text,
     evaluate,
@@ -21,24 +21,30 @@ from translit_scale.commands import (
     select,
     shards,
     tokenizer,
+    train,
 )
 from translit_scale.commands.arguments import subcommands
+from translit_scale.commands.parser import Parser
 from translit_scale.errors import EXIT_DATA, UserError
+from translit_scale.train.launching.failure import run_rank
 
-COMMANDS = (languages, demo_text, romanize, prepare, shards, tokenizer, select, export, evaluate, analyze, report, demo)
+COMMANDS = (
+    languages, configs, demo_text, romanize, prepare, shards, tokenizer, train, select, export, evaluate, analyze,
+    report, demo,
+)  # fmt: skip
 """The commands in the order of the stages."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> Parser:
     """The parser of all commands; it sets `args.run` to the command's handler."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="translit-scale",
         description="Train multilingual encoders on sentences together with their Latin transliterations. "
-        "The stages in order: prepare, tokenizer, train (scripts/train.py), select, export, evaluate, analyze, report.",
+        "The stages in order: prepare, tokenizer, train, select, export, evaluate, analyze, report.",
         epilog="translit-scale COMMAND --help explains a command.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"translit-scale {__version__}")
+    train.add_local_rank(parser, default=-1)
     commands = subcommands(parser, "command", "COMMAND")
     for command in COMMANDS:
         command.add(commands)
@@ -46,13 +52,27 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code (see `translit_scale.errors`)."""
+    """Runs one command and returns its exit code (see `translit_scale.errors`).
+
+    A training that fails ends the process instead, because other ranks wait for it (`run_rank`).
+    """
+    words = sys.argv[1:] if argv is None else list(argv)
 
     def parse_and_run() -> int | None:
-        args = build_parser().parse_args(argv)
+        args = build_parser().parse_args(words)
         return args.run(args)
 
-    return run_guarded(parse_and_run)
+    if next((word for word in words if not word.startswith("-")), "") != "train":
+        return run_guarded(parse_and_run)
+
+    def train_as_rank() -> None:
+        parse_and_run()
+        from translit_scale.train.launching.ranks import leave_ranks
+
+        leave_ranks()
+
+    run_rank(train_as_rank)
+    return 0
 
 
 def run_guarded(run: Callable[[], int | None]) -> int:

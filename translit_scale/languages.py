@@ -116,6 +116,23 @@ def check_language(code: str) -> str:
     )
 
 
+def language_code(text: str) -> str:
+    """The code of a language as a user writes it: `pl`, `pol`, `Polish` and `pol_Latn` are `pol_Latn`.
+
+    A complete code is kept as it is; otherwise as `resolve_language`.
+
+    Raises:
+        DataError: as `check_language`.
+    """
+    try:
+        return check_language(text)
+    except DataError:
+        code = resolve_language(text)
+        if code is None:
+            raise
+        return code
+
+
 def resolve_language(text: str) -> str | None:
     """The code of a language that is written in another way; None if there is none.
 

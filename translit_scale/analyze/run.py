@@ -22,6 +22,7 @@ from translit_scale.evaluate.results import (
     header,
     write_arrays,
 )
+from translit_scale.extras import install_command
 from translit_scale.files import write_json
 from translit_scale.progress import Progress
 from translit_scale.romanize.romanizer import Romanizer
@@ -171,6 +172,6 @@ def _table(by_model: Mapping[str, Pairs]) -> str:
 
 def _can_draw() -> bool:
     if find_spec("matplotlib") is None:
-        print("note: no figures without matplotlib: pip install 'translit-scale[plots]'", file=sys.stderr)
+        print(f"note: no figures without matplotlib: {install_command('plots')}", file=sys.stderr)
         return False
     return True

@@ -10,7 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from translit_scale.errors import ConfigError
+from translit_scale.commands.parser import Parser
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.languages import language_code
 from translit_scale.prepare.array import array_task
 from translit_scale.testsets.parallel import ParallelText, read_all
 from translit_scale.testsets.registry import retrieval_tasks
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 WIDTH = 79
 
 
-def add_command(commands: Any, name: str, summary: str, description: str, example: str) -> argparse.ArgumentParser:
+def add_command(commands: Any, name: str, summary: str, description: str, example: str) -> Parser:
     """Adds a command and returns its parser.
 
     Args:
@@ -29,19 +31,19 @@ def add_command(commands: Any, name: str, summary: str, description: str, exampl
         summary: line in the list of commands.
         example: shown verbatim at the end of the help.
     """
-    return commands.add_parser(
+    parser: Parser = commands.add_parser(
         name,
         help=summary,
         description=textwrap.fill(description, WIDTH),
         epilog="example:\n" + textwrap.indent(example, "  "),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
+    return parser
 
 
 def add_kinds(commands: Any, name: str, summary: str) -> Any:
     """Adds a command that has subcommands (`shards verify`, `shards stats`, ...) and returns where they are added."""
-    parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    parser = commands.add_parser(name, help=summary, description=summary)
     return subcommands(parser, "kind", "KIND")
 
 
@@ -91,12 +93,33 @@ def own_part(args: argparse.Namespace) -> tuple[int, int] | None:
     return array_task(args.task_id, args.num_tasks, os.environ) if args.task_id else None
 
 
-def codes(text: str) -> list[str]:
-    """Language codes separated by commas."""
-    parts = [code.strip() for code in text.split(",")]
+def names(text: str) -> list[str]:
+    """Names separated by commas."""
+    parts = [name.strip() for name in text.split(",")]
     if "" in parts:
-        raise argparse.ArgumentTypeError(f"expected codes separated by commas, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected names separated by commas, found {text!r}")
     return parts
+
+
+def code(text: str) -> str:
+    """The code of a language that may be written in another way, such as `pl` or `Polish`.
+
+    What is no known language is kept: a test set or shard set may have it, and else names those that it has.
+    """
+    try:
+        return language_code(text)
+    except DataError:
+        return text
+
+
+def codes(text: str) -> list[str]:
+    """Languages separated by commas, as codes."""
+    return [code(name) for name in names(text)]
+
+
+def joined_codes(text: str) -> str:
+    """Languages separated by +, as codes."""
+    return "+".join(code(name) for name in text.split("+"))
 
 
 def file_name(text: str) -> str:
@@ -202,7 +225,7 @@ def add_test_set(parser: argparse.ArgumentParser) -> None:
         "--languages", type=codes, metavar="CODES",
         help="pol_Latn,ukr_Cyrl: every two of them are a pair, or each with --source (no default)",
     )  # fmt: skip
-    group.add_argument("--source", metavar="CODE", help="pair it with each of --languages (default: all pairs)")
+    group.add_argument("--source", type=code, metavar="CODE", help="pair it with --languages (default: all pairs)")
     group.add_argument(
         "--limit", type=positive, metavar="N",
         help="the first N pairs, in the order of the source's file (papers: 450, 500; default: all)",

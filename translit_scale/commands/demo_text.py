@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from translit_scale.commands.arguments import add_command
+from translit_scale.commands.arguments import add_command, code, codes
 from translit_scale.languages import PAIRS
 
 
@@ -22,9 +22,9 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write; required")
     parser.add_argument(
-        "--languages", nargs="+", metavar="CODE",
-        help="instead, write text of these languages, or of `all` (more than 800), with nothing held out (default: "
-        "the demo's text)",
+        "--languages", type=codes, metavar="CODES",
+        help="instead, write text of these languages, such as pl,uk, or of `all` (more than 800), with nothing held "
+        "out (default: the demo's text)",
     )  # fmt: skip
     parser.add_argument(
         "--pairs", nargs="+", type=_pair, default=list(PAIRS.values()), metavar="PAIR",
@@ -45,8 +45,8 @@ def _pair(text: str) -> tuple[str, str]:
         return PAIRS[text]
     first, _, second = text.partition("-")
     if not second:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(PAIRS)} or A-B, two lang_Script codes")
-    return first, second
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(PAIRS)} or A-B, two languages")
+    return code(first), code(second)
 
 
 def _run(args: argparse.Namespace) -> None:

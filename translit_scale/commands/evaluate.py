@@ -17,6 +17,8 @@ from translit_scale.commands.arguments import (
     codes,
     cores,
     embedding_settings,
+    joined_codes,
+    names,
     own_part,
     positive,
     read_texts,
@@ -113,7 +115,7 @@ def _add_all(kinds: Any) -> None:
     )
     left_out = ", ".join(name for name in TASKS if name not in default_tasks())
     group.add_argument(
-        "--tasks", type=codes, metavar="TASKS",
+        "--tasks", type=names, metavar="TASKS",
         help=f"one or more of {','.join(TASKS)} (default: all{f' but {left_out}' if left_out else ''})",
     )  # fmt: skip
     _add_sources(group, "query of retrieval, and language to train on")
@@ -132,7 +134,7 @@ def _add_all(kinds: Any) -> None:
 def _add_sources(group: argparse._ArgumentGroup, meaning: str) -> None:
     """Declares the source languages."""
     group.add_argument(
-        "--source", action="append", required=True, metavar="CODE[+CODE]",
+        "--source", type=joined_codes, action="append", required=True, metavar="CODE[+CODE]",
         help=f"{meaning}; codes joined by + form one training set; required, repeat for several sources",
     )  # fmt: skip
 

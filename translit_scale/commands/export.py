@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--step", type=_step, metavar="N|best", help="checkpoint to export; best: from best.json (default: the newest)"
     )
-    parser.add_argument("--to", type=Path, metavar="DIR", help="folder to write (default: export in the run folder)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: export in the run folder)")
     parser.add_argument("--licence", metavar="ID", help="licence for the card, such as apache-2.0 (default: unknown)")
     parser.add_argument("--force", action="store_true", help="replace an earlier export")
     parser.set_defaults(run=_run)
@@ -38,6 +38,6 @@ def _step(text: str) -> int | str:
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.export import export_run
 
-    out = args.to or args.run_dir / "export"
+    out = args.out or args.run_dir / "export"
     step = export_run(args.run_dir, args.step, out, args.licence, args.force)
     print(f"wrote step {step} of {args.run_dir} to {out}")

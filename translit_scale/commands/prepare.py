@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_array_task, add_command, cores, own_part, positive
+from translit_scale.shipped_files import find_file
 
 
 def add(commands: Any) -> None:
@@ -20,13 +21,19 @@ def add(commands: Any) -> None:
         "part of the work, on any number of hosts, and --finalize makes a set of the parts (docs/preparing.md).",
         "translit-scale prepare shards/pol-ukr.yaml --data GLOT500C_DIR --workers 8",
     )
-    parser.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, see shards/*.yaml")
+    parser.add_argument(
+        "recipe", metavar="RECIPE", help="YAML file, or a name that `translit-scale configs` lists, such as pol-ukr"
+    )
     parser.add_argument(
         "--data", type=Path, metavar="DIR",
-        help="folder that the recipe's paths are relative to (default: the recipe's folder)",
+        help="folder that the recipe's paths are relative to (default: the recipe's folder; a shipped "
+        "recipe has none)",
     )  # fmt: skip
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="folder for the set (default: its name, beside the recipe)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for the set (default: its name, beside the recipe; for a shipped recipe shards/NAME)",
     )
     parser.add_argument(
         "--workers", type=positive, default=cores(), metavar="N",
@@ -44,13 +51,14 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.prepare.recipe import load_recipe
     from translit_scale.prepare.run import prepare, prepare_array_task
 
-    folder = args.recipe.parent
+    recipe = find_file("shards", args.recipe)
+    folder = recipe.parent if recipe == Path(args.recipe) else Path("shards")
     task = own_part(args)
-    out = args.out or folder / load_recipe(args.recipe).name
+    out = args.out or folder / load_recipe(recipe).name
     data = args.data or folder
     if task:
-        result = prepare_array_task(args.recipe, data, out, args.workers, *task, args.force)
+        result = prepare_array_task(recipe, data, out, args.workers, *task, args.force)
         print(f"task {task[0]} of {task[1]}: {result or 'nothing to do, the set is finished'}")
         return
-    print(preparation_table(prepare(args.recipe, data, out, args.workers, args.force, args.finalize)))
+    print(preparation_table(prepare(recipe, data, out, args.workers, args.force, args.finalize)))
     print(f"\nwritten to {out}")

@@ -7,7 +7,7 @@ import re
 import sys
 from typing import Any
 
-from translit_scale.commands.arguments import add_command
+from translit_scale.commands.arguments import add_command, code
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
@@ -21,11 +21,11 @@ def add(commands: Any) -> None:
         "Reads UTF-8 lines from standard input and writes the romanization of each to standard output. Only \\n ends "
         "a line. Each byte that is not UTF-8 becomes U+FFFD. Lines on which uroman fails are romanized word by word. "
         "Both are counted on standard error. Text is not cleaned, and `::lcode` prefixes have no meaning.",
-        "translit-scale romanize --lcode ukr < lines.txt > latin.txt",
+        "translit-scale romanize --language uk < lines.txt > latin.txt",
     )
     parser.add_argument(
-        "--lcode", metavar="ISO3",
-        help="ISO 639-3 code of the language, for uroman's rules of it (default: no language)",
+        "--language", type=code, metavar="CODE",
+        help="such as uk, ukr or ukr_Cyrl, for uroman's rules of this language (default: no language)",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 
@@ -34,9 +34,9 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.romanize.romanizer import Romanizer
 
     romanizer = Romanizer()
-    exact = romanizer.exact(args.lcode)
-    if args.lcode and exact is romanizer.exact(None):
-        print(f"uroman has no rules for {args.lcode!r}: the same as without --lcode", file=sys.stderr)
+    exact = romanizer.exact(args.language and args.language.partition("_")[0])
+    if args.language and exact is romanizer.exact(None):
+        print(f"uroman has no rules for {args.language!r}: the same as without --language", file=sys.stderr)
     undecodable = fallbacks = 0
     for line in sys.stdin.buffer:
         text, bad = _NOT_UTF8.subn("\ufffd", line.removesuffix(b"\n").decode("utf-8", "surrogateescape"))

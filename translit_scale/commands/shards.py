@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from translit_scale.commands.arguments import add_command, add_kinds, positive
+from translit_scale.commands.arguments import add_command, add_kinds, code, positive
 from translit_scale.errors import DataError
 
 
@@ -20,14 +20,15 @@ def add(commands: Any) -> None:
         "compare all shards with the manifest (exit code 3 if they differ)",
         "Compares size and sha256 of every shard with the manifest and prints each difference. With --deep it also "
         "decodes every block and romanizes some of its rows again, to check that transliterations belong to their "
-        "originals, except in languages with transliterations of their own. With --source it looks for some rows of "
+        "originals, except in languages with transliterations of their own. With --data it looks for some rows of "
         "every block in the input files and romanizes their lines with uroman. Exit code 3 if something is wrong.",
         "translit-scale shards verify shards/pol-ukr --deep",
     )
     verify.add_argument("--deep", action="store_true", help="also check every block, and name the bad ones")
     verify.add_argument(
-        "--source", type=Path, metavar="DIR",
-        help="also compare some rows of every block with the input files below DIR, the --data of prepare",
+        "--data", type=Path, metavar="DIR",
+        help="also compare some rows of every block with the input files below DIR, the --data of prepare "
+        "(default: no)",
     )  # fmt: skip
     stats = add_command(
         kinds,
@@ -43,7 +44,7 @@ def add(commands: Any) -> None:
         "Prints the pairs of a set, one a line: language, original and transliteration, tab-separated.",
         "translit-scale shards cat shards/pol-ukr --language ukr_Cyrl --limit 10",
     )
-    cat.add_argument("--language", metavar="CODE", help="such as ukr_Cyrl (default: all languages)")
+    cat.add_argument("--language", type=code, metavar="CODE", help="such as uk or ukr_Cyrl (default: all languages)")
     cat.add_argument("--limit", type=positive, metavar="N", help="number of pairs of each language (default: all)")
     contamination = add_command(
         kinds,
@@ -76,8 +77,8 @@ def _verify(args: argparse.Namespace) -> None:
     manifest, _ = read_manifest(args.directory)
     with Progress("verify", sum(shard.bytes for shard in manifest.shards), "bytes") as progress:
         problems = verify(args.directory, args.deep, progress.advance)
-    if args.source and not problems:
-        problems = _compare_with_source(args.directory, args.source)
+    if args.data and not problems:
+        problems = _compare_with_source(args.directory, args.data)
     if problems:
         print(*problems, sep="\n")
         raise DataError(

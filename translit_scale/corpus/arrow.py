@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.extras import install_command
 from translit_scale.progress import Advance
 
 ARROW_FILES = (".parquet", ".arrow")
@@ -48,7 +49,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Callable[[Sequence[str]], Iterato
         import pyarrow.parquet
     except ImportError:
         suffix = path.suffix.lower()
-        raise ConfigError(f"reading {suffix} needs a package", "pip install 'translit-scale[parquet]'") from None
+        raise ConfigError(f"reading {suffix} needs a package", install_command("parquet")) from None
     try:
         with path.open("rb") as file:
             if path.suffix.lower() == ".parquet":

@@ -11,6 +11,7 @@ from functools import partial
 from typing import IO, Any
 
 from translit_scale.errors import ConfigError
+from translit_scale.extras import install_command
 
 COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
 
@@ -40,7 +41,7 @@ def decompressed(raw: io.BufferedReader, suffix: str) -> io.BufferedReader:
     try:
         import zstandard
     except ImportError:
-        raise ConfigError("reading .zst needs a package", "pip install 'translit-scale[zstd]'") from None
+        raise ConfigError("reading .zst needs a package", install_command("zstd")) from None
     return io.BufferedReader(
         _Decompressed(raw, zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj, zstandard.ZstdError)
     )

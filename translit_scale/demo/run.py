@@ -1,26 +1,28 @@
 """Runs the demo: the commands that a user would type for each stage, on text from installed pip packages.
 
 It trains two encoders with the same budget, paper A's Model-1 (MLM only) and Model-3 (MLM + TCM), and compares them on
-held-out retrieval. `scripts/train.py` without `--config` uses the same data.
+held-out retrieval. `translit-scale train` without `--config` uses the same data.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from translit_scale.errors import ConfigError, UserError
+from translit_scale.errors import UserError
 from translit_scale.languages import PAIRS
 from translit_scale.progress import duration
 
 TEXT, SHARDS, TOKENIZER = Path("shards/demo-text"), Path("shards/demo"), Path("shards/demo-tokenizer")
-RUNS = {"mlm": "configs/paper_a/model1.yaml", "tcm": "configs/paper_a/model3.yaml"}
-"""Name of each run, and the variant that is merged into configs/demo.yaml."""
+RUNS = {"mlm": "paper_a/model1", "tcm": "paper_a/model3"}
+"""Name of each run, and the variant that is merged into the experiment `demo`."""
 
 Command = tuple[str, Sequence[str]]
 """What the command does, and its arguments."""
@@ -29,7 +31,7 @@ DATA: tuple[Command, ...] = (
     ("text from installed packages", ["translit-scale", "demo-text", "--out", str(TEXT)]),
     (
         "clean, deduplicate, romanize, pack",
-        ["translit-scale", "prepare", "shards/demo.yaml", "--data", str(TEXT), "--out", str(SHARDS)],
+        ["translit-scale", "prepare", "demo", "--data", str(TEXT), "--out", str(SHARDS)],
     ),
     (
         "tokenizer on the original scripts",
@@ -39,15 +41,7 @@ DATA: tuple[Command, ...] = (
 
 
 def make_demo_data() -> None:
-    """Makes the demo's shards and tokenizer; finished parts are kept.
-
-    Raises:
-        ConfigError: the working directory is not the project folder, which holds the recipe.
-    """
-    if not Path("shards/demo.yaml").is_file():
-        raise ConfigError(
-            f"the demo's recipe shards/demo.yaml is not in {Path.cwd()}", "run the command in the project folder"
-        )
+    """Makes the demo's shards and tokenizer in the working directory; finished parts are kept."""
     for purpose, arguments in DATA:
         _run(purpose, arguments)
 
@@ -80,9 +74,20 @@ def _tables(is_reversed: bool) -> list[str]:
 
 def _training(ranks: int, name: str, variant: str) -> list[str]:
     return [
-        "deepspeed", "--num_gpus", str(ranks), "scripts/train.py", "--ds_config", "ds_configs/zero2.json",
-        "--config", "configs/demo.yaml", variant, f"run.name=demo/{name}",
+        "deepspeed", *_free_port(), "--num_gpus", str(ranks), "--module", "translit_scale", "train",
+        "--ds_config", "zero2", "--config", "demo", variant, f"run.name=demo/{name}",
     ]  # fmt: skip
+
+
+def _free_port() -> list[str]:
+    """Options of the deepspeed launcher: none, or another port if a job on this machine holds the usual one."""
+    with socket.socket() as usual, socket.socket() as other:
+        try:
+            usual.bind(("", 29500))
+        except OSError:
+            other.bind(("", 0))
+            return ["--master_port", str(other.getsockname()[1])]
+    return []
 
 
 def _run(purpose: str, command: Sequence[str]) -> None:
@@ -91,6 +96,8 @@ def _run(purpose: str, command: Sequence[str]) -> None:
     environment = {
         name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
     }
+    if shutil.which("nvidia-smi") is None:
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed guesses, with a warning in every process
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     exit_code = subprocess.run(command, env=environment).returncode
     if exit_code:

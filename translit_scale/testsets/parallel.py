@@ -17,7 +17,7 @@ from translit_scale.corpus.find import find_files
 from translit_scale.corpus.lines import decode, is_unicode, read_lines
 from translit_scale.corpus.tables import Column, Dialect, column_indices, read_records, recognise
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.languages import check_language
+from translit_scale.languages import language_code
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def split_arguments(source: str, target: str, meaning: str) -> list[str]:
         language, _, rest = argument.partition(":")
         if not rest:
             raise ConfigError(f"{argument!r} is not LANGUAGE:{meaning}", f"write for example pol_Latn:{meaning}")
-        parts += [check_language(language), rest]
+        parts += [language_code(language), rest]
     return parts
 
 

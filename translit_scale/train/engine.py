@@ -95,7 +95,10 @@ def read_ds_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: expected a JSON object")
     if not isinstance(zero := value.get("zero_optimization", {}), dict):
-        raise ConfigError(f"{path}: zero_optimization must be an object, found {zero!r}", "see ds_configs/zero2.json")
+        raise ConfigError(
+            f"{path}: zero_optimization must be an object, found {zero!r}",
+            "translit-scale configs zero2 prints one",
+        )
     check_blocks(value, path)
     return value
 
@@ -149,7 +152,10 @@ def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
     try:
         engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=hardware.ds_config)
     except (ValueError, AssertionError, NotImplementedError) as error:  # pydantic's error is a ValueError
-        raise ConfigError(f"DeepSpeed refuses {hardware.path}: {error}", "start from ds_configs/zero2.json") from error
+        raise ConfigError(
+            f"DeepSpeed refuses {hardware.path}: {error}",
+            "start from what `translit-scale configs zero2` prints",
+        ) from error
     return engine
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from translit_scale.files import write_bytes
-from translit_scale.progress import duration
+from translit_scale.progress import duration, fit
 from translit_scale.train.checkpointing.checkpoint import file_errors
 from translit_scale.train.meter import Meter, MeterContext, memory
 from translit_scale.train.step import StepResult
@@ -115,22 +116,34 @@ class MetricLogger:
         return name != "step" and not (self.context.many_languages and name.startswith("train/language/"))
 
     def _print(self, record: dict[str, Any]) -> None:
+        """Prints a line; on a terminal it replaces the one before and is never wider than the terminal."""
         step = record["step"]
-        parts = " ".join(
+        line = fit(self._parts(record), shutil.get_terminal_size().columns - 1 if self.live else 10_000)
+        self.line_is_open = self.live and step != self.total_steps
+        print(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n", flush=True)
+
+    def _parts(self, record: dict[str, Any]) -> list[tuple[int, str]]:
+        """The parts of the line; on a narrow terminal those with the highest rank are left out."""
+        step = record["step"]
+        losses = " ".join(
             f"{name.rpartition('/')[2]} {value:.3f}"
             for name, value in record.items()
             if name.startswith("train/loss/") and not name.endswith("total")
         )
-        top1 = f" top1 {record['train/tcm/top1']:.3f}" if "train/tcm/top1" in record else ""
-        mfu = f" mfu {record['throughput/mfu']:.1%}" if "throughput/mfu" in record else ""
-        line = (
-            f"step {step}/{self.total_steps} loss {record['train/loss/total']:.3f} ({parts}){top1} "
-            f"lr {record['train/lr']:.2e} gn {record['train/grad_norm']:.2f} "
-            f"{record['throughput/pairs_per_sec']:,.0f} pairs/s {record['throughput/tokens_per_sec']:,.0f} tok/s{mfu} "
-            f"eta {duration((self.total_steps - step) * record['time/step'])}"
-        )
-        self.line_is_open = self.live and step != self.total_steps
-        print(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n", flush=True)
+        parts = [
+            (0, f"step {step}/{self.total_steps}"),
+            (1, f"loss {record['train/loss/total']:.3f}"),
+            (4, f"({losses})"),
+            *([(5, f"top1 {record['train/tcm/top1']:.3f}")] if "train/tcm/top1" in record else []),
+            (6, f"lr {record['train/lr']:.2e}"),
+            (9, f"gn {record['train/grad_norm']:.2f}"),
+            (3, f"{record['throughput/pairs_per_sec']:,.0f} pairs/s"),
+            (7, f"{record['throughput/tokens_per_sec']:,.0f} tok/s"),
+            *([(8, f"mfu {record['throughput/mfu']:.1%}")] if "throughput/mfu" in record else []),
+        ]
+        if step != self.first or step == self.total_steps:  # the first step takes the longest
+            parts.append((2, f"eta {duration((self.total_steps - step) * record['time/step'])}"))
+        return parts
 
     def __enter__(self) -> MetricLogger:
         return self
