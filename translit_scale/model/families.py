@@ -24,6 +24,10 @@ class Bert:
         """Position id of the first token of a sentence."""
         return 0
 
+    def max_length(self, config: PretrainedConfig) -> int:
+        """The longest sequence that has a position for each token, special tokens included."""
+        return int(config.max_position_embeddings) - self.first_position(config)
+
     def set_dropout(self, config: Any, dropout: float) -> None:
         """Sets the dropout of hidden states and attention."""
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
