@@ -49,9 +49,10 @@ def export_folder(
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         temporary.mkdir()
+        family = family_of(model.config)
         with silence_transformers():
-            model.save_pretrained(temporary)
-        save_tokenizer(tokenizer, temporary, family_of(model.config).max_length(model.config))
+            model.save_pretrained(temporary, state_dict={**model.state_dict(), **family.second_names(model)})
+        save_tokenizer(tokenizer, temporary, family.max_length(model.config))
         write_modules(temporary, model.config, layer)
         write_bytes(temporary / CARD, card.encode())
         for weights in temporary.glob("*.safetensors"):
