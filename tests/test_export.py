@@ -13,15 +13,17 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from tests.support.encoders import save_encoder, tiny_model, word_tokenizer
-from translit_scale import export
 from translit_scale.config import Config, load_config
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.escaping import escape_markdown
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.export import export_folder, fenced, hub_language, model_card
+from translit_scale.export import folder
+from translit_scale.export.card import fenced, hub_language, model_card
+from translit_scale.export.folder import export_folder
 from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
 
 SETTINGS = {
@@ -38,19 +40,26 @@ INFO = CheckpointInfo(
 @pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
 def test_reloaded_model_gives_the_same_logits(tmp_path: Path, family: str) -> None:
     model, tokenizer = tiny_model(family).eval(), word_tokenizer()
-    export_folder(model, tokenizer, tmp_path / "out", "# A card")
+    with torch.no_grad():
+        model.get_output_embeddings().bias.normal_()
+    export_folder(model, tokenizer, tmp_path / "out", "# A card", 2)
     again = AutoModelForMaskedLM.from_pretrained(tmp_path / "out").eval()
     batch = AutoTokenizer.from_pretrained(tmp_path / "out")(["w1 w2 <mask>", "w3"], padding=True, return_tensors="pt")
     assert batch["input_ids"].tolist() == tokenizer(["w1 w2 <mask>", "w3"], padding=True)["input_ids"]
     with torch.no_grad():
         torch.testing.assert_close(again(**batch).logits, model(**batch).logits, rtol=0, atol=0)
+    if family == "xlm-roberta":  # transformers 4.46 reads the second name only
+        weights = load_file(tmp_path / "out/model.safetensors")
+        assert weights["lm_head.bias"].equal(model.lm_head.bias) and weights["lm_head.decoder.bias"].equal(
+            model.lm_head.bias
+        )
     head, embeddings = again.get_output_embeddings(), again.get_input_embeddings()
     assert head.weight.data_ptr() == embeddings.weight.data_ptr()
 
 
 def test_the_code_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    export_folder(model, word_tokenizer(), tmp_path / "out", model_card(model, CONFIG, INFO))
+    export_folder(model, word_tokenizer(), tmp_path / "out", model_card(model, CONFIG, INFO, 2), 2)
     monkeypatch.chdir(tmp_path / "out")
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(), flags=re.DOTALL)
     names: dict[str, object] = {}
@@ -63,7 +72,7 @@ def test_the_code_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def card(config: Config = CONFIG, licence: str | None = None) -> tuple[dict[str, object], str]:
     """Front matter and text of the card."""
-    content = model_card(tiny_model(), config, INFO, licence)
+    content = model_card(tiny_model(), config, INFO, 2, licence)
     assert content.startswith("---\n")
     front, text = content[4:].split("\n---\n", 1)
     return yaml.safe_load(front), text
@@ -131,19 +140,19 @@ def test_language_codes_of_the_hub() -> None:
 def test_a_folder_that_is_not_empty_needs_force(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    export_folder(tiny_model(), word_tokenizer(), out, "# A card")  # empty is fine
+    export_folder(tiny_model(), word_tokenizer(), out, "# A card", 2)  # empty is fine
     (out / "old").touch()
     with pytest.raises(ConfigError, match="not empty"):
-        export_folder(tiny_model(seed=1), word_tokenizer(), out, "# A card")
+        export_folder(tiny_model(seed=1), word_tokenizer(), out, "# A card", 2)
     assert (out / "old").exists()
-    export_folder(tiny_model(seed=1), word_tokenizer(), out, "# A card", force=True)
+    export_folder(tiny_model(seed=1), word_tokenizer(), out, "# A card", 2, force=True)
     assert not (out / "old").exists() and [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_force_replaces_models_only(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(ConfigError, match="not a model folder"):
-        export_folder(tiny_model(), word_tokenizer(), tmp_path, "# A card", force=True)
+        export_folder(tiny_model(), word_tokenizer(), tmp_path, "# A card", 2, force=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
@@ -154,19 +163,19 @@ def test_nothing_is_left_of_an_export_that_fails(tmp_path: Path, monkeypatch: py
     def fail(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(export, "save_tokenizer", fail)
+    monkeypatch.setattr(folder, "save_tokenizer", fail)
     with pytest.raises(DataError, match="No space left"):
-        export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card", force=True)
+        export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card", 2, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
 def test_all_files_can_be_read_by_whom_the_card_can(tmp_path: Path) -> None:
-    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card")
-    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
+    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card", 2)
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert modes == {stat.S_IMODE((tmp_path / "out/README.md").stat().st_mode)}
 
 
 def test_libraries_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card")
+    export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card", 2)
     assert capsys.readouterr() == ("", "")

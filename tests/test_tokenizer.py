@@ -74,7 +74,7 @@ def test_the_numbering_is_that_of_xlm_r(tokenizer, processor):
     pieces = [processor.id_to_piece(i) for i in range(3, 300)]
     assert tokenizer.convert_ids_to_tokens(range(302)) == ["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"]
     assert len(tokenizer) == 302 and tokenizer.mask_token_id == 301
-    assert tokenizer.model_max_length == 512
+    assert tokenizer.model_max_length > 10**20  # the model decides
     (word,) = encode_batch(tokenizer, ["ab"])
     assert tokenizer("ab", "ab")["input_ids"] == [0, *word, 2, 2, *word, 2]
 

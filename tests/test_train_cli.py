@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -13,16 +14,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from tests.support.tiny import make_shards, make_tokenizer
 from tests.support.train_script import SPOILT, STEPS, ZERO2, records
 from translit_scale.cli import build_parser
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.tokenizer_training import train_tokenizer
 from translit_scale.errors import ConfigError, DataError, NumericError
+from translit_scale.evaluate.embedding import Encoder
 from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, consolidated_weights
 from translit_scale.train.engine import take_step
 
@@ -81,6 +86,35 @@ def test_pretrained_model_from_an_exported_folder(train: Train, tmp_path: Path) 
     )
     assert exported.keys() == continued.keys()
     assert all(torch.allclose(exported[name], continued[name], atol=1e-6) for name in exported)
+
+
+def test_tokenizers_of_run_and_export_take_what_the_model_takes(train: Train, tmp_path: Path) -> None:
+    train("model.max_length=24", "train.max_steps=1")
+    run = tmp_path / "runs" / "tiny"
+    assert console_script(["export", "--run", str(run)]) == 0
+    for folder in (run / "model", run / "export"):
+        assert AutoTokenizer.from_pretrained(folder).model_max_length == 24
+        assert AutoConfig.from_pretrained(folder).max_position_embeddings == 24 + 2
+
+
+def test_pretrained_bert_with_a_sentencepiece_tokenizer(train: Train, tmp_path: Path) -> None:
+    """Positions from 0 and XLM-R's kind of tokenizer, as multilingual E5 has them, to sentence-transformers."""
+    from sentence_transformers import SentenceTransformer
+
+    text = [" ".join(random.Random(i).choices(["ба", "до", "ba", "do", "абв", "abv"], k=9)) for i in range(300)]
+    train_tokenizer(iter(text), tmp_path / "base", 40, parity_lines={"text": text[:50]})
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    base = BertConfig(vocab_size=42, max_position_embeddings=30, type_vocab_size=2, pad_token_id=1, **sizes)
+    AutoModelForMaskedLM.from_config(base).save_pretrained(tmp_path / "base")
+    train("model.tokenizer=null", f"model.pretrained={tmp_path / 'base'}", "model.max_length=30", "train.max_steps=3",
+          "data.max_unknown_fraction=1")  # fmt: skip
+    run = tmp_path / "runs" / "tiny"
+    assert console_script(["export", "--run", str(run)]) == 0
+    sentences = [text[0], " ".join(text[1:9]), "до"]
+    ours = Encoder.load(str(run / "export"), "cpu", layer=2).embed(sentences)
+    assert ours.truncated == 1 and ours.vectors.shape == (3, 32)
+    theirs = SentenceTransformer(str(run / "export"), device="cpu").encode(sentences)
+    np.testing.assert_allclose(theirs, ours.vectors, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def _step(text: str) -> int | str:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.export import export_run
+    from translit_scale.export.run import export_run
 
     out = args.out or args.run_dir / "export"
     step = export_run(args.run_dir, args.step, out, args.licence, args.force)

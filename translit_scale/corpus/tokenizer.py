@@ -71,11 +71,15 @@ def _load_hint(path: Path) -> str:
     return f"not a local folder, so taken for a hub id: check the name and the network; {_FOLDER}"
 
 
-def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path, max_length: int | None = None) -> None:
     """Writes a tokenizer into the folder `out` so that transformers 4 and 5 can both load it.
 
     `tokenizer_config.json` is rewritten, because version 4 fails on that of version 5 (a list instead of a mapping, an
     unknown class name). A SentencePiece model is copied if there is one.
+
+    Args:
+        max_length: longest sequence, in tokens, of the model in the same folder. Other programs read it as
+            `model_max_length` and cut longer sentences. Without it, the folder keeps the tokenizer's own value.
     """
     with tempfile.TemporaryDirectory() as temporary:
         tokenizer.save_pretrained(temporary)
@@ -83,6 +87,8 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     config = {key: value for key, value in config.items() if key not in _TRANSFORMERS_5_ONLY}
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if max_length is not None:
+        config["model_max_length"] = max_length
     for token in tokenizer.added_tokens_decoder.values():
         if token.content == config.get("mask_token"):  # keeps `lstrip`: the mask includes the space before it
             fields = ("content", "lstrip", "normalized", "rstrip", "single_word", "special")

@@ -39,8 +39,6 @@ alphabets of all languages of a balanced sample and drops stray symbols and rare
 REQUIRED_CHARACTERS = "abcdefghijklmnopqrstuvwxyz"
 """Always get a piece. Transliterations are written in these letters, but in text of another script most of them are too
 rare for the coverage, and then over a third of the transliterated tokens are `<unk>`."""
-MAX_LENGTH = 512
-"""Positions of XLM-R; `model_max_length` of the tokenizer."""
 PARITY_LINES = 2000
 """Lines of each language and column that the parity gate compares."""
 _MAX_SENTENCE_BYTES = 2**16 - 1
@@ -264,7 +262,7 @@ def _fast_tokenizer(model: bytes, folder: Path) -> PreTrainedTokenizerFast:
         path = Path(temporary) / SENTENCEPIECE_FILE
         path.write_bytes(model)
         mask = AddedToken("<mask>", lstrip=True, normalized=False, special=True)
-        tokenizer = XLMRobertaTokenizer.from_pretrained(temporary, mask_token=mask, model_max_length=MAX_LENGTH)
+        tokenizer = XLMRobertaTokenizer.from_pretrained(temporary, mask_token=mask)
         save_tokenizer(tokenizer, folder)
     return tokenizer
 

@@ -76,7 +76,7 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
             f"supported families: {', '.join(FAMILIES)}",
         )
     family = family_of(architecture)
-    positions = architecture.max_position_embeddings - family.first_position(architecture)
+    positions = family.max_length(architecture)
     if config.max_length > positions:
         raise ConfigError(
             f"model.max_length is {config.max_length}, but {name!r} has positions for {positions} tokens",

@@ -24,6 +24,10 @@ class Bert:
         """Position id of the first token of a sentence."""
         return 0
 
+    def max_length(self, config: PretrainedConfig) -> int:
+        """The longest sequence that has a position for each token, special tokens included."""
+        return int(config.max_position_embeddings) - self.first_position(config)
+
     def set_dropout(self, config: Any, dropout: float) -> None:
         """Sets the dropout of hidden states and attention."""
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
@@ -64,6 +68,10 @@ class Bert:
         predictions = lm.cls.predictions
         return predictions.transform(masked), predictions.decoder
 
+    def second_names(self, lm: Any) -> dict[str, torch.Tensor]:
+        """Weights that must also be saved under a second name, because releases of transformers look for it."""
+        return {}
+
 
 class Roberta(Bert):
     """RoBERTa and XLM-R (Glot500 too): BERT's blocks, positions from padding_idx + 1, and another head."""
@@ -76,6 +84,13 @@ class Roberta(Bert):
         """What the output embedding is applied to, [M, d], and the output embedding, for last states [M, d]."""
         head = lm.lm_head
         return head.layer_norm(F.gelu(head.dense(masked))), head.decoder
+
+    def second_names(self, lm: Any) -> dict[str, torch.Tensor]:
+        """Weights that must also be saved under a second name, because releases of transformers look for it.
+
+        Without it, transformers 4.46 sets the bias of the head to zero and says nothing.
+        """
+        return {"lm_head.decoder.bias": lm.lm_head.bias.detach().clone()}
 
 
 Family = Bert

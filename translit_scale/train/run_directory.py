@@ -17,6 +17,7 @@ from translit_scale.files import write_bytes, write_json
 from translit_scale.languages import listed
 from translit_scale.model.attention import has_kernel
 from translit_scale.model.devices import peak_flops
+from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
 from translit_scale.train.checkpointing.checkpoint import file_errors, remove_unfinished
 from translit_scale.train.meter import MeterContext
@@ -58,8 +59,9 @@ def prepare_run_directory(training: Training) -> None:
         write_bytes(run / "config.yaml", training.config.to_yaml().encode())
         write_json(run / "ds_config.json", training.hardware.ds_config)
         write_json(run / "environment.json", environment(training))
-        training.engine.module.lm.config.save_pretrained(run / "model")
-        save_tokenizer(training.tokenizer, run / "model")
+        model = training.engine.module.lm.config
+        model.save_pretrained(run / "model")
+        save_tokenizer(training.tokenizer, run / "model", family_of(model).max_length(model))
         if training.config.data.max_damaged_fraction:
             write_damaged_blocks(run / "damaged.json", training.damaged_blocks)
 

@@ -1,0 +1,1 @@
+"""Exports a trained model as a Hugging Face folder that other programs load."""

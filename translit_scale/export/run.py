@@ -1,0 +1,73 @@
+"""Exports a checkpoint of a training run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from translit_scale.config import Config, load_config
+from translit_scale.corpus.tokenizer import load_tokenizer
+from translit_scale.errors import DataError
+from translit_scale.evaluate.embedding import ALIGNMENT_DEPTH
+from translit_scale.export.card import model_card
+from translit_scale.export.folder import export_folder
+from translit_scale.model.encoder import resolve_layer
+from translit_scale.train.checkpointing.checkpoint import (
+    best_checkpoint,
+    checkpoint_name,
+    complete_checkpoints,
+    read_info,
+)
+from translit_scale.train.checkpointing.trained import trained_model
+
+
+def export_run(
+    run: Path, step: int | Literal["best"] | None, out: Path, licence: str | None = None, force: bool = False
+) -> int:
+    """Exports a checkpoint of a training run; returns its step.
+
+    Args:
+        step: step of the checkpoint; `best` means the one named in best.json, None the newest complete one.
+
+    Raises:
+        DataError: the run or checkpoint does not exist.
+        ConfigError: `out` must not be replaced, see `export_folder`.
+    """
+    checkpoint = find_checkpoint(run, step)
+    config, info = load_config([run / "config.yaml"]), read_info(checkpoint)
+    model = trained_model(run, checkpoint)
+    layer = alignment_layer(config, model.config.num_hidden_layers)
+    card = model_card(model, config, info, layer, licence)
+    export_folder(model, load_tokenizer(str(run / "model")), out, card, layer, force)
+    return info.step
+
+
+def alignment_layer(config: Config, num_layers: int) -> int:
+    """Index into hidden_states of the layer that sentence embeddings are made from: that of the contrastive objective,
+    and without one the layer that `evaluate` takes by default."""
+    tcm = config.objectives.tcm
+    return resolve_layer(tcm.layer if tcm.weight else ALIGNMENT_DEPTH, num_layers)
+
+
+def find_checkpoint(run: Path, step: int | Literal["best"] | None) -> Path:
+    """Folder of the checkpoint of `step`, of the best one, or of the newest complete one (None).
+
+    Raises:
+        DataError: it does not exist; the message lists the complete ones.
+    """
+    checkpoints = complete_checkpoints(run / "checkpoints")
+    if step is None and checkpoints:
+        return checkpoints[-1]
+    name = best_checkpoint(run) if step == "best" else checkpoint_name(step or 0)
+    if name is None and run.is_dir():
+        raise DataError(f"{run} has no best.json", "choose a checkpoint: translit-scale select")
+    checkpoint = run / "checkpoints" / (name or "")
+    if checkpoint in checkpoints:
+        return checkpoint
+    if not run.is_dir():
+        raise DataError(f"run folder not found: {run}", "training writes to runs/NAME, with run.name as NAME")
+    available = ", ".join(path.name for path in checkpoints)
+    raise DataError(
+        f"{run} has no complete checkpoint{'' if step is None else f' {name}'}",
+        f"there are: {available}" if available else "training writes the first one after run.checkpoint_every steps",
+    )
