@@ -10,12 +10,12 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for each other make tiny models 3 to 10 times slower
-settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
-settings.load_profile("no deadline")
-
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config, make_world
 from tests.support.train_script import STEPS
+
+settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
+settings.load_profile("no deadline")
 
 
 @pytest.fixture(scope="session")
