@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -49,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (see `translit_scale.errors`)."""
 
     def parse_and_run() -> int | None:
-        args = build_parser().parse_args(argv)
+        parser, words = build_parser(), sys.argv[1:] if argv is None else argv
+        args = parser.parse_args(words)
+        args.command_line = shlex.join([parser.prog, *words])  # for messages that suggest a longer command
         return args.run(args)
 
     return run_guarded(parse_and_run)

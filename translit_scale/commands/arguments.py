@@ -6,11 +6,11 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from translit_scale.errors import ConfigError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.prepare.array import array_task
 from translit_scale.testsets.parallel import ParallelText, read_all
 from translit_scale.testsets.registry import retrieval_tasks
@@ -97,6 +97,23 @@ def codes(text: str) -> list[str]:
     if "" in parts:
         raise argparse.ArgumentTypeError(f"expected codes separated by commas, found {text!r}")
     return parts
+
+
+def alias(text: str) -> tuple[str, str]:
+    """`zho_Hani=zho_Hans`: a language, and a test set's own name for it."""
+    language, _, name = text.partition("=")
+    if not language or not name:
+        raise argparse.ArgumentTypeError(f"expected CODE=NAME, for example zho_Hani=zho_Hans, found {text!r}")
+    return language, name
+
+
+def add_aliases(group: argparse._ActionsContainer) -> None:
+    """Declares the names that test sets have for languages; `args.aliases` has them as pairs."""
+    group.add_argument(
+        "--as", dest="aliases", type=alias, action="append", default=[], metavar="CODE=NAME",
+        help="the test set's own name for a language: zho_Hani=zho_Hans reads the files of zho_Hans and calls the "
+        "result zho_Hani; repeat for several (default: the same code, or a synonym; docs/test-sets.md)",
+    )  # fmt: skip
 
 
 def file_name(text: str) -> str:
@@ -203,6 +220,7 @@ def add_test_set(parser: argparse.ArgumentParser) -> None:
         help="pol_Latn,ukr_Cyrl: every two of them are a pair, or each with --source (no default)",
     )  # fmt: skip
     group.add_argument("--source", metavar="CODE", help="pair it with each of --languages (default: all pairs)")
+    add_aliases(group)
     group.add_argument(
         "--limit", type=positive, metavar="N",
         help="the first N pairs, in the order of the source's file (papers: 450, 500; default: all)",
@@ -221,8 +239,8 @@ def _layer(text: str) -> int | float:
     return fraction
 
 
-def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
-    """The parallel texts of the command line, and notes about them.
+def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str], list[DataError]]:
+    """The parallel texts of the command line, notes about them, and errors of those that a test set does not have.
 
     Called before torch is imported, so that a wrong path fails immediately.
 
@@ -233,14 +251,32 @@ def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]
         for name in ("data", "languages", "source", "limit"):
             if getattr(args, name) is not None:
                 raise ConfigError(f"--{name} belongs to a test set", f"give --task: {', '.join(retrieval_tasks())}")
-        return read_all(args.parallel, args.table, args.id_column, args.text_column), []
+        if args.aliases:
+            raise ConfigError("--as belongs to a test set", "with --parallel, state the language of each file")
+        return read_all(args.parallel, args.table, args.id_column, args.text_column), [], []
     if args.parallel or args.table:
         raise ConfigError("--task cannot be combined with --parallel or --table: give one of them")
-    return read_test_set(args)
+    skipped: list[DataError] = []
+    return *read_test_set(args, skipped), skipped
 
 
-def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
+def raise_skipped(skipped: Sequence[DataError | str]) -> None:
+    """Ends a command that has measured what it could.
+
+    Raises:
+        DataError: with the messages of what it could not measure, if there are any.
+    """
+    if skipped:
+        raise DataError("\n".join(["everything else is measured, but not:", *map(str, skipped)]))
+
+
+def read_test_set(
+    args: argparse.Namespace, skipped: list[DataError] | None = None
+) -> tuple[list[ParallelText], list[str]]:
     """The parallel texts of the options of `add_test_set`, and notes about them.
+
+    Args:
+        skipped: as in `RetrievalTask.read`.
 
     Raises:
         ConfigError: options are missing.
@@ -249,7 +285,9 @@ def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[st
         raise ConfigError(
             f"a test set needs {' and '.join(missing)}", "--task sr_b --data DIR --languages pol_Latn,ukr_Cyrl"
         )
-    return retrieval_tasks()[args.task].read(args.data, args.languages, args.source, args.limit)
+    return retrieval_tasks()[args.task].read(
+        args.data, args.languages, args.source, args.limit, tuple(args.aliases), skipped
+    )
 
 
 def run_and_print(

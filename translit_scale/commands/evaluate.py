@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import (
+    add_aliases,
     add_array_task,
     add_command,
     add_embedding,
@@ -19,10 +20,11 @@ from translit_scale.commands.arguments import (
     embedding_settings,
     own_part,
     positive,
+    raise_skipped,
     read_texts,
     run_and_print,
 )
-from translit_scale.errors import ConfigError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.hyperparameters import SEEDS
 from translit_scale.testsets.registry import TASKS, default_tasks, transfer_tasks
 
@@ -55,10 +57,11 @@ def _add_retrieval(kinds: Any) -> None:
 
 
 def _retrieval(args: argparse.Namespace) -> None:
-    texts, notes = read_texts(args)
+    texts, notes, skipped = read_texts(args)
     from translit_scale.evaluate.retrieval.run import run_retrieval
 
     run_and_print(args, texts, notes, partial(run_retrieval, notes=notes))
+    raise_skipped(skipped)
 
 
 def _add_transfer(kinds: Any) -> None:
@@ -88,6 +91,7 @@ def _add_transfer(kinds: Any) -> None:
         "--targets", type=codes, default=[], metavar="CODES",
         help="languages to test on: pol_Latn,ukr_Cyrl (default: all that have a test set)",
     )  # fmt: skip
+    add_aliases(group)
     _add_training(parser)
     processes = _add_grid(parser)
     add_array_task(processes, processes)
@@ -121,6 +125,7 @@ def _add_all(kinds: Any) -> None:
         "--languages", type=codes, default=[], metavar="CODES",
         help="candidates of retrieval and targets of transfer: pol_Latn,ukr_Cyrl (default: all that a test set has)",
     )  # fmt: skip
+    add_aliases(group)
     group.add_argument(
         "--limit", type=positive, metavar="N", help="the first N pairs of each retrieval set (default: all)"
     )
@@ -211,21 +216,24 @@ def _worker_count(args: argparse.Namespace) -> int:
 def _transfer(args: argparse.Namespace) -> None:
     """Runs all jobs and prints their tables, or runs this array task's part of them and prints one line."""
     from translit_scale.evaluate.results import name_models
-    from translit_scale.evaluate.transfer.grid import plan_jobs, raise_failures, run_grid
+    from translit_scale.evaluate.suite import find_suite
+    from translit_scale.evaluate.transfer.grid import raise_failures, run_grid
     from translit_scale.evaluate.transfer.tables import transfer_tables
 
-    models, settings = name_models(args.model), _grid_settings(args)
-    jobs = []
-    for name in dict.fromkeys(args.task):
-        task = transfer_tasks()[name]
-        jobs += plan_jobs(models, task, task.find(args.data).path, args.source, args.targets, settings, args.out)
+    suite = find_suite(
+        name_models(args.model), args.data, args.task, args.source, args.targets, _grid_settings(args), args.out,
+        aliases=tuple(args.aliases),
+    )  # fmt: skip
+    if problems := [*suite.missing, *map(str, suite.failed)]:
+        hint = "no job was started: fine-tuned models are not kept, so a language cannot be tested later on its own"
+        raise DataError("\n".join(problems), f"{hint}; put the files there, or leave these languages out")
     part = own_part(args)
-    selected = jobs[part[0] :: part[1]] if part else jobs
+    selected = suite.jobs[part[0] :: part[1]] if part else suite.jobs
     failures = run_grid(selected, _worker_count(args), args.force)
     if part:
         print(f"task {part[0]} of {part[1]}: {len(selected) - len(failures)} of its {len(selected)} jobs are finished")
     else:
-        print(transfer_tables(jobs))
+        print(transfer_tables(suite.jobs))
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(selected))
 
@@ -240,9 +248,14 @@ def _all(args: argparse.Namespace) -> None:
         raise ConfigError(f"--tasks: unknown {', '.join(unknown)}", f"there are {', '.join(TASKS)}")
     models = name_models(args.model)
     suite = find_suite(
-        models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out, args.limit
-    )
+        models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out, args.limit,
+        tuple(args.aliases),
+    )  # fmt: skip
     page, failures = run_suite(suite, models, embedding_settings(args), args.out, _worker_count(args), args.force)
     print(page)
+    if suite.choices:
+        options = " ".join(dict.fromkeys(suite.choices))
+        print(f"\nto measure what is ambiguous as well, with the names that you mean:\n  {args.command_line} {options}")
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(suite.jobs))
+    raise_skipped(suite.failed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from translit_scale.corpus.text import is_unicode
 from translit_scale.errors import DataError
 from translit_scale.testsets.conllu import Sentence, Word, blocks, conllu_sentences
 from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
+from translit_scale.testsets.names import TREEBANKS, WIKIANN, WIKIANN_VARIANTS
 from translit_scale.testsets.parallel import nonzero, text_sha256
 
 NER_LABELS = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
@@ -27,13 +28,24 @@ POS_LABELS = (
 
 _LINE = "token TAB tag, a blank line between sentences"
 _UNITS = rf"\.conllu{COMPRESSED}"
-_TREEBANK = rf"(?P<language>[a-z]{{2,3}})_[a-z0-9]+-ud-{SPLIT}{_UNITS}"
+_TREEBANK = rf"(?P<language>[a-z]{{2,3}})_(?P<variety>[a-z0-9]+)-ud-{SPLIT}{_UNITS}"
+_EDITION = r"(?P<language>[a-z]{2,}(?:-[a-z]+)*(?:_[A-Z][a-z]{3})?)"
 _TSV = Layout("{split}-{language}.tsv", "*-*.tsv*", rf"{SPLIT}-{LANGUAGE}\.tsv{COMPRESSED}", _LINE, 0)
-NER_LAYOUTS = (_TSV, Layout("{iso}/{split}", "*/*", rf"{LANGUAGE}/{SPLIT}{COMPRESSED}", _LINE, 0))
+NER_LAYOUTS = tuple(
+    replace(layout, names=WIKIANN, variants=WIKIANN_VARIANTS)
+    for layout in (
+        replace(_TSV, pattern=rf"{SPLIT}-{_EDITION}\.tsv{COMPRESSED}"),
+        Layout("{iso}/{split}", "*/*", rf"{_EDITION}/{SPLIT}{COMPRESSED}", _LINE, 0),
+    )
+)
+_FILES_OF_TREEBANKS = tuple(
+    Layout(f"{folder}{{iso}}_*-ud-{{split}}.conllu", f"{folder}*-ud-*.conllu*", pattern + _TREEBANK, "CoNLL-U", 1,
+           several=True, names=TREEBANKS)
+    for folder, pattern in (("", ""), ("UD_*/", "UD_[^/]+/"))
+)  # fmt: skip
 CONLLU_LAYOUTS = (
     Layout("{split}-{language}.conllu", "*-*.conllu*", rf"{SPLIT}-{LANGUAGE}{_UNITS}", "CoNLL-U", 1),
-    Layout("{iso}_*-ud-{split}.conllu", "*-ud-*.conllu*", _TREEBANK, "CoNLL-U", 1, several=True),
-    Layout("UD_*/{iso}_*-ud-{split}.conllu", "UD_*/*.conllu*", rf"UD_[^/]+/{_TREEBANK}", "CoNLL-U", 1, several=True),
+    *_FILES_OF_TREEBANKS,
 )
 POS_LAYOUTS = (_TSV, *CONLLU_LAYOUTS)
 
@@ -44,8 +56,8 @@ _WIKIANN_PREFIX = re.compile(r"([a-z][a-z-]+):")
 class TaggedSentences:
     """Word j of sentence i has the tag `tags[i][j]`, an index into the task's labels.
 
-    `language` is the code that was asked for, `files` are the files that were read. `dropped` counts by reason what was
-    left out, `noted` what is unusual and was kept.
+    `language` is the code that was asked for, `name` what the folder calls it, `files` are the files that were read.
+    `dropped` counts by reason what was left out, `noted` what is unusual and was kept.
     """
 
     language: str
@@ -55,6 +67,7 @@ class TaggedSentences:
     dropped: dict[str, int]
     noted: dict[str, int] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -148,4 +161,6 @@ def _tagged(
             tags.append([index_of[word.tag] for word in kept])
     if not words:
         raise DataError(f"{', '.join(paths)}: no sentence is left (dropped: {nonzero(dropped)})")
-    return TaggedSentences(files.language, files.split, words, tags, nonzero(dropped), nonzero(noted), paths)
+    return TaggedSentences(
+        files.language, files.split, words, tags, nonzero(dropped), nonzero(noted), paths, files.name
+    )

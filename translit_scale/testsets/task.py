@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.classification import LabelledTexts
 from translit_scale.testsets.hyperparameters import Hyperparameters
-from translit_scale.testsets.layouts import SPLITS, LanguageFiles, Layout, ParallelLayout, TaskFolder
+from translit_scale.testsets.layouts import SPLITS, Aliases, LanguageFiles, Layout, ParallelLayout, TaskFolder
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.testsets.tagging import TaggedSentences
 
@@ -38,8 +38,11 @@ class Task:
     tables: tuple[str, ...] = ()
     """The papers' tables that report it (`report/published.yaml`)."""
 
-    def find(self, data: Path) -> TaskFolder:
+    def find(self, data: Path, aliases: Aliases = ()) -> TaskFolder:
         """The folder with the task's files.
+
+        Args:
+            aliases: the set's own names for languages.
 
         Raises:
             DataError: there is none; the message has the folders that were searched and the files expected.
@@ -47,7 +50,7 @@ class Task:
         one_by_one = [(layout,) for layout in self.layouts]
         for layouts in one_by_one if self.kind == "retrieval" else [self.layouts]:
             for name in self.folders:
-                folder = TaskFolder(data / name, layouts)
+                folder = TaskFolder(data / name, layouts, aliases)
                 if any(folder.files(split) for split in SPLITS):
                     return folder
         if not data.is_dir():
@@ -77,10 +80,27 @@ class ParallelSet:
         """
         return self.layout.pair(self.folder.find(source), self.folder.find(target))
 
+    def read_pairs(
+        self, pairs: Sequence[tuple[str, str]], limit: int | None = None
+    ) -> tuple[list[ParallelText], list[DataError]]:
+        """The parallel texts of pairs of languages, and the errors of the pairs that cannot be read.
+
+        Args:
+            limit: only the first pairs of sentences of each text.
+        """
+        texts: list[ParallelText] = []
+        errors: list[DataError] = []
+        for pair in pairs:
+            try:
+                texts.append(self.read(*pair).first(limit))
+            except DataError as error:
+                errors.append(error)
+        return texts, errors
+
     def notes(self, languages: Sequence[str]) -> list[str]:
         """What readers of the numbers should know."""
-        codes = {language: self.folder.find(language).code for language in languages}
-        renamed = [f"{language} is {code} there" for language, code in codes.items() if code != language]
+        names = {language: self.folder.find(language).name for language in languages}
+        renamed = [f"{language} is {name} there" for language, name in names.items() if name != language]
         return [note for note in (self.layout.note, self.task.note, *renamed) if note]
 
 
@@ -97,30 +117,49 @@ class RetrievalTask(Task):
     """What readers of the numbers should know."""
     kind: Literal["retrieval"] = "retrieval"
 
-    def find_set(self, data: Path) -> ParallelSet:
-        """The test set under a data folder; raises as `find`."""
-        return ParallelSet(self, self.find(data))
+    def find_set(self, data: Path, aliases: Aliases = ()) -> ParallelSet:
+        """The test set under a data folder; arguments and errors as in `find`."""
+        return ParallelSet(self, self.find(data, aliases))
 
     def read(
-        self, data: Path, languages: Sequence[str], source: str | None = None, limit: int | None = None
+        self,
+        data: Path,
+        languages: Sequence[str],
+        source: str | None = None,
+        limit: int | None = None,
+        aliases: Aliases = (),
+        skipped: list[DataError] | None = None,
     ) -> tuple[list[ParallelText], list[str]]:
         """Parallel texts, and notes about them.
 
         Args:
             source: pairs this language with each of `languages`; without it every two of `languages` are a pair.
             limit: only the first pairs of each text, in the order of the source's file.
+            aliases: the set's own names for languages.
+            skipped: receives the errors of languages and pairs that are then left out; None: they are raised.
 
         Raises:
             ConfigError: fewer than two languages.
-            DataError: the set or one of its languages is missing, or files cannot be paired.
+            DataError: the set, the source or all other languages are missing, or files cannot be paired.
         """
         targets = [language for language in dict.fromkeys(languages) if language != source]
-        pairs = [(source, target) for target in targets] if source else list(combinations(targets, 2))
-        if not pairs:
+        if not targets or (source is None and len(targets) < 2):
             raise ConfigError("retrieval needs two languages", "give two --languages, or --source and one of them")
-        test_set = self.find_set(data)
-        texts = [test_set.read(*pair).first(limit) for pair in pairs]
-        return texts, test_set.notes(([source] if source else []) + targets)
+        test_set = self.find_set(data, aliases)
+        errors: list[DataError] = []
+        if skipped is not None:
+            if source:
+                test_set.folder.find(source)
+            present, errors = test_set.folder.find_all([source, *targets] if source else targets)
+            targets = [language for language in targets if language in present]
+        pairs = [(source, target) for target in targets] if source else list(combinations(targets, 2))
+        texts, unreadable = test_set.read_pairs(pairs, limit)
+        errors += unreadable
+        if errors and (skipped is None or not texts):
+            raise errors[0]
+        if skipped is not None:
+            skipped += errors
+        return texts, test_set.notes(list(dict.fromkeys(language for pair in pairs for language in pair)))
 
 
 class Metrics(NamedTuple):
@@ -143,13 +182,16 @@ class TransferTask(Task):
     hyperparameters: Hyperparameters
     """The papers'."""
 
-    def read(self, folder: Path, language: str, split: str) -> Examples:
+    def read(self, folder: Path, language: str, split: str, aliases: Aliases = ()) -> Examples:
         """The examples of one language and split.
+
+        Args:
+            aliases: the set's own names for languages.
 
         Raises:
             DataError: as `TaskFolder.find`, or the reader refuses a file.
         """
-        return self.reader(TaskFolder(folder, self.layouts).find(language, split))
+        return self.reader(TaskFolder(folder, self.layouts, aliases).find(language, split))
 
     def languages(self, folder: Path, split: str) -> list[str]:
         """As `TaskFolder.languages`."""
