@@ -116,7 +116,7 @@ def test_one_bad_language_or_set_does_not_end_the_others(
     assert "id '1' occurs for the second time" in page and "unknown label 'food'" in printed.err
     assert "--languages urd_Arab,srp_Hani,uzb_Cyrl,hin_Deva,que_Latn,fas_Arab" in printed.out
     (command,) = [line for line in printed.out.split("\n") if line.startswith("  translit-scale")]
-    assert command.endswith(" --as srp_Hani=srp_Hans")
+    assert command.endswith(" --as srp_Hani=srp_Hans --force")
     assert main([*command.split()[1:], "--out", str(tmp_path / "again")]) == 3
     (result,) = (tmp_path / "again/sib200").glob("*.json")
     assert "srp_Hani" in [score["language"] for score in json.loads(result.read_text())["scores"]["test"]]

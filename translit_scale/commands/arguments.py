@@ -178,9 +178,9 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
     add_embedding(add_encoders(parser))
     group = parser.add_argument_group("parallel text (.txt, .tsv, .csv; each option can be repeated)")
     group.add_argument(
-        "--parallel", nargs=2, action="append", default=[], metavar="LANGUAGE:FILE",
-        help="two files with one sentence a line, line i translates line i: pol_Latn:a.txt ukr_Cyrl:b.txt; "
-        "quoted globs are read in the order of file names",
+        "--parallel", nargs="+", action="append", default=[], metavar="LANGUAGE:FILE",
+        help="two files with one sentence a line, line i translates line i: pol_Latn:a.txt ukr_Cyrl:b.txt (of more "
+        "than two, every two are a pair); quoted globs are read in the order of file names",
     )  # fmt: skip
     group.add_argument(
         "--id-column", metavar="COLUMN",
@@ -189,8 +189,9 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
     )  # fmt: skip
     group.add_argument("--text-column", metavar="COLUMN", help="with --id-column: the column with the sentences")
     group.add_argument(
-        "--table", nargs=3, action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN", "LANGUAGE:COLUMN"),
-        help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk",
+        "--table", nargs="+", action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN"),
+        help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk (of more than two columns, "
+        "every two are a pair)",
     )  # fmt: skip
     add_test_set(parser)
     group = parser.add_argument_group("results")
@@ -201,6 +202,11 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
     group.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help="write files to DIR/NAME (default: %(default)s)"
     )
+    group.add_argument(
+        "--force", action="store_true",
+        help="replace earlier results under this name that have other models, settings or texts (default: they are an "
+        "error)",
+    )  # fmt: skip
     group.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of resampling and random pairs (default: %(default)s)"
     )
@@ -298,7 +304,7 @@ def run_and_print(
 
     embedding = embedding_settings(args)
     name = args.name or args.task or args.default_name
-    print(run(name_models(args.model), texts, embedding, name, args.out, args.seed))
+    print(run(name_models(args.model), texts, embedding, name, args.out, args.seed, force=args.force))
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {args.out / name}")

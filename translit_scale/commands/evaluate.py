@@ -170,7 +170,7 @@ def _add_grid(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument("--out", type=Path, default=out, metavar="DIR", help="write to DIR/TASK (default: %(default)s)")
     group.add_argument(
         "--force", action="store_true",
-        help="run jobs again whose result was made with other settings, weights or texts (default: they are an error)",
+        help="replace results that were made with other settings, weights or texts (default: they are an error)",
     )  # fmt: skip
     group.add_argument(
         "--workers", type=positive, metavar="N",
@@ -254,7 +254,7 @@ def _all(args: argparse.Namespace) -> None:
     page, failures = run_suite(suite, models, embedding_settings(args), args.out, _worker_count(args), args.force)
     print(page)
     if suite.choices:
-        options = " ".join(dict.fromkeys(suite.choices))
+        options = " ".join(dict.fromkeys([*suite.choices, *([] if args.force else ["--force"])]))
         print(f"\nto measure what is ambiguous as well, with the names that you mean:\n  {args.command_line} {options}")
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(suite.jobs))

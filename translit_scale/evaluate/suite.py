@@ -165,7 +165,7 @@ def run_suite(
     parts = []
     for task, (texts, notes) in suite.texts.items():
         try:
-            table = run_retrieval(models, texts, embedding, task, out, notes=notes)
+            table = run_retrieval(models, texts, embedding, task, out, notes=notes, force=force)
         except DataError as error:
             suite.failed.append(error)
             continue

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 from translit_scale.corpus.text import decode, is_unicode, read_lines, read_records
@@ -284,6 +285,8 @@ def read_all(
 ) -> list[ParallelText]:
     """The texts of `--parallel A B` (with `--id-column`: tables that are joined) and of `--table FILE A B`.
 
+    Of more than two languages every two are a pair.
+
     Raises:
         ConfigError: no text at all, or only one of the two columns is given.
         DataError: as the readers.
@@ -293,9 +296,20 @@ def read_all(
     if (id_column is None) != (text_column is None):
         raise ConfigError("--id-column and --text-column belong together: give both or neither")
     texts = []
-    for source, target in parallel:
+    for source, target in _pairs(parallel, "--parallel", "pol_Latn:a.txt ukr_Cyrl:b.txt"):
         if id_column is not None and text_column is not None:
             texts.append(read_joined(source, target, id_column, text_column))
         else:
             texts.append(read_aligned(source, target))
-    return texts + [read_table(file, source, target) for file, source, target in tables]
+    for file, *columns in tables:
+        pairs = _pairs([columns], f"--table {file}", f"{file} pol_Latn:pl ukr_Cyrl:uk")
+        texts += [read_table(file, source, target) for source, target in pairs]
+    return texts
+
+
+def _pairs(groups: Sequence[Sequence[str]], option: str, example: str) -> list[tuple[str, str]]:
+    """Every two of each group of arguments."""
+    for group in groups:
+        if len(group) < 2:
+            raise ConfigError(f"{option}: two languages are needed, found {' '.join(group) or 'none'}", example)
+    return [pair for group in groups for pair in combinations(group, 2)]

@@ -37,6 +37,8 @@ class Task:
     """Whether `evaluate all` runs it unless told which tasks to run."""
     tables: tuple[str, ...] = ()
     """The papers' tables that report it (`report/published.yaml`)."""
+    note: str = ""
+    """What readers of these tables should know."""
 
     def find(self, data: Path, aliases: Aliases = ()) -> TaskFolder:
         """The folder with the task's files.
@@ -101,7 +103,7 @@ class ParallelSet:
         """What readers of the numbers should know."""
         names = {language: self.folder.find(language).name for language in languages}
         renamed = [f"{language} is {name} there" for language, name in names.items() if name != language]
-        return [note for note in (self.layout.note, self.task.note, *renamed) if note]
+        return [note for note in (self.layout.note, *renamed) if note]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +115,6 @@ class RetrievalTask(Task):
     """Of `MEASURES`: what `select` compares checkpoints by, unless told otherwise."""
     query_language: str | None = None
     """The only query language in `evaluate all`; None: every source."""
-    note: str = ""
-    """What readers of the numbers should know."""
     kind: Literal["retrieval"] = "retrieval"
 
     def find_set(self, data: Path, aliases: Aliases = ()) -> ParallelSet:

@@ -12,7 +12,7 @@ from typing import Any
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import ModelName
+from translit_scale.evaluate.results import ModelName, refuse_change, result_inputs
 from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, describe_job, run_job
 from translit_scale.files import read_json
 from translit_scale.progress import Advance, Progress
@@ -153,7 +153,7 @@ def _finished(jobs: Sequence[TransferJob], force: bool) -> Iterator[TransferJob]
         encoder = Encoder.load(model.path, device="cpu", layer=1.0)
         for job in (job for job in jobs if job.model == model):
             tests = [job.read(target, "test") for target in job.targets]
-            scores = [{"language": test.language, "text_sha256": test.fingerprint} for test in tests]
+            scores = [{"hf_subset": test.language, "text_sha256": test.fingerprint} for test in tests]
             present = _inputs(describe_job(job, encoder) | {"scores": {"test": scores}})
             if job.result.exists() and job.items.exists() and _is_current(job, present, force):
                 yield job
@@ -168,29 +168,12 @@ def _is_current(job: TransferJob, present: dict[str, Any], force: bool) -> bool:
             return False
         raise DataError(f"{job.result} is not a result of this command", "--force runs the job again") from None
     changes = changed_settings(recorded, present)
-    if changes and not force:
-        shown = ", ".join(f"{name} {_short(old)}, now {_short(new)}" for name, old, new in changes[:3])
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        raise DataError(
-            f"{job.result} was made with other settings, weights or texts: {shown}{more}",
-            "--force runs such jobs again; another --out or label keeps both",
-        )
+    if not force:
+        refuse_change(job.result, changes)
     return not changes
 
 
 def _inputs(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, weights and texts of a result, without the paths and labels of model and texts."""
-    return {
-        "schema": record["schema"],
-        "model": {name: record["model"][name] for name in ("weights_sha256", "tokenizer_sha256")},
-        "settings": record["settings"],
-        "data": {
-            split: {part["language"]: part["text_sha256"] for part in parts} for split, parts in record["data"].items()
-        },
-        "test": {score["language"]: score["text_sha256"] for score in record["scores"]["test"]},
-    }
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
+    """`result_inputs`, with the texts of training."""
+    data = {split: {part["language"]: part["text_sha256"] for part in parts} for split, parts in record["data"].items()}
+    return result_inputs(record) | {"data": data}
