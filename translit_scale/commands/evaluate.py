@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ from translit_scale.commands.arguments import (
 )
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.hyperparameters import SEEDS
-from translit_scale.testsets.registry import TASKS, default_tasks, transfer_tasks
+from translit_scale.testsets.registry import TASKS, default_tasks, retrieval_tasks, transfer_tasks
 
 if TYPE_CHECKING:
     from translit_scale.evaluate.transfer.job import GridSettings
@@ -127,8 +128,9 @@ def _add_all(kinds: Any) -> None:
     )  # fmt: skip
     add_aliases(group)
     group.add_argument(
-        "--limit", type=positive, metavar="N", help="the first N pairs of each retrieval set (default: all)"
-    )
+        "--limit", type=_limit, action="append", default=[], metavar="[TASK=]N",
+        help="the first N pairs of each retrieval set, or of one: --limit sr_b=450; repeat for several (default: all)",
+    )  # fmt: skip
     _add_training(parser)
     _add_grid(parser)
     parser.set_defaults(run=_all)
@@ -155,6 +157,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         ("--lr", _rate, "learning rate of the first update; it falls linearly to 0"),
         ("--batch-size", positive, "sequences of one update"),
         ("--max-length", positive, "tokens of a sequence, special ones included"),
+        ("--weight-decay", _decay, "of AdamW, on all weights"),
     ):
         group.add_argument(option, type=kind, metavar="X", help=f"{meaning} (default: the preset's)")
     group.add_argument(
@@ -193,11 +196,23 @@ def _rate(text: str) -> float:
     return rate
 
 
+def _decay(text: str) -> float:
+    return 0.0 if re.fullmatch(r"0(\.0*)?", text) else _rate(text)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    """`450` → ("", 450); `sr_b=450` → ("sr_b", 450)."""
+    task, _, number = text.rpartition("=")
+    if task and task not in retrieval_tasks():
+        raise argparse.ArgumentTypeError(f"{task!r} is not one of {', '.join(retrieval_tasks())}")
+    return task, positive(number)
+
+
 def _grid_settings(args: argparse.Namespace) -> GridSettings:
     """Reads the options that all jobs share."""
     from translit_scale.evaluate.transfer.job import GridSettings
 
-    given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length")}
+    given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length", "weight_decay")}
     changes = {name: value for name, value in given.items() if value is not None}
     return GridSettings(args.preset, args.seeds, changes, args.precision, args.device, args.threads)
 
@@ -246,10 +261,11 @@ def _all(args: argparse.Namespace) -> None:
     tasks = args.tasks or default_tasks()
     if unknown := [task for task in tasks if task not in TASKS]:
         raise ConfigError(f"--tasks: unknown {', '.join(unknown)}", f"there are {', '.join(TASKS)}")
-    models = name_models(args.model)
+    models, limits = name_models(args.model), dict(args.limit)
+    limits = {name: limit for name in retrieval_tasks() if (limit := limits.get(name, limits.get("")))}
     suite = find_suite(
-        models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out, args.limit,
-        tuple(args.aliases),
+        models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out,
+        limits, tuple(args.aliases),
     )  # fmt: skip
     page, failures = run_suite(suite, models, embedding_settings(args), args.out, _worker_count(args), args.force)
     print(page)

@@ -5,7 +5,7 @@ One language or set never ends the others: what is missing or ambiguous, and wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,13 +119,13 @@ def find_suite(
     codes: Sequence[str],
     settings: GridSettings,
     out: Path,
-    limit: int | None = None,
+    limits: Mapping[str, int] | None = None,
     aliases: Aliases = (),
 ) -> Suite:
     """Reads the parallel texts and plans the jobs of all tasks; sources and codes are those of `Suite`.
 
     Args:
-        limit: only the first pairs of each parallel text.
+        limits: task → only the first pairs of each of its parallel texts.
         aliases: the sets' own names for languages.
 
     Raises:
@@ -136,10 +136,10 @@ def find_suite(
         try:
             folder = task.find(data, aliases)
         except DataError as error:
-            suite.missing.append(error.message)
+            suite.missing.append(str(error) if "archive" in error.hint else error.message)
             continue
         if isinstance(task, RetrievalTask):
-            suite.add_texts(ParallelSet(task, folder), limit)
+            suite.add_texts(ParallelSet(task, folder), (limits or {}).get(task.name))
         else:
             suite.add_jobs(task, folder, models, settings, out)
     if not suite.texts and not suite.jobs:

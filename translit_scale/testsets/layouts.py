@@ -79,6 +79,8 @@ class ParallelLayout(Layout):
     """What readers of the numbers should know."""
     aligned_with: str | None = None
     """A language without files of its own: it is the second side of every other language's files."""
+    languages_of: Callable[[Path], Sequence[str]] | None = None
+    """The codes of the languages in a file that holds several; its name then states none."""
 
 
 class LanguageError(DataError):
@@ -174,6 +176,13 @@ def _code_of(file: NamedFile) -> str | DataError | None:
         return error
 
 
+def _languages_in(path: Path, match: re.Match[str], layout: Layout) -> Sequence[str]:
+    """The languages of a file: that in its name, or those in its rows."""
+    if isinstance(layout, ParallelLayout) and layout.languages_of:
+        return layout.languages_of(path)
+    return [match["language"]]
+
+
 class TaskFolder:
     """A folder with the files of one task."""
 
@@ -185,12 +194,13 @@ class TaskFolder:
         """All files of one split: layout by layout, in the order of their names."""
         if split not in self._files:
             self._files[split] = [
-                NamedFile(path, match["language"], match.groupdict().get("variety") or "", layout)
+                NamedFile(path, language, match.groupdict().get("variety") or "", layout)
                 for layout in self.layouts
                 for path in sorted(self.path.glob(layout.glob))
                 if (match := re.fullmatch(layout.pattern, path.relative_to(self.path).as_posix()))
                 and match.groupdict().get("split", split) == split
                 and path.is_file()
+                for language in _languages_in(path, match, layout)
             ]
         return self._files[split]
 

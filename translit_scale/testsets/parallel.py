@@ -231,15 +231,32 @@ def expand(pattern: str) -> list[Path]:
     return paths
 
 
-def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict[str, str]:
+def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str, comments: bool = False) -> dict[str, str]:
     """Text by id of one or several tables, in file order; columns as in `read_table`.
+
+    Args:
+        comments: lines that begin with `#` are left out.
 
     Raises:
         DataError: a file is missing, a column is unknown, an id is empty or occurs twice.
     """
+    return unique_texts(
+        (where, key, text) for where, (key, text) in _columns(paths, [id_column, text_column], comments)
+    )
+
+
+def unique_texts(records: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Text by id.
+
+    Args:
+        records: of each text where it stands, its id and itself.
+
+    Raises:
+        DataError: an id is empty or occurs twice.
+    """
     texts: dict[str, str] = {}
     first: dict[str, str] = {}
-    for where, (key, text) in _columns(paths, [id_column, text_column]):
+    for where, key, text in records:
         if not key:
             raise DataError(f"{where}: the id is empty")
         if key in texts:
@@ -248,10 +265,10 @@ def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict
     return texts
 
 
-def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """`file:line`, for messages, and the given columns of every line of the tables that is not blank."""
+def _columns(paths: Sequence[Path], columns: list[str], comments: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """`file:line`, for messages, and the given columns of every line of the tables that is not blank (or a comment)."""
     for path in paths:
-        lines = read_records(path)
+        lines = (record for record in read_records(path) if not (comments and record[1][0].startswith("#")))
         records = ((f"{path}:{line}", fields) for line, fields in lines if len(fields) > 1 or fields[0].strip())
         if all(column.isdecimal() for column in columns):
             positions = [int(column) - 1 for column in columns]

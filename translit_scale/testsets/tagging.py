@@ -81,14 +81,16 @@ class TaggedSentences:
 def read_ner(files: LanguageFiles) -> TaggedSentences:
     """WikiAnn: `token TAB tag` a line.
 
-    The original files begin every token with a prefix such as `en:`, which is removed. `noted["inside_without_begin"]`
-    counts the tags `I-x` that follow neither `B-x` nor `I-x`; they are kept.
+    The original files begin every token with a prefix such as `en:`, which is removed. `noted["without_prefix"]` counts
+    the tokens of such files that do not have it, `noted["inside_without_begin"]` the tags `I-x` that follow neither
+    `B-x` nor `I-x`; all of them are kept.
 
     Raises:
         DataError: a line that is not two fields, an unknown tag, or no sentence is left.
     """
-    sentences = _without_prefix([sentence for path in files.paths for sentence in _tsv_sentences(path)])
-    noted = Counter({"inside_without_begin": sum(map(_inside_without_begin, sentences))})
+    noted: Counter[str] = Counter()
+    sentences = _without_prefix([sentence for path in files.paths for sentence in _tsv_sentences(path)], noted)
+    noted["inside_without_begin"] = sum(map(_inside_without_begin, sentences))
     return _tagged(sentences, NER_LABELS, files, Counter(), noted)
 
 
@@ -118,13 +120,15 @@ def _tsv_sentences(path: Path) -> Iterator[Sentence]:
         yield [Word(f"{path}:{line}", token.strip(" "), tag.strip(" ")) for line, (token, tag) in block]
 
 
-def _without_prefix(sentences: list[Sentence]) -> list[Sentence]:
-    """Removes a prefix such as `en:` if every token begins with it."""
+def _without_prefix(sentences: list[Sentence], noted: Counter[str]) -> list[Sentence]:
+    """Removes a prefix such as `en:` that most tokens begin with; counts the tokens without it."""
     words = [word for sentence in sentences for word in sentence]
-    match = _WIKIANN_PREFIX.match(words[0].text) if words else None
-    if match is None or not all(word.text.startswith(match[0]) for word in words):
+    prefixes = Counter(match[0] for word in words if (match := _WIKIANN_PREFIX.match(word.text)))
+    prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
+    if 2 * count <= len(words):
         return sentences
-    return [[word._replace(text=word.text.removeprefix(match[0])) for word in sentence] for sentence in sentences]
+    noted["without_prefix"] = len(words) - count
+    return [[word._replace(text=word.text.removeprefix(prefix)) for word in sentence] for sentence in sentences]
 
 
 def _inside_without_begin(sentence: Sentence) -> int:

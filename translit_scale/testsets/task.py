@@ -59,7 +59,12 @@ class Task:
             raise DataError(f"data folder not found: {data}", "give the folder with --data")
         searched = ", ".join(str(data / name) for name in self.folders)
         expected = "".join(f"\n    {layout.shown} ({layout.content})" for layout in self.layouts)
-        raise DataError(f"no files of {self.name} in {searched}; expected{expected}", "see docs/test-sets.md")
+        archives = [path for name in self.folders for path in sorted((data / name).glob("*.tar.gz"))]
+        hint = "see docs/test-sets.md"
+        if archives:
+            loop = "do mkdir -p ${a%.tar.gz}; tar -xzf $a -C ${a%.tar.gz}; done"
+            hint = f"unpack each archive into a folder of its name: for a in {archives[0].parent}/*.tar.gz; {loop}"
+        raise DataError(f"no files of {self.name} in {searched}; expected{expected}", hint)
 
 
 @dataclass(frozen=True)
