@@ -85,3 +85,50 @@ def test_wrong_data_is_not_missing_data(world: Path, tmp_path: Path, capsys: pyt
     (tmp_path / "sib200/eng_Latn/train.tsv").write_text("index_id\tcategory\ttext\n1\tfood\tw1\n")
     assert evaluate(tmp_path, tmp_path / "out", "--source", "eng_Latn", "--tasks", "sib200,ner") == 3
     assert "unknown label 'food'" in capsys.readouterr().err
+
+
+def test_one_bad_language_or_set_does_not_end_the_others(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("model", "ner"):
+        (tmp_path / name).symlink_to(world / name)
+    write_sib200(tmp_path, (*LANGUAGES, "uzb_Cyrl", "srp_Hans", "srp_Hant", "pes_Arab"))
+    (tmp_path / "sib200/uzb_Cyrl/test.tsv").write_text("index_id\tcategory\ttext\n1\tfood\tw1\n")
+    (tmp_path / "srb").mkdir()
+    for language in ("eng_Latn", "urd_Arab", "hin_Deva"):
+        (tmp_path / f"srb/{language}.tsv").write_text("".join(f"{n}\tw{n}\n" for n in range(9)))
+    (tmp_path / "srb/hin_Deva.tsv").write_text("1\tw1\n1\tw2\n")
+    for name, words in (("xhl", "w1\n"), ("que", "w2\n"), ("qqq", "w3\n")):
+        (tmp_path / f"tatoeba.{name}-eng.{name}").write_text(words)
+        (tmp_path / f"tatoeba.{name}-eng.eng").write_text("w4\n")
+    options = ["--source", "eng_Latn", "--languages", "urd_Arab,srp_Hani,uzb_Cyrl,hin_Deva,que_Latn,fas_Arab"]
+    assert evaluate(tmp_path, tmp_path / "out", *options) == 3
+    printed = capsys.readouterr()
+    page = (tmp_path / "out/evaluation.txt").read_text()
+    scores = {
+        path.parent.name: json.loads(path.read_text())["scores"]["test"] for path in tmp_path.glob("out/*/*.json")
+    }
+    assert [score["language"] for score in scores["sib200"]] == ["urd_Arab", "hin_Deva", "fas_Arab"]
+    assert scores["sib200"][2]["named"] == "pes_Arab"
+    assert {score["hf_subset"] for score in scores["sr_b"]} == {"eng_Latn-urd_Arab", "urd_Arab-eng_Latn"}
+    assert {score["hf_subset"] for score in scores["tatoeba"]} == {"eng_Latn-que_Latn", "que_Latn-eng_Latn"}
+    assert "sib200: srp_Hani may be srp_Hans or srp_Hant" in page and "qqq, xhl in" in page
+    assert "id '1' occurs for the second time" in page and "unknown label 'food'" in printed.err
+    assert "--languages urd_Arab,srp_Hani,uzb_Cyrl,hin_Deva,que_Latn,fas_Arab" in printed.out
+    (command,) = [line for line in printed.out.split("\n") if line.startswith("  translit-scale")]
+    assert command.endswith(" --as srp_Hani=srp_Hans --force")
+    assert main([*command.split()[1:], "--out", str(tmp_path / "again")]) == 3
+    (result,) = (tmp_path / "again/sib200").glob("*.json")
+    assert "srp_Hani" in [score["language"] for score in json.loads(result.read_text())["scores"]["test"]]
+
+
+def test_retrieval_measures_what_is_there_and_names_the_rest(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--model", f"tiny={world / 'model'}", "--task", "sr_b", "--data", str(world), "--out", str(tmp_path)]
+    assert main(["evaluate", "retrieval", *options, "--languages", "urd_Arab,lao_Laoo,hin_Deva,pbu_Arab"]) == 3
+    printed = capsys.readouterr()
+    assert "urd_Arab -> hin_Deva" in printed.out and (tmp_path / "sr_b/tiny.json").exists()
+    assert "no test data for lao_Laoo" in printed.err and "no test data for pbu_Arab" in printed.err
+    assert main(["evaluate", "retrieval", *options, "--languages", "urd_Arab,hin_Deva", "--source", "lao_Laoo"]) == 3
+    assert "no test data for lao_Laoo" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_verses_are_joined_on_their_ids(tmp_path: Path) -> None:
     (text,), notes = retrieval_tasks()["sr_b"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"])
     assert pairs_of(text) == [("pa", "ua"), ("pc", "uc")] and text.ids == ["MAT 2:4", "MAT 3:8"]
     assert text.dropped == {"only_in_pol_Latn": 1, "only_in_ukr_Cyrl": 1}
-    assert len(notes) == 1 and "not published" in notes[0]
+    assert notes == []  # these are own verses; `report tables` says that the papers' are not published
 
 
 def test_the_folder_of_the_set_is_found_too(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_tatoeba_is_aligned_with_english_and_others_meet_there(tmp_path: Path) -
     write_tatoeba(folder, "pol", [("p1", "e1"), ("p2", "e2"), ("p3", "e3"), ("p4", "e3")])
     write_tatoeba(folder, "ukr", [("u2", "e2"), ("u9", "e9"), ("u1", "e1"), ("u3", "e3")])
     write_tatoeba(folder, "pes", [("f1", "e1")])
-    write_tatoeba(folder, "awa", [("w1", "e1")])
+    write_tatoeba(folder, "awa", [("वाक्य", "e1")])  # Glot500-c does not have it: its letters decide
     texts, _ = retrieval_tasks()["tatoeba"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"], source="eng_Latn")
     assert [text.name for text in texts] == ["eng_Latn-pol_Latn", "eng_Latn-ukr_Cyrl"]
     assert pairs_of(texts[0]) == [("e1", "p1"), ("e2", "p2"), ("e3", "p3"), ("e3", "p4")]
@@ -93,7 +93,7 @@ def test_tatoeba_is_aligned_with_english_and_others_meet_there(tmp_path: Path) -
     assert text.dropped == {"only_in_ukr_Cyrl": 2, "repeated_english": 2}
     (text, _), notes = retrieval_tasks()["tatoeba"].read(tmp_path, ["fas_Arab", "awa_Deva"], source="eng_Latn")
     assert pairs_of(text) == [("e1", "f1")] and text.target_language == "fas_Arab"
-    assert notes == ["fas_Arab is pes_Arab there", "awa_Deva is awa there"]
+    assert notes == ["fas_Arab is pes_Arab there"]
 
 
 def test_the_files_of_glot500s_scripts(tmp_path: Path) -> None:
@@ -211,10 +211,10 @@ def test_many_pairs_embed_each_language_once(
     assert calls == [19, 19, 19]
     result = json.loads((tmp_path / "out/sr_b/m.json").read_bytes())
     scores = {(score["query"], score["candidates"]): score for score in result["scores"]["test"]}
-    assert len(scores) == 6 and result["notes"] == [retrieval_tasks()["sr_b"].note]
+    assert len(scores) == 6 and "notes" not in result
     mean = sum(score["top5"] for score in scores.values()) / 6
     assert f"{100 * mean:.1f}" in next(line for line in printed.split("\n") if "average of 6" in line)
-    assert "note: the ids of the papers' verses" in printed and "pol_Latn-ukr_Cyrl: dropped" in printed
+    assert "note:" not in printed and "pol_Latn-ukr_Cyrl: dropped" in printed
     assert main([*command, "--languages", "pol_Latn,ukr_Cyrl", "--name", "one"]) == 0
     (score, _) = json.loads((tmp_path / "out/one/m.json").read_bytes())["scores"]["test"]
     assert score == scores["pol_Latn", "ukr_Cyrl"] and "average" not in capsys.readouterr().out

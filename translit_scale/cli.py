@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -59,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
 
     def parse_and_run() -> int | None:
-        args = build_parser().parse_args(words)
+        parser = build_parser()
+        args = parser.parse_args(words)
+        args.command_line = shlex.join([parser.prog, *words])  # for messages that suggest a longer command
         return args.run(args)
 
     if next((word for word in words if not word.startswith("-")), "") != "train":

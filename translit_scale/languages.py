@@ -44,9 +44,10 @@ NOT_IN_ISO_639_3: dict[str, str] = {
     "ber": "Berber languages",  # ISO 639-5
     "bih": "Bihari languages",  # ISO 639-5
     "eml": "Emiliano-Romagnolo",  # split into egl and rgn in 2009
+    "kzj": "Coastal Kadazan",  # merged into dtp in 2016; Tatoeba has both
     "nah": "Nahuatl languages",  # ISO 639-5
 }
-"""Codes of Glot500-c that are retired or stand for several languages."""
+"""Codes of Glot500-c and of test sets that are retired or stand for several languages."""
 
 WRITTEN_AS = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang", "Aran": "Arab"}
 """Script codes of other sources → the code in Glot500-c."""
@@ -64,6 +65,17 @@ _MEMBERS = {
 }  # fmt: skip
 MACROLANGUAGE: dict[str, str] = {member: macro for macro, members in _MEMBERS.items() for member in members.split()}
 """Language → macrolanguage, as in ISO 639-3, for those that Glot500-c or FLORES-200 write either way."""
+
+SYNONYMS: dict[str, str] = {
+    "ara": "arb", "aze": "azj", "est": "ekk", "fas": "pes", "lav": "lvs", "mlg": "plt", "mon": "khk", "msa": "zsm",
+    "nep": "npi", "nor": "nob", "ori": "ory", "sqi": "als", "swa": "swh", "uzb": "uzn", "yid": "ydd", "zho": "cmn",
+}  # fmt: skip
+"""Macrolanguage → the member that corpora and test sets mean when they write the macrolanguage: its standard language.
+
+Only these pairs are exact enough to be read for each other. The other members (`prs`, `yue`, `nno`, `vro`, `ary`, ...)
+are languages of their own, and a macrolanguage without a standard language (`hbs`, `kur`, `que`, ...) has no synonym.
+"""
+_SYNONYM_OF = SYNONYMS | {member: macro for macro, member in SYNONYMS.items()}
 
 _LANGUAGE_SCRIPT = re.compile(r"(.*?)(?:[-_]([A-Za-z]{4}))?", re.DOTALL)
 
@@ -141,7 +153,7 @@ def resolve_language(text: str) -> str | None:
     that Glot500-c has only under its macrolanguage, or the reverse, gets the code there (`pbt` is `pus_Arab`).
     """
     name, script = _LANGUAGE_SCRIPT.fullmatch(text.strip()).groups()  # type: ignore[union-attr]
-    iso3 = _iso3(name)
+    iso3 = to_iso3(name)
     if iso3 is None:
         return None
     if script is None:
@@ -167,18 +179,26 @@ def related_languages(code: str) -> list[str]:
 
 
 def matching_codes(code: str, available: Sequence[str]) -> list[str]:
-    """The codes under which a test set may have a language: `code` itself, else other names of its script or language.
+    """The codes under which a test set may have a language: `code` itself, else other names of this very language.
 
-    `zho_Hani` matches `zho_Hans`, `fas_Arab` matches `pes_Arab`, `awa_Deva` matches `awa`. More than one match is
-    ambiguous: the caller must ask which is meant.
+    These are its script under another name (`zho_Hani` matches `zho_Hans`), or else its synonym (`fas_Arab` matches
+    `pes_Arab`, never `prs_Arab`). More than one match is ambiguous: the caller must ask which is meant.
     """
     if code in available:
         return [code]
     iso3, _, script = code.partition("_")
     scripts = {"", script, WRITTEN_AS.get(script, script), *(old for old, new in WRITTEN_AS.items() if new == script)}
     same_language = [other for other in available if other[:3] == iso3 and other[4:] in scripts]
-    relatives = _relatives(iso3)
-    return same_language or [other for other in available if other[:3] in relatives and other[4:] in scripts]
+    synonym = _SYNONYM_OF.get(iso3)
+    return same_language or [other for other in available if other[:3] == synonym and other[4:] in scripts]
+
+
+def same_macrolanguage(code: str, available: Sequence[str]) -> list[str]:
+    """Other languages of the same macrolanguage, and the language in other scripts; those of the same script first."""
+    iso3, _, script = code.partition("_")
+    macro = MACROLANGUAGE.get(iso3, iso3)
+    related = [other for other in available if other != code and MACROLANGUAGE.get(other[:3], other[:3]) == macro]
+    return sorted(related, key=lambda other: WRITTEN_AS.get(other[4:], other[4:]) != script)
 
 
 def suggest_language(code: str) -> str | None:
@@ -186,7 +206,7 @@ def suggest_language(code: str) -> str | None:
     if resolved := resolve_language(code):
         return resolved
     name, _, script = code.replace("-", "_").partition("_")
-    iso3 = _iso3(name)
+    iso3 = to_iso3(name)
     if iso3 is None:
         return next(iter(difflib.get_close_matches(code, inventory(), n=1, cutoff=0.6)), None)
     if known := written_in_glot500(iso3):
@@ -205,7 +225,7 @@ def language_name(code: str) -> str:
     return f"{name} ({of_script.name})"
 
 
-def _iso3(name: str) -> str | None:
+def to_iso3(name: str) -> str | None:
     """ISO 639-3 of a code of ISO 639-1, -2 or -3 or of an English name, in any case; None for `und`, `mis`, ..."""
     if name.lower() in NOT_IN_ISO_639_3:
         return name.lower()

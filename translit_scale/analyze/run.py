@@ -16,6 +16,7 @@ from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
+    check_replaceable,
     describe_model,
     describe_omissions,
     describe_text,
@@ -41,6 +42,7 @@ def run_similarity(
     out: Path,
     seed: int = 0,
     figures: bool = True,
+    force: bool = False,
 ) -> str:
     """Measures all models, writes `<out>/<task>/` and returns the tables.
 
@@ -48,8 +50,11 @@ def run_similarity(
     `similarity.<s>-<t>.png` and `.pdf`, if matplotlib is installed. The random pairs depend only on `seed` and the
     number of pairs, so they are the same for all models.
 
+    Args:
+        force: replaces earlier results of other settings, weights or texts.
+
     Raises:
-        DataError: a text has only one pair.
+        DataError: a text has only one pair, or there are earlier results that the new ones do not contain.
         ConfigError: a language pair occurs twice.
     """
     for text in texts:
@@ -58,6 +63,8 @@ def run_similarity(
     if len({text.name for text in texts}) < len(texts):
         raise ConfigError("a language pair occurs twice in one run", "use separate runs with different --name")
     folder = out / task
+    if not force:
+        _check_earlier(models, texts, embedding, task, folder, seed)
     folder.mkdir(parents=True, exist_ok=True)  # fails here rather than after the models have run
     figures = figures and _can_draw()
     sides = _with_romanizations(texts)
@@ -72,6 +79,22 @@ def run_similarity(
 
             write_figure(similarity_figure(by_model, title), folder / f"similarity.{text.name}")
     return "\n\n".join(tables)
+
+
+def _check_earlier(
+    models: Sequence[ModelName],
+    texts: Sequence[ParallelText],
+    embedding: EmbeddingSettings,
+    task: str,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Refuses to replace what the new results do not contain, before anything is computed."""
+    scores = [{"hf_subset": text.name, "text_sha256": text.fingerprint} for text in texts]
+    for model in models:
+        path = folder / f"{model.label}.similarity.json"
+        if path.exists():
+            check_replaceable(path, _result(task, model, embedding.load(model), embedding, seed, scores))
 
 
 def _with_romanizations(texts: Sequence[ParallelText]) -> list[Sides]:

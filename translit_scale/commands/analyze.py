@@ -6,7 +6,14 @@ import argparse
 from functools import partial
 from typing import Any
 
-from translit_scale.commands.arguments import add_command, add_kinds, add_measurement, read_texts, run_and_print
+from translit_scale.commands.arguments import (
+    add_command,
+    add_kinds,
+    add_measurement,
+    raise_skipped,
+    read_texts,
+    run_and_print,
+)
 
 
 def add(commands: Any) -> None:
@@ -29,7 +36,8 @@ def add(commands: Any) -> None:
 
 
 def _similarity(args: argparse.Namespace) -> None:
-    texts, notes = read_texts(args)
+    texts, notes, skipped = read_texts(args)
     from translit_scale.analyze.run import run_similarity
 
     run_and_print(args, texts, notes, partial(run_similarity, figures=not args.no_figure))
+    raise_skipped(skipped)

@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,6 +122,23 @@ def joined_codes(text: str) -> str:
     return "+".join(code(name) for name in text.split("+"))
 
 
+def alias(text: str) -> tuple[str, str]:
+    """`zho_Hani=zho_Hans`: a language, and a test set's own name for it."""
+    language, _, name = text.partition("=")
+    if not language or not name:
+        raise argparse.ArgumentTypeError(f"expected CODE=NAME, for example zho_Hani=zho_Hans, found {text!r}")
+    return code(language), name
+
+
+def add_aliases(group: argparse._ActionsContainer) -> None:
+    """Declares the names that test sets have for languages; `args.aliases` has them as pairs."""
+    group.add_argument(
+        "--as", dest="aliases", type=alias, action="append", default=[], metavar="CODE=NAME",
+        help="the test set's own name for a language: zho_Hani=zho_Hans reads the files of zho_Hans and calls the "
+        "result zho_Hani; repeat for several (default: the same code, or a synonym; docs/test-sets.md)",
+    )  # fmt: skip
+
+
 def file_name(text: str) -> str:
     """Name of a folder or file, without a path."""
     if "/" in text or text in ("", ".", ".."):
@@ -184,9 +201,9 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
     add_embedding(add_encoders(parser))
     group = parser.add_argument_group("parallel text (.txt, .tsv, .csv; each option can be repeated)")
     group.add_argument(
-        "--parallel", nargs=2, action="append", default=[], metavar="LANGUAGE:FILE",
-        help="two files with one sentence a line, line i translates line i: pol_Latn:a.txt ukr_Cyrl:b.txt; "
-        "quoted globs are read in the order of file names",
+        "--parallel", nargs="+", action="append", default=[], metavar="LANGUAGE:FILE",
+        help="two files with one sentence a line, line i translates line i: pol_Latn:a.txt ukr_Cyrl:b.txt (of more "
+        "than two, every two are a pair); quoted globs are read in the order of file names",
     )  # fmt: skip
     group.add_argument(
         "--id-column", metavar="COLUMN",
@@ -195,8 +212,9 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
     )  # fmt: skip
     group.add_argument("--text-column", metavar="COLUMN", help="with --id-column: the column with the sentences")
     group.add_argument(
-        "--table", nargs=3, action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN", "LANGUAGE:COLUMN"),
-        help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk",
+        "--table", nargs="+", action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN"),
+        help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk (of more than two columns, "
+        "every two are a pair)",
     )  # fmt: skip
     add_test_set(parser)
     group = parser.add_argument_group("results")
@@ -207,6 +225,11 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
     group.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help="write files to DIR/NAME (default: %(default)s)"
     )
+    group.add_argument(
+        "--force", action="store_true",
+        help="replace earlier results under this name that have other models, settings or texts (default: they are an "
+        "error)",
+    )  # fmt: skip
     group.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of resampling and random pairs (default: %(default)s)"
     )
@@ -225,7 +248,8 @@ def add_test_set(parser: argparse.ArgumentParser) -> None:
         "--languages", type=codes, metavar="CODES",
         help="pol_Latn,ukr_Cyrl: every two of them are a pair, or each with --source (no default)",
     )  # fmt: skip
-    group.add_argument("--source", type=code, metavar="CODE", help="pair it with --languages (default: all pairs)")
+    group.add_argument("--source", type=code, metavar="CODE", help="pair it with each of --languages (default: all)")
+    add_aliases(group)
     group.add_argument(
         "--limit", type=positive, metavar="N",
         help="the first N pairs, in the order of the source's file (papers: 450, 500; default: all)",
@@ -244,8 +268,8 @@ def _layer(text: str) -> int | float:
     return fraction
 
 
-def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
-    """The parallel texts of the command line, and notes about them.
+def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str], list[DataError]]:
+    """The parallel texts of the command line, notes about them, and errors of those that a test set does not have.
 
     Called before torch is imported, so that a wrong path fails immediately.
 
@@ -256,14 +280,32 @@ def read_texts(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]
         for name in ("data", "languages", "source", "limit"):
             if getattr(args, name) is not None:
                 raise ConfigError(f"--{name} belongs to a test set", f"give --task: {', '.join(retrieval_tasks())}")
-        return read_all(args.parallel, args.table, args.id_column, args.text_column), []
+        if args.aliases:
+            raise ConfigError("--as belongs to a test set", "with --parallel, state the language of each file")
+        return read_all(args.parallel, args.table, args.id_column, args.text_column), [], []
     if args.parallel or args.table:
         raise ConfigError("--task cannot be combined with --parallel or --table: give one of them")
-    return read_test_set(args)
+    skipped: list[DataError] = []
+    return *read_test_set(args, skipped), skipped
 
 
-def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[str]]:
+def raise_skipped(skipped: Sequence[DataError | str]) -> None:
+    """Ends a command that has measured what it could.
+
+    Raises:
+        DataError: with the messages of what it could not measure, if there are any.
+    """
+    if skipped:
+        raise DataError("\n".join(["everything else is measured, but not:", *map(str, skipped)]))
+
+
+def read_test_set(
+    args: argparse.Namespace, skipped: list[DataError] | None = None
+) -> tuple[list[ParallelText], list[str]]:
     """The parallel texts of the options of `add_test_set`, and notes about them.
+
+    Args:
+        skipped: as in `RetrievalTask.read`.
 
     Raises:
         ConfigError: options are missing.
@@ -272,7 +314,9 @@ def read_test_set(args: argparse.Namespace) -> tuple[list[ParallelText], list[st
         raise ConfigError(
             f"a test set needs {' and '.join(missing)}", "--task sr_b --data DIR --languages pol_Latn,ukr_Cyrl"
         )
-    return retrieval_tasks()[args.task].read(args.data, args.languages, args.source, args.limit)
+    return retrieval_tasks()[args.task].read(
+        args.data, args.languages, args.source, args.limit, tuple(args.aliases), skipped
+    )
 
 
 def run_and_print(
@@ -283,7 +327,7 @@ def run_and_print(
 
     embedding = embedding_settings(args)
     name = args.name or args.task or args.default_name
-    print(run(name_models(args.model), texts, embedding, name, args.out, args.seed))
+    print(run(name_models(args.model), texts, embedding, name, args.out, args.seed, force=args.force))
     for note in notes:
         print(f"note: {note}")
     print(f"\nwritten to {args.out / name}")

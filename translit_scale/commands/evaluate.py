@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import (
+    add_aliases,
     add_array_task,
     add_command,
     add_embedding,
@@ -21,12 +23,13 @@ from translit_scale.commands.arguments import (
     names,
     own_part,
     positive,
+    raise_skipped,
     read_texts,
     run_and_print,
 )
-from translit_scale.errors import ConfigError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.hyperparameters import SEEDS
-from translit_scale.testsets.registry import TASKS, default_tasks, transfer_tasks
+from translit_scale.testsets.registry import TASKS, default_tasks, retrieval_tasks, transfer_tasks
 
 if TYPE_CHECKING:
     from translit_scale.evaluate.transfer.job import GridSettings
@@ -57,10 +60,11 @@ def _add_retrieval(kinds: Any) -> None:
 
 
 def _retrieval(args: argparse.Namespace) -> None:
-    texts, notes = read_texts(args)
+    texts, notes, skipped = read_texts(args)
     from translit_scale.evaluate.retrieval.run import run_retrieval
 
     run_and_print(args, texts, notes, partial(run_retrieval, notes=notes))
+    raise_skipped(skipped)
 
 
 def _add_transfer(kinds: Any) -> None:
@@ -90,6 +94,7 @@ def _add_transfer(kinds: Any) -> None:
         "--targets", type=codes, default=[], metavar="CODES",
         help="languages to test on: pol_Latn,ukr_Cyrl (default: all that have a test set)",
     )  # fmt: skip
+    add_aliases(group)
     _add_training(parser)
     processes = _add_grid(parser)
     add_array_task(processes, processes)
@@ -123,9 +128,11 @@ def _add_all(kinds: Any) -> None:
         "--languages", type=codes, default=[], metavar="CODES",
         help="candidates of retrieval and targets of transfer: pol_Latn,ukr_Cyrl (default: all that a test set has)",
     )  # fmt: skip
+    add_aliases(group)
     group.add_argument(
-        "--limit", type=positive, metavar="N", help="the first N pairs of each retrieval set (default: all)"
-    )
+        "--limit", type=_limit, action="append", default=[], metavar="[TASK=]N",
+        help="the first N pairs of each retrieval set, or of one: --limit sr_b=450; repeat for several (default: all)",
+    )  # fmt: skip
     _add_training(parser)
     _add_grid(parser)
     parser.set_defaults(run=_all)
@@ -152,6 +159,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         ("--lr", _rate, "learning rate of the first update; it falls linearly to 0"),
         ("--batch-size", positive, "sequences of one update"),
         ("--max-length", positive, "tokens of a sequence, special ones included"),
+        ("--weight-decay", _decay, "of AdamW, on all weights"),
     ):
         group.add_argument(option, type=kind, metavar="X", help=f"{meaning} (default: the preset's)")
     group.add_argument(
@@ -167,7 +175,7 @@ def _add_grid(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument("--out", type=Path, default=out, metavar="DIR", help="write to DIR/TASK (default: %(default)s)")
     group.add_argument(
         "--force", action="store_true",
-        help="run jobs again whose result was made with other settings, weights or texts (default: they are an error)",
+        help="replace results that were made with other settings, weights or texts (default: they are an error)",
     )  # fmt: skip
     group.add_argument(
         "--workers", type=positive, metavar="N",
@@ -190,11 +198,23 @@ def _rate(text: str) -> float:
     return rate
 
 
+def _decay(text: str) -> float:
+    return 0.0 if re.fullmatch(r"0(\.0*)?", text) else _rate(text)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    """`450` → ("", 450); `sr_b=450` → ("sr_b", 450)."""
+    task, _, number = text.rpartition("=")
+    if task and task not in retrieval_tasks():
+        raise argparse.ArgumentTypeError(f"{task!r} is not one of {', '.join(retrieval_tasks())}")
+    return task, positive(number)
+
+
 def _grid_settings(args: argparse.Namespace) -> GridSettings:
     """Reads the options that all jobs share."""
     from translit_scale.evaluate.transfer.job import GridSettings
 
-    given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length")}
+    given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length", "weight_decay")}
     changes = {name: value for name, value in given.items() if value is not None}
     return GridSettings(args.preset, args.seeds, changes, args.precision, args.device, args.threads)
 
@@ -213,21 +233,24 @@ def _worker_count(args: argparse.Namespace) -> int:
 def _transfer(args: argparse.Namespace) -> None:
     """Runs all jobs and prints their tables, or runs this array task's part of them and prints one line."""
     from translit_scale.evaluate.results import name_models
-    from translit_scale.evaluate.transfer.grid import plan_jobs, raise_failures, run_grid
+    from translit_scale.evaluate.suite import find_suite
+    from translit_scale.evaluate.transfer.grid import raise_failures, run_grid
     from translit_scale.evaluate.transfer.tables import transfer_tables
 
-    models, settings = name_models(args.model), _grid_settings(args)
-    jobs = []
-    for name in dict.fromkeys(args.task):
-        task = transfer_tasks()[name]
-        jobs += plan_jobs(models, task, task.find(args.data).path, args.source, args.targets, settings, args.out)
+    suite = find_suite(
+        name_models(args.model), args.data, args.task, args.source, args.targets, _grid_settings(args), args.out,
+        aliases=tuple(args.aliases),
+    )  # fmt: skip
+    if problems := [*suite.missing, *map(str, suite.failed)]:
+        hint = "no job was started: fine-tuned models are not kept, so a language cannot be tested later on its own"
+        raise DataError("\n".join(problems), f"{hint}; put the files there, or leave these languages out")
     part = own_part(args)
-    selected = jobs[part[0] :: part[1]] if part else jobs
+    selected = suite.jobs[part[0] :: part[1]] if part else suite.jobs
     failures = run_grid(selected, _worker_count(args), args.force)
     if part:
         print(f"task {part[0]} of {part[1]}: {len(selected) - len(failures)} of its {len(selected)} jobs are finished")
     else:
-        print(transfer_tables(jobs))
+        print(transfer_tables(suite.jobs))
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(selected))
 
@@ -240,11 +263,17 @@ def _all(args: argparse.Namespace) -> None:
     tasks = args.tasks or default_tasks()
     if unknown := [task for task in tasks if task not in TASKS]:
         raise ConfigError(f"--tasks: unknown {', '.join(unknown)}", f"there are {', '.join(TASKS)}")
-    models = name_models(args.model)
+    models, limits = name_models(args.model), dict(args.limit)
+    limits = {name: limit for name in retrieval_tasks() if (limit := limits.get(name, limits.get("")))}
     suite = find_suite(
-        models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out, args.limit
-    )
+        models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out,
+        limits, tuple(args.aliases),
+    )  # fmt: skip
     page, failures = run_suite(suite, models, embedding_settings(args), args.out, _worker_count(args), args.force)
     print(page)
+    if suite.choices:
+        options = " ".join(dict.fromkeys([*suite.choices, *([] if args.force else ["--force"])]))
+        print(f"\nto measure what is ambiguous as well, with the names that you mean:\n  {args.command_line} {options}")
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(suite.jobs))
+    raise_skipped(suite.failed)

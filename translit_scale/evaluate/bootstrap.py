@@ -43,7 +43,7 @@ def mean_accuracy(
     in others.
 
     Args:
-        directions: for each the ids of its items, and their hits (or any values between 0 and 1).
+        directions: for each the ids of its items, and their hits (or any values, such as differences of hits).
     """
     index_of = number_ids(ids for ids, _ in directions)
     n_items = len(index_of)

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from translit_scale import __version__
-from translit_scale.errors import ConfigError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.evaluate.embedding import BATCH_TOKENS, Embeddings, Encoder
-from translit_scale.files import atomic_open
+from translit_scale.files import atomic_open, read_json
 from translit_scale.progress import Advance
+from translit_scale.schema import changed_settings
 from translit_scale.testsets.parallel import ParallelText
 
 SCHEMA = 1
@@ -116,6 +117,63 @@ def percent(estimate: Estimate, sign: str = "") -> str:
     """`76.4 [73.8, 79.0]`; with sign "+" `+5.1 [+3.0, +7.2]`."""
     value, low, high = (f"{100 * x:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
     return f"{value} [{low}, {high}]"
+
+
+def difference(estimate: Estimate) -> str:
+    """`+5.1 [+3.0, +7.2] *`; the asterisk means that the interval does not contain 0."""
+    significant = estimate.low > 0 or estimate.high < 0
+    return f"{percent(estimate, '+')}{' *' if significant else ''}"
+
+
+def refuse_change(path: Path, changes: Sequence[tuple[str, Any, Any]]) -> None:
+    """Refuses to replace a result that was made with something else.
+
+    Args:
+        changes: as `changed_settings` returns them.
+
+    Raises:
+        DataError: there are changes; the message names the first ones.
+    """
+    if changes:
+        shown = ", ".join(f"{name} {_short(old)}, now {_short(new)}" for name, old, new in changes[:3])
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise DataError(
+            f"{path} was made with other settings, weights or texts: {shown}{more}",
+            "--force replaces such results; another --name, --out or label keeps both",
+        )
+
+
+def check_replaceable(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuses to replace a result unless the new one has all that it has: the same model, settings and texts, or more.
+
+    Args:
+        record: of the new result: `model`, `settings`, and `scores.test` with `hf_subset` and `text_sha256`.
+
+    Raises:
+        DataError: something would be lost; --force replaces it.
+    """
+    if not path.exists():
+        return
+    try:
+        changes = changed_settings(result_inputs(read_json(path, "result")), result_inputs(record))
+    except (DataError, KeyError, TypeError, AttributeError):
+        raise DataError(f"{path} is not a result of this command", "--force replaces it") from None
+    refuse_change(path, [(name, old, new) for name, old, new in changes if old is not None])
+
+
+def result_inputs(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, weights and texts of a result, without the paths and labels of model and texts."""
+    return {
+        "schema": record["schema"],
+        "model": {name: record["model"][name] for name in ("weights_sha256", "tokenizer_sha256")},
+        "settings": record["settings"],
+        "test": {score["hf_subset"]: score["text_sha256"] for score in record["scores"]["test"]},
+    }
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}…"
 
 
 def describe_omissions(text: ParallelText) -> str:

@@ -16,11 +16,12 @@ from pydantic import ValidationError
 
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.text import Columns, Sentence, read_sentences
+from translit_scale.corpus.text import Sentence, read_sentences
 from translit_scale.corpus.verify import chosen_rows
 from translit_scale.errors import DataError
 from translit_scale.files import sha256_file
-from translit_scale.prepare.recipe import Recipe, input_files
+from translit_scale.prepare.recipe import Recipe
+from translit_scale.prepare.sources import NamedFiles, recipe_files
 from translit_scale.progress import Advance
 from translit_scale.romanize.transliterator import source
 
@@ -80,12 +81,12 @@ def compare_with_source(directory: Path, data_dir: Path, advance: Advance) -> di
     return result
 
 
-def _inputs(shard_set: ShardSet, data_dir: Path) -> tuple[Recipe, dict[str, list[tuple[str, Columns]]]]:
+def _inputs(shard_set: ShardSet, data_dir: Path) -> tuple[Recipe, dict[str, NamedFiles]]:
     try:
         recipe = Recipe.model_validate(shard_set.manifest.provenance.get("recipe"))
     except ValidationError as error:
         raise DataError(f"{shard_set.directory}: the recipe in its manifest cannot be read: {error}") from None
-    return recipe, input_files(recipe, data_dir)
+    return recipe, recipe_files(recipe, data_dir).languages
 
 
 def _wanted(shard_set: ShardSet, language: str) -> dict[str, Row]:
@@ -98,7 +99,7 @@ def _wanted(shard_set: ShardSet, language: str) -> dict[str, Row]:
     return rows
 
 
-def _sentences(data_dir: Path, files: list[tuple[str, Columns]], advance: Advance) -> Iterator[Sentence]:
+def _sentences(data_dir: Path, files: NamedFiles, advance: Advance) -> Iterator[Sentence]:
     for name, columns in files:
         yield from read_sentences(data_dir / name, columns, Counter(), advance)
 

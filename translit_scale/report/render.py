@@ -26,7 +26,7 @@ CSV_COLUMNS = (
 
 def markdown(blocks: Sequence[Filled]) -> str:
     """One table of a paper, a Markdown table for each of its tasks."""
-    parts = [f"## {_title(blocks[0])}", escape_markdown(EXPLAINED) + "."]
+    parts = [f"## {_title(blocks[0])}", escape_markdown(EXPLAINED) + ".", *map(escape_markdown, _notes(blocks))]
     for title, names, columns, rows in _tables(blocks, escape_markdown, MARKDOWN_FORMATS):
         lines = [names + columns, ["---"] * len(names) + ["---:"] * len(columns), *rows]
         parts.append(f"**{title}**\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines))
@@ -35,7 +35,12 @@ def markdown(blocks: Sequence[Filled]) -> str:
 
 def tex(blocks: Sequence[Filled]) -> str:
     """One table of a paper, a `tabular` for each of its tasks; needs the package booktabs."""
-    parts = [f"% {_title(blocks[0])}", f"% {EXPLAINED}", "% \\usepackage{booktabs}"]
+    parts = [
+        f"% {_title(blocks[0])}",
+        f"% {EXPLAINED}",
+        *(f"% {note}" for note in _notes(blocks)),
+        "% \\usepackage{booktabs}",
+    ]
     for title, names, columns, rows in _tables(blocks, escape_latex, TEX_FORMATS):
         head = " & ".join(names + columns).replace("→", "$\\to$")
         body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
@@ -71,6 +76,12 @@ FORMATS: dict[str, Callable[[Sequence[Filled]], str]] = {"md": markdown, "tex": 
 
 def _title(block: Filled) -> str:
     return f"{block.table.name}: {block.table.title} ({block.table.paper}, Table {block.table.number})"
+
+
+def _notes(blocks: Sequence[Filled]) -> list[str]:
+    """What readers should know about the test sets."""
+    tasks = dict.fromkeys(column.task for block in blocks for column in block.columns)
+    return [f"{TASKS[task].title}: {TASKS[task].note}." for task in tasks if TASKS[task].note]
 
 
 def _tables(

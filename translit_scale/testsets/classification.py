@@ -39,8 +39,8 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 class LabelledTexts:
     """Text i has label `labels[i]`, an index into the task's labels, and the id `ids[i]`.
 
-    `language` is the code that was asked for, `files` are the files that were read, `dropped` counts the lines left out
-    by reason.
+    `language` is the code that was asked for, `name` what the folder calls it, `files` are the files that were read,
+    `dropped` counts the lines left out by reason.
     """
 
     language: str
@@ -50,6 +50,7 @@ class LabelledTexts:
     ids: list[str]
     dropped: dict[str, int]
     files: tuple[str, ...] = ()
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -131,4 +132,4 @@ def _labelled(
     if not kept:
         raise DataError(f"{path}: no text is left" + (f" (dropped: {nonzero(dropped)})" if dropped else ""))
     texts, numbers, ids = map(list, zip(*kept, strict=True))
-    return LabelledTexts(files.language, files.split, texts, numbers, ids, nonzero(dropped), (str(path),))
+    return LabelledTexts(files.language, files.split, texts, numbers, ids, nonzero(dropped), (str(path),), files.name)

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 
 from translit_scale.corpus.find import find_files
@@ -215,15 +216,32 @@ def _keep_usable(
     return ParallelText(source_language, target_language, sources, targets, ids, nonzero(dropped))
 
 
-def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict[str, str]:
+def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str, comments: bool = False) -> dict[str, str]:
     """Text by id of one or several tables, in file order; columns as in `read_table`.
+
+    Args:
+        comments: lines that begin with `#` are left out.
 
     Raises:
         DataError: a file is missing, a column is unknown, an id is empty or occurs twice.
     """
+    return unique_texts(
+        (where, key, text) for where, (key, text) in _columns(paths, [id_column, text_column], comments)
+    )
+
+
+def unique_texts(records: Iterable[tuple[str, str, str]]) -> dict[str, str]:
+    """Text by id.
+
+    Args:
+        records: of each text where it stands, its id and itself.
+
+    Raises:
+        DataError: an id is empty or occurs twice.
+    """
     texts: dict[str, str] = {}
     first: dict[str, str] = {}
-    for where, (key, text) in _columns(paths, [id_column, text_column]):
+    for where, key, text in records:
         if not key:
             raise DataError(f"{where}: the id is empty")
         if key in texts:
@@ -232,14 +250,14 @@ def texts_by_id(paths: Sequence[Path], id_column: str, text_column: str) -> dict
     return texts
 
 
-def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """`file:line`, for messages, and the given columns of every record of the tables."""
+def _columns(paths: Sequence[Path], columns: list[str], comments: bool = False) -> Iterator[tuple[str, list[str]]]:
+    """`file:line`, for messages, and the given columns of every record of the tables that is no comment."""
     by_number = all(column.isdecimal() for column in columns)
     if by_number and min(map(int, columns)) < 1:
         raise ConfigError(f"column {min(columns)} does not exist", "columns are counted from 1")
     for path in paths:
         wanted: list[Column] = [int(column) if by_number else column for column in columns]
-        records = _records(path, recognise(path, Dialect(), wanted))
+        records = _records(path, recognise(path, Dialect(), wanted), comments)
         if by_number:
             positions = [int(column) - 1 for column in columns]
         else:
@@ -250,10 +268,10 @@ def _columns(paths: Sequence[Path], columns: list[str]) -> Iterator[tuple[str, l
             yield where, [fields[position].strip() for position in positions]
 
 
-def _records(path: Path, dialect: Dialect) -> Iterator[tuple[str, list[str]]]:
-    """`file:line` and fields of every line that is not blank."""
+def _records(path: Path, dialect: Dialect, comments: bool) -> Iterator[tuple[str, list[str]]]:
+    """`file:line` and fields of every line that is not blank; with `comments`, of those that do not begin with `#`."""
     for line, fields in read_records(path, dialect):
-        if len(fields) > 1 or fields[0].strip():
+        if (len(fields) > 1 or fields[0].strip()) and not (comments and fields[0].startswith("#")):
             yield f"{path}:{line}", fields
 
 
@@ -261,6 +279,8 @@ def read_all(
     parallel: Sequence[Sequence[str]], tables: Sequence[Sequence[str]], id_column: str | None, text_column: str | None
 ) -> list[ParallelText]:
     """The texts of `--parallel A B` (with `--id-column`: tables that are joined) and of `--table FILE A B`.
+
+    Of more than two languages every two are a pair.
 
     Raises:
         ConfigError: no text at all, or only one of the two columns is given.
@@ -271,9 +291,20 @@ def read_all(
     if (id_column is None) != (text_column is None):
         raise ConfigError("--id-column and --text-column belong together: give both or neither")
     texts = []
-    for source, target in parallel:
+    for source, target in _pairs(parallel, "--parallel", "pol_Latn:a.txt ukr_Cyrl:b.txt"):
         if id_column is not None and text_column is not None:
             texts.append(read_joined(source, target, id_column, text_column))
         else:
             texts.append(read_aligned(source, target))
-    return texts + [read_table(file, source, target) for file, source, target in tables]
+    for file, *columns in tables:
+        pairs = _pairs([columns], f"--table {file}", f"{file} pol_Latn:pl ukr_Cyrl:uk")
+        texts += [read_table(file, source, target) for source, target in pairs]
+    return texts
+
+
+def _pairs(groups: Sequence[Sequence[str]], option: str, example: str) -> list[tuple[str, str]]:
+    """Every two of each group of arguments."""
+    for group in groups:
+        if len(group) < 2:
+            raise ConfigError(f"{option}: two languages are needed, found {' '.join(group) or 'none'}", example)
+    return [pair for group in groups for pair in combinations(group, 2)]

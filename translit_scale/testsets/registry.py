@@ -34,6 +34,12 @@ _TEXT_METRICS = Metrics(("macro_f1",), ("macro_f1", "accuracy"))
 _ENTITY_METRICS = Metrics(("entity_f1",), ("entity_f1", "entity_macro_f1", "token_accuracy", "token_macro_f1"))
 _WORD_METRICS = Metrics(("entity_f1",), ("token_accuracy", "token_macro_f1"))
 
+_SIB200_FOLDERS = (
+    "sib200", "sib200/data", "data", "SIB-200", "sib-200", "SIB-200/data/annotated", "sib-200/data/annotated",
+    "data/annotated",
+)  # fmt: skip
+"""With its files, as the Hugging Face hub has it (`data`), and as the repository of its authors (`data/annotated`)."""
+
 _SR_B = RetrievalTask(  # paper A, section 4.5
     name="sr_b",
     title="SR-B",
@@ -45,7 +51,16 @@ _SR_B = RetrievalTask(  # paper A, section 4.5
 _SR_F = RetrievalTask(  # paper A, section 4.5
     name="sr_f",
     title="SR-F",
-    folders=(".", "flores200_dataset", "flores200", "flores", "sr_f", "sib200"),
+    folders=(
+        ".",
+        "flores200_dataset",
+        "flores200",
+        "flores",
+        "flores_plus",
+        "floresp",
+        "sr_f",
+        *_SIB200_FOLDERS,
+    ),
     layouts=SR_F_LAYOUTS,
     tables=("a2",),
 )
@@ -61,7 +76,7 @@ _SIB200 = TransferTask(
     name="sib200",
     title="SIB200",
     kind="classification",
-    folders=("sib200", "SIB-200", "sib-200", "sib-200/data/annotated", "."),
+    folders=(*_SIB200_FOLDERS, "."),
     layouts=SIB200_LAYOUTS,
     reader=read_sib200,
     labels=SIB200_LABELS,
@@ -85,7 +100,7 @@ _NER = TransferTask(
     name="ner",
     title="NER",
     kind="tagging",
-    folders=("ner", "wikiann", "panx", "."),
+    folders=("ner", "wikiann", "panx", "WikiAnn", "panx_dataset", "."),
     layouts=NER_LAYOUTS,
     reader=read_ner,
     labels=NER_LABELS,

@@ -12,16 +12,49 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from translit_scale.corpus.text import read_records
+from translit_scale.errors import DataError
 from translit_scale.testsets.classification import read_sib200
 from translit_scale.testsets.layouts import CODE, LanguageFiles, ParallelLayout
 from translit_scale.testsets.parallel import ParallelText, align, join, texts_by_id
+from translit_scale.testsets.parquet import languages_of, texts_of
 
 ENGLISH = "eng_Latn"
 
 
 def pair_by_id(source: LanguageFiles, target: LanguageFiles) -> ParallelText:
-    """Tables without header, id and text on each line."""
-    a, b = (texts_by_id(files.paths, "1", "2") for files in (source, target))
+    """Tables without header, id and text on each line; lines that begin with `#` are comments."""
+    a, b = (texts_by_id(files.paths, "1", "2", comments=True) for files in (source, target))
+    return join(source.language, target.language, a, b)
+
+
+def pair_verses(source: LanguageFiles, target: LanguageFiles) -> ParallelText:
+    """By id if the lines of both files have one (`40001001 TAB verse`), otherwise by line.
+
+    Raises:
+        DataError: only one of the files has ids.
+    """
+    with_ids = [_has_ids(files.paths[0]) for files in (source, target)]
+    if all(with_ids):
+        return pair_by_id(source, target)
+    if any(with_ids):
+        named, other = (source, target) if with_ids[0] else (target, source)
+        raise DataError(
+            f"{named.paths[0]} has a verse id before each verse, {other.paths[0]} has none: they cannot be paired",
+            "give both files ids (id TAB verse), or neither",
+        )
+    return pair_lines(source, target)
+
+
+def _has_ids(path: Path) -> bool:
+    """Whether the first line that is neither blank nor a comment is `id TAB verse`."""
+    first = next((fields for _, fields in read_records(path) if any(fields) and not fields[0].startswith("#")), [])
+    return len(first) == 2 and bool(first[0]) and not any(character.isspace() for character in first[0].strip())
+
+
+def pair_parquet(source: LanguageFiles, target: LanguageFiles) -> ParallelText:
+    """The rows of two languages, joined on their ids."""
+    a, b = (texts_of(files.paths, files.name) for files in (source, target))
     return join(source.language, target.language, a, b)
 
 
@@ -83,24 +116,49 @@ def english_layout(prefix: str, shown: str, content: str) -> ParallelLayout:
     )
 
 
+_VERSES = "verse id TAB verse, or one verse a line, the same verses in all"
 SR_B_LAYOUTS = (
     ParallelLayout("{language}.tsv", "*.tsv", rf"{CODE}\.tsv", "verse id TAB text", pair=pair_by_id),
     english_layout(
         "bible", "bible.{language}-eng_Latn.{language}", "one verse a line, with the English verses beside it"
     ),
+    ParallelLayout("{language}.txt", "*.txt", rf"{CODE}\.txt", _VERSES, pair=pair_verses),
     ParallelLayout(
-        "{language}.txt", "*.txt", rf"{CODE}\.txt", "one verse a line, the same verses in all", pair=pair_lines
+        "{iso3}-x-bible*.txt", "*-x-bible*.txt", r"(?P<language>[a-z]{3})-x-bible(?:-(?P<variety>[^/]+))?\.txt",
+        _VERSES, 1, pair=pair_verses,
     ),
-)
+)  # fmt: skip
 _LINE = "one sentence a line"
+_ROWS = "id, iso_639_3, iso_15924, text"
+_DEV = "FLORES dev, not the papers' devtest"
+_VARIETY = r"(?:_(?P<variety>[a-z]{4}[0-9]{4}))?"
+
+
+def flores_layouts(split: str, note: str = "") -> tuple[ParallelLayout, ...]:
+    """A split of FLORES-200, of FLORES+ as it is released, and of FLORES+ on the Hugging Face hub."""
+    return (
+        ParallelLayout(
+            f"{split}/{{language}}.{split}", f"{split}/*.{split}", rf"{split}/{CODE}\.{split}", _LINE,
+            pair=pair_lines, note=note,
+        ),
+        ParallelLayout(
+            f"{split}/{split}.{{language}}", f"{split}/{split}.*", rf"{split}/{split}\.{CODE}{_VARIETY}", _LINE,
+            pair=pair_lines, note=note,
+        ),
+        ParallelLayout(
+            f"{split}/{{language}}.parquet", f"{split}/*.parquet", rf"{split}/{CODE}{_VARIETY}\.parquet", _ROWS,
+            pair=pair_parquet, note=note,
+        ),
+        ParallelLayout(
+            f"{split}*.parquet", f"{split}*.parquet", rf"{split}[^/]*\.parquet", f"{_ROWS} of all languages",
+            several=True, pair=pair_parquet, note=note, languages_of=languages_of,
+        ),
+    )  # fmt: skip
+
+
 SR_F_LAYOUTS = (
-    ParallelLayout(
-        "devtest/{language}.devtest", "devtest/*.devtest", rf"devtest/{CODE}\.devtest", _LINE, pair=pair_lines
-    ),
-    ParallelLayout(
-        "dev/{language}.dev", "dev/*.dev", rf"dev/{CODE}\.dev", _LINE, pair=pair_lines,
-        note="FLORES dev, not the papers' devtest",
-    ),
+    *flores_layouts("devtest"),
+    *flores_layouts("dev", _DEV),
     ParallelLayout(
         "{language}/*.tsv", "*/*.tsv", rf"{CODE}/(?:train|dev|test)\.tsv",
         "SIB-200, all splits: index_id, category, text", several=True, pair=pair_sib200,

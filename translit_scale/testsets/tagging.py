@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from translit_scale.corpus.lines import is_unicode
 from translit_scale.errors import DataError
 from translit_scale.testsets.conllu import Sentence, Word, blocks, conllu_sentences
 from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
+from translit_scale.testsets.names import TREEBANKS, WIKIANN, WIKIANN_VARIANTS
 from translit_scale.testsets.parallel import nonzero, text_sha256
 
 NER_LABELS = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
@@ -27,13 +28,24 @@ POS_LABELS = (
 
 _LINE = "token TAB tag, a blank line between sentences"
 _UNITS = rf"\.conllu{COMPRESSED}"
-_TREEBANK = rf"(?P<language>[a-z]{{2,3}})_[a-z0-9]+-ud-{SPLIT}{_UNITS}"
+_TREEBANK = rf"(?P<language>[a-z]{{2,3}})_(?P<variety>[a-z0-9]+)-ud-{SPLIT}{_UNITS}"
+_EDITION = r"(?P<language>[a-z]{2,}(?:-[a-z]+)*(?:_[A-Z][a-z]{3})?)"
 _TSV = Layout("{split}-{language}.tsv", "*-*.tsv*", rf"{SPLIT}-{LANGUAGE}\.tsv{COMPRESSED}", _LINE, 0)
-NER_LAYOUTS = (_TSV, Layout("{iso}/{split}", "*/*", rf"{LANGUAGE}/{SPLIT}{COMPRESSED}", _LINE, 0))
+NER_LAYOUTS = tuple(
+    replace(layout, names=WIKIANN, variants=WIKIANN_VARIANTS)
+    for layout in (
+        replace(_TSV, pattern=rf"{SPLIT}-{_EDITION}\.tsv{COMPRESSED}"),
+        Layout("{iso}/{split}", "*/*", rf"{_EDITION}/{SPLIT}{COMPRESSED}", _LINE, 0),
+    )
+)
+_FILES_OF_TREEBANKS = tuple(
+    Layout(f"{folder}{{iso}}_*-ud-{{split}}.conllu", f"{folder}*-ud-*.conllu*", pattern + _TREEBANK, "CoNLL-U", 1,
+           several=True, names=TREEBANKS)
+    for folder, pattern in (("", ""), ("UD_*/", "UD_[^/]+/"))
+)  # fmt: skip
 CONLLU_LAYOUTS = (
     Layout("{split}-{language}.conllu", "*-*.conllu*", rf"{SPLIT}-{LANGUAGE}{_UNITS}", "CoNLL-U", 1),
-    Layout("{iso}_*-ud-{split}.conllu", "*-ud-*.conllu*", _TREEBANK, "CoNLL-U", 1, several=True),
-    Layout("UD_*/{iso}_*-ud-{split}.conllu", "UD_*/*.conllu*", rf"UD_[^/]+/{_TREEBANK}", "CoNLL-U", 1, several=True),
+    *_FILES_OF_TREEBANKS,
 )
 POS_LAYOUTS = (_TSV, *CONLLU_LAYOUTS)
 
@@ -44,8 +56,8 @@ _WIKIANN_PREFIX = re.compile(r"([a-z][a-z-]+):")
 class TaggedSentences:
     """Word j of sentence i has the tag `tags[i][j]`, an index into the task's labels.
 
-    `language` is the code that was asked for, `files` are the files that were read. `dropped` counts by reason what was
-    left out, `noted` what is unusual and was kept.
+    `language` is the code that was asked for, `name` what the folder calls it, `files` are the files that were read.
+    `dropped` counts by reason what was left out, `noted` what is unusual and was kept.
     """
 
     language: str
@@ -55,6 +67,7 @@ class TaggedSentences:
     dropped: dict[str, int]
     noted: dict[str, int] = field(default_factory=dict)
     files: tuple[str, ...] = ()
+    name: str = ""
 
     def __len__(self) -> int:
         return len(self.words)
@@ -68,14 +81,16 @@ class TaggedSentences:
 def read_ner(files: LanguageFiles) -> TaggedSentences:
     """WikiAnn: `token TAB tag` a line.
 
-    The original files begin every token with a prefix such as `en:`, which is removed. `noted["inside_without_begin"]`
-    counts the tags `I-x` that follow neither `B-x` nor `I-x`; they are kept.
+    The original files begin every token with a prefix such as `en:`, which is removed. `noted["without_prefix"]` counts
+    the tokens of such files that do not have it, `noted["inside_without_begin"]` the tags `I-x` that follow neither
+    `B-x` nor `I-x`; all of them are kept.
 
     Raises:
         DataError: a line that is not two fields, an unknown tag, or no sentence is left.
     """
-    sentences = _without_prefix([sentence for path in files.paths for sentence in _tsv_sentences(path)])
-    noted = Counter({"inside_without_begin": sum(map(_inside_without_begin, sentences))})
+    noted: Counter[str] = Counter()
+    sentences = _without_prefix([sentence for path in files.paths for sentence in _tsv_sentences(path)], noted)
+    noted["inside_without_begin"] = sum(map(_inside_without_begin, sentences))
     return _tagged(sentences, NER_LABELS, files, Counter(), noted)
 
 
@@ -105,13 +120,15 @@ def _tsv_sentences(path: Path) -> Iterator[Sentence]:
         yield [Word(f"{path}:{line}", token.strip(" "), tag.strip(" ")) for line, (token, tag) in block]
 
 
-def _without_prefix(sentences: list[Sentence]) -> list[Sentence]:
-    """Removes a prefix such as `en:` if every token begins with it."""
+def _without_prefix(sentences: list[Sentence], noted: Counter[str]) -> list[Sentence]:
+    """Removes a prefix such as `en:` that most tokens begin with; counts the tokens without it."""
     words = [word for sentence in sentences for word in sentence]
-    match = _WIKIANN_PREFIX.match(words[0].text) if words else None
-    if match is None or not all(word.text.startswith(match[0]) for word in words):
+    prefixes = Counter(match[0] for word in words if (match := _WIKIANN_PREFIX.match(word.text)))
+    prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
+    if 2 * count <= len(words):
         return sentences
-    return [[word._replace(text=word.text.removeprefix(match[0])) for word in sentence] for sentence in sentences]
+    noted["without_prefix"] = len(words) - count
+    return [[word._replace(text=word.text.removeprefix(prefix)) for word in sentence] for sentence in sentences]
 
 
 def _inside_without_begin(sentence: Sentence) -> int:
@@ -148,4 +165,6 @@ def _tagged(
             tags.append([index_of[word.tag] for word in kept])
     if not words:
         raise DataError(f"{', '.join(paths)}: no sentence is left (dropped: {nonzero(dropped)})")
-    return TaggedSentences(files.language, files.split, words, tags, nonzero(dropped), nonzero(noted), paths)
+    return TaggedSentences(
+        files.language, files.split, words, tags, nonzero(dropped), nonzero(noted), paths, files.name
+    )

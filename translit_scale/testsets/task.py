@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.classification import LabelledTexts
 from translit_scale.testsets.hyperparameters import Hyperparameters
-from translit_scale.testsets.layouts import SPLITS, LanguageFiles, Layout, ParallelLayout, TaskFolder
+from translit_scale.testsets.layouts import SPLITS, Aliases, LanguageFiles, Layout, ParallelLayout, TaskFolder
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.testsets.tagging import TaggedSentences
 
@@ -37,9 +37,14 @@ class Task:
     """Whether `evaluate all` runs it unless told which tasks to run."""
     tables: tuple[str, ...] = ()
     """The papers' tables that report it (`report/published.yaml`)."""
+    note: str = ""
+    """What readers of these tables should know."""
 
-    def find(self, data: Path) -> TaskFolder:
+    def find(self, data: Path, aliases: Aliases = ()) -> TaskFolder:
         """The folder with the task's files.
+
+        Args:
+            aliases: the set's own names for languages.
 
         Raises:
             DataError: there is none; the message has the folders that were searched and the files expected.
@@ -47,14 +52,19 @@ class Task:
         one_by_one = [(layout,) for layout in self.layouts]
         for layouts in one_by_one if self.kind == "retrieval" else [self.layouts]:
             for name in self.folders:
-                folder = TaskFolder(data / name, layouts)
+                folder = TaskFolder(data / name, layouts, aliases)
                 if any(folder.files(split) for split in SPLITS):
                     return folder
         if not data.is_dir():
             raise DataError(f"data folder not found: {data}", "give the folder with --data")
         searched = ", ".join(str(data / name) for name in self.folders)
         expected = "".join(f"\n    {layout.shown} ({layout.content})" for layout in self.layouts)
-        raise DataError(f"no files of {self.name} in {searched}; expected{expected}", "see docs/test-sets.md")
+        archives = [path for name in self.folders for path in sorted((data / name).glob("*.tar.gz"))]
+        hint = "see docs/test-sets.md"
+        if archives:
+            loop = "do mkdir -p ${a%.tar.gz}; tar -xzf $a -C ${a%.tar.gz}; done"
+            hint = f"unpack each archive into a folder of its name: for a in {archives[0].parent}/*.tar.gz; {loop}"
+        raise DataError(f"no files of {self.name} in {searched}; expected{expected}", hint)
 
 
 @dataclass(frozen=True)
@@ -77,11 +87,28 @@ class ParallelSet:
         """
         return self.layout.pair(self.folder.find(source), self.folder.find(target))
 
+    def read_pairs(
+        self, pairs: Sequence[tuple[str, str]], limit: int | None = None
+    ) -> tuple[list[ParallelText], list[DataError]]:
+        """The parallel texts of pairs of languages, and the errors of the pairs that cannot be read.
+
+        Args:
+            limit: only the first pairs of sentences of each text.
+        """
+        texts: list[ParallelText] = []
+        errors: list[DataError] = []
+        for pair in pairs:
+            try:
+                texts.append(self.read(*pair).first(limit))
+            except DataError as error:
+                errors.append(error)
+        return texts, errors
+
     def notes(self, languages: Sequence[str]) -> list[str]:
         """What readers of the numbers should know."""
-        codes = {language: self.folder.find(language).code for language in languages}
-        renamed = [f"{language} is {code} there" for language, code in codes.items() if code != language]
-        return [note for note in (self.layout.note, self.task.note, *renamed) if note]
+        names = {language: self.folder.find(language).name for language in languages}
+        renamed = [f"{language} is {name} there" for language, name in names.items() if name != language]
+        return [note for note in (self.layout.note, *renamed) if note]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,34 +120,51 @@ class RetrievalTask(Task):
     """Of `MEASURES`: what `select` compares checkpoints by, unless told otherwise."""
     query_language: str | None = None
     """The only query language in `evaluate all`; None: every source."""
-    note: str = ""
-    """What readers of the numbers should know."""
     kind: Literal["retrieval"] = "retrieval"
 
-    def find_set(self, data: Path) -> ParallelSet:
-        """The test set under a data folder; raises as `find`."""
-        return ParallelSet(self, self.find(data))
+    def find_set(self, data: Path, aliases: Aliases = ()) -> ParallelSet:
+        """The test set under a data folder; arguments and errors as in `find`."""
+        return ParallelSet(self, self.find(data, aliases))
 
     def read(
-        self, data: Path, languages: Sequence[str], source: str | None = None, limit: int | None = None
+        self,
+        data: Path,
+        languages: Sequence[str],
+        source: str | None = None,
+        limit: int | None = None,
+        aliases: Aliases = (),
+        skipped: list[DataError] | None = None,
     ) -> tuple[list[ParallelText], list[str]]:
         """Parallel texts, and notes about them.
 
         Args:
             source: pairs this language with each of `languages`; without it every two of `languages` are a pair.
             limit: only the first pairs of each text, in the order of the source's file.
+            aliases: the set's own names for languages.
+            skipped: receives the errors of languages and pairs that are then left out; None: they are raised.
 
         Raises:
             ConfigError: fewer than two languages.
-            DataError: the set or one of its languages is missing, or files cannot be paired.
+            DataError: the set, the source or all other languages are missing, or files cannot be paired.
         """
         targets = [language for language in dict.fromkeys(languages) if language != source]
-        pairs = [(source, target) for target in targets] if source else list(combinations(targets, 2))
-        if not pairs:
+        if not targets or (source is None and len(targets) < 2):
             raise ConfigError("retrieval needs two languages", "give two --languages, or --source and one of them")
-        test_set = self.find_set(data)
-        texts = [test_set.read(*pair).first(limit) for pair in pairs]
-        return texts, test_set.notes(([source] if source else []) + targets)
+        test_set = self.find_set(data, aliases)
+        errors: list[DataError] = []
+        if skipped is not None:
+            if source:
+                test_set.folder.find(source)
+            present, errors = test_set.folder.find_all([source, *targets] if source else targets)
+            targets = [language for language in targets if language in present]
+        pairs = [(source, target) for target in targets] if source else list(combinations(targets, 2))
+        texts, unreadable = test_set.read_pairs(pairs, limit)
+        errors += unreadable
+        if errors and (skipped is None or not texts):
+            raise errors[0]
+        if skipped is not None:
+            skipped += errors
+        return texts, test_set.notes(list(dict.fromkeys(language for pair in pairs for language in pair)))
 
 
 class Metrics(NamedTuple):
@@ -143,13 +187,16 @@ class TransferTask(Task):
     hyperparameters: Hyperparameters
     """The papers'."""
 
-    def read(self, folder: Path, language: str, split: str) -> Examples:
+    def read(self, folder: Path, language: str, split: str, aliases: Aliases = ()) -> Examples:
         """The examples of one language and split.
+
+        Args:
+            aliases: the set's own names for languages.
 
         Raises:
             DataError: as `TaskFolder.find`, or the reader refuses a file.
         """
-        return self.reader(TaskFolder(folder, self.layouts).find(language, split))
+        return self.reader(TaskFolder(folder, self.layouts, aliases).find(language, split))
 
     def languages(self, folder: Path, split: str) -> list[str]:
         """As `TaskFolder.languages`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from translit_scale.errors import ConfigError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.bootstrap import (
     RESAMPLES,
     Estimate,
@@ -24,20 +24,23 @@ from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
+    check_replaceable,
     describe_model,
     describe_omissions,
     describe_text,
+    difference,
     header,
     percent,
     write_arrays,
 )
 from translit_scale.evaluate.retrieval.metrics import hits, ranks
-from translit_scale.files import write_json
+from translit_scale.files import read_json, write_json
 from translit_scale.progress import Progress
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.testsets.task import TOP_K
 from translit_scale.text_table import format_table
 
+SIGNIFICANT = "* the 95 % interval of the difference does not contain 0"
 METRIC_COLUMNS = [f"top-{k} % [95 %]" for k in TOP_K]
 
 
@@ -87,17 +90,25 @@ def run_retrieval(
     out: Path,
     seed: int = 0,
     notes: Sequence[str] = (),
+    force: bool = False,
 ) -> str:
-    """Evaluates all models, writes `<out>/<task>/` and returns the table.
+    """Evaluates all models, writes `<out>/<task>/` and returns the tables.
 
     Files: `<label>.json` and `<label>.items.npz` (the rank of every item) for each model, and `comparison.json` (paired
     differences to the first model) if there are several.
 
     Args:
         notes: about the test set, for the files.
+        force: replaces earlier results of other settings, weights or texts.
+
+    Raises:
+        ConfigError: a direction occurs twice.
+        DataError: there are earlier results that the new ones do not contain, and `force` is not given.
     """
     _check_directions(texts)
     folder = out / task
+    if not force:
+        _check_earlier(models, texts, embedding, task, folder, seed)
     folder.mkdir(parents=True, exist_ok=True)  # fails here rather than after the models have run
     results = []
     for model in models:
@@ -151,11 +162,8 @@ def rank_texts(
 
 
 def _write_result(folder: Path, task: str, result: ModelResult, seed: int, notes: Sequence[str]) -> None:
-    bootstrap = {"interval": 0.95, "resamples": RESAMPLES, "seed": seed}
     record = {
-        **header(task, "retrieval"),
-        "model": result.record,
-        "settings": {**result.settings, "bootstrap": bootstrap},
+        **_header(task, result.record, result.settings, seed),
         **({"notes": list(notes)} if notes else {}),
         "scores": {"test": [_score(direction, seed) for direction in result.directions]},
     }
@@ -165,6 +173,42 @@ def _write_result(folder: Path, task: str, result: ModelResult, seed: int, notes
         arrays[f"ids:{direction.name}"] = np.array(direction.text.ids)
     write_arrays(folder / f"{result.model.label}.items.npz", arrays)
     write_json(folder / f"{result.model.label}.json", record)
+
+
+def _header(task: str, model: dict[str, Any], settings: dict[str, Any], seed: int) -> dict[str, Any]:
+    bootstrap = {"interval": 0.95, "resamples": RESAMPLES, "seed": seed}
+    return {**header(task, "retrieval"), "model": model, "settings": {**settings, "bootstrap": bootstrap}}
+
+
+def _check_earlier(
+    models: Sequence[ModelName],
+    texts: Sequence[ParallelText],
+    embedding: EmbeddingSettings,
+    task: str,
+    folder: Path,
+    seed: int,
+) -> None:
+    """Refuses to replace what the new results do not contain, before anything is computed."""
+    tests = [
+        {"hf_subset": f"{query}-{candidates}", "text_sha256": text.fingerprint}
+        for text in texts
+        for query, candidates in permutations((text.source_language, text.target_language))
+    ]
+    for model in models:
+        path = folder / f"{model.label}.json"
+        if path.exists():
+            encoder = embedding.load(model)
+            head = _header(task, describe_model(model, encoder), embedding.record(encoder), seed)
+            check_replaceable(path, {**head, "scores": {"test": tests}})
+    comparison = folder / "comparison.json"
+    if len(models) > 1 and comparison.exists():
+        earlier = read_json(comparison, "comparison", "--force replaces it")
+        before = [earlier["first"]["label"], *dict.fromkeys(entry["model"] for entry in earlier["scores"])]
+        if before[0] != models[0].label or not set(before) <= {model.label for model in models}:
+            raise DataError(
+                f"{comparison} compares {', '.join(before)} with the first of them",
+                "name all of them again in this order, or keep both with another --name; --force replaces it",
+            )
 
 
 def _score(direction: Direction, seed: int) -> dict[str, Any]:
@@ -216,11 +260,13 @@ def _direction_table(task: str, results: Sequence[ModelResult], index: int, seed
         direction = result.directions[index]
         lines.append([result.model.label, str(result.settings["layer"]), *map(percent, direction.accuracies(seed))])
         if result is not results[0]:
-            differences = [percent(difference, "+") for difference in direction.minus(first, seed)]
+            differences = list(map(difference, direction.minus(first, seed)))
             lines.append([f"  minus {results[0].model.label}", "", *differences])
     lines.append(["chance", "", *(f"{100 * min(k / n, 1):.1f}" for k in TOP_K)])
     title = f"{task}: {first.query} -> {first.candidates} (query -> candidates), {n} pairs"
-    return "\n".join([title, format_table(["model", "layer", *METRIC_COLUMNS], lines), *_omissions(results, index)])
+    notes = [SIGNIFICANT] if len(results) > 1 else []
+    table = format_table(["model", "layer", *METRIC_COLUMNS], lines)
+    return "\n".join([title, table, *notes, *_omissions(results, index)])
 
 
 def _omissions(results: Sequence[ModelResult], index: int) -> list[str]:
@@ -249,4 +295,30 @@ def _overview_table(task: str, results: Sequence[ModelResult], seed: int) -> str
         means = (mean_accuracy([(d.text.ids, hits(d.rank, k)) for d in directions], seed) for k in TOP_K)
         lines.append([label, f"average of {len(directions)}", "", *map(percent, means)])
     columns = ["model", "query -> candidates", "n", *METRIC_COLUMNS]
-    return "\n".join([task, format_table(columns, lines, left=2), *notes])
+    tables = [task, format_table(columns, lines, left=2), *notes]
+    if len(results) > 1:
+        tables += ["", f"difference to {results[0].model.label}"]
+        rows = [row for result in results[1:] for row in _difference_rows(results[0], result, seed)]
+        tables += [format_table(columns, rows, left=2), SIGNIFICANT]
+    return "\n".join(tables)
+
+
+def _difference_rows(first: ModelResult, other: ModelResult, seed: int) -> Iterator[list[str]]:
+    """A line for each direction, for each language that is in some directions only, and for all."""
+    pairs = list(zip(first.directions, other.directions, strict=True))
+    for base, direction in pairs:
+        name = f"{direction.query} -> {direction.candidates}"
+        cells = map(difference, direction.minus(base, seed))
+        yield [other.model.label, name, str(len(direction.text)), *cells]
+    languages = dict.fromkeys(language for base, _ in pairs for language in (base.query, base.candidates))
+    groups = {language: [pair for pair in pairs if language in (pair[0].query, pair[0].candidates)]
+              for language in languages}  # fmt: skip
+    for language, group in {**groups, "": pairs}.items():
+        if language and not 2 < len(group) < len(pairs):
+            continue
+        means = (
+            mean_accuracy([(b.text.ids, hits(d.rank, k) * 1.0 - hits(b.rank, k)) for b, d in group], seed)
+            for k in TOP_K
+        )
+        title = f"average of {len(group)}" + (f" with {language}" if language else "")
+        yield [other.model.label, title, "", *map(difference, means)]

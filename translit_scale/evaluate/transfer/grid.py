@@ -12,13 +12,13 @@ from typing import Any
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import ModelName
-from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, describe_job, read_split, run_job
+from translit_scale.evaluate.results import ModelName, refuse_change, result_inputs
+from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, describe_job, run_job
 from translit_scale.files import read_json
-from translit_scale.languages import matching_codes
 from translit_scale.progress import Advance, Progress
 from translit_scale.schema import changed_settings
 from translit_scale.testsets.hyperparameters import SEEDS
+from translit_scale.testsets.layouts import TaskFolder
 from translit_scale.testsets.task import TransferTask
 
 
@@ -33,7 +33,7 @@ class Failure:
 def plan_jobs(
     models: Sequence[ModelName],
     task: TransferTask,
-    folder: Path,
+    folder: TaskFolder,
     sources: Sequence[str],
     targets: Sequence[str],
     settings: GridSettings,
@@ -51,9 +51,11 @@ def plan_jobs(
     """
     seeds = SEEDS[settings.preset]
     first, count = seeds[0], settings.seeds or len(seeds)
-    job_targets = _targets(task, folder, sources, targets)
+    job_targets = _targets(folder, sources, targets)
     jobs = [
-        TransferJob(model, task.name, folder, tuple(source.split("+")), job_targets, seed, settings, out)
+        TransferJob(
+            model, task.name, folder.path, tuple(source.split("+")), job_targets, seed, settings, out, folder.aliases
+        )
         for model in models
         for source in sources
         for seed in range(first, first + count)
@@ -64,16 +66,17 @@ def plan_jobs(
     return jobs
 
 
-def _targets(task: TransferTask, folder: Path, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
+def _targets(folder: TaskFolder, sources: Sequence[str], targets: Sequence[str]) -> tuple[str, ...]:
     """The languages to test on; one that is also a source gets the source's code, whatever the folder calls it."""
-    present = task.languages(folder, "test")
 
-    def in_folder(code: str) -> str:
-        codes = matching_codes(code, present)
-        return codes[0] if len(codes) == 1 else code
+    def files(code: str) -> tuple[Path, ...] | str:
+        try:
+            return folder.find(code).paths
+        except DataError:
+            return code  # reading it reports the error
 
-    source_code = {in_folder(code): code for source in sources for code in source.split("+")}
-    return tuple(dict.fromkeys(source_code.get(in_folder(code), code) for code in targets or present))
+    source_code = {files(code): code for source in sources for code in source.split("+")}
+    return tuple(dict.fromkeys(source_code.get(files(code), code) for code in targets or folder.languages()))
 
 
 def run_grid(jobs: Sequence[TransferJob], workers: int, force: bool = False) -> list[Failure]:
@@ -90,13 +93,27 @@ def run_grid(jobs: Sequence[TransferJob], workers: int, force: bool = False) -> 
         DataError: a model, a training set or a test set is missing or wrong; a result was made with other settings,
             weights or texts and `force` is not given; or a process was killed.
     """
+    return run_jobs(jobs, remaining_jobs(jobs, force), workers)
+
+
+def remaining_jobs(jobs: Sequence[TransferJob], force: bool = False) -> list[TransferJob]:
+    """The jobs that have no result made with the present settings, weights and texts; arguments as in `run_grid`.
+
+    Raises:
+        DataError: as `run_grid`.
+    """
     finished = {job.name for job in _finished(jobs, force)}
-    remaining = [job for job in jobs if job.name not in finished]
+    return [job for job in jobs if job.name not in finished]
+
+
+def run_jobs(jobs: Sequence[TransferJob], remaining: Sequence[TransferJob], workers: int) -> list[Failure]:
+    """Runs the remaining ones of some jobs."""
+    finished = len(jobs) - len(remaining)
     if finished:
-        print(f"finished before: {len(finished)} of {len(jobs)} jobs", file=sys.stderr)
+        print(f"finished before: {finished} of {len(jobs)} jobs", file=sys.stderr)
     if not remaining:
         return []
-    with Progress("transfer", len(jobs), "jobs", done=len(finished)) as progress:
+    with Progress("transfer", len(jobs), "jobs", done=finished) as progress:
         outcomes = run_tasks(_run_reported, remaining, workers, progress.advance)
     return [failure for failure in outcomes if failure is not None]
 
@@ -135,8 +152,8 @@ def _finished(jobs: Sequence[TransferJob], force: bool) -> Iterator[TransferJob]
     for model in dict.fromkeys(job.model for job in jobs):
         encoder = Encoder.load(model.path, device="cpu", layer=1.0)
         for job in (job for job in jobs if job.model == model):
-            tests = [read_split(job.task_name, job.folder, target, "test") for target in job.targets]
-            scores = [{"language": test.language, "text_sha256": test.fingerprint} for test in tests]
+            tests = [job.read(target, "test") for target in job.targets]
+            scores = [{"hf_subset": test.language, "text_sha256": test.fingerprint} for test in tests]
             present = _inputs(describe_job(job, encoder) | {"scores": {"test": scores}})
             if job.result.exists() and job.items.exists() and _is_current(job, present, force):
                 yield job
@@ -151,29 +168,12 @@ def _is_current(job: TransferJob, present: dict[str, Any], force: bool) -> bool:
             return False
         raise DataError(f"{job.result} is not a result of this command", "--force runs the job again") from None
     changes = changed_settings(recorded, present)
-    if changes and not force:
-        shown = ", ".join(f"{name} {_short(old)}, now {_short(new)}" for name, old, new in changes[:3])
-        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
-        raise DataError(
-            f"{job.result} was made with other settings, weights or texts: {shown}{more}",
-            "--force runs such jobs again; another --out or label keeps both",
-        )
+    if not force:
+        refuse_change(job.result, changes)
     return not changes
 
 
 def _inputs(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings, weights and texts of a result, without the paths and labels of model and texts."""
-    return {
-        "schema": record["schema"],
-        "model": {name: record["model"][name] for name in ("weights_sha256", "tokenizer_sha256")},
-        "settings": record["settings"],
-        "data": {
-            split: {part["language"]: part["text_sha256"] for part in parts} for split, parts in record["data"].items()
-        },
-        "test": {score["language"]: score["text_sha256"] for score in record["scores"]["test"]},
-    }
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else f"{text[:12]}…"
+    """`result_inputs`, with the texts of training."""
+    data = {split: {part["language"]: part["text_sha256"] for part in parts} for split, parts in record["data"].items()}
+    return result_inputs(record) | {"data": data}

@@ -25,6 +25,7 @@ from translit_scale.files import write_json
 from translit_scale.progress import Advance
 from translit_scale.testsets.classification import LabelledTexts
 from translit_scale.testsets.hyperparameters import Hyperparameters
+from translit_scale.testsets.layouts import Aliases
 from translit_scale.testsets.registry import transfer_tasks
 from translit_scale.testsets.tagging import TaggedSentences
 from translit_scale.testsets.task import Examples, TransferTask
@@ -58,6 +59,8 @@ class TransferJob:
     seed: int
     settings: GridSettings
     out: Path
+    aliases: Aliases = ()
+    """The set's own names for languages."""
 
     @property
     def task(self) -> TransferTask:
@@ -87,23 +90,27 @@ class TransferJob:
     def __str__(self) -> str:
         return self.name
 
+    def read(self, language: str, split: str) -> Examples:
+        """The examples of one language, read once by each process; raises as the task's reader."""
+        return read_split(self.task_name, self.folder, language, split, self.aliases)
+
 
 @lru_cache(maxsize=1024)
-def read_split(task_name: str, folder: Path, language: str, split: str) -> Examples:
+def read_split(task_name: str, folder: Path, language: str, split: str, aliases: Aliases = ()) -> Examples:
     """The examples of one language, read once by each process.
 
     Raises:
         DataError: as the task's reader.
     """
-    return transfer_tasks()[task_name].read(folder, language, split)
+    return transfer_tasks()[task_name].read(folder, language, split, aliases)
 
 
 @lru_cache(maxsize=512)
 def _tokenized_split(
-    path: str, task_name: str, folder: Path, language: str, split: str, max_length: int
+    path: str, task_name: str, folder: Path, language: str, split: str, aliases: Aliases, max_length: int
 ) -> TokenizedSplit:
     """The examples, tokenized for the model at `path`."""
-    return tokenize_split(_tokenizer(path), read_split(task_name, folder, language, split), max_length)
+    return tokenize_split(_tokenizer(path), read_split(task_name, folder, language, split, aliases), max_length)
 
 
 _tokenizer = lru_cache(maxsize=4)(load_tokenizer)
@@ -129,9 +136,7 @@ def describe_job(job: TransferJob, encoder: Encoder) -> dict[str, Any]:
             "bootstrap": {"interval": 0.95, "resamples": RESAMPLES, "seed": 0},
         },
         "data": {
-            split: [
-                _describe(job.folder, read_split(job.task_name, job.folder, source, split)) for source in job.sources
-            ]
+            split: [_describe(job.folder, job.read(source, split)) for source in job.sources]
             for split in ("train", "dev")
         },
     }
@@ -140,8 +145,10 @@ def describe_job(job: TransferJob, encoder: Encoder) -> dict[str, Any]:
 def _describe(folder: Path, data: Examples) -> dict[str, Any]:
     """The examples that produced a number; n counts texts or sentences."""
     noted = {"noted": data.noted} if isinstance(data, TaggedSentences) else {}
+    named = {"named": data.name} if data.name not in ("", data.language) else {}
     return {
         "language": data.language,
+        **named,
         "files": [Path(path).relative_to(folder).as_posix() for path in data.files],
         "n": len(data),
         "text_sha256": data.fingerprint,
@@ -211,7 +218,7 @@ def _max_length(job: TransferJob, encoder: Encoder) -> int:
 
 
 def _read_tokenized(job: TransferJob, encoder: Encoder, language: str, split: str) -> tuple[Examples, TokenizedSplit]:
-    source = job.task_name, job.folder, language, split
+    source = job.task_name, job.folder, language, split, job.aliases
     return read_split(*source), _tokenized_split(job.model.path, *source, _max_length(job, encoder))
 
 

@@ -72,7 +72,9 @@ def _cell(seeds: Sequence[dict[str, float] | None]) -> str:
 
 
 def _omissions(scores: Mapping[str, Record]) -> Iterator[str]:
-    """What was cut, divided or left out of the test sets."""
+    """What was cut, divided or left out of the test sets, and which have another name there."""
+    if named := [f"{language} is {score['named']} there" for language, score in scores.items() if "named" in score]:
+        yield ", ".join(named)
     for name in ("truncated", "split", "no_tokens"):
         counts = {language: score.get(name, 0) for language, score in scores.items()}
         if any(counts.values()):
