@@ -151,7 +151,7 @@ def test_an_unavailable_language_is_an_error_that_lists_close_ones():
 def test_a_missing_package_is_an_error_with_the_command(monkeypatch, tmp_path):
     available_languages.cache_clear()
     monkeypatch.setitem(sys.modules, "django", None)
-    with pytest.raises(ConfigError, match=r"pip install -e '\.\[demo\]'"):
+    with pytest.raises(ConfigError, match="pip install django"):
         write_demo_text(tmp_path, PAIRS)
 
 
@@ -258,5 +258,4 @@ def test_the_command(tmp_path, capsys):
     assert "deu_Latn-ell_Grek" in capsys.readouterr().out
     assert (tmp_path / "heldout/deu_Latn-ell_Grek.tsv").exists()
     assert main(["demo-text", "--out", str(tmp_path), "--pairs", "xxx_Latn-ell_Grek"]) == 3
-    with pytest.raises(SystemExit):
-        main(["demo-text", "--out", str(tmp_path), "--pairs", "polish"])
+    assert main(["demo-text", "--out", str(tmp_path), "--pairs", "polish"]) == 2

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pyarrow
 import pytest
 
 from tests.support.ranks import ROOT, free_port
@@ -74,12 +75,16 @@ def test_a_shipped_recipe_writes_into_the_working_directory(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for language, line in {"hin_Deva": "यह एक वाक्य है", "urd_Arab": "یہ ایک جملہ ہے"}.items():
-        (tmp_path / f"{language}.txt").write_text(f"{line}\n")
+        folder = tmp_path / language / "train"
+        folder.mkdir(parents=True)
+        table = pyarrow.table({"text": [line]})
+        with pyarrow.ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as stream:
+            stream.write_table(table)
     assert main(["prepare", "hin-urd", "--data", ".", "--workers", "1"]) == 0
     assert "written to shards/hin-urd\n" in capsys.readouterr().out
     assert (tmp_path / "shards/hin-urd/manifest.json").is_file()
     assert main(["prepare", "pol-ukr"]) == 3
-    assert "file not found: shards/pol_Latn.txt" in capsys.readouterr().err
+    assert "pol_Latn/train/*.arrow" in capsys.readouterr().err
 
 
 def test_hints_name_packages_and_not_our_own_name_on_an_index() -> None:

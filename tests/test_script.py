@@ -84,7 +84,7 @@ def test_single_languages_may_have_other_settings(data: Path) -> None:
 def test_settings_for_a_language_that_is_not_there_are_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match="per_language: the recipe has no text in pol_Latn"):
         dropped(data, RECIPE + "per_language: {pol_Latn: {max_chars: 5}}", "x")
-    with pytest.raises(ConfigError, match=r"unknown language code 'ukr'.*did you mean 'ukr_Cyrl'"):
+    with pytest.raises(ConfigError, match=r"(?s)unknown language code 'ukr'.*did you mean 'ukr_Cyrl'"):
         dropped(data, RECIPE + "per_language: {ukr: {max_chars: 5}}", "x")
     with pytest.raises(ConfigError, match="max_char: unknown setting; did you mean 'max_chars'"):
         dropped(data, RECIPE + "per_language: {ukr_Cyrl: {max_char: 5}}", "x")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.extras import install_command
 from translit_scale.testsets.parallel import unique_texts
 
 LANGUAGE_COLUMNS = ("iso_639_3", "iso_15924")
@@ -44,7 +45,7 @@ def _rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise ConfigError("reading .parquet needs a package", "pip install 'translit-scale[parquet]'") from None
+        raise ConfigError("reading .parquet needs a package", install_command("parquet")) from None
     try:
         with path.open("rb") as file:
             table = pyarrow.parquet.ParquetFile(file)
