@@ -23,14 +23,8 @@ from translit_scale.files import sync
 from translit_scale.languages import language_name
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.silence import silence_transformers
-from translit_scale.train.checkpointing.checkpoint import (
-    CheckpointInfo,
-    best_checkpoint,
-    checkpoint_name,
-    complete_checkpoints,
-    read_info,
-)
-from translit_scale.train.checkpointing.trained import trained_model
+from translit_scale.train.checkpointing.checkpoint import CheckpointInfo, read_info
+from translit_scale.train.checkpointing.trained import find_checkpoint, trained_model
 
 CARD = "README.md"
 
@@ -53,30 +47,6 @@ def export_run(
     card = model_card(model, config, info, licence)
     export_folder(model, load_tokenizer(str(run / "model")), out, card, force)
     return info.step
-
-
-def find_checkpoint(run: Path, step: int | Literal["best"] | None) -> Path:
-    """Folder of the checkpoint of `step`, of the best one, or of the newest complete one (None).
-
-    Raises:
-        DataError: it does not exist; the message lists the complete ones.
-    """
-    checkpoints = complete_checkpoints(run / "checkpoints")
-    if step is None and checkpoints:
-        return checkpoints[-1]
-    name = best_checkpoint(run) if step == "best" else checkpoint_name(step or 0)
-    if name is None and run.is_dir():
-        raise DataError(f"{run} has no best.json", "choose a checkpoint: translit-scale select")
-    checkpoint = run / "checkpoints" / (name or "")
-    if checkpoint in checkpoints:
-        return checkpoint
-    if not run.is_dir():
-        raise DataError(f"run folder not found: {run}", "training writes to runs/NAME, with run.name as NAME")
-    available = ", ".join(path.name for path in checkpoints)
-    raise DataError(
-        f"{run} has no complete checkpoint{'' if step is None else f' {name}'}",
-        f"there are: {available}" if available else "training writes the first one after run.checkpoint_every steps",
-    )
 
 
 def describe_objectives(objectives: ObjectivesConfig) -> list[str]:
