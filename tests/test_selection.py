@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.labelled_world import write_sib200
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config, romanize, sentences
 from translit_scale.cli import main
@@ -126,7 +127,7 @@ def test_checkpoints_are_measured_once(
     values = measured(finished)
     lines = [line for line in printed.splitlines() if line.startswith("step_")]
     assert [line.split()[1] for line in lines] == [f"{100 * value:.1f}" for value in sorted(values.values())[::-1]]
-    assert "ids of the papers' verses" not in printed  # the verses are the user's own
+    assert "note:" not in printed  # about the papers' verses: these are own ones
     assert select(finished, verses, "--measure", "top1") == 0 and counted == []
     assert json.loads((finished / "best.json").read_bytes())["measure"] == "top1"
     assert select(finished, verses, "--layer", "1") == 0 and len(counted) == 5
@@ -301,3 +302,34 @@ def test_too_few_items_to_halve() -> None:
     scored = [module.ScoredCheckpoint("step_000001", {module.ALL: {}})]
     with pytest.raises(DataError, match="too few items"):
         module.ranked(scored, "mean", SELECT)
+
+
+def test_a_checkpoint_is_a_model_wherever_one_is_asked_for(
+    finished: Path, verses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its weights are those of its export, for retrieval, transfer and analysis."""
+    assert main(["export", "--run", str(finished), "--step", "2", "--to", str(tmp_path / "export")]) == 0
+    test_set = ["--task", "sr_b", "--data", str(verses), "--languages", "ukr_Cyrl,hrv_Latn", "--out", str(tmp_path)]
+    models = ["--model", f"export={tmp_path / 'export'}", "--model", f"two={finished}@2", "--model", f"{finished}@best"]
+    models += ["--model", str(finished), "--model", f"t={finished}@all"]
+    assert main(["evaluate", "retrieval", *models, *test_set]) == 0
+    labels = {path.stem for path in (tmp_path / "sr_b").glob("*.json")} - {"comparison"}
+    assert labels == {"export", "two", "tiny@best", "tiny", *(f"t@{step}" for step in range(1, 6))}
+    results = {label: json.loads((tmp_path / f"sr_b/{label}.json").read_bytes()) for label in labels}
+    assert results["export"]["scores"] == results["two"]["scores"] == results["t@2"]["scores"]
+    weights = {label: result["model"]["weights_sha256"] for label, result in results.items()}
+    assert weights["export"] == weights["two"] == weights["t@2"] and weights["tiny"] == weights["t@5"]
+    assert len({weights[f"t@{step}"] for step in range(1, 6)}) == 5
+    assert results["tiny@best"]["model"]["path"].endswith(
+        json.loads((finished / "best.json").read_bytes())["checkpoint"]
+    )
+    write_sib200(tmp_path, ("eng_Latn",))
+    transfer = ["evaluate", "transfer", "--task", "sib200", "--data", str(tmp_path), "--source", "eng_Latn"]
+    transfer += ["--epochs", "1", "--seeds", "1", "--workers", "1", "--out", str(tmp_path)]
+    assert main([*transfer, *models[:4]]) == 0
+    jobs = [json.loads((tmp_path / f"sib200/{label}.eng_Latn.seed42.json").read_bytes()) for label in ("export", "two")]
+    assert jobs[0]["epochs"] == jobs[1]["epochs"] and jobs[0]["scores"] == jobs[1]["scores"]
+    assert main(["analyze", "similarity", "--no-figure", "--model", f"{finished}@2", *test_set]) == 0
+    for wrong, message in (("9", "no complete checkpoint step_000009"), ("last", "write")):
+        assert main(["evaluate", "retrieval", "--model", f"{finished}@{wrong}", *test_set]) in (2, 3)
+        assert message in capsys.readouterr().err

@@ -151,8 +151,8 @@ def add_encoders(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("models")
     group.add_argument(
         "--model", action="append", required=True, metavar="MODEL",
-        help="DIR or LABEL=DIR: folder or hub id of an encoder with its tokenizer; required, repeat for several "
-        "(HF_HUB_OFFLINE=1 is honoured)",
+        help="DIR or LABEL=DIR: folder or hub id of an encoder with its tokenizer (HF_HUB_OFFLINE=1 is honoured), or "
+        "checkpoints of a run: RUN (the newest), RUN@2000, RUN@best, RUN@all; required, repeat for several",
     )  # fmt: skip
     add_device(group)
     return group

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer, tokenizer_fingerprint
+from translit_scale.corpus.tokenizer import encode_batch, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
 from translit_scale.evaluate.loading import (
     check_fit,
@@ -25,6 +25,7 @@ from translit_scale.evaluate.loading import (
     hash_weights,
     load_model,
     longest_input,
+    model_tokenizer,
     special_template,
 )
 from translit_scale.evaluate.packed import flat_states, pack_attention
@@ -81,7 +82,7 @@ class Encoder:
 
     @classmethod
     def load(cls, path_or_id: str, device: str = "auto", layer: int | float | None = None) -> Encoder:
-        """Loads a folder or a hub id in float32, without running code from it (`HF_HUB_OFFLINE=1` is honoured).
+        """Loads a folder, hub id or checkpoint in float32, without running its code (`HF_HUB_OFFLINE=1` is honoured).
 
         Args:
             device: "auto" (a GPU if there is one), "cpu" or "cuda".
@@ -92,7 +93,7 @@ class Encoder:
             ConfigError: the layer is out of range, or there is no such device.
         """
         pick_device(device)  # raises before a large model is read
-        return cls.of(path_or_id, load_model(path_or_id), load_tokenizer(path_or_id), device, layer)
+        return cls.of(path_or_id, load_model(path_or_id), model_tokenizer(path_or_id), device, layer)
 
     @classmethod
     def of(

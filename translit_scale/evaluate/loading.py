@@ -11,12 +11,14 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
+from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.errors import DataError
 from translit_scale.silence import silence_transformers
+from translit_scale.train.checkpointing.trained import run_of, trained_encoder
 
 
 def load_model(path: str) -> PreTrainedModel:
-    """The encoder without any head, in float32.
+    """The encoder of a folder, a hub id or a checkpoint of a run, without any head, in float32.
 
     Raises:
         DataError: there is no such model, weights of the encoder are missing, or the model has a decoder.
@@ -27,6 +29,8 @@ def load_model(path: str) -> PreTrainedModel:
         "output_loading_info": True,
     }
     folder = Path(path)
+    if run := run_of(folder):
+        return trained_encoder(run, folder)
     if not folder.is_dir() and (folder.is_absolute() or path.startswith(".") or path.count("/") > 1):
         raise DataError(f"model folder not found: {path}", "expected a folder with config.json and model.safetensors")
     try:
@@ -50,6 +54,12 @@ def load_model(path: str) -> PreTrainedModel:
     if model.config.is_encoder_decoder:
         raise DataError(f"{path} is an encoder-decoder ({model.config.model_type})", "give an encoder")
     return model
+
+
+def model_tokenizer(path: str) -> PreTrainedTokenizerFast:
+    """The tokenizer of a folder or hub id, or of the run that a checkpoint belongs to; raises as `load_tokenizer`."""
+    run = run_of(Path(path))
+    return load_tokenizer(str(run / "model") if run else path)
 
 
 def check_fit(path: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

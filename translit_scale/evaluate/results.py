@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from translit_scale.files import atomic_open, read_json
 from translit_scale.progress import Advance
 from translit_scale.schema import changed_settings
 from translit_scale.testsets.parallel import ParallelText
+from translit_scale.train.checkpointing.checkpoint import checkpoint_step, complete_checkpoints
+from translit_scale.train.checkpointing.trained import find_checkpoint
 
 SCHEMA = 1
 
@@ -60,24 +62,47 @@ class EmbeddingSettings:
 
 
 def name_models(arguments: Sequence[str]) -> list[ModelName]:
-    """Labels of models: the last part of `DIR_OR_ID`, or the label in `LABEL=DIR_OR_ID`.
+    """Models of the command line: `DIR_OR_ID` or `LABEL=DIR_OR_ID`; the default label is the last part of the path.
+
+    A run folder stands for its newest checkpoint, `RUN@2000` for that of a step, `RUN@best` for the one that `select`
+    chose, and `RUN@all` for all of them, with the labels `LABEL@STEP`.
 
     Raises:
         ConfigError: two models have the same label, or a label is not a valid file name.
+        DataError: a run has no such checkpoint.
     """
     models: list[ModelName] = []
     for argument in arguments:
         label, equals, path = argument.partition("=")
         if not equals or "/" in label or Path(argument).exists():
             label, path = Path(argument).resolve().name, argument
-        if not re.fullmatch(r"[\w.=-]+", label) or not path:
+        if not re.fullmatch(r"[\w.=@-]+", label) or not path:
             raise ConfigError(f"--model {argument!r}: {label!r} is not a label", "write LABEL=DIR_OR_ID")
-        if label in {model.label for model in models}:
-            raise ConfigError(
-                f"two models have the label {label!r}", "give labels: --model mlm=runs/a/export --model tcm=…"
-            )
-        models.append(ModelName(label, path))
+        models += _checkpoints(label, path) or [ModelName(label, path)]
+    labels = [model.label for model in models]
+    if repeated := [label for label in labels if labels.count(label) > 1]:
+        raise ConfigError(
+            f"two models have the label {repeated[0]!r}", "give labels: --model mlm=runs/a/export --model tcm=…"
+        )
     return models
+
+
+def _checkpoints(label: str, path: str) -> list[ModelName]:
+    """The checkpoints that are meant by the folder of a run, with or without `@STEP`; none if it is another model."""
+    run, at, which = (path, "", "") if Path(path).exists() else path.rpartition("@")
+    if not at and (not (Path(path) / "checkpoints").is_dir() or (Path(path) / "config.json").exists()):
+        return []
+    if at and not re.fullmatch("[0-9]+|best|all", which):
+        raise ConfigError(
+            f"--model {path}: {which!r} is not a checkpoint", f"write {run}@2000, {run}@best or {run}@all"
+        )
+    if which == "all":
+        find_checkpoint(Path(run), None)  # raises if there is none
+        found = complete_checkpoints(Path(run) / "checkpoints")
+        name = label.removesuffix("@all")
+        return [ModelName(f"{name}@{checkpoint_step(checkpoint)}", str(checkpoint)) for checkpoint in found]
+    step: int | Literal["best"] | None = "best" if which == "best" else int(which) if which else None
+    return [ModelName(label, str(find_checkpoint(Path(run), step)))]
 
 
 def header(task: str, kind: str) -> dict[str, Any]:

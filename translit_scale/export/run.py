@@ -7,18 +7,14 @@ from typing import Literal
 
 from translit_scale.config import Config, load_config
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.errors import DataError
 from translit_scale.evaluate.embedding import ALIGNMENT_DEPTH
 from translit_scale.export.card import model_card
 from translit_scale.export.folder import export_folder
 from translit_scale.model.encoder import resolve_layer
 from translit_scale.train.checkpointing.checkpoint import (
-    best_checkpoint,
-    checkpoint_name,
-    complete_checkpoints,
     read_info,
 )
-from translit_scale.train.checkpointing.trained import trained_model
+from translit_scale.train.checkpointing.trained import find_checkpoint, trained_model
 
 
 def export_run(
@@ -47,27 +43,3 @@ def alignment_layer(config: Config, num_layers: int) -> int:
     and without one the layer that `evaluate` takes by default."""
     tcm = config.objectives.tcm
     return resolve_layer(tcm.layer if tcm.weight else ALIGNMENT_DEPTH, num_layers)
-
-
-def find_checkpoint(run: Path, step: int | Literal["best"] | None) -> Path:
-    """Folder of the checkpoint of `step`, of the best one, or of the newest complete one (None).
-
-    Raises:
-        DataError: it does not exist; the message lists the complete ones.
-    """
-    checkpoints = complete_checkpoints(run / "checkpoints")
-    if step is None and checkpoints:
-        return checkpoints[-1]
-    name = best_checkpoint(run) if step == "best" else checkpoint_name(step or 0)
-    if name is None and run.is_dir():
-        raise DataError(f"{run} has no best.json", "choose a checkpoint: translit-scale select")
-    checkpoint = run / "checkpoints" / (name or "")
-    if checkpoint in checkpoints:
-        return checkpoint
-    if not run.is_dir():
-        raise DataError(f"run folder not found: {run}", "training writes to runs/NAME, with run.name as NAME")
-    available = ", ".join(path.name for path in checkpoints)
-    raise DataError(
-        f"{run} has no complete checkpoint{'' if step is None else f' {name}'}",
-        f"there are: {available}" if available else "training writes the first one after run.checkpoint_every steps",
-    )

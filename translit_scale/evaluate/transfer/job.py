@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from translit_scale.batch.random_bits import key
-from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.evaluate.bootstrap import RESAMPLES
 from translit_scale.evaluate.embedding import Encoder
+from translit_scale.evaluate.loading import model_tokenizer
 from translit_scale.evaluate.results import ModelName, describe_model, header, write_arrays
 from translit_scale.evaluate.transfer.finetune import Classifier, TransferPrecision, best_epoch, finetune, predict
 from translit_scale.evaluate.transfer.metrics import Labels, main_counts, main_estimates, profiles
@@ -113,7 +113,7 @@ def _tokenized_split(
     return tokenize_split(_tokenizer(path), read_split(task_name, folder, language, split, aliases), max_length)
 
 
-_tokenizer = lru_cache(maxsize=4)(load_tokenizer)
+_tokenizer = lru_cache(maxsize=4)(model_tokenizer)
 
 
 def describe_job(job: TransferJob, encoder: Encoder) -> dict[str, Any]:
