@@ -308,7 +308,7 @@ def test_a_checkpoint_is_a_model_wherever_one_is_asked_for(
     finished: Path, verses: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its weights are those of its export, for retrieval, transfer and analysis."""
-    assert main(["export", "--run", str(finished), "--step", "2", "--to", str(tmp_path / "export")]) == 0
+    assert main(["export", "--run", str(finished), "--step", "2", "--out", str(tmp_path / "export")]) == 0
     test_set = ["--task", "sr_b", "--data", str(verses), "--languages", "ukr_Cyrl,hrv_Latn", "--out", str(tmp_path)]
     models = ["--model", f"export={tmp_path / 'export'}", "--model", f"two={finished}@2", "--model", f"{finished}@best"]
     models += ["--model", str(finished), "--model", f"t={finished}@all"]
