@@ -31,7 +31,7 @@ def make(folder: Path, own: bool = False) -> Path:
 
 
 def problems(directory: Path, data_dir: Path) -> list[str]:
-    of_language = compare_with_source(directory, data_dir, lambda done: None)
+    of_language = compare_with_source(directory, data_dir)
     return [problem for rows in of_language.values() for problem in rows.problems]
 
 

@@ -16,7 +16,7 @@ from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
-    check_replaceable,
+    check_earlier,
     describe_model,
     describe_omissions,
     describe_text,
@@ -64,7 +64,13 @@ def run_similarity(
         raise ConfigError("a language pair occurs twice in one run", "use separate runs with different --name")
     folder = out / task
     if not force:
-        _check_earlier(models, texts, embedding, task, folder, seed)
+        tests = [{"hf_subset": text.name, "text_sha256": text.fingerprint} for text in texts]
+        check_earlier(
+            models,
+            embedding,
+            lambda model: folder / f"{model.label}.similarity.json",
+            lambda model, encoder: _result(task, model, encoder, embedding, seed, tests),
+        )
     folder.mkdir(parents=True, exist_ok=True)  # fails here rather than after the models have run
     figures = figures and _can_draw()
     sides = _with_romanizations(texts)
@@ -79,22 +85,6 @@ def run_similarity(
 
             write_figure(similarity_figure(by_model, title), folder / f"similarity.{text.name}")
     return "\n\n".join(tables)
-
-
-def _check_earlier(
-    models: Sequence[ModelName],
-    texts: Sequence[ParallelText],
-    embedding: EmbeddingSettings,
-    task: str,
-    folder: Path,
-    seed: int,
-) -> None:
-    """Refuses to replace what the new results do not contain, before anything is computed."""
-    scores = [{"hf_subset": text.name, "text_sha256": text.fingerprint} for text in texts]
-    for model in models:
-        path = folder / f"{model.label}.similarity.json"
-        if path.exists():
-            check_replaceable(path, _result(task, model, embedding.load(model), embedding, seed, scores))
 
 
 def _with_romanizations(texts: Sequence[ParallelText]) -> list[Sides]:

@@ -91,11 +91,9 @@ def _verify(args: argparse.Namespace) -> None:
 
 def _compare_with_source(directory: Path, data_dir: Path) -> list[str]:
     """Prints how many rows of each language are the lines of their files; returns what is wrong."""
-    from translit_scale.prepare.source_check import compare_with_source, input_bytes
-    from translit_scale.progress import Progress
+    from translit_scale.prepare.source_check import compare_with_source
 
-    with Progress("source", input_bytes(directory, data_dir), "bytes") as progress:
-        of_language = compare_with_source(directory, data_dir, progress.advance)
+    of_language = compare_with_source(directory, data_dir)
     for language, rows in of_language.items():
         changed = f", {rows.changed:,} as cleaning changes them" if rows.changed else ""
         print(f"{language}: {rows.same:,} rows as in the files{changed}")

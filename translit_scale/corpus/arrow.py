@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from translit_scale.corpus.lines import decode
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.extras import install_command
 from translit_scale.progress import Advance
@@ -34,10 +35,10 @@ def arrow_cells(path: Path, columns: Sequence[str], advance: Advance) -> Iterato
         advance(path.stat().st_size)
 
 
-def arrow_rows(path: Path) -> Iterator[dict[str, object]]:
-    """All columns, row by row; errors are those of `arrow_header`."""
+def arrow_rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, object]]:
+    """All columns of a file, or at least some of them, row by row; errors are those of `arrow_header`."""
     with _opened(path) as (schema, batches):
-        for batch in batches(schema.names):
+        for batch in batches(columns or schema.names):
             yield from batch.to_pylist()
 
 
@@ -107,4 +108,4 @@ def _strings(cells: Any) -> Iterator[object]:
         return iter(cells.to_pylist())
     cells = cells.view(binary)
     cells.validate(full=True)  # wrong offsets would be read as addresses
-    return (cell if cell is None else cell.decode(errors="surrogateescape") for cell in cells.to_pylist())
+    return (cell if cell is None else decode(cell) for cell in cells.to_pylist())

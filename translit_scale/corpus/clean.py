@@ -40,13 +40,12 @@ def clean(text: str) -> str:
     characters become one where Unicode has it, and half-width katakana get their usual form: uroman reads only these.
     Everything else stays, even `<s>` and `<mask>`: the tokenizer deals with them.
     """
-    if text.isascii():
-        return " ".join(_CONTROLS.sub(" ", text).split())
     if not text.isprintable():
         text = _CONTROLS.sub(" ", text) if _INVISIBLE.sub("", text).strip() else ""
-    if not unicodedata.is_normalized("NFC", text):
-        text = _DECOMPOSED.sub(_composed, text)
-    text = _HALFWIDTH_KATAKANA.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    if not text.isascii():
+        if not unicodedata.is_normalized("NFC", text):
+            text = _DECOMPOSED.sub(_composed, text)
+        text = _HALFWIDTH_KATAKANA.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     return " ".join(text.split())
 
 

@@ -110,9 +110,7 @@ def read_header(path: Path, dialect: Dialect, columns: Sequence[Column]) -> list
     Raises:
         DataError: as `recognise`.
     """
-    is_csv = inner_suffix(path) == ".csv"
-    delimiter = dialect.delimiter or (_delimiter(path, dialect.quoted, columns) if is_csv else "\t")
-    head = [decode(line) for line in islice(read_lines(path, counts=Counter()), _HEAD_LINES)]
+    delimiter, head = _delimiter(path, dialect, dialect.quoted, columns), _head(path)
     as_text, as_quoted = (_records_of_head(head, delimiter, quoted) for quoted in (False, True))
     header = as_text[0] if as_text else []
     if dialect.quoted or not set(columns) <= {name.strip() for name in header}:
@@ -129,17 +127,23 @@ def recognise(path: Path, dialect: Dialect, columns: Sequence[Column] = ()) -> D
     Raises:
         DataError: as `read_records`, or several dialects fit.
     """
-    is_csv = inner_suffix(path) == ".csv"
-    quoted = True if dialect.quoted is None and is_csv else dialect.quoted
-    delimiter = dialect.delimiter or (_delimiter(path, quoted, columns) if is_csv else "\t")
+    quoted = True if dialect.quoted is None and inner_suffix(path) == ".csv" else dialect.quoted
+    delimiter = _delimiter(path, dialect, quoted, columns)
     if quoted is None:
         quoted = _Quoting(path, delimiter).decide(columns)
     return Dialect(delimiter, quoted)
 
 
-def _delimiter(path: Path, quoted: bool | None, columns: Sequence[Column]) -> str:
-    """The delimiter of a `.csv`, from its first lines."""
-    head = [decode(line) for line in islice(read_lines(path, counts=Counter()), _HEAD_LINES)]
+def _head(path: Path) -> list[str]:
+    """The first lines of a table."""
+    return [decode(line) for line in islice(read_lines(path, counts=Counter()), _HEAD_LINES)]
+
+
+def _delimiter(path: Path, dialect: Dialect, quoted: bool | None, columns: Sequence[Column]) -> str:
+    """The delimiter that is given; else the tab, or in a `.csv` the one that its first lines show."""
+    if dialect.delimiter or inner_suffix(path) != ".csv":
+        return dialect.delimiter or "\t"
+    head = _head(path)
     widths: dict[str, set[int]] = {}
     for delimiter in _CSV_DELIMITERS:
         records = _records_of_head(head, delimiter, quoted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -168,17 +168,29 @@ def refuse_change(path: Path, changes: Sequence[tuple[str, Any, Any]]) -> None:
         )
 
 
-def check_replaceable(path: Path, record: Mapping[str, Any]) -> None:
-    """Refuses to replace a result unless the new one has all that it has: the same model, settings and texts, or more.
+def check_earlier(
+    models: Sequence[ModelName],
+    embedding: EmbeddingSettings,
+    result_of: Callable[[ModelName], Path],
+    record_of: Callable[[ModelName, Encoder], Mapping[str, Any]],
+) -> None:
+    """Refuses to replace what the new results do not contain, before anything is computed.
 
     Args:
-        record: of the new result: `model`, `settings`, and `scores.test` with `hf_subset` and `text_sha256`.
+        result_of: the file of a model's result.
+        record_of: of the new result: `model`, `settings`, and `scores.test` with `hf_subset` and `text_sha256`.
 
     Raises:
         DataError: something would be lost; --force replaces it.
     """
-    if not path.exists():
-        return
+    for model in models:
+        path = result_of(model)
+        if path.exists():
+            _check_replaceable(path, record_of(model, embedding.load(model)))
+
+
+def _check_replaceable(path: Path, record: Mapping[str, Any]) -> None:
+    """Raises a DataError unless the new result has the same model, settings and texts as the old one, or more."""
     try:
         changes = changed_settings(result_inputs(read_json(path, "result")), result_inputs(record))
     except (DataError, KeyError, TypeError, AttributeError):

@@ -99,8 +99,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             for start in range(0, len(x), chunk_tokens):
                 part = slice(start, start + chunk_tokens)
-                logits = x[part] @ w.T  # [R, V]
-                losses[part], logit_gradient = cross_entropy(logits, b, labels[part], relative_weight[part], needed)
+                losses[part], logit_gradient = cross_entropy(
+                    x[part] @ w.T, b, labels[part], relative_weight[part], needed
+                )  # [R], [R, V] in the memory of the logits
                 if needed:
                     gradients[2] += logit_gradient.sum(dim=0, dtype=torch.float32)
                     logit_gradient = logit_gradient.to(compute)
@@ -122,8 +123,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _eager(
     logits: torch.Tensor, bias: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, gradient: bool
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy [R] of each row of logits + bias, and its gradient [R, V] times the row's weight, if asked for."""
-    logits = logits.float() + bias
+    """As `fused_cross_entropy`, by operations of torch: the logits are overwritten where they are fp32."""
+    logits = logits.float().add_(bias)
     log_denominator = logits.logsumexp(dim=1)
     losses = log_denominator - logits.gather(1, labels[:, None]).squeeze(1)
     if gradient:

@@ -22,7 +22,7 @@ from translit_scale.errors import DataError
 from translit_scale.files import sha256_file
 from translit_scale.prepare.recipe import Recipe
 from translit_scale.prepare.sources import NamedFiles, recipe_files
-from translit_scale.progress import Advance
+from translit_scale.progress import Advance, Progress
 from translit_scale.romanize.transliterator import source
 
 
@@ -44,18 +44,11 @@ class Rows(NamedTuple):
     problems: list[str]
 
 
-def input_bytes(directory: Path, data_dir: Path) -> int:
-    """Size of all input files of a set."""
-    _, files = _inputs(ShardSet.open(directory), data_dir)
-    return sum((data_dir / name).stat().st_size for of_language in files.values() for name, _ in of_language)
-
-
-def compare_with_source(directory: Path, data_dir: Path, advance: Advance) -> dict[str, Rows]:
+def compare_with_source(directory: Path, data_dir: Path) -> dict[str, Rows]:
     """Looks for some rows of every block in the input files, and for their transliterations.
 
     Args:
         data_dir: as for `prepare`.
-        advance: called with bytes of input.
 
     Raises:
         DataError: the set names no recipe that can be read, or an input file is missing or unreadable.
@@ -65,19 +58,16 @@ def compare_with_source(directory: Path, data_dir: Path, advance: Advance) -> di
     recorded = shard_set.manifest.provenance.get("inputs", {})
     romanize = _uroman(recipe)
     result = {}
-    for language in shard_set.languages:
-        names = {name for name, _ in files.get(language, ())}
-        differing = sorted(
-            name
-            for name in names | set(recorded.get(language, {}))
-            if name not in names or sha256_file(data_dir / name) != recorded.get(language, {}).get(name)
-        )
-        if differing:
-            other = [f"{data_dir / name}: not the file that the set was made from" for name in differing]
-            result[language] = Rows(0, 0, other)
-            continue
-        wanted = _wanted(shard_set, language)
-        result[language] = _compare(wanted, language, _sentences(data_dir, files[language], advance), romanize)
+    total = sum((data_dir / name).stat().st_size for of_language in files.values() for name, _ in of_language)
+    with Progress("source", total, "bytes") as progress:
+        for language in shard_set.languages:
+            present = {name: sha256_file(data_dir / name) for name, _ in files.get(language, ())}
+            if differing := dict(present.items() ^ recorded.get(language, {}).items()):
+                other = [f"{data_dir / name}: not the file that the set was made from" for name in sorted(differing)]
+                result[language] = Rows(0, 0, other)
+                continue
+            sentences = _sentences(data_dir, files[language], progress.advance)
+            result[language] = _compare(_wanted(shard_set, language), language, sentences, romanize)
     return result
 
 

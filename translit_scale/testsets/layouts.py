@@ -30,6 +30,7 @@ from translit_scale.languages import (
     to_iso3,
     written_in_glot500,
 )
+from translit_scale.testsets.names import WORD_PREFIX
 from translit_scale.testsets.parallel import ParallelText
 
 SPLITS = ("train", "dev", "test")
@@ -41,8 +42,6 @@ SPLIT = r"(?P<split>train|dev|test)"
 COMPRESSED = rf"(?:{'|'.join(map(re.escape, COMPRESSIONS))})?"
 Aliases = tuple[tuple[str, str], ...]
 """Code asked for, and a set's own name for it (`zho_Hani`, `zho_Hans`); of several names the first that is there."""
-_PREFIX = re.compile(r"^[a-z]+(?:-[a-z]+)*:")
-"""Of a word in WikiAnn (`zh-yue:`); its letters are not those of the language."""
 _SAMPLE_LINES = 200
 """Lines that are read to detect the script of a file whose name does not state it."""
 
@@ -130,7 +129,7 @@ class NamedFile:
     @property
     def stated(self) -> str | None:
         """The code that the set's own table has for this name."""
-        return {**self.layout.variants, **self.layout.names}.get(self.name)
+        return self.layout.names.get(self.name) or self.layout.variants.get(self.name)
 
     @property
     def is_variant(self) -> bool:
@@ -158,7 +157,7 @@ class NamedFile:
     def _detect_script(self, known: Sequence[str], column: int) -> str:
         """Of the scripts that Glot500-c has of this language (or of any language) the one with most letters."""
         records = (fields for _, fields in read_records(self.path) if column < len(fields) and fields[0][:1] != "#")
-        sample = "\n".join(_PREFIX.sub("", fields[column]) for fields in islice(records, _SAMPLE_LINES))
+        sample = "\n".join(WORD_PREFIX.sub("", fields[column]) for fields in islice(records, _SAMPLE_LINES))
         scripts = {code.partition("_")[2] for code in known or inventory()}
         return max(sorted(scripts), key=lambda script: script_fraction(sample, script))
 

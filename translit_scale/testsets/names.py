@@ -6,6 +6,10 @@ has several scripts, it states the usual one.
 
 from __future__ import annotations
 
+import re
+
+WORD_PREFIX = re.compile(r"^[a-z][a-z-]+:")
+"""What words of WikiAnn begin with (`zh-yue:`); its letters are not those of the language."""
 WIKIANN: dict[str, str] = {
     "als": "gsw_Latn",  # Alemannic; `als` of ISO 639-3 is Tosk Albanian, which is `sq` here
     "bat-smg": "sgs_Latn",

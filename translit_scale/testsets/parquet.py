@@ -5,11 +5,11 @@ The columns `iso_639_3` and `iso_15924` state the language, so a file may hold o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from translit_scale.errors import ConfigError, DataError
-from translit_scale.extras import install_command
+from translit_scale.corpus.arrow import arrow_header, arrow_rows
+from translit_scale.corpus.tables import column_indices
 from translit_scale.testsets.parallel import unique_texts
 
 LANGUAGE_COLUMNS = ("iso_639_3", "iso_15924")
@@ -39,20 +39,8 @@ def texts_of(paths: Sequence[Path], language: str) -> dict[str, str]:
     )
 
 
-def _rows(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
     """The columns of every row, as strings."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigError("reading .parquet needs a package", install_command("parquet")) from None
-    try:
-        with path.open("rb") as file:
-            table = pyarrow.parquet.ParquetFile(file)
-            if missing := [name for name in columns if name not in table.schema_arrow.names]:
-                raise DataError(f"{path} has no column {missing[0]!r}", f"it has {', '.join(table.schema_arrow.names)}")
-            cells = table.read(columns=list(columns)).to_pydict()
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowException) as error:
-        raise DataError(f"cannot read {path}: {error}", "is the file complete?") from error
-    rows = zip(*(cells[name] for name in columns), strict=True)
-    return [tuple("" if cell is None else str(cell) for cell in row) for row in rows]
+    column_indices(path, arrow_header(path), columns)
+    for row in arrow_rows(path, columns):
+        yield tuple("" if row[name] is None else str(row[name]) for name in columns)

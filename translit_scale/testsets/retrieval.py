@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from translit_scale.corpus.text import read_records
+from translit_scale.corpus.tables import read_records
 from translit_scale.errors import DataError
 from translit_scale.testsets.classification import read_sib200
 from translit_scale.testsets.layouts import CODE, LanguageFiles, ParallelLayout

@@ -5,7 +5,6 @@ Only tabs separate fields: no-break spaces and other white space inside a word a
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from translit_scale.corpus.lines import is_unicode
 from translit_scale.errors import DataError
 from translit_scale.testsets.conllu import Sentence, Word, blocks, conllu_sentences
 from translit_scale.testsets.layouts import COMPRESSED, LANGUAGE, SPLIT, LanguageFiles, Layout
-from translit_scale.testsets.names import TREEBANKS, WIKIANN, WIKIANN_VARIANTS
+from translit_scale.testsets.names import TREEBANKS, WIKIANN, WIKIANN_VARIANTS, WORD_PREFIX
 from translit_scale.testsets.parallel import nonzero, text_sha256
 
 NER_LABELS = ("B-LOC", "B-ORG", "B-PER", "I-LOC", "I-ORG", "I-PER", "O")
@@ -48,8 +47,6 @@ CONLLU_LAYOUTS = (
     *_FILES_OF_TREEBANKS,
 )
 POS_LAYOUTS = (_TSV, *CONLLU_LAYOUTS)
-
-_WIKIANN_PREFIX = re.compile(r"([a-z][a-z-]+):")
 
 
 @dataclass(frozen=True)
@@ -123,7 +120,7 @@ def _tsv_sentences(path: Path) -> Iterator[Sentence]:
 def _without_prefix(sentences: list[Sentence], noted: Counter[str]) -> list[Sentence]:
     """Removes a prefix such as `en:` that most tokens begin with; counts the tokens without it."""
     words = [word for sentence in sentences for word in sentence]
-    prefixes = Counter(match[0] for word in words if (match := _WIKIANN_PREFIX.match(word.text)))
+    prefixes = Counter(match[0] for word in words if (match := WORD_PREFIX.match(word.text)))
     prefix, count = max(prefixes.items(), key=lambda item: item[1], default=("", 0))
     if 2 * count <= len(words):
         return sentences

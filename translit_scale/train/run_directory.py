@@ -20,6 +20,7 @@ from translit_scale.model.devices import peak_flops
 from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
 from translit_scale.train.checkpointing.checkpoint import file_errors, remove_unfinished
+from translit_scale.train.checkpointing.state import checkpoint_bytes, parameter_count
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import write_damaged_blocks
@@ -88,19 +89,19 @@ def environment(plan: Plan) -> dict[str, object]:
 def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     """Tells the user what is about to happen: data, batch, devices, loss, steps."""
     config, hardware, order, layout = training.config, training.hardware, training.order, training.hardware.layout
-    parameters = sum(getattr(p, "ds_numel", p.numel()) for p in training.engine.module.parameters())
     on_cpu = training.rank.device.type == "cpu"
     where = counted(layout.world_size, "CPU rank" if on_cpu else "GPU") + (" (no GPU found)" if on_cpu else "")
     pairs_at_once = layout.batch_pairs / layout.world_size / layout.micro_batches
     lines = [
-        f"run {config.run.path}: {parameters:,} parameters, {order.total:,} pairs of {listed(order.languages)}",
+        f"run {config.run.path}: {parameter_count(training.engine):,} parameters, "
+        f"{order.total:,} pairs of {listed(order.languages)}",
         f"  batch {layout.batch_pairs} pairs = {counted(layout.world_size, 'rank')} × "
         f"{counted(layout.micro_batches, 'micro-batch')} of about {math.ceil(pairs_at_once)}; {where}, "
         f"{hardware.precision}, ZeRO-{hardware.zero_stage}",
         f"  loss = {' + '.join(loss_terms(training))}",
         f"  steps {start} → {training.total_steps} ({math.ceil(order.total / layout.batch_pairs)} an epoch), "
         f"tensorboard --logdir {config.run.path / 'tb'}",
-        f"  {checkpoint_plan(config.run, training.total_steps, parameters)}",
+        f"  {checkpoint_plan(config.run, training.total_steps, checkpoint_bytes(training.engine))}",
         *(f"  note: {note}" for note in hardware.notes),
         *([_left_out(training)] if training.damaged_blocks else []),
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
@@ -108,12 +109,15 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     return "\n".join(lines)
 
 
-def checkpoint_plan(run: RunConfig, total_steps: int, parameters: int) -> str:
-    """When checkpoints are written, and the disk space of those that are kept and the one being written."""
+def checkpoint_plan(run: RunConfig, total_steps: int, size: int) -> str:
+    """When checkpoints are written, and the disk space of those that are kept and the one being written.
+
+    Args:
+        size: bytes of a checkpoint.
+    """
     kept = 1 + run.keep_checkpoints + (total_steps // run.keep_every if run.keep_every else 0)
-    size = 12 * parameters / 1e9  # weights and two moments in fp32
     when = f"checkpoint every {run.checkpoint_every:,} steps or {run.checkpoint_minutes:g} minutes"
-    return f"{when}: {size:.3g} GB each, up to {kept} at a time, {kept * size:.3g} GB"
+    return f"{when}: {size / 1e9:.3g} GB each, up to {kept} at a time, {kept * size / 1e9:.3g} GB"
 
 
 def _left_out(training: Training) -> str:

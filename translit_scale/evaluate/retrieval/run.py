@@ -24,7 +24,7 @@ from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
-    check_replaceable,
+    check_earlier,
     describe_model,
     describe_omissions,
     describe_text,
@@ -194,12 +194,12 @@ def _check_earlier(
         for text in texts
         for query, candidates in permutations((text.source_language, text.target_language))
     ]
-    for model in models:
-        path = folder / f"{model.label}.json"
-        if path.exists():
-            encoder = embedding.load(model)
-            head = _header(task, describe_model(model, encoder), embedding.record(encoder), seed)
-            check_replaceable(path, {**head, "scores": {"test": tests}})
+
+    def record(model: ModelName, encoder: Encoder) -> dict[str, Any]:
+        head = _header(task, describe_model(model, encoder), embedding.record(encoder), seed)
+        return {**head, "scores": {"test": tests}}
+
+    check_earlier(models, embedding, lambda model: folder / f"{model.label}.json", record)
     comparison = folder / "comparison.json"
     if len(models) > 1 and comparison.exists():
         earlier = read_json(comparison, "comparison", "--force replaces it")

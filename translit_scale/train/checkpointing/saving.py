@@ -155,7 +155,7 @@ def removable(run: RunConfig) -> list[Path]:
 
 
 def _check_space(engine: Any, directory: Path) -> None:
-    needed = 12 * sum(getattr(p, "ds_numel", p.numel()) for p in engine.module.parameters())
+    needed = state.checkpoint_bytes(engine)
     free = shutil.disk_usage(directory).free
     if needed > free:
         raise DataError(

@@ -24,6 +24,16 @@ def trained_parameters(engine: Any) -> list[tuple[str, nn.Parameter]]:
     return [(name, parameter) for name, parameter in engine.module.named_parameters() if parameter.requires_grad]
 
 
+def parameter_count(engine: Any) -> int:
+    """Number of parameters, of all ranks together."""
+    return sum(getattr(parameter, "ds_numel", parameter.numel()) for parameter in engine.module.parameters())
+
+
+def checkpoint_bytes(engine: Any) -> int:
+    """Size of a checkpoint: weights and moments in fp32."""
+    return 4 * (1 + len(MOMENTS)) * parameter_count(engine)
+
+
 def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
     """Yields (kind, name of the parameter, whole fp32 tensor). Every rank must iterate to the end."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state

@@ -42,7 +42,8 @@ def run_rank(body: Callable[[], object]) -> None:
         prefix = "" if isinstance(error, Preempted) else f"error on rank {rank}: " if rank else "error: "
         _leave(f"{prefix}{error}", error.exit_code, rank)
     except KeyboardInterrupt:
-        _leave("\ninterrupted before the first step of this run: nothing was trained", EXIT_INTERRUPTED, rank)
+        message = "\ninterrupted before the first step: nothing is lost, the same command starts again"
+        _leave(message, EXIT_INTERRUPTED, rank)
     except Exception:
         _leave(f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
 
