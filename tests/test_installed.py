@@ -90,7 +90,7 @@ def test_a_shipped_recipe_writes_into_the_working_directory(
 def test_hints_name_packages_and_not_our_own_name_on_an_index() -> None:
     """Anyone could register that name."""
     assert install_command("zstd") == "pip install 'zstandard>=0.23'"
-    assert install_command("demo") == "pip install django==5.2.19 babel==2.18.0 gflanguages==0.7.11"
+    assert install_command("demo") == "pip install babel==2.18.0 django==5.2.19 gflanguages==0.7.11"
     package = Path(shipped_files.__file__).parent
     texts = {path: path.read_text() for path in [*package.rglob("*.py"), *ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]}
     assert not [path for path, text in texts.items() if "pip install 'translit-scale" in text]

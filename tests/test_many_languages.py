@@ -80,7 +80,7 @@ def test_a_language_without_text_is_an_error_that_lists_close_ones(tmp_path: Pat
 def test_a_missing_package_is_an_error_with_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     sample_texts.cache_clear()
     monkeypatch.setitem(sys.modules, "gflanguages", None)
-    with pytest.raises(ConfigError, match="pip install django=="):
+    with pytest.raises(ConfigError, match="pip install babel=="):
         write_many_languages(tmp_path)
 
 

@@ -13,5 +13,5 @@ def install_command(extra: str) -> str:
     register its name there.
     """
     parts = [requirement.replace("'", '"').partition(";") for requirement in requires("translit-scale") or []]
-    names = [name.strip() for name, _, marker in parts if marker.strip() == f'extra == "{extra}"']
+    names = sorted(name.strip() for name, _, marker in parts if marker.strip() == f'extra == "{extra}"')
     return f"pip install {shlex.join(names)}"
