@@ -20,7 +20,6 @@ from typing import Any
 
 from uroman import uroman as uroman_code
 
-from translit_scale import __version__
 from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 
@@ -87,10 +86,10 @@ def _is_ours(status: os.stat_result, has_type: Any) -> bool:
 
 
 def _fingerprint() -> str:
-    """Digest of what determines the tables and their format."""
+    """Digest of what determines the tables and, as this code does, their format."""
     data = sorted(uroman_code.Uroman.default_data_dir().iterdir())
     parts = (
-        __version__, uroman_code.__version__, sys.version, marshal.version, unicodedata.unidata_version,
+        Path(__file__).read_bytes(), uroman_code.__version__, sys.version, marshal.version, unicodedata.unidata_version,
         [(path.name, (status := path.stat()).st_size, status.st_mtime_ns) for path in data],
     )  # fmt: skip
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
