@@ -116,7 +116,9 @@ def test_the_wheel_has_every_settings_file_once(wheel: Path) -> None:
         for name in names_of(folder, shipped_folder(folder))
     }
     assert len(inside) == len(set(inside))
-    assert set(inside) == shipped | {"translit_scale/languages.tsv", "translit_scale/report/published.yaml"}
+    assert set(inside) == shipped | {
+        "translit_scale/languages.tsv", "translit_scale/report/published.yaml", "translit_scale/py.typed"
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -69,12 +69,13 @@ class ShardSet:
         """For each language, the number of blocks up to the end of each shard."""
 
     @classmethod
-    def open(cls, directory: Path, check_files: bool = True) -> ShardSet:
+    def open(cls, directory: str | Path, check_files: bool = True) -> ShardSet:
         """Reads the manifest and, if `check_files`, checks that every shard exists and has the recorded size.
 
         Raises:
             DataError: no manifest, another format version, a shard missing or of another size.
         """
+        directory = Path(directory)
         manifest, fingerprint = read_manifest(directory)
         for shard in manifest.shards if check_files else ():
             if problem := size_problem(directory, shard):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -81,7 +82,7 @@ class Encoder:
     tokenizer_sha256: str
 
     @classmethod
-    def load(cls, path_or_id: str, device: str = "auto", layer: int | float | None = None) -> Encoder:
+    def load(cls, path_or_id: str | Path, device: str = "auto", layer: int | float | None = None) -> Encoder:
         """Loads a folder, hub id or checkpoint in float32, without running its code (`HF_HUB_OFFLINE=1` is honoured).
 
         Args:
@@ -93,7 +94,8 @@ class Encoder:
             ConfigError: the layer is out of range, or there is no such device.
         """
         pick_device(device)  # raises before a large model is read
-        return cls.of(path_or_id, load_model(path_or_id), model_tokenizer(path_or_id), device, layer)
+        name = str(path_or_id)
+        return cls.of(name, load_model(name), model_tokenizer(name), device, layer)
 
     @classmethod
     def of(

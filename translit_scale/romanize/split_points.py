@@ -13,7 +13,7 @@ Typical cases: Greek initial μπ and final ий (edge of a word), きゃ, っ�
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from translit_scale.romanize.characters import THAI_CONSONANTS, THAI_O_ANG, Character, Tables
@@ -50,7 +50,11 @@ class SplitPoints(dict[str, SplitPoint | None]):
         self._tables = tables
         self._romanize = romanize
         self._characters: dict[str, Character] = {}
-        self._guards = {script: self._find_guard(script) for script in sorted(tables.abugidas)}
+        letters: dict[str, list[str]] = {script: [] for script in sorted(tables.abugidas)}
+        for (kind, char), script in tables.uroman.dict_str.items():
+            if kind == "script" and script in letters:
+                letters[script].append(char)
+        self._guards = {script: self._find_guard(of_script) for script, of_script in letters.items()}
         self._thai_guard = self._find_thai_guard()
 
     def __missing__(self, pair: str) -> SplitPoint | None:
@@ -102,10 +106,9 @@ class SplitPoints(dict[str, SplitPoint | None]):
             return None
         return SplitPoint(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
 
-    def _find_guard(self, script: str) -> str | None:
-        """A vowel letter without rules of its own that gives the same Latin letters in every context."""
-        letters = (char for kind, char in self._tables.uroman.dict_str if kind == "script")
-        for letter in sorted({c for c in letters if self._tables.uroman.chr_script_name(c) == script}):
+    def _find_guard(self, letters: Sequence[str]) -> str | None:
+        """A vowel letter of a script, without rules of its own, that gives the same Latin letters in every context."""
+        for letter in sorted(letters):
             character = self.character(letter)
             texts = {rule["t"] for rule in character.rules_from}
             if (
