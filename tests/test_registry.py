@@ -129,7 +129,8 @@ def test_a_new_task_is_one_entry_and_one_reader(
     assert "capitals: tiny, 1 seed" in page and "sib200: tiny, 1 seed" in page
     assert main(["evaluate", "all", *options, "--tasks", "capital"]) == 2
     assert "capitals" in capsys.readouterr().err.rpartition("there are")[2]
-    assert main(["report", "tables", "--results", str(tmp_path / "out"), "--table", "b2"]) == 0
+    assert main(["report", "tables", "--results", str(tmp_path / "out"), "--table", "b2"]) == 3  # has no Hindi
+    assert "the results are" in capsys.readouterr().err
 
 
 def test_help_and_configuration_know_a_new_task(

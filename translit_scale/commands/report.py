@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import add_command, add_kinds
+from translit_scale.errors import DataError
 from translit_scale.testsets.registry import TASKS
 
-TABLES = sorted({table for task in TASKS.values() for table in task.tables})
+if TYPE_CHECKING:
+    from translit_scale.report.results import Results
+
+TABLES = sorted({table for task in TASKS.values() for table in task.tables}, key=lambda name: (name[0], int(name[1:])))
 
 
 def add(commands: Any) -> None:
@@ -19,8 +25,9 @@ def add(commands: Any) -> None:
         kinds,
         "tables",
         "fill the papers' tables with results, intervals and the printed values",
-        "Fills Tables 2 and 3 of paper A (a2, a3) and Tables 2 to 5 of paper B (b2 to b5) with the results under a "
-        "folder: value, 95 % interval, the paper's value and the difference. A cell without a result is `-`.",
+        "Fills Tables 2 and 3 of paper A (a2, a3) and Tables 2 to 5 and 7 to 12 of paper B (b2 to b5, b7 to b12) with "
+        "the results under a folder: value, 95 % interval, the paper's value and the difference. A cell without a "
+        "result is `-`. A model that no table shows, and a table that no result fills, are an error.",
         "translit-scale report tables --results results --table a2 --models model1=mlm model5=all --out tables",
     )
     parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="where evaluate wrote; required")
@@ -50,11 +57,37 @@ def _tables(args: argparse.Namespace) -> None:
 
     results = Results(args.results)
     models = name_rows(args.models, results.labels)
+    shown: dict[str, set[str]] = {}
     for name in TABLES if args.table == "all" else [args.table]:
-        text = FORMATS[args.format](fill(published()[name], results, models, args.profile))
+        blocks = fill(published()[name], results, models, args.profile, every_row=args.table != "all")
+        shown[name] = {model for block in blocks for model in block.models}
+        text = FORMATS[args.format](blocks)
         if args.out is None:
             print(text)
         else:
             write_bytes(args.out / f"{name}.{args.format}", text.encode())
     if args.out is not None:
         print(f"written to {args.out}")
+    _check_shown(shown, models, results)
+
+
+def _check_shown(shown: Mapping[str, set[str]], models: Mapping[str, str], results: Results) -> None:
+    """Names the tables that no result fills; of all tables some may stay empty, but no model.
+
+    Args:
+        shown: table → rows that have a result there.
+        models: row → label of results.
+
+    Raises:
+        DataError: the only table has no result, or a model is in none of the tables.
+    """
+    empty = [name for name, rows in shown.items() if not rows]
+    if empty and len(empty) < len(shown):
+        print(f"note: no result fills {', '.join(empty)}", file=sys.stderr)
+    absent = [row for row in models if not any(row in rows for rows in shown.values())]
+    if absent:
+        named = ", ".join(row if row == models[row] else f"{row} ({models[row]})" for row in absent)
+        raise DataError(
+            f"no cell of {', '.join(shown)} has a result of {named}; the results are {results.summary}",
+            "docs/tables.md says what fills a cell; evaluate the tables' tasks, sources and languages",
+        )

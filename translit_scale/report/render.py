@@ -34,20 +34,22 @@ def markdown(blocks: Sequence[Filled]) -> str:
 
 
 def tex(blocks: Sequence[Filled]) -> str:
-    """One table of a paper, a `tabular` for each of its tasks; needs the package booktabs."""
-    parts = [
-        f"% {_title(blocks[0])}",
-        f"% {EXPLAINED}",
-        *(f"% {note}" for note in _notes(blocks)),
-        "% \\usepackage{booktabs}",
-    ]
-    for title, names, columns, rows in _tables(blocks, escape_latex, TEX_FORMATS):
+    """One table of a paper, a `table*` for each of its tasks, as wide as the page at most.
+
+    It needs the packages booktabs and graphicx.
+    """
+    comments = [_title(blocks[0]), EXPLAINED, *_notes(blocks), "\\usepackage{booktabs,graphicx}"]
+    parts = [f"% {comment}" for comment in comments]
+    for number, (title, names, columns, rows) in enumerate(_tables(blocks, escape_latex, TEX_FORMATS), 1):
         head = " & ".join(names + columns).replace("→", "$\\to$")
         body = "\n".join(" & ".join(row) + " \\\\" for row in rows)
+        caption = escape_latex(f"{title}. {blocks[0].table.title} ({_source(blocks[0])}): {EXPLAINED}.")
         parts.append(
-            f"% {title}\n"
+            f"\\begin{{table*}}\n\\centering\n\\caption{{{caption}}}\n"
+            f"\\label{{tab:{blocks[0].table.name}-{number}}}\n"
+            "\\resizebox{\\ifdim\\width>\\textwidth\\textwidth\\else\\width\\fi}{!}{%\n"
             f"\\begin{{tabular}}{{{'l' * len(names)}{'r' * len(columns)}}}\n\\toprule\n"
-            f"{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}"
+            f"{head} \\\\\n\\midrule\n{body}\n\\bottomrule\n\\end{{tabular}}}}\n\\end{{table*}}"
         )
     return "\n".join(parts) + "\n"
 
@@ -75,7 +77,11 @@ FORMATS: dict[str, Callable[[Sequence[Filled]], str]] = {"md": markdown, "tex": 
 
 
 def _title(block: Filled) -> str:
-    return f"{block.table.name}: {block.table.title} ({block.table.paper}, Table {block.table.number})"
+    return f"{block.table.name}: {block.table.title} ({_source(block)})"
+
+
+def _source(block: Filled) -> str:
+    return f"{block.table.paper}, Table {block.table.number}"
 
 
 def _notes(blocks: Sequence[Filled]) -> list[str]:

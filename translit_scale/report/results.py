@@ -88,6 +88,16 @@ class Results:
         """Labels of all models that have a result."""
         return sorted({key[1] for key in (*self.retrieval, *self.transfer)})
 
+    @property
+    def summary(self) -> str:
+        """`sr_b; sib200 from eng_Latn`: the tasks that have results, and the sources of transfer."""
+        sources: dict[str, list[str]] = {task: [] for task, _ in self.retrieval}
+        for task, _, source in self.transfer:
+            sources.setdefault(task, []).append(source)
+        return "; ".join(
+            f"{task} from {', '.join(dict.fromkeys(of_task))}" if of_task else task for task, of_task in sources.items()
+        )
+
     def _add(self, result: ResultFile) -> None:
         content = result.content
         if content["schema"] != SCHEMA:

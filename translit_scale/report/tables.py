@@ -58,15 +58,28 @@ class Filled:
     columns: tuple[Column, ...]
     rows: list[list[Cell]]
 
+    @property
+    def values(self) -> list[Value]:
+        """Of all cells that have a result."""
+        return [cell.value for row in self.rows for cell in row if cell.value is not None]
 
-def fill(table: Table, results: Results, models: Mapping[str, str], profile: str = "paper") -> list[Filled]:
+    @property
+    def models(self) -> set[str]:
+        """Rows with a result."""
+        return {cell.line.model for row in self.rows for cell in row if cell.value is not None}
+
+
+def fill(
+    table: Table, results: Results, models: Mapping[str, str], profile: str = "paper", every_row: bool = False
+) -> list[Filled]:
     """Fills all blocks of a table.
 
     Args:
-        models: row → label of results, as `name_rows` returns it; rows that the table does not have follow its own.
+        models: row → label of results, as `name_rows` returns it; rows that no table has follow the table's own.
         profile: of transfer scores, `paper` or `strict`.
+        every_row: rows of other tables follow, too.
     """
-    return [_fill(table, block, results, models, profile) for block in table.blocks]
+    return [_fill(table, block, results, models, profile, every_row) for block in table.blocks]
 
 
 def name_rows(arguments: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
@@ -98,8 +111,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9+]", "", name.lower())
 
 
-def _fill(table: Table, block: TableBlock, results: Results, models: Mapping[str, str], profile: str) -> Filled:
+def _fill(
+    table: Table, block: TableBlock, results: Results, models: Mapping[str, str], profile: str, every_row: bool
+) -> Filled:
     elsewhere = {model for other in published().values() for b in other.blocks for model in b.models}
+    if every_row:
+        elsewhere = set(block.models)
     names = [*block.models, *(name for name in models if name not in elsewhere)]
     rows = []
     for line in (Line(name, target) for name in names for target in block.targets):
@@ -120,10 +137,14 @@ def _filled(cell: Cell, table: Table, results: Results, label: str | None, profi
 
 
 def mark_columns(rows: list[list[Cell]]) -> list[list[Cell]]:
-    """Bold and underlined: best and second best rounded value of each column; equal values are marked alike."""
+    """Bold and underlined: best and second best rounded value of each column; equal values are marked alike.
+
+    A value that is alone in its column is the best of nothing.
+    """
     marked = [list(row) for row in rows]
     for index in range(len(rows[0])):
-        values = sorted({shown for row in rows if (shown := row[index].shown) is not None}, reverse=True)
+        shown = [row[index].shown for row in rows if row[index].shown is not None]
+        values = sorted({value for value in shown if value is not None}, reverse=True) if len(shown) > 1 else []
         for row in marked:
             row[index] = replace(
                 row[index], bold=row[index].shown in values[:1], underlined=row[index].shown in values[1:2]
@@ -132,20 +153,26 @@ def mark_columns(rows: list[list[Cell]]) -> list[list[Cell]]:
 
 
 def mark_models_and_sources(rows: list[list[Cell]]) -> list[list[Cell]]:
-    """Bold: the best model for a source and target; underlined: a model's best source for a target and task."""
-    best_model: dict[tuple[Column, str | None], float] = {}
-    best_source: dict[tuple[Line, str], float] = {}
+    """Bold: the best model for a source and target; underlined: a model's best source for a target and task.
+
+    A model or source that is alone is the best of nothing.
+    """
+    of_pair: dict[tuple[Column, str | None], list[float]] = {}
+    of_line: dict[tuple[Line, str], list[float]] = {}
     for cell in (cell for row in rows for cell in row):
         if cell.shown is not None:
-            pair, line = (cell.column, cell.line.target), (cell.line, cell.column.task)
-            best_model[pair] = max(cell.shown, best_model.get(pair, cell.shown))
-            best_source[line] = max(cell.shown, best_source.get(line, cell.shown))
+            of_pair.setdefault((cell.column, cell.line.target), []).append(cell.shown)
+            of_line.setdefault((cell.line, cell.column.task), []).append(cell.shown)
+
+    def is_best(shown: float | None, others: list[float]) -> bool:
+        return len(others) > 1 and shown == max(others)
+
     return [
         [
             replace(
                 cell,
-                bold=cell.shown is not None and cell.shown == best_model[cell.column, cell.line.target],
-                underlined=cell.shown is not None and cell.shown == best_source[cell.line, cell.column.task],
+                bold=is_best(cell.shown, of_pair.get((cell.column, cell.line.target), [])),
+                underlined=is_best(cell.shown, of_line.get((cell.line, cell.column.task), [])),
             )
             for cell in row
         ]

@@ -34,6 +34,7 @@ _TEXT_METRICS = Metrics(("macro_f1",), ("macro_f1", "accuracy"))
 _ENTITY_METRICS = Metrics(("entity_f1",), ("entity_f1", "entity_macro_f1", "token_accuracy", "token_macro_f1"))
 _WORD_METRICS = Metrics(("entity_f1",), ("token_accuracy", "token_macro_f1"))
 
+_PAPER_B = ("b10", "b11", "b12", "b2", "b3", "b4", "b5", "b7", "b8", "b9")
 _SIB200_FOLDERS = (
     "sib200", "sib200/data", "data", "SIB-200", "sib-200", "SIB-200/data/annotated", "sib-200/data/annotated",
     "data/annotated",
@@ -45,7 +46,7 @@ _SR_B = RetrievalTask(  # paper A, section 4.5
     title="SR-B",
     folders=(".", "srb", "sr_b", "bible"),
     layouts=SR_B_LAYOUTS,
-    tables=("a2", "b2", "b3", "b4", "b5"),
+    tables=("a2", *_PAPER_B),
     note="the ids of the papers' verses (450 of paper A, 500 of paper B) are not published",
 )
 _SR_F = RetrievalTask(  # paper A, section 4.5
@@ -82,7 +83,7 @@ _SIB200 = TransferTask(
     labels=SIB200_LABELS,
     metrics=_TEXT_METRICS,
     hyperparameters=CLASSIFICATION,
-    tables=("a3", "b2", "b3", "b4", "b5"),
+    tables=("a3", *_PAPER_B),
 )
 _TAXI1500 = TransferTask(
     name="taxi1500",
@@ -94,7 +95,7 @@ _TAXI1500 = TransferTask(
     labels=TAXI1500_LABELS,
     metrics=_TEXT_METRICS,
     hyperparameters=replace(CLASSIFICATION, max_length=100),
-    tables=("b2", "b3", "b4", "b5"),
+    tables=_PAPER_B,
 )
 _NER = TransferTask(
     name="ner",
@@ -106,7 +107,7 @@ _NER = TransferTask(
     labels=NER_LABELS,
     metrics=_ENTITY_METRICS,
     hyperparameters=TAGGING,
-    tables=("a3", "b2", "b3", "b4", "b5"),
+    tables=("a3", *_PAPER_B),
 )
 _POS = TransferTask(
     name="pos",
@@ -118,7 +119,7 @@ _POS = TransferTask(
     labels=POS_LABELS,
     metrics=_WORD_METRICS,
     hyperparameters=replace(TAGGING, epochs=10),
-    tables=("a3", "b2", "b3", "b4", "b5"),
+    tables=("a3", *_PAPER_B),
 )
 _POS_WORDS = replace(  # not in the papers
     _POS,
