@@ -6,6 +6,7 @@ import re
 import stat
 from functools import reduce
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +19,16 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from tests.support.encoders import save_encoder, tiny_model, word_tokenizer
 from translit_scale.config import Config, load_config
+from translit_scale.corpus.manifest import LanguageCounts, Manifest
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.escaping import escape_markdown
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.export import folder
-from translit_scale.export.card import fenced, hub_language, model_card
+from translit_scale.export.card import CardInput, fenced, hub_language, model_card
 from translit_scale.export.folder import export_folder
+from translit_scale.export.licences import check_licence
+from translit_scale.export.results import read_scores
+from translit_scale.files import write_json
 from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
 
 SETTINGS = {
@@ -59,20 +64,23 @@ def test_reloaded_model_gives_the_same_logits(tmp_path: Path, family: str) -> No
 
 def test_the_code_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model()
-    export_folder(model, word_tokenizer(), tmp_path / "out", model_card(model, CONFIG, INFO, 2), 2)
+    export_folder(model, word_tokenizer(), tmp_path / "out", model_card(CardInput(model, CONFIG, INFO, 2)), 2)
     monkeypatch.chdir(tmp_path / "out")
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(), flags=re.DOTALL)
     names: dict[str, object] = {}
+    *blocks, with_sentence_transformers = blocks
     for block in blocks:
         exec(block, names)
     assert len(blocks) == 2 and type(names["model"]).__name__ == "XLMRobertaModel"
     expected = Encoder.load(".", layer=2).embed(["one sentence", "another sentence"]).vectors
     np.testing.assert_allclose(names["embeddings"].numpy(), expected, atol=1e-6)  # type: ignore[attr-defined]
+    exec(with_sentence_transformers, names)
+    np.testing.assert_allclose(names["embeddings"], expected, atol=1e-5)  # type: ignore[arg-type]
 
 
-def card(config: Config = CONFIG, licence: str | None = None) -> tuple[dict[str, object], str]:
+def card(config: Config = CONFIG, **facts: Any) -> tuple[dict[str, Any], str]:
     """Front matter and text of the card."""
-    content = model_card(tiny_model(), config, INFO, 2, licence)
+    content = model_card(CardInput(tiny_model(), config, INFO, 2, **facts))
     assert content.startswith("---\n")
     front, text = content[4:].split("\n---\n", 1)
     return yaml.safe_load(front), text
@@ -91,8 +99,14 @@ def test_card_says_what_the_model_is() -> None:
     front, text = card(changed(model__pretrained="org/base"), licence="apache-2.0")
     assert front["language"] == ["uk", "pl"] and front["license"] == "apache-2.0"
     assert front["base_model"] == "org/base"
-    assert "| Polish (Latin) | pol_Latn | 1,200 |" in text
+    rows = re.findall(r"\| (\w{8}) \| ([\d,]+) \| ([\d,]+) \|", text)
+    pairs = {code: [int(number.replace(",", "")) for number in numbers] for code, *numbers in rows}
+    assert [pairs["pol_Latn"][0], pairs["ukr_Cyrl"][0]] == [1200, 40]
+    assert pairs["pol_Latn"][1] == pytest.approx(1500 * 64 * 1200 / 1240, abs=1)
+    assert pairs["pol_Latn"][1] + pairs["ukr_Cyrl"][1] == 1500 * 64
     for stated in ("1,500 optimizer steps", "64 sentence pairs", "layer 2", "0123abcd", "lr: 0.001", "org/base"):
+        assert stated in text
+    for stated in ("can reveal parts of its training text", "2025.coling-main.165", "arxiv.org/abs/2406.19759"):
         assert stated in text
 
 
@@ -109,13 +123,87 @@ def test_strings_of_others_stay_text() -> None:
         data__shards=Path("````\n```\n# not a heading\n"),
     )  # fmt: skip
     front, text = card(config, licence=hostile)
-    assert front["license"] == hostile and front["base_model"] == hostile
+    assert front["license"] == hostile and "base_model" not in front  # it looks like a path
     outside = re.sub(r"(`{3,})\w*\n.*?\n\1\n", "", text + "\n", flags=re.DOTALL)
     assert "not a heading" not in outside
     assert [line for line in outside.split("\n") if line.startswith("#")][1:] == [
-        "## Use", "## Training", "## Configuration",
+        "## Use", "## Training", "## Training data", "## Limits", "## Settings", "## Citation",
     ]  # fmt: skip
     assert "<script>" not in outside and "x](" not in outside
+
+
+def test_settings_without_effect_and_private_paths_are_not_in_the_card(tmp_path: Path) -> None:
+    (tmp_path / "secret" / "our-base").mkdir(parents=True)
+    words = ["objectives.tcm.weight=1", f"data.shards={tmp_path}/secret/horn", "train.max_steps=9",
+             f"model.pretrained={tmp_path}/secret/our-base", f"model.tokenizer={tmp_path}/secret/tok"]  # fmt: skip
+    front, text = card(load_config([], [f"{k}={v}" for k, v in SETTINGS.items()] + words))
+    assert "secret" not in text and "base_model" not in front and "continued from our-base" in text
+    settings = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL)[1])  # type: ignore[index]
+    assert settings["data"]["shards"] == "horn" and settings["model"] == {
+        "pretrained": "our-base", "tokenizer": "tok", "max_length": 512, "dropout": 0.1,
+    }  # fmt: skip
+    assert "epochs" not in settings["train"] and "initial_bias" not in settings["objectives"]["tcm"]
+    assert "tlm" not in settings["objectives"] and "alpha" not in settings["data"]["mixture"]
+
+
+def test_the_card_of_a_model_without_transliterations_says_so() -> None:
+    front, text = card(changed(objectives__pair_with="copy", objectives__tcm__weight=0.5))
+    prose = text.partition("## Settings")[0]
+    assert "without transliterations" in prose and "the same text with other masks" in prose
+    assert "a copy of itself" in prose and "its transliteration" not in prose
+    assert "transliteration" not in front["tags"]
+
+
+def test_where_text_and_transliterations_come_from() -> None:
+    count = {"read": 9, "dropped": {}, "rows": 9, "identical": 0, "fallbacks": 0, "orig_chars": 9, "latn_chars": 9}
+    counts = {code: LanguageCounts(**count, from_column=n) for code, n in {"pol_Latn": 0, "ukr_Cyrl": 7}.items()}  # type: ignore[arg-type]
+    provenance = {
+        "recipe": {"languages": {"pol_Latn": [{"path": "news/*.txt"}]}},
+        "inputs": {"pol_Latn": {"news/a.txt": "0"}, "ukr_Cyrl": {"web/ukr.jsonl": "1"}},
+        "romanizer": {"implementation": "uroman", "version": "1.2.3", "lcode": "by_language"},
+    }
+    manifest = Manifest.model_construct(name="set", languages=counts, provenance=provenance)
+    _, text = card(manifest=manifest)
+    assert r" | news/\*.txt |" in text and "| web/ukr.jsonl |" in text
+    assert "made by uroman 1.2.3, told the language." in text and "came with the text instead: 7 of ukr_Cyrl" in text
+
+
+def test_licences_of_the_hub() -> None:
+    assert [check_licence(name) for name in ("MIT", "CC-BY-SA-4.0", "other")] == ["mit", "cc-by-sa-4.0", "other"]
+    for wrong, meant in {"cc-by": "cc-by-4.0", "apache2": "apache-2.0", "GPL-3.0-only": "gpl-3.0"}.items():
+        with pytest.raises(ConfigError, match="no licence of this name") as error:
+            check_licence(wrong)
+        assert meant in str(error.value.hint)
+
+
+def result(
+    folder: Path, model: str, weights: str, task: str, kind: str, tests: list[dict[str, Any]], **more: Any
+) -> None:
+    record = {"schema": 1, "task_name": task, "task_type": kind, "scores": {"test": tests}, "settings": more}
+    record["model"] = {"label": model, "path": model, "weights_sha256": weights}
+    write_json(folder / task / f"{model.replace('/', '_')}{more.get('seed', '')}.json", record)
+
+
+def test_results_of_these_weights_and_of_the_base_model(tmp_path: Path) -> None:
+    model = tiny_model()
+    weights = Encoder.load(save_encoder(tmp_path / "model")).weights_sha256
+    direction = {"query": "pol_Latn", "candidates": "ukr_Cyrl", "top5": 0.5, "top10": 0.75}
+    result(tmp_path, "mine", weights, "sr_b", "retrieval", [direction | {"top1": 0.25}])
+    result(tmp_path, "org/base", "other", "sr_b", "retrieval", [direction | {"top1": 0.125}])
+    result(tmp_path, "stranger", "third", "sr_b", "retrieval", [direction | {"top1": 0.0625}])
+    for seed, score in enumerate((0.4, 0.6)):
+        tests = [{"language": "ukr_Cyrl", "main_score": score}]
+        result(tmp_path, "mine", weights, "ner", "tagging", tests, source=["pol_Latn"], seed=seed)
+    scores = read_scores(tmp_path, model, "org/base")
+    front, text = card(changed(model__pretrained="org/base"), scores=scores)
+    assert "| pol\\_Latn → ukr\\_Cyrl | 25.0 (12.5) | 50.0 (50.0) | 75.0 (75.0) |" in text
+    assert "NER: fine-tuned on → tested on | F1 |" in text and "| pol\\_Latn → ukr\\_Cyrl | 50.0 |" in text
+    assert "In brackets: org/base" in text and "6.2" not in text
+    [index] = front["model-index"]
+    values = {r["dataset"]["name"]: [m["value"] for m in r["metrics"]] for r in index["results"]}
+    assert index["name"] == "tiny" and values == {"NER": [0.5], "SR-B": [0.25, 0.5, 0.75]}
+    with pytest.raises(DataError, match="no results of these weights; there are results of mine, org/base, stranger"):
+        read_scores(tmp_path, tiny_model(seed=5), None)
 
 
 @given(st.text())

@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 from tests.support.encoders import POSITIONS, WORDS, tiny_model, word_tokenizer
 from tests.test_export import CONFIG, INFO
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.export.card import model_card
+from translit_scale.export.card import CardInput, model_card
 from translit_scale.export.folder import export_folder
 
 LONGEST = {"xlm-roberta": POSITIONS - 2, "bert": POSITIONS}
@@ -30,7 +30,7 @@ def family(request: pytest.FixtureRequest) -> str:
 def exported(family: str, tmp_path: Path) -> Path:
     """A tiny model whose embeddings are those of layer 2 of 3; its tokenizer knows no longest sentence."""
     model = tiny_model(family)
-    export_folder(model, word_tokenizer(), tmp_path / "out", model_card(model, CONFIG, INFO, 2), 2)
+    export_folder(model, word_tokenizer(), tmp_path / "out", model_card(CardInput(model, CONFIG, INFO, 2)), 2)
     return tmp_path / "out"
 
 

@@ -11,6 +11,7 @@ A change of mixture starts a new phase of the stream, in which every language re
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ import numpy.typing as npt
 
 from translit_scale.batch.mixture import apportion, cap_proportions, interleave, language_proportions
 from translit_scale.batch.random_bits import Bits, derive, key, permute
-from translit_scale.config import MixtureConfig
+from translit_scale.config import DataConfig, MixtureConfig, TrainConfig
 from translit_scale.errors import ConfigError
 
 EXACT_CYCLE = 1 << 22
@@ -125,6 +126,22 @@ class PairOrder:
         exact = mixture.kind == "concatenate" and mixture.max_repeats is None and self.total <= EXACT_CYCLE
         quotas = apportion(proportions.tolist(), self.total if exact else max(LONG_CYCLE, len(proportions)))
         return Phase(start, np.array(quotas), *interleave(quotas), visited)
+
+    @classmethod
+    def of_experiment(cls, data: DataConfig, train: TrainConfig, pairs: Mapping[str, int]) -> tuple[PairOrder, int]:
+        """The order of an experiment on shards with so many pairs of each language, and its number of steps.
+
+        Raises:
+            ConfigError: as for the class.
+        """
+        steps = train.max_steps or math.ceil(train.epochs * sum(pairs.values()) / train.batch_pairs)
+        changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.mixture_schedule]
+        return cls(pairs, data.mixture, changes, train.seed, steps * train.batch_pairs), steps
+
+    def visits_before(self, position: int) -> dict[str, int]:
+        """How many pairs of each language stand before a position; a pair counts as often as it is repeated."""
+        phase = [phase for phase in self.phases if phase.start <= position][-1]
+        return dict(zip(self.languages, phase.visited_at(position).tolist(), strict=True))
 
     def batch(self, start: int, count: int) -> PairKeys:
         """The pairs at positions start … start + count − 1."""

@@ -20,16 +20,21 @@ import torch
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.random_bits import Bits, derive, mix, uniforms
 from translit_scale.batch.segments import Segments, TokenCounts
-from translit_scale.config import MaskingConfig
+from translit_scale.config import MaskingConfig, ObjectivesConfig
 from translit_scale.corpus.encode import Ragged
 
 STREAMS = ("mlm_orig", "mlm_latn", "tlm")
-"""Names of the token-prediction losses, in the order of `mask_stream`."""
+"""Names of the token-prediction losses, in the order of `mask_stream`; see `stream_names`."""
 ORIG, LATN, TLM = range(3)
 _COIN, _TLM_ORIG, _TLM_LATN = 2, 3, 4
 """Further numbers derived from the key of a visit; ORIG and LATN are 0 and 1."""
 
 Indices = npt.NDArray[np.int64]
+
+
+def stream_names(objectives: ObjectivesConfig) -> tuple[str, ...]:
+    """Names of the losses of an experiment: where a sentence is paired with its copy, nothing is transliterated."""
+    return tuple("mlm_copy" if name == "mlm_latn" and objectives.pair_with == "copy" else name for name in STREAMS)
 
 
 class Vocabulary(NamedTuple):

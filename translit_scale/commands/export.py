@@ -17,14 +17,24 @@ def add(commands: Any) -> None:
         "write a trained model as a Hugging Face folder with a model card",
         "Gathers the weights that all ranks have written into a checkpoint. Checkpoints and exported folders contain "
         "safetensors and text; reading them executes no code.",
-        "translit-scale export --run runs/pol-ukr-model5 --licence apache-2.0",
+        "translit-scale export --run runs/pol-ukr-model5 --license apache-2.0",
     )
     parser.add_argument("--run", dest="run_dir", type=Path, required=True, metavar="DIR", help="run folder; required")
     parser.add_argument(
         "--step", type=_step, metavar="N|best", help="checkpoint to export; best: from best.json (default: the newest)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: export in the run folder)")
-    parser.add_argument("--licence", metavar="ID", help="licence for the card, such as apache-2.0 (default: unknown)")
+    parser.add_argument(
+        "--license",
+        "--licence",
+        metavar="ID",
+        help="the hub's name of the licence, such as apache-2.0 (default: unknown)",
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR",
+        help="results of evaluate to put into the card: those of this checkpoint, and of the model from which training "
+        "continued (default: none)",
+    )  # fmt: skip
     parser.add_argument("--force", action="store_true", help="replace an earlier export")
     parser.set_defaults(run=_run)
 
@@ -39,5 +49,5 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.export.run import export_run
 
     out = args.out or args.run_dir / "export"
-    step = export_run(args.run_dir, args.step, out, args.licence, args.force)
+    step = export_run(args.run_dir, args.step, out, args.license, args.results, args.force)
     print(f"wrote step {step} of {args.run_dir} to {out}")

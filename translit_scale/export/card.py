@@ -1,63 +1,130 @@
-"""The model card: what a model is, how it was trained, how it is used."""
+"""The model card: what a model is, how it was trained, how it is used, what it scores, how to cite it."""
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pycountry
-from huggingface_hub import ModelCardData
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from translit_scale import __version__
+from translit_scale.batch.order import PairOrder
 from translit_scale.config import Config, ObjectivesConfig
+from translit_scale.corpus.manifest import Manifest
 from translit_scale.escaping import escape_markdown
+from translit_scale.export.card_texts import CITATION, EMBED, FILL, LIMITS, SENTENCE_TRANSFORMERS
+from translit_scale.export.results import Score, title
+from translit_scale.export.settings import is_local, public_name, used_settings
 from translit_scale.languages import language_name
 from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
+
+TASK_TYPES = {
+    "retrieval": "sentence-similarity",
+    "classification": "text-classification",
+    "tagging": "token-classification",
+}
+"""Names that the hub has for kinds of tasks."""
+METRIC_NAMES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "top10": "top-10 accuracy", "main_score": "F1"}
+
+
+@dataclass(frozen=True)
+class CardInput:
+    """What a card is written from."""
+
+    model: PreTrainedModel
+    config: Config
+    info: CheckpointInfo
+    layer: int
+    """Index into hidden_states of the layer whose mean is a sentence embedding."""
+    licence: str | None = None
+    """Identifier of the hub, such as `apache-2.0`; the card says `unknown` for None."""
+    manifest: Manifest | None = None
+    """Of the shards that the model was trained on, if they are still there."""
+    scores: Sequence[Score] = field(default=())
+
+
+def model_card(facts: CardInput) -> str:
+    """The model card in Markdown with YAML front matter; text from data and users is escaped."""
+    config, settings = facts.config, used_settings(facts.config)
+    if "train" in facts.info.science:
+        settings["train"]["precision"] = facts.info.science["train"]["precision"]  # what `auto` has become
+    sections = [
+        f"# {escape_markdown(config.run.name)}",
+        _introduction(facts),
+        "## Use",
+        _usage(facts.layer),
+        "## Training",
+        _training(facts),
+        "## Training data",
+        _data(facts),
+        *(["## Results", _results(facts)] if facts.scores else []),
+        "## Limits",
+        LIMITS.strip(),
+        "## Settings",
+        "Settings that had an effect; local folders are given by their names only.",
+        fenced(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), "yaml"),
+        "## Citation",
+        fenced(CITATION.format(version=__version__).strip(), "bibtex"),
+    ]
+    return f"---\n{_metadata(facts)}\n---\n\n" + "\n\n".join(sections) + "\n"
+
+
+def _metadata(facts: CardInput) -> ModelCardData:
+    """What the Hugging Face hub reads."""
+    base, name = facts.config.model.pretrained, facts.config.run.name
+    results = [
+        EvalResult(
+            task_type=TASK_TYPES[score.kind],
+            dataset_type=score.task,
+            dataset_name=title(score.task),
+            dataset_config=score.languages,
+            metric_type="accuracy" if score.kind == "retrieval" else "f1",
+            metric_name=METRIC_NAMES[score.metric],
+            metric_value=score.value,
+        )
+        for score in facts.scores
+    ]
+    return ModelCardData(
+        language=list(dict.fromkeys(hub_language(code) for code in facts.info.pairs)),
+        license=facts.licence or "unknown",
+        library_name="transformers",
+        pipeline_tag="fill-mask",
+        tags=[
+            "multilingual",
+            *(["transliteration"] if facts.config.objectives.pair_with == "transliteration" else []),
+            "sentence-transformers",
+            "feature-extraction",
+            "sentence-similarity",
+        ],
+        base_model=None if base is None or is_local(base) else base,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
 
 
 def describe_objectives(objectives: ObjectivesConfig) -> list[str]:
     """Descriptions of the terms of the loss."""
-    tcm = objectives.tcm
-    second = "transliterated text" if objectives.pair_with == "transliteration" else "same text with other masks"
-    terms = ["masked language modelling of the original text", f"masked language modelling of the {second}"]
+    tcm, copy = objectives.tcm, objectives.pair_with == "copy"
+    terms = ["masked language modelling of the original text"]
+    terms.append(
+        "masked language modelling of " + ("the same text with other masks" if copy else "its transliteration")
+    )
     if tcm.weight:
         terms.append(
-            f"contrast of each sentence with its transliteration (weight {tcm.weight:g}, {tcm.similarity} similarity, "
+            f"contrast of each sentence with {'a copy of itself' if copy else 'its transliteration'} "
+            f"(weight {tcm.weight:g}, layer {tcm.layer:g}, {tcm.similarity} similarity, "
             f"temperature {tcm.temperature:g}{', sigmoid loss' if tcm.loss == 'sigmoid' else ''})"
         )
     if objectives.tlm.weight:
-        terms.append(f"masked language modelling of both texts in one sequence (weight {objectives.tlm.weight:g})")
+        both = "a sentence joined with a copy of itself" if copy else "a sentence joined with its transliteration"
+        terms.append(f"masked language modelling of {both} (weight {objectives.tlm.weight:g})")
     return terms
-
-
-def model_card(
-    model: PreTrainedModel, config: Config, info: CheckpointInfo, layer: int, licence: str | None = None
-) -> str:
-    """The model card in Markdown with YAML front matter; text from data and users is escaped.
-
-    Args:
-        layer: index into hidden_states of the layer whose mean is a sentence embedding.
-        licence: identifier such as `apache-2.0`; the card says `unknown` for None.
-    """
-    metadata = ModelCardData(  # what the Hugging Face hub reads
-        language=list(dict.fromkeys(hub_language(code) for code in info.pairs)),
-        license=licence or "unknown",
-        library_name="transformers",
-        pipeline_tag="fill-mask",
-        tags=["multilingual", "transliteration", "feature-extraction", "sentence-similarity"],
-        base_model=config.model.pretrained,
-    )
-    sections = [
-        f"# {escape_markdown(config.run.name)}",
-        _introduction(model, config.model.pretrained, licence),
-        "## Use",
-        _usage(layer),
-        "## Training",
-        _training(config, info),
-        "## Configuration",
-        fenced(config.to_yaml(), "yaml"),
-    ]
-    return f"---\n{metadata}\n---\n\n" + "\n\n".join(sections) + "\n"
 
 
 def hub_language(code: str) -> str:
@@ -74,61 +141,111 @@ def fenced(text: str, kind: str) -> str:
     return f"{fence}{kind}\n{text.rstrip()}\n{fence}"
 
 
-def _introduction(model: PreTrainedModel, base_model: str | None, licence: str | None) -> str:
-    config = model.config
-    origin = f"continued from {escape_markdown(base_model)}" if base_model else "trained from scratch"
-    stated = escape_markdown(licence) if licence else "unknown (none was given when the model was exported)"
+def _introduction(facts: CardInput) -> str:
+    config, base = facts.model.config, facts.config.model.pretrained
+    origin = f"continued from {escape_markdown(public_name(base))}" if base else "trained from scratch"
+    copy = facts.config.objectives.pair_with == "copy"
+    text = (
+        "in their original scripts, without transliterations" if copy else "together with their Latin transliterations"
+    )
+    stated = escape_markdown(facts.licence or "") or "unknown (none was given when the model was exported)"
     return (
         f"A multilingual encoder ({escape_markdown(config.model_type)}, {config.num_hidden_layers} layers, hidden size "
-        f"{config.hidden_size}, {config.vocab_size} tokens), {origin} on sentences together with their Latin "
-        f"transliterations.\n\nLicence: {stated}."
+        f"{config.hidden_size}, {config.vocab_size} tokens), {origin} on sentences {text}.\n\nLicence: {stated}."
     )
 
 
 def _usage(layer: int) -> str:
-    fill = """
-from transformers import AutoModelForMaskedLM, AutoTokenizer
-
-folder = "."  # this folder
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModelForMaskedLM.from_pretrained(folder)
-"""
-    embed = f"""
-import torch
-from transformers import AutoModel, AutoTokenizer
-
-folder = "."  # this folder
-tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
-batch = tokenizer(["one sentence", "another sentence"], padding=True, truncation=True, return_tensors="pt")
-with torch.inference_mode():
-    states = model(**batch, output_hidden_states=True).hidden_states[{layer}]
-mask = batch["attention_mask"].unsqueeze(-1)
-embeddings = (states * mask).sum(dim=1) / mask.sum(dim=1)
-"""
     return (
-        f"As a masked language model:\n\n{fenced(fill.strip(), 'python')}\n\n"
+        f"As a masked language model:\n\n{fenced(FILL.strip(), 'python')}\n\n"
         f"Sentence embeddings, the mean hidden states of layer {layer} (compare them by cosine):\n\n"
-        f"{fenced(embed.strip(), 'python')}"
+        f"{fenced(EMBED.format(layer=layer).strip(), 'python')}\n\n"
+        f"The same embeddings with sentence-transformers:\n\n{fenced(SENTENCE_TRANSFORMERS.strip(), 'python')}"
     )
 
 
-def _training(config: Config, info: CheckpointInfo) -> str:
+def _training(facts: CardInput) -> str:
+    objectives = [f"- {escape_markdown(objective)}" for objective in describe_objectives(facts.config.objectives)]
+    head = (
+        f"{facts.info.step:,} optimizer steps with {facts.config.train.batch_pairs:,} sentence pairs each. Objectives:"
+    )
+    return "\n".join([head, "", *objectives])
+
+
+def _data(facts: CardInput) -> str:
+    config, info = facts.config, facts.info
+    order, _ = PairOrder.of_experiment(config.data, config.train, info.pairs)
+    seen = order.visits_before(info.step * config.train.batch_pairs)
+    files = _files(facts.manifest)
     rows = [
-        f"| {escape_markdown(language_name(code))} | {code} | {pairs:,} |" for code, pairs in sorted(info.pairs.items())
+        f"| {escape_markdown(language_name(code))} | {code} | {pairs:,} | {seen[code]:,} |"
+        + (f" {escape_markdown(', '.join(files.get(code, ())))} |" if files else "")
+        for code, pairs in sorted(info.pairs.items())
     ]
-    objectives = [f"- {escape_markdown(objective)}" for objective in describe_objectives(config.objectives)]
+    extra = (" files of the recipe |", "---|") if files else ("", "")
     return "\n".join(
         [
-            f"{info.step:,} optimizer steps with {config.train.batch_pairs:,} sentence pairs each. Objectives:",
+            "Pairs seen in training count as often as they were repeated.",
             "",
-            *objectives,
-            "",
-            "| language | code | pairs in the training data |",
-            "|---|---|---:|",
+            f"| language | code | pairs in the data | pairs seen in training |{extra[0]}",
+            f"|---|---|---:|---:|{extra[1]}",
             *rows,
             "",
+            *_transliterations(facts),
+            "The licences of the texts are not recorded; the texts keep those of their owners.",
             f"Fingerprint of the training shards: {escape_markdown(info.shards)}. "
             f"Exported by translit-scale {escape_markdown(__version__)}.",
         ]
     )
+
+
+def _files(manifest: Manifest | None) -> dict[str, list[str]]:
+    """The files of each language as the recipe names them, below its data folder."""
+    inputs: Mapping[str, Mapping[str, Any]] = manifest.provenance.get("inputs", {}) if manifest else {}
+    recipe = (manifest.provenance.get("recipe") or {}) if manifest else {}
+    patterns = {code: [source["path"] for source in sources] for code, sources in recipe.get("languages", {}).items()}
+    return {code: patterns.get(code) or sorted(names) for code, names in inputs.items()}
+
+
+def _transliterations(facts: CardInput) -> list[str]:
+    """Sentences about where the transliterations come from."""
+    if facts.config.objectives.pair_with == "copy" or facts.manifest is None:
+        return []
+    sentences = []
+    if romanizer := facts.manifest.provenance.get("romanizer"):
+        lcode = ", told the language" if romanizer.get("lcode") == "by_language" else ""
+        name = f"{romanizer['implementation']} {romanizer.get('version', '')}".strip()
+        sentences.append(f"Transliterations were made by {escape_markdown(name)}{lcode}.")
+    counts = {code: facts.manifest.languages[code].from_column for code in facts.info.pairs}
+    if given := [f"{count:,} of {code}" for code, count in counts.items() if count]:
+        sentences.append(f"Transliterations of these pairs came with the text instead: {', '.join(given)}.")
+    return sentences
+
+
+def _results(facts: CardInput) -> str:
+    """One table for each task; where the base model was evaluated too, each cell also has its score."""
+    of_task: dict[tuple[str, str], dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    for score in facts.scores:
+        of_task[score.task, score.kind][score.languages].append(score)
+    base, compared = facts.config.model.pretrained, any(score.base is not None for score in facts.scores)
+    lines = ["Percent."]
+    if base and compared:
+        lines[0] += f" In brackets: {escape_markdown(public_name(base))}, from which training continued."
+    lines.append("")
+    for (task, kind), by_languages in of_task.items():
+        names = [METRIC_NAMES[score.metric] for score in next(iter(by_languages.values()))]
+        what = "query → candidates" if kind == "retrieval" else "fine-tuned on → tested on"
+        lines += [
+            f"| {escape_markdown(title(task))}: {what} | {' | '.join(names)} |",
+            f"|---|{'---:|' * len(names)}",
+            *(
+                f"| {escape_markdown(languages)} | {' | '.join(map(_cell, scores))} |"
+                for languages, scores in by_languages.items()
+            ),
+            "",
+        ]
+    return "\n".join(lines).rstrip()
+
+
+def _cell(score: Score) -> str:
+    return f"{100 * score.value:.1f}" + ("" if score.base is None else f" ({100 * score.base:.1f})")

@@ -11,7 +11,6 @@ What a step computes is in `step.py`, the update in `engine.py`, which pairs for
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -169,9 +168,7 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
             f"{listed(languages)}: a pair would be its own negative",
             f"set train.batch_pairs to {pairs:,} or less, or train on more pairs",
         )
-    total_steps = train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
-    changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.mixture_schedule]
-    order = PairOrder(rows, data.mixture, changes, train.seed, total_steps * train.batch_pairs)
+    order, total_steps = PairOrder.of_experiment(data, train, rows)
     tokenizer = load_tokenizer(config.model.tokenizer or str(config.model.pretrained))
     pair_with, limit = config.objectives.pair_with, data.max_unknown_fraction
     check = [check_tokenizer(shards, tokenizer, order.languages, pair_with, limit) if rank.is_first else None]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from translit_scale.batch.pack import stream_names
 from translit_scale.config import RunConfig
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.files import write_bytes, write_json
@@ -129,7 +130,7 @@ def _left_out(training: Training) -> str:
 def loss_terms(training: Training) -> list[str]:
     """The terms of the loss with their weights and settings."""
     objectives, layout = training.config.objectives, training.hardware.layout
-    terms = ["mlm_orig", "mlm_latn" if objectives.pair_with == "transliteration" else "mlm_latn (copy of orig)"]
+    terms = list(stream_names(objectives)[:2])
     if objectives.tcm.weight:
         tcm, layer, negatives = objectives.tcm, training.engine.module.pool_layer, 2 * layout.batch_pairs - 2
         terms.append(

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 import torch.distributed as dist
 
-from translit_scale.batch.pack import STREAMS, TLM, MicroBatch
+from translit_scale.batch.pack import STREAMS, TLM, MicroBatch, stream_names
 from translit_scale.batch.segments import TokenCounts
 from translit_scale.batch.stream import RankBatch
 from translit_scale.config import ObjectivesConfig
@@ -211,7 +211,7 @@ class TrainStep:
         sum_of = all_reduce_named(doubles, device, to_host=True)
         counts = {name: value.cpu() for name, value in reduced.items()}
         masked = counts["masked"].clamp(min=1)
-        losses = dict(zip(STREAMS, (sum_of["streams"] / masked).tolist(), strict=True))
+        losses = dict(zip(stream_names(self.objectives), (sum_of["streams"] / masked).tolist(), strict=True))
         if not self.objectives.tlm.weight:
             del losses["tlm"]
         metrics = {}
