@@ -36,7 +36,11 @@ def test_one_page_of_what_is_there_and_what_is_not(
 ) -> None:
     assert evaluate(world, tmp_path, "--source", "eng_Latn", "--source", "hin_Deva+urd_Arab") == 0
     page = (tmp_path / "evaluation.txt").read_text()
-    assert page.rstrip() in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert page.rstrip() in printed.out
+    pairs = len(LANGUAGES) * (len(LANGUAGES) - 1) // 2
+    assert f"reading sr_b: {pairs}/{pairs} pairs" in printed.err  # a real folder has hundreds of languages
+    assert f"reading sib200: {len(LANGUAGES)}/{len(LANGUAGES)} languages" in printed.err
     assert f"no files of tatoeba in {world}, {world / 'tatoeba'}" in page
     assert f"no files of taxi1500 in {world / 'taxi1500'}" in page
     assert "ner: no train data for urd_Arab" in page and str(world / "ner/train-urd_Arab.tsv") in page

@@ -16,6 +16,7 @@ from translit_scale.evaluate.transfer.grid import Failure, plan_jobs, remaining_
 from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, read_split
 from translit_scale.evaluate.transfer.tables import transfer_tables
 from translit_scale.languages import listed
+from translit_scale.progress import Progress
 from translit_scale.testsets.layouts import Aliases, LanguageError, TaskFolder
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.testsets.registry import TASKS
@@ -51,7 +52,8 @@ class Suite:
         pairs: list[tuple[str, str]] = []
         for query in (code for code in queries if code in available):
             pairs += [(query, code) for code in available if code != query and (code, query) not in pairs]
-        texts, errors = test_set.read_pairs(pairs, limit)
+        with Progress(f"reading {task.name}", len(pairs), "pairs") as progress:
+            texts, errors = test_set.read_pairs(pairs, limit, progress.advance)
         self._add_failed(errors)
         if texts:
             read = dict.fromkeys(code for text in texts for code in (text.source_language, text.target_language))
@@ -63,7 +65,12 @@ class Suite:
         """Plans the jobs of the sources that have training and dev sets."""
         sources = [source for source in self.sources if self._can_train(task, folder, source)]
         present = self._available(task.name, folder, self.codes or folder.languages(), "test")
-        targets = [code for code in present if self._is_readable(task, folder, code, "test")]
+        targets = []
+        with Progress(f"reading {task.name}", len(present), "languages") as progress:
+            for code in present:
+                if self._is_readable(task, folder, code, "test"):
+                    targets.append(code)
+                progress.advance(1)
         if sources and targets:
             self.jobs += plan_jobs(models, task, folder, sources, targets, settings, out)
 

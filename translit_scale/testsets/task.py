@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.progress import Advance
 from translit_scale.testsets.classification import LabelledTexts
 from translit_scale.testsets.hyperparameters import Hyperparameters
 from translit_scale.testsets.layouts import SPLITS, Aliases, LanguageFiles, Layout, ParallelLayout, TaskFolder
@@ -88,12 +89,13 @@ class ParallelSet:
         return self.layout.pair(self.folder.find(source), self.folder.find(target))
 
     def read_pairs(
-        self, pairs: Sequence[tuple[str, str]], limit: int | None = None
+        self, pairs: Sequence[tuple[str, str]], limit: int | None = None, advance: Advance | None = None
     ) -> tuple[list[ParallelText], list[DataError]]:
         """The parallel texts of pairs of languages, and the errors of the pairs that cannot be read.
 
         Args:
             limit: only the first pairs of sentences of each text.
+            advance: called with 1 after each pair of languages.
         """
         texts: list[ParallelText] = []
         errors: list[DataError] = []
@@ -102,6 +104,8 @@ class ParallelSet:
                 texts.append(self.read(*pair).first(limit))
             except DataError as error:
                 errors.append(error)
+            if advance is not None:
+                advance(1)
         return texts, errors
 
     def notes(self, languages: Sequence[str]) -> list[str]:
