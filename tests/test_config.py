@@ -13,7 +13,7 @@ from translit_scale.batch.layout import BatchLayout
 from translit_scale.config import Config, configuration_page, load_config
 from translit_scale.errors import ConfigError
 from translit_scale.train.engine import learning_rate, resolve_hardware
-from translit_scale.train.launching.ranks import Rank, complete_environment
+from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.precision import BLOCKS, resolve_precision
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,17 +227,6 @@ def test_learning_rate_is_linear() -> None:
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[-1] == pytest.approx(1 / 16)
     assert learning_rate(0, 10, config(lr=2.0).train) == 2.0
-
-
-def test_launch_environment() -> None:
-    alone: dict[str, str] = {}
-    complete_environment(alone)
-    assert (alone["RANK"], alone["WORLD_SIZE"], alone["LOCAL_RANK"]) == ("0", "1", "0")
-    launched = {"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "host", "MASTER_PORT": "1"}
-    complete_environment(launched, local_rank=1)
-    assert launched["LOCAL_RANK"] == "1" and launched["MASTER_ADDR"] == "host"
-    with pytest.raises(ConfigError, match="SLURM started 16 tasks"):
-        complete_environment({"SLURM_NTASKS": "16"})
 
 
 def test_documented_settings_are_the_settings() -> None:

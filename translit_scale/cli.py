@@ -45,7 +45,7 @@ def build_parser() -> Parser:
         epilog="translit-scale COMMAND --help explains a command.",
     )
     parser.add_argument("--version", action="version", version=f"translit-scale {__version__}")
-    train.add_local_rank(parser, default=-1)
+    train.add_local_rank(parser)
     commands = subcommands(parser, "command", "COMMAND")
     for command in COMMANDS:
         command.add(commands)

@@ -65,11 +65,6 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def cores() -> int:
-    """Number of CPU cores that this process may use (of the machine, where the system does not say)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def add_array_task(task_id: argparse._ActionsContainer, num_tasks: argparse._ActionsContainer) -> None:
     """Declares which part of the work is done, as options of one or two groups; `own_part` reads them."""
     task_id.add_argument(

@@ -17,7 +17,6 @@ from translit_scale.commands.arguments import (
     add_kinds,
     add_measurement,
     codes,
-    cores,
     embedding_settings,
     joined_codes,
     names,
@@ -27,6 +26,7 @@ from translit_scale.commands.arguments import (
     read_texts,
     run_and_print,
 )
+from translit_scale.cores import cores
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.hyperparameters import SEEDS
 from translit_scale.testsets.registry import TASKS, default_tasks, retrieval_tasks, transfer_tasks

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from translit_scale.commands.arguments import add_array_task, add_command, cores, own_part, positive
+from translit_scale.commands.arguments import add_array_task, add_command, own_part, positive
+from translit_scale.cores import cores
 from translit_scale.shipped_files import find_file
 
 

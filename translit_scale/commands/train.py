@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
         "--resume", default="auto", metavar="auto|none|CHECKPOINT",
         help="resume from the newest complete checkpoint of the run, if any (default: auto)",
     )  # fmt: skip
-    add_local_rank(parser, argparse.SUPPRESS)
+    add_local_rank(parser)
     parser.add_argument(
         "settings", nargs="*", metavar="section.setting=value",
         help="settings that win over the files, for example train.max_steps=20 (all settings: docs/configuration.md)",
@@ -48,9 +48,9 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def add_local_rank(parser: argparse.ArgumentParser, default: Any) -> None:
-    """Declares the option that the deepspeed launcher puts in front of all other words."""
-    parser.add_argument("--local_rank", type=int, default=default, help=argparse.SUPPRESS)
+def add_local_rank(parser: argparse.ArgumentParser) -> None:
+    """Declares the option that the deepspeed launcher puts in front of all other words; LOCAL_RANK says the same."""
+    parser.add_argument("--local_rank", type=int, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -61,7 +61,7 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.train.launching.ranks import start_rank
 
     config = load_config(files, args.settings)
-    rank = start_rank(args.local_rank)
+    rank = start_rank()
     from torch.distributed import barrier
 
     from translit_scale.demo.run import SHARDS, TOKENIZER, make_demo_data

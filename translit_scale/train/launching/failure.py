@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from translit_scale.errors import UserError
+from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, Preempted
 
 LAUNCHER_SECONDS = 5.0
@@ -33,7 +34,13 @@ def run_rank(body: Callable[[], object]) -> None:
     """
     # Otherwise asking the store of a first rank that has ended prints a C++ stack; set this before torch is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    rank = int(os.environ.get("RANK", "0"))
+    try:
+        world = join_world()
+    except UserError as error:  # found before there are other ranks to wait for
+        _exit(f"error: {error}", error.exit_code)
+    if world.note:
+        print(f"note: {world.note}", file=sys.stderr)
+    rank = world.rank
     if rank and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # background jobs ignore it
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every rank; only rank 0 reports it
     try:
@@ -54,7 +61,7 @@ def end_at_once(message: str, rank: int) -> NoReturn:
 
 
 def _leave(message: str, code: int, rank: int) -> NoReturn:
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    several = join_world().size > 1
     reports = _is_first_to_fail(rank)
     if several and (code == EXIT_DEFECT or not reports):
         signal.signal(

@@ -1,4 +1,4 @@
-"""Turns a process into a rank with a device, whatever started it (deepspeed, torchrun, plain python).
+"""Turns a process into a rank with a device, whatever started it (see `environment.py`).
 
 This must run before `deepspeed` is imported, which chooses its accelerator at import.
 """
@@ -9,13 +9,14 @@ import ctypes
 import logging
 import os
 import warnings
-from collections.abc import MutableMapping
 from dataclasses import dataclass
 
 import torch
 from torch.distributed import DistNetworkError
 
+from translit_scale.cores import cores
 from translit_scale.errors import ConfigError
+from translit_scale.train.launching.environment import World, join_world
 
 
 @dataclass(frozen=True)
@@ -32,27 +33,6 @@ class Rank:
         return self.rank == 0
 
 
-def complete_environment(environment: MutableMapping[str, str], local_rank: int = -1) -> None:
-    """Sets the variables that a launcher would have set, so that `python scripts/train.py` is a world of one rank.
-
-    Raises:
-        ConfigError: started by SLURM with several tasks but without rank variables; each task would train alone.
-    """
-    if "RANK" not in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
-        raise ConfigError(
-            f"SLURM started {environment['SLURM_NTASKS']} tasks, but RANK and WORLD_SIZE are not set: each task would "
-            "train on its own",
-            "start one task per node and let torchrun make the ranks (docs/launching.md)",
-        )
-    if local_rank >= 0:
-        environment.setdefault("LOCAL_RANK", str(local_rank))
-    defaults = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-    if "RANK" not in environment:
-        defaults["MASTER_PORT"] = "0"  # a free port, so that several runs of one rank do not collide
-    for name, value in defaults.items():
-        environment.setdefault(name, value)
-
-
 def choose_accelerator() -> bool:
     """Returns whether there is a GPU; if not, sets DS_ACCELERATOR, because DeepSpeed would guess and warn at import."""
     on_gpu = torch.cuda.is_available()
@@ -61,18 +41,18 @@ def choose_accelerator() -> bool:
     return on_gpu
 
 
-def start_rank(local_rank: int = -1) -> Rank:
+def start_rank() -> Rank:
     """Joins the process group (nccl on GPUs, gloo on CPU) and picks this rank's device.
 
     Raises:
-        ConfigError: another job holds the port that the ranks meet at.
+        ConfigError: the variables of the launcher are not complete, a host has fewer GPUs than ranks, or another job
+            holds the port that the ranks meet at.
     """
-    complete_environment(os.environ, local_rank)
+    world = join_world()
     on_gpu = choose_accelerator()
     if not on_gpu and "OMP_NUM_THREADS" not in os.environ:
-        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks_here))
-    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if on_gpu else torch.device("cpu")
+        torch.set_num_threads(max(1, cores() // world.local_size))
+    device = _gpu(world) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)  # before the first collective, which runs on the current device
     else:
@@ -92,7 +72,24 @@ def start_rank(local_rank: int = -1) -> Rank:
             f"another job on this machine holds port {os.environ['MASTER_PORT']}, where the ranks meet",
             "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 …",
         ) from None
-    return Rank(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), device)
+    return Rank(world.rank, world.size, device)
+
+
+def _gpu(world: World) -> torch.device:
+    """The GPU of this rank: the only one that it sees (`srun --gpus-per-task=1`), or that of its number on the host.
+
+    Raises:
+        ConfigError: there are more ranks than GPUs.
+    """
+    count = torch.cuda.device_count()
+    if count == 1 and world.launcher in ("srun", "mpirun"):
+        return torch.device("cuda", 0)
+    if world.local_rank >= count:
+        raise ConfigError(
+            f"rank {world.rank} is number {world.local_rank} on {os.uname().nodename}, which has {count} GPUs",
+            f"start at most {count} ranks on this host; CUDA_VISIBLE_DEVICES may hide GPUs",
+        )
+    return torch.device("cuda", world.local_rank)
 
 
 def leave_ranks() -> None:

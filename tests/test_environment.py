@@ -1,0 +1,77 @@
+"""Which world a process belongs to, by the variables of launchers. `test_hosts.py` starts the real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from translit_scale.errors import ConfigError
+from translit_scale.train.launching.environment import World, find_world, host_names
+
+SRUN = {
+    "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "2", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODEID": "2",
+    "SLURM_NTASKS": "6", "SLURM_STEP_NUM_TASKS": "6", "SLURM_STEP_TASKS_PER_NODE": "2(x2),1,1",
+    "SLURM_STEP_NODELIST": "gpu[08-10],login",
+}  # fmt: skip
+OPEN_MPI = {
+    "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "PMIX_RANK": "3",
+}  # fmt: skip
+TORCHRUN = {
+    "RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "node7",
+    "MASTER_PORT": "4000", "TORCHELASTIC_RUN_ID": "none",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("variables", "world"),
+    [
+        ({}, World()),
+        ({"SLURM_NTASKS": "", "WORLD_SIZE": "", "MASTER_ADDR": " "}, World()),
+        (TORCHRUN, World(3, 8, 1, 2, "node7", 4000, "torchrun")),
+        ({**SRUN, **TORCHRUN}, World(3, 8, 1, 2, "node7", 4000, "torchrun")),  # one torchrun a node, started by srun
+        (SRUN, World(5, 6, 1, 1, "gpu08", 24713, "srun")),
+        ({**SRUN, "SLURM_NODEID": "0"}, World(5, 6, 1, 2, "gpu08", 24713, "srun")),
+        ({**SRUN, "MASTER_ADDR": "ib-08", "MASTER_PORT": "9"}, World(5, 6, 1, 1, "ib-08", 9, "srun")),
+        ({**OPEN_MPI, "MASTER_ADDR": "node1"}, World(3, 4, 1, 2, "node1", 29500, "mpirun")),
+        ({**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, World(3, 4, 1, 4, "127.0.0.1", 29500, "mpirun")),
+        ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"},
+         World(1, 2, 1, 2, "127.0.0.1", 29500, "mpirun")),
+        # mpirun in a job of SLURM has started its own daemons with srun
+        ({**SRUN, **OPEN_MPI, "MASTER_ADDR": "node1"}, World(3, 4, 1, 2, "node1", 29500, "mpirun")),
+        ({**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"}, World()),  # srun --pty bash
+    ],
+)  # fmt: skip
+def test_worlds(variables: dict[str, str], world: World) -> None:
+    assert find_world(variables) == world
+
+
+@pytest.mark.parametrize("variables", [{"SLURM_NTASKS": "8"}, {"SLURM_NTASKS": "8", "SLURM_PROCID": "0"}])
+def test_a_shell_of_salloc_and_a_batch_script_are_one_process_and_say_so(variables: dict[str, str]) -> None:
+    world = find_world(variables)
+    assert (world.rank, world.size) == (0, 1) and "8 tasks" in world.note and "srun" in world.note
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({"WORLD_SIZE": "8"}, ["WORLD_SIZE is set to 8", "RANK, MASTER_ADDR, MASTER_PORT are", "env -u WORLD_SIZE"]),
+        ({"MASTER_ADDR": "node17"}, ["MASTER_ADDR is set to node17", "env -u MASTER_ADDR"]),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, ["MASTER_ADDR, MASTER_PORT are not", "env -u RANK -u WORLD_SIZE"]),
+        ({"LOCAL_RANK": "1"}, ["LOCAL_RANK is set to 1", "env -u LOCAL_RANK"]),
+        ({**TORCHRUN, "RANK": "8"}, ["rank 8 of 8", "expected 0 to 7"]),
+        ({**TORCHRUN, "WORLD_SIZE": "two"}, ["WORLD_SIZE should be a number", "'two'"]),
+        (OPEN_MPI, ["4 ranks on several hosts", "-x MASTER_ADDR=HOST"]),
+        ({"PMIX_RANK": "3"}, ["rank 3 (PMIX_RANK)", "of how many"]),
+    ],
+)  # fmt: skip
+def test_what_an_earlier_job_left_is_named(variables: dict[str, str], named: list[str]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        find_world(variables)
+    assert all(words in str(raised.value) for words in named), raised.value
+
+
+def test_lists_of_hosts() -> None:
+    assert host_names("host1") == ["host1"]
+    assert host_names("a1,b[2,4-5]-ib,c") == ["a1", "b2-ib", "b4-ib", "b5-ib", "c"]
+    assert host_names("rack[1-2]node[08-10]") == [f"rack{r}node{n}" for r in (1, 2) for n in ("08", "09", "10")]
+    assert host_names("") == []

@@ -1,0 +1,223 @@
+"""Finds the world that this process belongs to, in the variables that launchers set.
+
+torchrun and deepspeed set RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, which are what torch reads. `srun`
+and `mpirun` have variables of their own, which are translated to these. Without any of them the process is a world of
+one rank. A part of the variables, which an earlier job may have left in the shell, is an error: torch would wait for
+ranks that never come. An empty variable counts as one that is not set.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+
+from translit_scale.errors import ConfigError
+
+RANK_VARIABLES = ("RANK", "WORLD_SIZE")
+MPI_VARIABLES = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
+    ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+)
+"""Rank, world size, local rank and local world size: of Open MPI, and of MPICH and Intel MPI."""
+PORT = 29500
+"""Where the ranks of `mpirun` meet, as those of deepspeed and torchrun."""
+
+
+@dataclass(frozen=True)
+class World:
+    """The place of a process among the ranks of a job."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Number of the rank on its host."""
+    local_size: int = 1
+    """Ranks on this host."""
+    address: str = "127.0.0.1"
+    """Host of the first rank."""
+    port: int = 0
+    """Where it listens; 0 is a free port, for a world of one rank."""
+    launcher: str = ""
+    """What started the ranks, for messages; empty for a process that was started alone."""
+    note: str = ""
+    """What the user should know about the way in which the process was started."""
+
+    def variables(self) -> dict[str, str]:
+        """The variables that torch and DeepSpeed read."""
+        return {
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.size),
+            "LOCAL_RANK": str(self.local_rank),
+            "LOCAL_WORLD_SIZE": str(self.local_size),
+            "MASTER_ADDR": self.address,
+            "MASTER_PORT": str(self.port),
+        }
+
+
+@cache
+def _this_world() -> World:
+    return find_world(os.environ)  # once: afterwards the variables of every world look like those of torchrun
+
+
+def join_world() -> World:
+    """The world of this process, whose variables torch and DeepSpeed then find; raises as `find_world`."""
+    world = _this_world()
+    os.environ.update(world.variables())
+    return world
+
+
+def find_world(environment: Mapping[str, str]) -> World:
+    """The world of a process with these variables.
+
+    Raises:
+        ConfigError: variables are missing or contradict each other, or the address of the first rank is not known.
+    """
+    variables = {name: value.strip() for name, value in environment.items() if value.strip()}
+    if all(name in variables for name in RANK_VARIABLES):
+        world = _launched(variables)
+    elif present := [name for name in (*RANK_VARIABLES, "LOCAL_RANK") if name in variables]:
+        raise _half_set(present[0], variables)
+    else:
+        world = _of_mpi(variables) or _of_srun(variables) or _alone(variables)
+    if not 0 <= world.rank < world.size:
+        raise ConfigError(
+            f"this process is rank {world.rank} of {world.size} by its variables; expected 0 to {world.size - 1}",
+            "start the ranks with torchrun, deepspeed, srun or mpirun (docs/launching.md)",
+        )
+    return world
+
+
+def _launched(variables: Mapping[str, str]) -> World:
+    """The world of torchrun, of deepspeed, or of variables that the user's own script has set."""
+    size = _number(variables, "WORLD_SIZE")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in variables]
+    if size > 1 and missing:
+        raise _half_set("WORLD_SIZE", variables)
+    by_torchrun, by_deepspeed = "TORCHELASTIC_RUN_ID" in variables, "CROSS_RANK" in variables
+    return World(
+        rank=_number(variables, "RANK"),
+        size=size,
+        local_rank=_number(variables, "LOCAL_RANK", 0),
+        local_size=_number(variables, "LOCAL_WORLD_SIZE", _number(variables, "LOCAL_SIZE", 1)),
+        address=variables.get("MASTER_ADDR", "127.0.0.1"),
+        port=_number(variables, "MASTER_PORT", 0),
+        launcher="torchrun" if by_torchrun else "deepspeed" if by_deepspeed else "the variables RANK and WORLD_SIZE",
+    )
+
+
+def _of_mpi(variables: Mapping[str, str]) -> World | None:
+    """The world of `mpirun`; None if it has not started this process."""
+    for rank, size, local_rank, local_size in MPI_VARIABLES:
+        if rank not in variables or size not in variables:
+            continue
+        world = World(
+            rank=_number(variables, rank),
+            size=_number(variables, size),
+            local_rank=_number(variables, local_rank, 0),
+            local_size=_number(variables, local_size, 1),
+            port=_number(variables, "MASTER_PORT", PORT),
+            launcher="mpirun",
+        )
+        address = variables.get("MASTER_ADDR", "127.0.0.1" if world.size == world.local_size else "")
+        if not address:
+            raise ConfigError(
+                f"mpirun has started {world.size} ranks on several hosts, and does not say where the first one is",
+                "name its host: mpirun -x MASTER_ADDR=HOST … (Intel MPI and MPICH: -genv MASTER_ADDR HOST)",
+            )
+        return replace(world, address=address)
+    if "PMIX_RANK" in variables and "SLURM_STEP_ID" not in variables:
+        raise ConfigError(
+            f"a launcher has started this process as rank {variables['PMIX_RANK']} (PMIX_RANK), but does not say of "
+            "how many",
+            "set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in it, or use torchrun (docs/launching.md)",
+        )
+    return None
+
+
+def _of_srun(variables: Mapping[str, str]) -> World | None:
+    """The world of the tasks that `srun` starts; None outside of them: in the shell of `salloc`, in a batch script."""
+    if "SLURM_PROCID" not in variables or not variables.get("SLURM_STEP_ID", "").isdecimal():
+        return None
+    size = _number(variables, "SLURM_STEP_NUM_TASKS", 1)
+    if size == 1:
+        return None
+    hosts = host_names(variables.get("SLURM_STEP_NODELIST", ""))
+    ranks = _ranks_per_host(variables.get("SLURM_STEP_TASKS_PER_NODE", str(size)))
+    job, step = _number(variables, "SLURM_JOB_ID", 0), _number(variables, "SLURM_STEP_ID")
+    return World(
+        rank=_number(variables, "SLURM_PROCID"),
+        size=size,
+        local_rank=_number(variables, "SLURM_LOCALID"),
+        local_size=ranks[min(_number(variables, "SLURM_NODEID", 0), len(ranks) - 1)],
+        address=variables.get("MASTER_ADDR", hosts[0] if hosts else "127.0.0.1"),
+        port=_number(variables, "MASTER_PORT", 20000 + (job + step) % 10000),  # jobs that share a host differ
+        launcher="srun",
+    )
+
+
+def _alone(variables: Mapping[str, str]) -> World:
+    """A world of one rank, unless something says that there should be more."""
+    if "MASTER_ADDR" in variables:
+        raise _half_set("MASTER_ADDR", variables)
+    tasks = _number(variables, "SLURM_NTASKS", 1)
+    note = (
+        f"this SLURM job may run {tasks} tasks, but this is one process on its own; `srun` in front starts all of them"
+    )
+    return World(port=_number(variables, "MASTER_PORT", 0), note=note if tasks > 1 else "")
+
+
+def _half_set(name: str, variables: Mapping[str, str]) -> ConfigError:
+    needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    missing = [other for other in needed if other not in variables]
+    unset = " ".join(f"-u {other}" for other in (*needed, "LOCAL_RANK") if other in variables)
+    return ConfigError(
+        f"{name} is set to {variables[name]}, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not: "
+        "this process would wait for other ranks that nobody has started",
+        f"for one process: env {unset} …; for several: torchrun, deepspeed, srun or mpirun (docs/launching.md)",
+    )
+
+
+def _number(variables: Mapping[str, str], name: str, default: int | None = None) -> int:
+    """The variable's value; `default` if it is not set.
+
+    Raises:
+        ConfigError: it is not set and there is no default, or it is not a number.
+    """
+    if name not in variables and default is not None:
+        return default
+    value = variables.get(name, "")
+    if not value.isdecimal():
+        raise ConfigError(f"the variable {name} should be a number, found {value!r}", f"unset {name}, or set it")
+    return int(value)
+
+
+def host_names(text: str) -> list[str]:
+    """The hosts of a list as SLURM writes it: `gpu[01-03,7],login` → gpu01, gpu02, gpu03, gpu7, login."""
+    names = []
+    for word in re.findall(r"(?:[^,\[]|\[[^\]]*\])+", text):
+        expanded = [""]
+        for plain, group in re.findall(r"([^\[]+)|\[([^\]]*)\]", word):
+            expanded = [name + end for name in expanded for end in ([plain] if plain else _numbers(group))]
+        names += expanded
+    return names
+
+
+def _numbers(group: str) -> list[str]:
+    """`01-03,7` → 01, 02, 03, 7."""
+    numbers = []
+    for part in group.split(","):
+        first, _, last = part.partition("-")
+        numbers += [str(number).zfill(len(first)) for number in range(int(first), int(last or first) + 1)]
+    return numbers
+
+
+def _ranks_per_host(text: str) -> list[int]:
+    """`8(x2),4` → 8, 8, 4."""
+    return [
+        int(count)
+        for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", text)
+        for _ in range(int(times or 1))
+    ]  # fmt: skip
