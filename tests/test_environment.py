@@ -14,7 +14,7 @@ SRUN = {
 }  # fmt: skip
 OPEN_MPI = {
     "OMPI_COMM_WORLD_RANK": "3", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "1",
-    "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "PMIX_RANK": "3",
+    "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "PMIX_RANK": "3", "PMIX_NAMESPACE": "1697180793",
 }  # fmt: skip
 TORCHRUN = {
     "RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "node7",
@@ -29,15 +29,15 @@ TORCHRUN = {
         ({"SLURM_NTASKS": "", "WORLD_SIZE": "", "MASTER_ADDR": " "}, World()),
         (TORCHRUN, World(3, 8, 1, 2, "node7", 4000, "torchrun")),
         ({**SRUN, **TORCHRUN}, World(3, 8, 1, 2, "node7", 4000, "torchrun")),  # one torchrun a node, started by srun
-        (SRUN, World(5, 6, 1, 1, "gpu08", 24713, "srun")),
-        ({**SRUN, "SLURM_NODEID": "0"}, World(5, 6, 1, 2, "gpu08", 24713, "srun")),
+        (SRUN, World(5, 6, 1, 1, "gpu08", 27112, "srun")),
+        ({**SRUN, "SLURM_NODEID": "0"}, World(5, 6, 1, 2, "gpu08", 27112, "srun")),
         ({**SRUN, "MASTER_ADDR": "ib-08", "MASTER_PORT": "9"}, World(5, 6, 1, 1, "ib-08", 9, "srun")),
-        ({**OPEN_MPI, "MASTER_ADDR": "node1"}, World(3, 4, 1, 2, "node1", 29500, "mpirun")),
-        ({**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, World(3, 4, 1, 4, "127.0.0.1", 29500, "mpirun")),
+        ({**OPEN_MPI, "MASTER_ADDR": "node1"}, World(3, 4, 1, 2, "node1", 20793, "mpirun")),
+        ({**OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "4"}, World(3, 4, 1, 4, "127.0.0.1", 20793, "mpirun")),
         ({"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "1", "MPI_LOCALNRANKS": "2"},
-         World(1, 2, 1, 2, "127.0.0.1", 29500, "mpirun")),
+         World(1, 2, 1, 2, "127.0.0.1", 20000, "mpirun")),
         # mpirun in a job of SLURM has started its own daemons with srun
-        ({**SRUN, **OPEN_MPI, "MASTER_ADDR": "node1"}, World(3, 4, 1, 2, "node1", 29500, "mpirun")),
+        ({**SRUN, **OPEN_MPI, "MASTER_ADDR": "node1"}, World(3, 4, 1, 2, "node1", 20793, "mpirun")),
         ({**SRUN, "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "1"}, World()),  # srun --pty bash
     ],
 )  # fmt: skip

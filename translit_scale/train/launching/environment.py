@@ -22,8 +22,6 @@ MPI_VARIABLES = (
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
 )
 """Rank, world size, local rank and local world size: of Open MPI, and of MPICH and Intel MPI."""
-PORT = 29500
-"""Where the ranks of `mpirun` meet, as those of deepspeed and torchrun."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def _of_mpi(variables: Mapping[str, str]) -> World | None:
             size=_number(variables, size),
             local_rank=_number(variables, local_rank, 0),
             local_size=_number(variables, local_size, 1),
-            port=_number(variables, "MASTER_PORT", PORT),
+            port=_number(variables, "MASTER_PORT", _free_of_others(variables.get("PMIX_NAMESPACE", ""))),
             launcher="mpirun",
         )
         address = variables.get("MASTER_ADDR", "127.0.0.1" if world.size == world.local_size else "")
@@ -146,16 +144,22 @@ def _of_srun(variables: Mapping[str, str]) -> World | None:
         return None
     hosts = host_names(variables.get("SLURM_STEP_NODELIST", ""))
     ranks = _ranks_per_host(variables.get("SLURM_STEP_TASKS_PER_NODE", str(size)))
-    job, step = _number(variables, "SLURM_JOB_ID", 0), _number(variables, "SLURM_STEP_ID")
     return World(
         rank=_number(variables, "SLURM_PROCID"),
         size=size,
         local_rank=_number(variables, "SLURM_LOCALID"),
         local_size=ranks[min(_number(variables, "SLURM_NODEID", 0), len(ranks) - 1)],
         address=variables.get("MASTER_ADDR", hosts[0] if hosts else "127.0.0.1"),
-        port=_number(variables, "MASTER_PORT", 20000 + (job + step) % 10000),  # jobs that share a host differ
+        port=_number(
+            variables, "MASTER_PORT", _free_of_others(variables.get("SLURM_JOB_ID", "") + variables["SLURM_STEP_ID"])
+        ),
         launcher="srun",
     )
+
+
+def _free_of_others(job: str) -> int:
+    """A port that is the same for all ranks of a job and most likely not that of another one on the same host."""
+    return 20000 + int(job if job.isdecimal() else "0") % 10000
 
 
 def _alone(variables: Mapping[str, str]) -> World:

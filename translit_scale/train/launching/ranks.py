@@ -70,7 +70,8 @@ def start_rank() -> Rank:
             raise
         raise ConfigError(
             f"another job on this machine holds port {os.environ['MASTER_PORT']}, where the ranks meet",
-            "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 …",
+            "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 …, with srun or mpirun "
+            "the variable MASTER_PORT",
         ) from None
     return Rank(world.rank, world.size, device)
 
