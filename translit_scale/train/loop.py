@@ -56,11 +56,13 @@ from translit_scale.train.engine import (
     Update,
     explain_torch_errors,
     learning_rate,
+    read_ds_json,
     resolve_hardware,
     set_learning_rate,
     start_engine,
     take_step,
 )
+from translit_scale.train.launching.agreement import check_agreement, check_shared, software
 from translit_scale.train.launching.failure import end_at_once
 from translit_scale.train.launching.preemption import Interrupted, Preempted, StopRequest
 from translit_scale.train.launching.ranks import Rank
@@ -85,14 +87,20 @@ def train(
         make_scorer: makes the scorer of checkpoints, for experiments with `selection`; called on the first rank.
 
     Raises:
-        UserError: settings, data and checkpoint contradict each other, the disk is full, or the loss is not finite.
+        UserError: settings, data and checkpoint contradict each other, ranks differ in them, hosts do not share the run
+            directory, the disk is full, or the loss is not finite.
     """
+    settings = {**config.model_dump(mode="json"), "--ds_config": read_ds_json(ds_config), "--resume": resume}
+    check_agreement({**settings, "version": software()})
     plan = make_plan(config, ds_config, rank)
+    found = {"shards": plan.shards.fingerprint, "tokenizer": plan.tokenizer_fingerprint}
+    check_agreement({**found, "precision": plan.hardware.precision})
     run = config.run.path
     with ExitStack() as lock:
         if rank.is_first:
             with run_directory_errors(run):
                 lock.enter_context(lock_folder(run, "wait for its end, or choose another run.name"))
+        check_shared(run, rank.is_first)
         checkpoint = choose_checkpoint(run, resume, rank)
         start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
         if start >= plan.total_steps:
