@@ -36,7 +36,7 @@ sys.exit(main(["train", "--config", sys.argv[2], *case["words"], *(case["other"]
         ({"other": ["run.log_every=3"]}, ["run.log_every: 1 (", "; 3 ("]),
         ({"other": ["--resume", "none"]}, ['--resume: auto (', "; none ("]),
         ({"other": ["--ds_config", "zero1"]}, ["--ds_config.zero_optimization.stage: 2 (", "; 1 ("]),
-        ({"version": "0.0.1"}, ["version.deepspeed: ", "; 0.0.1 (rank 1 on ", "and 3 more differences"]),
+        ({"version": "0.0.1"}, ["version.deepspeed: ", "; 0.0.1 (rank 1 on ", "and 4 more differences"]),
     ],
 )  # fmt: skip
 def test_a_difference_is_named_with_both_values(

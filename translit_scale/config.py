@@ -250,6 +250,10 @@ class RunConfig(Strict):
     """How many of the newest checkpoints are kept; the one that `best.json` names is never removed."""
     keep_every: int | None = Field(None, ge=1)
     """Checkpoints at multiples of this number of steps are never removed."""
+    lost_seconds: float = Field(120.0, ge=20)
+    """A rank that gives no sign of life for so long is lost: all ranks end, with exit code 76."""
+    stalled_minutes: float = Field(30.0, gt=0)
+    """All ranks end, with exit code 76, if none of them has got on for so long: longer than any evaluation takes."""
 
     @property
     def path(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from datetime import timedelta
 from typing import Any
 
 from translit_scale.commands.arguments import add_command
@@ -61,7 +62,8 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.train.launching.ranks import start_rank
 
     config = load_config(files, args.settings)
-    rank = start_rank()
+    # Longer than the watch takes, which knows who is missing.
+    rank = start_rank(timedelta(minutes=config.run.stalled_minutes + 2))
     from torch.distributed import barrier
 
     from translit_scale.demo.run import SHARDS, TOKENIZER, make_demo_data

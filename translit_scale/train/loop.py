@@ -63,9 +63,11 @@ from translit_scale.train.engine import (
     take_step,
 )
 from translit_scale.train.launching.agreement import check_agreement, check_shared, software
-from translit_scale.train.launching.failure import end_at_once
+from translit_scale.train.launching.environment import join_world
+from translit_scale.train.launching.failure import end_at_once, end_process, watched
 from translit_scale.train.launching.preemption import Interrupted, Preempted, StopRequest
 from translit_scale.train.launching.ranks import Rank
+from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import DamagedBlock, TokenizerCheck, check_tokenizer, find_damaged_blocks
 from translit_scale.train.run_directory import banner, metric_logger, prepare_run_directory, run_directory_errors
@@ -90,6 +92,20 @@ def train(
         UserError: settings, data and checkpoint contradict each other, ranks differ in them, hosts do not share the run
             directory, the disk is full, or the loss is not finite.
     """
+    watch = Watch(config.run, join_world(), end_process)
+    watched[:] = [watch] if rank.world_size > 1 else []
+    _train(config, ds_config, resume, rank, make_scorer, watch)
+    watch.close()
+
+
+def _train(
+    config: Config,
+    ds_config: Path,
+    resume: str,
+    rank: Rank,
+    make_scorer: Callable[[Config], Scorer] | None,
+    watch: Watch,
+) -> None:
     settings = {**config.model_dump(mode="json"), "--ds_config": read_ds_json(ds_config), "--resume": resume}
     check_agreement({**settings, "version": software()})
     plan = make_plan(config, ds_config, rank)
@@ -117,7 +133,7 @@ def train(
             print(banner(training, checkpoint, start), flush=True)
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
-            run_steps(training, start, checkpoints, stopping, logger)
+            run_steps(training, start, checkpoints, stopping, logger, watch)
         if rank.is_first:
             print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
 
@@ -273,6 +289,7 @@ def run_steps(
     checkpoints: CheckpointWriter,
     stopping: EarlyStopping,
     logger: MetricLogger | None,
+    watch: Watch,
 ) -> None:
     """Takes optimizer steps start … total_steps − 1, or fewer with early stopping; logs and writes checkpoints.
 
@@ -286,6 +303,7 @@ def run_steps(
     max_skipped, report_to = training.config.train.max_skipped_steps, run.path if rank.is_first else None
     skipped = SkippedSteps(max_skipped, engine.fp16_enabled(), report_to)
     for t, batch in enumerate(training.prefetcher.batches(start, total), start):
+        watch.at(t, WAITS)
         steps, is_last = t + 1, t + 1 == total
         checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
@@ -296,6 +314,7 @@ def run_steps(
             logger.step(steps, result, update_metrics(engine, update, skipped), training.prefetcher.wait_seconds)
         ends = is_last or result.requests["stop"]
         if steps % run.checkpoint_every == 0 or result.requests["save"] or ends:
+            watch.at(steps, "writing a checkpoint")
             began = time.monotonic()
             checkpoints.save(engine, training.info(steps))
             if ends or stopping.due(steps):
@@ -307,8 +326,10 @@ def run_steps(
                 f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(steps)} is written",
                 "the same command resumes from it",
             )
+        watch.at(steps, "measuring the checkpoint")
         if stopping.ends(steps, logger):
             return
+        watch.at(steps, "reading its batch")
 
 
 def stop_request(training: Training) -> StopRequest:

@@ -20,7 +20,6 @@ from typing import Any
 
 import torch.distributed as dist
 
-import translit_scale
 from translit_scale.errors import ConfigError, DataError
 
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy", "safetensors")
@@ -35,11 +34,11 @@ NAMED = 4
 def software() -> dict[str, str]:
     """Versions of Python and of the packages, and a digest of this program's files."""
     code = hashlib.sha256()
-    for path in sorted(Path(translit_scale.__file__).parent.rglob("*.py")):
+    for path in sorted(Path(__file__).parents[2].rglob("*.py")):
         code.update(path.read_bytes())
     return {
         "python": platform.python_version(),
-        "translit_scale": f"{translit_scale.__version__} (files {code.hexdigest()[:8]})",
+        "translit-scale": f"{version('translit-scale')} (files {code.hexdigest()[:8]})",
         **{name: version(name) for name in PACKAGES},
     }
 

@@ -10,20 +10,42 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from translit_scale.errors import UserError
 from translit_scale.train.launching.environment import join_world
-from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, Preempted
+from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 
 LAUNCHER_SECONDS = 5.0
 """Time within which a launcher ends the other ranks when one fails (DeepSpeed's looks once a second)."""
 EXIT_DEFECT = 1
+EXIT_LOST = 76
+"""Another rank or its host was lost: nothing is wrong with the experiment, and the same command resumes it."""
+_LOST_CONNECTION = re.compile(r"Connection (closed|reset|refused)|[Bb]roken pipe|Timed out waiting|ncclRemoteError")
+"""What gloo and nccl say when another rank has ended."""
+
+
+class Peers(Protocol):
+    """The watch over the other ranks, see `watch.py` (which needs torch)."""
+
+    def report(self, message: str, code: int) -> bool:
+        """Tells all ranks to end; returns whether no other rank has done so before."""
+
+    def await_verdict(self) -> bool:
+        """Waits for the verdict, which ends this process; returns False if none comes."""
+
+    def lost_store(self) -> str:
+        """The message when the first rank cannot be reached."""
+
+
+watched: list[Peers] = []
+"""The watch of this process, if there is one."""
 
 
 def run_rank(body: Callable[[], object]) -> None:
@@ -37,7 +59,7 @@ def run_rank(body: Callable[[], object]) -> None:
     try:
         world = join_world()
     except UserError as error:  # found before there are other ranks to wait for
-        _exit(f"error: {error}", error.exit_code)
+        end_process(f"error: {error}", error.exit_code)
     if world.note:
         print(f"note: {world.note}", file=sys.stderr)
     rank = world.rank
@@ -51,18 +73,29 @@ def run_rank(body: Callable[[], object]) -> None:
     except KeyboardInterrupt:
         message = "\ninterrupted before the first step: nothing is lost, the same command starts again"
         _leave(message, EXIT_INTERRUPTED, rank)
-    except Exception:
+    except Exception as error:
+        if watched and _LOST_CONNECTION.search(str(error)):
+            _await_verdict(watched[0])
         _leave(f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
+
+
+def _await_verdict(peers: Peers) -> None:
+    """Ends this rank with the reason for which the connection to another one was lost, if one is found."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # from here on a launcher may end this rank
+    try:
+        peers.await_verdict()
+    except RuntimeError:  # the store of the first rank is gone
+        end_process(peers.lost_store(), EXIT_LOST)
 
 
 def end_at_once(message: str, rank: int) -> NoReturn:
     """Ends this rank without asking the others, which end for the same reason; the first one prints the message."""
-    _exit(message if rank == 0 else "", EXIT_INTERRUPTED)
+    end_process(message if rank == 0 else "", EXIT_INTERRUPTED)
 
 
 def _leave(message: str, code: int, rank: int) -> NoReturn:
     several = join_world().size > 1
-    reports = _is_first_to_fail(rank)
+    reports = _is_first_to_fail(rank, message, code)
     if several and (code == EXIT_DEFECT or not reports):
         signal.signal(
             signal.SIGTERM, signal.SIG_DFL
@@ -72,10 +105,11 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
         time.sleep(LAUNCHER_SECONDS)
     if several and not reports:
         time.sleep(2 * LAUNCHER_SECONDS)
-    _exit(message if reports else "", code)
+    end_process(message if reports else "", code)
 
 
-def _exit(message: str, code: int) -> NoReturn:
+def end_process(message: str, code: int) -> NoReturn:
+    """Ends this process at once, whatever its threads wait for."""
     if message:
         print(message, file=sys.stderr)
     for child in multiprocessing.active_children():
@@ -85,8 +119,13 @@ def _exit(message: str, code: int) -> NoReturn:
     os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
 
 
-def _is_first_to_fail(rank: int) -> bool:
+def _is_first_to_fail(rank: int, message: str, code: int) -> bool:
     """Whether no other rank has failed before, according to the store that the ranks share."""
+    if watched and code not in (EXIT_PREEMPTED, EXIT_INTERRUPTED):  # with these all ranks leave by themselves
+        try:
+            return watched[0].report(message, code)
+        except RuntimeError:
+            return False
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_initialized():
         if rank:  # too early to ask; most likely the first rank finds the same error in the settings

@@ -10,6 +10,7 @@ import logging
 import os
 import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch.distributed import DistNetworkError
@@ -41,8 +42,11 @@ def choose_accelerator() -> bool:
     return on_gpu
 
 
-def start_rank() -> Rank:
+def start_rank(timeout: timedelta = timedelta(minutes=10)) -> Rank:
     """Joins the process group (nccl on GPUs, gloo on CPU) and picks this rank's device.
+
+    Args:
+        timeout: after which a collective fails.
 
     Raises:
         ConfigError: the variables of the launcher are not complete, a host has fewer GPUs than ranks, or another job
@@ -64,7 +68,7 @@ def start_rank() -> Rank:
         # Its shared-memory collectives would be compiled now, for a minute, and only on machines with a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     try:
-        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False)
+        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False, timeout=timeout)
     except DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise

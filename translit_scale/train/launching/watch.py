@@ -1,0 +1,189 @@
+"""Notices a rank that has ended, lost its network or stands still, and ends the others within a bounded time.
+
+Waiting in a collective, a rank cannot tell a slow peer from one that will never come, and when it gives up it does not
+know which one it was. So a thread of every rank writes a sign of life every few seconds to the store of the ranks
+(`TCPStore`, kept on the host of the first rank). The first rank looks at all of them, the others at that of the first,
+and who misses one writes a verdict there, which makes all ranks end. A rank that cannot reach the store any more has
+lost the first rank, or its own network.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+import torch.distributed as dist
+
+from translit_scale.config import RunConfig
+from translit_scale.train.launching.environment import World
+from translit_scale.train.launching.failure import EXIT_LOST
+
+BEAT_SECONDS = 3.0
+WAITS = "computing"
+"""What ranks do when they wait for the others in a collective of the step."""
+SUSPICIOUS_BEATS = 4
+"""So many missing signs of life are enough once a rank has lost the connection to another one."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why all ranks must end."""
+
+    message: str
+    code: int
+    host: str
+    """Where the message has been printed; the first rank of every other host prints it, too."""
+
+    @classmethod
+    def read(cls, store: dist.Store) -> Verdict | None:
+        """The verdict of any rank, if there is one."""
+        return cls(**json.loads(store.get("verdict"))) if store.check(["verdict"]) else None
+
+
+@dataclass
+class Beat:
+    """A sign of life."""
+
+    host: str
+    count: int = 0
+    step: int = 0
+    doing: str = "starting"
+    since: float = 0.0
+    """Seconds for which `step` and `doing` have not changed."""
+
+
+class Watch:
+    """Watches over the ranks of a training until `close`; a world of one rank needs no watch.
+
+    Args:
+        end: called with the message to print, if any, and the exit code; it must end the process.
+    """
+
+    def __init__(self, run: RunConfig, world: World, end: Callable[[str, int], object]) -> None:
+        self.world, self.end = world, end
+        self.lost_seconds, self.stalled_seconds = run.lost_seconds, 60 * run.stalled_minutes
+        self.own, self.changed = Beat(socket.gethostname()), time.monotonic()
+        self.seen: dict[int, tuple[Beat, float]] = {}
+        """The last sign of life of each rank, and when this process first saw it."""
+        self.reached = time.monotonic()
+        """When the store has answered last."""
+        self.suspected = False
+        self.stop = threading.Event()
+        if world.size > 1:
+            # A client of its own: that of torch is locked while the main thread waits for it.
+            timeout = timedelta(seconds=run.lost_seconds)
+            store = dist.TCPStore(world.address, world.port, None, False, timeout, wait_for_workers=False)
+            self.store = dist.PrefixStore(f"watch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            for body in (self._talk, self._wait_for_store):
+                threading.Thread(target=body, daemon=True, name="watch").start()
+
+    def at(self, step: int, doing: str) -> None:
+        """Says what this rank does now."""
+        self.own.step, self.own.doing, self.changed = step, doing, time.monotonic()
+
+    def close(self) -> None:
+        """Ends the threads, because the ranks are about to leave."""
+        self.stop.set()
+
+    def report(self, message: str, code: int) -> bool:
+        """Tells all ranks to end; returns whether no other rank has done so before."""
+        text = json.dumps(asdict(Verdict(message, code, self.own.host)))
+        return bool(self.store.compare_set("verdict", "", text) == text.encode())
+
+    def await_verdict(self) -> bool:
+        """After a connection has failed: waits for the verdict, which ends this process; returns False if none comes.
+
+        Raises:
+            DistError: the store is gone, and with it the first rank or its host.
+        """
+        self.store.set("suspected", "yes")
+        deadline = time.monotonic() + 2 * SUSPICIOUS_BEATS * BEAT_SECONDS
+        while time.monotonic() < deadline:
+            if verdict := Verdict.read(self.store):
+                self._obey(verdict)
+            time.sleep(0.2)
+        return False
+
+    def _talk(self) -> None:
+        while not self.stop.wait(BEAT_SECONDS):
+            try:
+                self._beat()
+            except dist.DistError:  # `_wait_for_store` decides when it has been unreachable for too long
+                continue
+            self.reached = time.monotonic()
+
+    def _beat(self) -> None:
+        self.own.count += 1
+        self.own.since = time.monotonic() - self.changed
+        self.store.set(str(self.world.rank), json.dumps(asdict(self.own)))
+        if verdict := Verdict.read(self.store):
+            self._obey(verdict)
+        self.suspected = self.suspected or self.store.check(["suspected"])
+        self._look(range(self.world.size) if self.world.rank == 0 else [0])
+        self._find_silent()
+        if self.world.rank == 0 and len(self.seen) == self.world.size:
+            self._find_stalled()
+
+    def _look(self, ranks: Sequence[int]) -> None:
+        """Reads the signs of life of ranks that have begun to watch."""
+        keys = [str(rank) for rank in ranks if rank in self.seen or self.store.check([str(rank)])]
+        now = time.monotonic()
+        for key, text in zip(keys, self.store.multi_get(keys) if keys else [], strict=True):
+            beat = Beat(**json.loads(text))
+            last = self.seen.get(int(key))
+            self.seen[int(key)] = beat, (last[1] if last and last[0].count == beat.count else now)
+
+    def _find_silent(self) -> None:
+        limit = SUSPICIOUS_BEATS * BEAT_SECONDS if self.suspected else self.lost_seconds
+        now = time.monotonic()
+        silent = [rank for rank, (_, when) in self.seen.items() if now - when > limit]
+        if silent:
+            beat, when = self.seen[silent[0]]
+            others = f" and {len(silent) - 1} other ranks" if len(silent) > 1 else ""
+            self._decide(
+                f"lost contact with rank {silent[0]} on {beat.host}{others} at step {beat.step}: no sign of life for "
+                f"{now - when:.0f} s"
+            )
+
+    def _find_stalled(self) -> None:
+        beats = [(rank, beat) for rank, (beat, _) in self.seen.items()]
+        shortest = min(beat.since for _, beat in beats)
+        if shortest > self.stalled_seconds:
+            rank, beat = min(beats, key=lambda item: (item[1].step, item[1].doing == WAITS, item[0]))
+            self._decide(
+                f"no rank has got on for {shortest:.0f} s: rank {rank} on {beat.host} is {beat.doing}, step {beat.step}"
+            )
+
+    def _decide(self, message: str) -> None:
+        if self.report(message, EXIT_LOST):
+            if self.world.rank == 0:
+                time.sleep(2 * BEAT_SECONDS)  # the store may end with this process, and the others must read it first
+            self.end(message, EXIT_LOST)
+
+    def _obey(self, verdict: Verdict) -> None:
+        elsewhere = verdict.host != self.own.host and self.world.local_rank == 0
+        if self.world.rank == 0:
+            time.sleep(2 * BEAT_SECONDS)
+        self.end(f"ended by {verdict.host}: {verdict.message}" if elsewhere else "", verdict.code)
+
+    def _wait_for_store(self) -> None:
+        """Ends this rank if the store does not answer; calls of the store itself may hang on a cut connection."""
+        before = time.monotonic()
+        while not self.stop.wait(BEAT_SECONDS / 2):
+            now = time.monotonic()
+            if now - before > 2 * BEAT_SECONDS:  # this process itself was stopped, and has missed the answer
+                self.reached = now
+            before = now
+            if now - self.reached > self.lost_seconds:
+                self.end(self.lost_store() if self.world.local_rank == 0 else "", EXIT_LOST)
+
+    def lost_store(self) -> str:
+        """The message when the store does not answer."""
+        first, own = self.world.address, self.own
+        return f"lost contact with rank 0 on {first}, or the network of {own.host}, at step {own.step}"
