@@ -79,7 +79,7 @@ def test_training_line_fits_the_terminal(
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     losses = {"total": 21.125, "mlm_orig": 7.25, "mlm_latn": 7.5, "tcm": 3.25, "tlm": 3.125}
-    metrics = {"train/tcm/top1": 0.125}
+    metrics = {"train_tcm/top1": 0.125}
     context = MeterContext(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e12, unpadded=False)
     with MetricLogger(tmp_path, context, start=0, total_steps=10_000, every=1) as logger:
         for step in range(1, 4):

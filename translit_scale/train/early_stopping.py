@@ -23,7 +23,7 @@ class Scorer(Protocol):
     """Scores checkpoints. The caller of `train` provides it, because `train` must not import `evaluate`."""
 
     metric: str
-    """Name of the score in metrics.jsonl, such as `eval/sr_b/mean`."""
+    """Name of the score in metrics.jsonl, such as `validation/sr_b/mean`."""
 
     def score(self, checkpoint: Path) -> float:
         """The score of a checkpoint, computed once; higher is better."""

@@ -322,10 +322,10 @@ def stop_request(training: Training) -> StopRequest:
 
 def update_metrics(engine: Any, update: Update, skipped: SkippedSteps) -> dict[str, Any]:
     """Learning rate, gradient norm and the like of an update, by metric name."""
-    scale = {"train/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
+    scale = {"train_optimizer/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
     return {
         "train/lr": update.lr,
-        "train/grad_norm": update.grad_norm,
-        "train/skipped_steps": skipped.total,
+        "train_optimizer/grad_norm": update.grad_norm,
+        "train_optimizer/skipped_steps": skipped.total,
         **scale,
     }
