@@ -102,4 +102,4 @@ def test_mixture_of_many_languages_fits_a_line() -> None:
     order = PairOrder({f"aa{chr(97 + i)}_Latn": 2**i for i in range(15)})
     line = mixture_line(order, 0)
     assert line.startswith("mixture: aao_Latn 50 %, aan_Latn 25 %, ")
-    assert line.endswith(", … (11 more), aaa_Latn 0.00305 %") and len(line) <= 80
+    assert line.endswith("… (12 more), aaa_Latn 0.00305 %") and len(line) <= 80

@@ -50,12 +50,14 @@ def train(experiment: Path, capsys: pytest.CaptureFixture[str]) -> Train:
 
 
 def test_finished_run_says_so_and_trains_nothing(train: Train, tmp_path: Path) -> None:
-    train()
+    banner = train()
     run = tmp_path / "runs" / "tiny"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
     said = train()
+    assert "batch 12 pairs = 1 rank × 1 micro-batch of about 12;" in banner  # less than the JSON's 32
     assert f"nothing to train: {run}/checkpoints/step_000004 is step 4 of 4" in said
     assert f"translit-scale export --run {run}" in said and "run.name=tiny-2" in said
+    assert f"run.name=NEW_NAME model.pretrained={run}/export" in said
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
 
 
@@ -248,6 +250,14 @@ def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, t
         "    train.lr: 0.001 in the checkpoint, 0.003 now\n"
         "    train.precision: 'fp32' in the checkpoint, 'bf16' now\n"
         "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME"
+    )
+    with pytest.raises(DataError) as found:
+        train("train.max_steps=7")
+    assert str(found.value).endswith(
+        "    train.max_steps: 4 in the checkpoint, 7 now\n"
+        "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME\n"
+        f"    or train its model longer: translit-scale export --run {run}, then run.name=NEW_NAME "
+        f"model.pretrained={run}/export"
     )
     make_shards(tmp_path / "other", {"ukr_Cyrl": 40, "bul_Cyrl": 24})
     with pytest.raises(DataError, match=r"(?s)belongs to another experiment:.*shards: '"):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # loop.py imports this file
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
 """Recorded with their versions in environment.json."""
 MOST_SHOWN = 4
-"""Languages in the banner: of more the largest ones and the smallest one."""
+"""Languages in the banner: of more the two largest and the smallest, which fit a line of 80 columns."""
 
 
 def metric_logger(training: Training, start: int) -> MetricLogger:
@@ -144,7 +144,7 @@ def mixture_line(order: PairOrder, position: int) -> str:
     """The fractions of the languages at a position of the stream, largest first."""
     phase = [phase for phase in order.phases if phase.start <= position][-1]
     fractions = sorted(zip(_fractions(phase), order.languages, strict=True), key=lambda pair: (-pair[0], pair[1]))
-    shown = fractions if len(fractions) <= MOST_SHOWN else [*fractions[: MOST_SHOWN - 1], fractions[-1]]
+    shown = fractions if len(fractions) <= MOST_SHOWN else [*fractions[:2], fractions[-1]]
     parts = [f"{language} {percent(fraction)}" for fraction, language in shown]
     if shown is not fractions:
         parts.insert(-1, f"… ({len(fractions) - len(shown)} more)")

@@ -22,6 +22,9 @@ from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, Preempte
 
 LAUNCHER_SECONDS = 5.0
 """Time within which a launcher ends the other ranks when one fails (DeepSpeed's looks once a second)."""
+START_SECONDS = 30.0
+"""Time within which the first rank finds an error that another rank has found before they have met: it may start later
+or import more slowly."""
 EXIT_DEFECT = 1
 
 
@@ -81,10 +84,11 @@ def _exit(message: str, code: int) -> NoReturn:
 def _is_first_to_fail(rank: int) -> bool:
     """Whether no other rank has failed before, according to the store that the ranks share."""
     distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_initialized():
-        if rank:  # too early to ask; most likely the first rank finds the same error in the settings
-            time.sleep(LAUNCHER_SECONDS)
-        return True
+    have_met = distributed is not None and distributed.is_initialized()
+    if rank:  # most errors are in settings or data, and the first rank finds them as well
+        time.sleep(LAUNCHER_SECONDS if have_met else START_SECONDS)
+    if distributed is None or not have_met:
+        return True  # too early to ask
     try:
         return bool(distributed.distributed_c10d._get_default_store().add("failed ranks", 1) == 1)
     except RuntimeError:  # the store is gone, and with it the rank that kept it
