@@ -333,3 +333,13 @@ def test_a_checkpoint_is_a_model_wherever_one_is_asked_for(
     for wrong, message in (("9", "no complete checkpoint step_000009"), ("last", "write")):
         assert main(["evaluate", "retrieval", "--model", f"{finished}@{wrong}", *test_set]) in (2, 3)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"selection__data": "elsewhere"}, {"selection__languages": "[ukr_Cyrl, mlt_Latn]"}])
+def test_missing_test_set_names_the_settings(
+    change: dict[str, str], verses: Path, tiny_world: Path, tmp_path: Path, rank: Rank
+) -> None:
+    """Before anything is trained; `--data`, which the reader's message names, is no option of training."""
+    config = make_config(tiny_world, **settings(verses, tmp_path, **change))
+    with pytest.raises(DataError, match=r"^selection: (.|\n)* selection\.data=DIR (.|\n)* selection=null$"):
+        train(config, ZERO2, "none", rank, make_scorer)
