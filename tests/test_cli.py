@@ -123,11 +123,11 @@ def test_languages_are_named_in_any_way(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["shards", "cat", str(tmp_path / "shards"), "--language", "bgl"]) != 0
     assert "bgl" in capsys.readouterr().err
     arguments = (
-        "evaluate all --model m --data d --source hi+ur --source eng --languages pl,zho_Hans,awa --tasks sr_b,ner"
+        "evaluate all --model m --data d --source hi+ur --source eng --languages pl,zho_Hans,awa --task sr_b --task ner"
     )
     args = build_parser().parse_args(arguments.split())
     assert (args.source, args.languages) == (["hin_Deva+urd_Arab", "eng_Latn"], ["pol_Latn", "zho_Hans", "awa"])
-    assert args.tasks == ["sr_b", "ner"]  # the second one is a language as well
+    assert args.task == ["sr_b", "ner"]  # the second one is a language as well
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text("x\ny\n")
     (text,) = read_all([[f"German:{tmp_path}/a.txt", f"ell-Grek:{tmp_path}/b.txt"]], [], None, None)
@@ -201,3 +201,25 @@ def test_a_closed_pipe_is_no_error(arguments: list[str], tiny_world: Path) -> No
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    """One task, model, language list or seed is given by one name, and numbers of things by `--num-…`."""
+    options: dict[str, set[str]] = {}
+
+    def collect(parser: argparse.ArgumentParser, command: str) -> None:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, inner in action.choices.items():
+                    collect(inner, f"{command} {name}".strip())
+            for option in action.option_strings:
+                options.setdefault(option, set()).add(command)
+
+    collect(build_parser(), "")
+    plural = {option for option in options if option.endswith("s") and option[:-1] in options}
+    assert plural == {"--languages"}  # several in one word; --language is one only
+    assert {"evaluate all", "evaluate transfer", "evaluate retrieval", "select"} <= options["--languages"] & options[
+        "--task"
+    ]
+    assert {"evaluate all", "evaluate transfer", "report tables"} <= options["--model"]
+    assert options["--num-seeds"] == {"evaluate all", "evaluate transfer"}

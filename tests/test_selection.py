@@ -325,7 +325,7 @@ def test_a_checkpoint_is_a_model_wherever_one_is_asked_for(
     )
     write_sib200(tmp_path, ("eng_Latn",))
     transfer = ["evaluate", "transfer", "--task", "sib200", "--data", str(tmp_path), "--source", "eng_Latn"]
-    transfer += ["--epochs", "1", "--seeds", "1", "--workers", "1", "--out", str(tmp_path)]
+    transfer += ["--epochs", "1", "--num-seeds", "1", "--workers", "1", "--out", str(tmp_path)]
     assert main([*transfer, *models[:4]]) == 0
     jobs = [json.loads((tmp_path / f"sib200/{label}.eng_Latn.seed42.json").read_bytes()) for label in ("export", "two")]
     assert jobs[0]["epochs"] == jobs[1]["epochs"] and jobs[0]["scores"] == jobs[1]["scores"]
