@@ -148,7 +148,7 @@ def test_ctrl_c_writes_a_checkpoint_and_says_so(launcher: str, experiment: Path,
     output, _ = job.communicate(timeout=SECONDS_TO_END)
     assert_no_traceback(output)
     (left,) = complete_checkpoints(tmp_path / "runs" / "tiny" / "checkpoints")
-    assert output.count("Ctrl-C: a checkpoint is written at the end of this step") == 1
+    assert output.count("Ctrl-C: a checkpoint is written after this step") == 1
     assert output.count(f"asked to stop: checkpoint {left} is written") == 1
     if launcher == "python":  # launchers have exit codes of their own
         assert job.returncode == 130

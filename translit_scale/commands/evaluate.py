@@ -82,7 +82,7 @@ def _add_transfer(kinds: Any) -> None:
     group = parser.add_argument_group("tasks")
     group.add_argument(
         "--data", type=Path, required=True, metavar="DIR",
-        help="folder of the test sets (DIR/sib200, ...), or of one task; docs/test-sets.md has the layouts",
+        help="folder of the test sets (DIR/sib200, ...), or of one task; translit-scale docs test-sets has the layouts",
     )  # fmt: skip
     group.add_argument(
         "--task", action="append", required=True, choices=list(transfer_tasks()), metavar="TASK",
@@ -147,7 +147,7 @@ def _add_sources(group: argparse._ArgumentGroup, meaning: str) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     """Declares how models are fine-tuned."""
-    group = parser.add_argument_group("fine-tuning (see docs/evaluation.md for the presets)")
+    group = parser.add_argument_group("fine-tuning (presets: translit-scale docs evaluation)")
     group.add_argument(
         "--preset", choices=list(SEEDS), default="paper_b",
         help="hyperparameters and seeds of a paper: paper_a has 3 seeds, paper_b has 5 (default: paper_b)",

@@ -89,5 +89,5 @@ def _check_shown(shown: Mapping[str, set[str]], models: Mapping[str, str], resul
         named = ", ".join(row if row == models[row] else f"{row} ({models[row]})" for row in absent)
         raise DataError(
             f"no cell of {', '.join(shown)} has a result of {named}; the results are {results.summary}",
-            "docs/tables.md says what fills a cell; evaluate the tables' tasks, sources and languages",
+            "translit-scale docs tables says what fills a cell; evaluate the tables' tasks, sources and languages",
         )

@@ -313,7 +313,7 @@ def stop_request(training: Training) -> StopRequest:
 
     def interrupted() -> None:
         if rank.is_first:
-            text = "\nCtrl-C: a checkpoint is written at the end of this step; Ctrl-C once more ends without it\n"
+            text = "\nCtrl-C: a checkpoint is written after this step; a second Ctrl-C ends without it\n"
             os.write(sys.stderr.fileno(), text.encode())
 
     def end() -> None:
