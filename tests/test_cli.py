@@ -40,7 +40,7 @@ LEAVES = {
 
 def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert {name.removeprefix("translit-scale ") for name in LEAVES} == {
-        "languages", "configs", "demo-text", "romanize", "prepare", "train", "shards verify", "shards stats",
+        "languages", "configs", "docs", "demo-text", "romanize", "prepare", "train", "shards verify", "shards stats",
         "shards cat", "shards contamination", "tokenizer", "select", "export", "evaluate retrieval",
         "evaluate transfer", "evaluate all", "analyze similarity", "report tables", "demo",
     }  # fmt: skip
@@ -94,7 +94,8 @@ def test_without_a_command_help_is_printed(command: list[str], capsys: pytest.Ca
         (["shards", "list"], "invalid choice: 'list'", " shards", ""),
         (["demo", "--fast"], "unrecognized arguments: --fast", " demo", ""),
         # Abbreviations are refused, because they break when options are added.
-        (["demo", "--rank", "2"], "unrecognized arguments: --rank 2", " demo", "did you mean --ranks? "),
+        (["demo", "--rank", "2"], "unrecognized arguments: --rank", " demo", "did you mean --ranks? "),
+        (["select", "--rnu", "runs/a"], "unrecognized arguments: --rnu", " select", "did you mean --run? "),  # required
         (["shards", "cat", "x", "--limti=3"], "arguments: --limti=3", " shards cat", "did you mean --limit? "),
         (["report", "tables", "--results", "x", "--format", "csw"], "--format", " report tables", "did you mean csv? "),
         (["demo", "--ranks", "0"], "argument --ranks: expected a number from 1, found '0'", " demo", ""),

@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         "list the pages of the documentation, or print one",
         "Lists the pages of the documentation, which messages and helps refer to. With a name, prints the page, which "
         "is Markdown.",
-        "translit-scale docs test-sets | less",
+        "translit-scale docs test-sets",
     )
     parser.add_argument("page", nargs="?", metavar="PAGE", help="the page to print (default: list all)")
     parser.set_defaults(run=_run)

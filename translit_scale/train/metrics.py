@@ -127,7 +127,7 @@ class MetricLogger:
         print(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n", flush=True)
 
     def _parts(self, record: dict[str, Any]) -> list[tuple[int, str]]:
-        """The parts of the line; on a narrow terminal those with the highest rank are left out."""
+        """The parts of the line; on a narrow terminal the lowest ranks are kept."""
         step = record["step"]
         losses = " ".join(
             f"{name.removeprefix('train/loss_')} {value:.3f}"
