@@ -178,7 +178,7 @@ def checkpoint_plan(run: RunConfig, total_steps: int, size: int) -> str:
     """
     kept = 1 + run.keep_checkpoints + (total_steps // run.keep_every if run.keep_every else 0)
     when = f"checkpoint every {run.checkpoint_every:,} steps or {run.checkpoint_minutes:g} minutes"
-    return f"{when}: {size / 1e9:.3g} GB each, up to {kept} at a time, {kept * size / 1e9:.3g} GB"
+    return f"{when}: {size / 1e9:.3g} GB each, at most {kept} ({kept * size / 1e9:.3g} GB)"
 
 
 def _left_out(training: Training) -> str:
