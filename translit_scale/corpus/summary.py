@@ -41,8 +41,8 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
         yield f"{fallbacks:,} sentences that could not be romanized as a whole were romanized in parts"
     if incomplete := [*_fewer_than_published(manifest)]:
         yield (
-            "Less than half of the sentences that the authors of Glot500-c count (docs/languages.md) were there: "
-            f"{listed(incomplete)}"
+            "Less than half of the sentences that the authors of Glot500-c count (translit-scale docs languages) were "
+            f"there: {listed(incomplete)}"
         )
     if manifest.provenance.get("held_out"):
         yield (

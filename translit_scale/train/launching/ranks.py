@@ -42,7 +42,7 @@ def complete_environment(environment: MutableMapping[str, str], local_rank: int 
         raise ConfigError(
             f"SLURM started {environment['SLURM_NTASKS']} tasks, but RANK and WORLD_SIZE are not set: each task would "
             "train on its own",
-            "start one task per node and let torchrun make the ranks (docs/launching.md)",
+            "start one task per node and let torchrun make the ranks: translit-scale docs launching",
         )
     if local_rank >= 0:
         environment.setdefault("LOCAL_RANK", str(local_rank))
