@@ -300,8 +300,9 @@ def test_the_commands(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert table[0].split() == header.replace("_", " ").split()
     assert table[1].split()[:9] == ["pol_Latn", "60", "3", "2", "1", "2", "2", "0", "50"]
     assert table[3].split()[:2] == ["all", "100"] and table[3].split()[8:] == ["89", "0.0", "%", table[3].split()[-1]]
-    assert table[4] == "pol_Latn: 5% of the lines are not UTF-8; is a file in another encoding?"
-    assert table[5] == "1 sentences that could not be romanized as a whole were romanized in parts"
+    assert table[4] == "pol_Latn: 5% of the lines are not UTF-8: pol.txt 3"
+    assert "iconv -f ENCODING" in table[5]
+    assert table[6] == "1 sentences that could not be romanized as a whole were romanized in parts"
 
     assert main(["shards", "stats", str(out)]) == 0
     polish = capsys.readouterr().out.split("\n")[1].split()
@@ -323,3 +324,23 @@ def test_the_commands(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "pol_Latn-00000.tar:pol_Latn-00000-0000: expected crc32" in printed.out
     assert "2 problems" in printed.err
     assert main(["shards", "cat", str(out), "--language", "hin_Deva"]) == 3
+
+
+def test_files_with_many_unreadable_lines_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_bytes("".join(f"linia {n}\n" for n in range(50)).encode() + "łąka\n".encode("cp1250"))
+    (tmp_path / "b.txt").write_bytes("".join(f"źdźbło {n}\n" for n in range(7)).encode("utf-8") * 3)
+    (tmp_path / "c.txt").write_bytes("zażółć\ngęśla\njaźń\n".encode("cp1250"))
+    lines = [{"t": f"рядок {n}"} for n in range(9)] + [{"u": "без"}, {"t": None}, {"t": "пів \ud83d"}]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "recipe.yaml").write_text(
+        "name: x\nlanguages:\n  pol_Latn: ['?.txt']\n  ukr_Cyrl: [{path: d.jsonl, column: t}]\n"
+    )
+    assert main(["prepare", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "set"), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "pol_Latn: 5% of the lines are not UTF-8: c.txt 3, a.txt 1\n" in printed
+    assert "ukr_Cyrl: 17% of the lines have no text where the recipe asks for it: d.jsonl 2\n" in printed
+    assert "ukr_Cyrl: 8% of the lines have half of a character" in printed
+    assert ShardSet.open(tmp_path / "set").manifest.languages["ukr_Cyrl"].unreadable == {
+        "lone_surrogate": {"d.jsonl": 1},
+        "malformed": {"d.jsonl": 2},
+    }

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from translit_scale.corpus import web
 from translit_scale.corpus.arrow import ARROW_FILES, arrow_cells, arrow_header, arrow_rows
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.compression import COMPRESSIONS
@@ -64,16 +65,23 @@ class Sentence(NamedTuple):
 
 
 def read_clean(
-    path: Path, columns: Columns, max_chars: int, counts: Counter[str], advance: Advance
+    path: Path,
+    columns: Columns,
+    max_chars: int,
+    counts: Counter[str],
+    advance: Advance,
+    removed: Sequence[web.Kind] = (),
 ) -> Iterator[Sentence]:
     """Cleaned sentences of a file, in order, with their cleaned transliterations.
 
     Args:
         counts: as in `read_sentences`, with further reasons: `empty`, `too_long` if a sentence has more than
             `max_chars` characters after cleaning or its transliteration `MAX_LATIN_PER_CHAR` times as many, and those
-            of `_transliteration_problem`.
+            of `_transliteration_problem`. `cleaned_html` and others tell from how many sentences a kind was removed.
+        removed: what `web.remove` removes before.
     """
-    for text, transliteration in read_sentences(path, columns, counts, advance):
+    for sentence in read_sentences(path, columns, counts, advance):
+        text, transliteration = _without(removed, sentence, counts) if removed else sentence
         cleaned = Sentence(clean(text), None if transliteration is None else clean(transliteration))
         if not cleaned.text:
             counts["empty"] += 1
@@ -83,6 +91,14 @@ def read_clean(
             counts[problem] += 1
         else:
             yield cleaned
+
+
+def _without(removed: Sequence[web.Kind], sentence: Sentence, counts: Counter[str]) -> Sentence:
+    """A sentence and its transliteration without what `web.remove` removes."""
+    of_text: Counter[web.Kind] = Counter()
+    text, transliteration = web.remove(sentence.text, removed, of_text), sentence.transliteration
+    counts.update({f"cleaned_{kind}": number for kind, number in of_text.items()})
+    return Sentence(text, transliteration if transliteration is None else web.remove(transliteration, removed))
 
 
 def _transliteration_problem(cleaned: Sentence, raw: str) -> str:
