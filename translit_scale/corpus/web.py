@@ -69,8 +69,12 @@ def _with_brackets(pattern: str) -> regex.Pattern[str]:
 _ADDRESSES = {"url": _with_brackets(_URL), "email": _with_brackets(_EMAIL)}
 
 
-def found_in(text: str) -> Iterator[Kind]:
+def found_in(text: str) -> list[Kind]:
     """The kinds that occur in a text."""
+    return list(_found_in(text)) if _may_have_any(text) else []
+
+
+def _found_in(text: str) -> Iterator[Kind]:
     if ("<" in text and _TAG.search(text)) or ("&" in text and _without_entities(text) != text):
         yield "html"
     if _may_have_url(text) and _ADDRESSES["url"].search(text):
@@ -86,7 +90,9 @@ def remove(text: str, kinds: Collection[Kind], counts: Counter[Kind] | None = No
         text: if it has more than `_MAX_CHARS` characters, it stays as it is.
         counts: each kind that is removed goes up by one.
     """
-    for kind in KINDS if len(text) <= _MAX_CHARS else ():
+    if not _may_have_any(text) or len(text) > _MAX_CHARS:
+        return text
+    for kind in KINDS:
         if kind in kinds and (shorter := _without(text, kind)) != text:
             text = shorter
             if counts is not None:
@@ -112,6 +118,11 @@ def _decoded(match: regex.Match[str]) -> str:
     if last.startswith("#") or last in html5:
         return html.unescape(f"&{last}").replace("\ufffd", "")  # for what is no character, such as `&#0;`
     return f"&{last}"
+
+
+def _may_have_any(text: str) -> bool:
+    """False for nearly all plain text, after a quick look."""
+    return "<" in text or "&" in text or "@" in text or _may_have_url(text)
 
 
 def _may_have_url(text: str) -> bool:
