@@ -1,5 +1,6 @@
 """prepare: every line is accounted for, nothing held out gets in, and finished work is not done again."""
 
+import gzip
 import json
 import os
 import shutil
@@ -344,3 +345,32 @@ def test_files_with_many_unreadable_lines_are_named(tmp_path: Path, capsys: pyte
         "lone_surrogate": {"d.jsonl": 1},
         "malformed": {"d.jsonl": 2},
     }
+
+
+def test_a_damaged_file_does_not_end_the_work_of_other_languages(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (data / f"{name}.txt.gz").write_bytes(gzip.compress(f"{name}: jedno zdanie\n".encode() * 999)[:-9])
+    edit_recipe(data, "ukr_Cyrl:", "hin_Deva: [a.txt.gz]\n  urd_Arab: [b.txt.gz]\n  ukr_Cyrl:")
+    with pytest.raises(DataError, match="the text has 2 problems") as error:
+        run(data, tmp_path / "out")
+    lines = error.value.message.split("\n")
+    assert lines[1].startswith("hin_Deva: cannot read") and "gzip -t" in lines[2]
+    assert lines[3].startswith("urd_Arab: cannot read")
+    selected = {path.name.split("-")[1] for path in (tmp_path / "out/.work").glob("select-*.txt")}
+    assert selected == {"pol_Latn", "ukr_Cyrl"}
+
+
+def test_text_in_another_encoding_is_named_with_what_helps(data: Path, tmp_path: Path) -> None:
+    (data / "pol.txt").write_bytes("gęś\nżaba\nok\n".encode("cp1250"))
+    edit_recipe(data, "[pol.txt]", "[pol.txt]\nmin_script_fraction: 1\nper_language: {pol_Latn: {max_chars: 1}}\nx:")
+    edit_recipe(data, "\nx:\n  ukr_Cyrl: [{path: ukr.tsv, column: text}]", "")
+    with pytest.raises(DataError, match=r"2 undecodable.*\n  undecodable lines are not UTF-8; .*iconv -f ENCODING"):
+        run(data, tmp_path / "out")
+
+
+def test_damaged_held_out_text_is_named(data: Path, tmp_path: Path) -> None:
+    (data / "heldout/c.tsv").write_text("a\tb\n" + "x" * (2**24 + 1) + "\n")
+    with pytest.raises(DataError, match=r"exclude: .*c\.tsv:2: a line of more than"):
+        run(data, tmp_path / "out")

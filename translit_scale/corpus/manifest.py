@@ -46,8 +46,6 @@ MAX_BLOCK_BYTES = 2**30
 """A reader keeps a block in memory; 1000 pairs have about 350 KB."""
 MAX_SHARD_BLOCKS = 10_000
 """Blocks are numbered with four digits."""
-UNREADABLE = ("undecodable", "lone_surrogate", "malformed")
-"""Reasons of `LanguageCounts.dropped` that mean a fault of a file."""
 _MAX_MANIFEST_BYTES = 2**30
 """15 times what 1.5 billion pairs need."""
 _ROW_BYTES = 6
@@ -175,7 +173,7 @@ class LanguageCounts(_Entry):
     from_column: NonNegativeInt = 0
     """Pairs whose transliteration is the one that the input had in a column; the romanizer made the others."""
     unreadable: dict[str, dict[str, NonNegativeInt]] = {}
-    """How many of those under a reason of `UNREADABLE` are of which file, without files that have none."""
+    """How many of those under a reason of `text.UNREADABLE` are of which file, without files that have none."""
     contains: dict[str, NonNegativeInt] = {}
     """Pairs whose original contains HTML, URLs or e-mail addresses: `web.KINDS`, without those that none contains."""
     cleaned: dict[str, NonNegativeInt] = {}

@@ -6,20 +6,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from translit_scale.corpus.manifest import LanguageCounts, Manifest
+from translit_scale.corpus.text import UNREADABLE
 from translit_scale.corpus.web import KINDS, Kind
 from translit_scale.languages import inventory, listed
 from translit_scale.text_table import format_table
 
 _NOTED_FRACTION = 0.01
-_UNREADABLE = {
-    "undecodable": ("are not UTF-8", "is the file in another encoding? iconv -f ENCODING -t UTF-8 FILE > NEW_FILE"),
-    "lone_surrogate": ('have half of a character, such as "\\ud83d"', "were the strings cut before they were written?"),
-    "malformed": (
-        "have no text where the recipe asks for it",
-        "docs/data-formats.md tells how tables and JSON are read",
-    ),
-}
-"""What lines of the reasons `UNREADABLE` are, and what helps."""
 _NOTED_WEB_FRACTION = 0.001
 _WEB: dict[Kind, str] = {"html": "HTML tags or entities", "url": "URLs", "email": "e-mail addresses"}
 
@@ -67,7 +59,7 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
 
 def _unreadable(language: str, counts: LanguageCounts) -> Iterator[str]:
     """The files with many lines that could not be read."""
-    for reason, (what, remedy) in _UNREADABLE.items():
+    for reason, (what, remedy) in UNREADABLE.items():
         number, of_files = counts.dropped.get(reason, 0), counts.unreadable.get(reason, {})
         if number > _NOTED_FRACTION * counts.read:
             yield f"{language}: {number / counts.read:.0%} of the lines {what}: {_largest(of_files)}\n  {remedy}"

@@ -19,6 +19,7 @@ from translit_scale.corpus.manifest import (
     ShardEntry,
     write_manifest,
 )
+from translit_scale.corpus.text import UNREADABLE
 from translit_scale.corpus.web import KINDS
 from translit_scale.errors import DataError
 from translit_scale.files import sync
@@ -126,7 +127,7 @@ def finished_tasks(preparation: Preparation) -> Finished:
 
 
 def check_not_empty(preparation: Preparation, selections: Sequence[Selection]) -> None:
-    """Raises a DataError that tells, for each language without any sentence left, why they were left out."""
+    """Raises a DataError that tells, for each language without any sentence left, why, and what helps if known."""
     empty = [selection for selection in selections if not selection.parts]
     if not empty:
         return
@@ -136,10 +137,14 @@ def check_not_empty(preparation: Preparation, selections: Sequence[Selection]) -
         reasons = ", ".join(
             f"{n:,} {reason}" for reason, n in counts.items() if n and reason in (*REASONS, *COLUMN_REASONS)
         )
-        files = ", ".join(file.name for file in preparation.files[language])
+        files = listed([file.name for file in preparation.files[language]], 8)
         lines.append(
             f"{language}: no sentence is left of {counts.get('read', 0):,} in {files} ({reasons or 'no lines'})"
         )
+        worst = max(UNREADABLE, key=lambda reason: counts.get(reason, 0))
+        if 2 * counts.get(worst, 0) > counts.get("read", 0):
+            what, remedy = UNREADABLE[worst]
+            lines.append(f"  {worst} lines {what}; {remedy}")
     raise DataError("\n".join(lines), _leave_out([selection.language for selection in empty]))
 
 

@@ -21,10 +21,10 @@ from typing import NamedTuple
 from translit_scale.corpus.blocks import Block
 from translit_scale.corpus.clean import CLEANING_VERSION, fold
 from translit_scale.corpus.compression import COMPRESSIONS
-from translit_scale.corpus.manifest import FORMAT_VERSION, UNREADABLE, ShardEntry
+from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
 from translit_scale.corpus.script import SCRIPT_DATA, script_fraction
 from translit_scale.corpus.shards import encode_shard
-from translit_scale.corpus.text import Sentence, read_all_cells, read_clean
+from translit_scale.corpus.text import UNREADABLE, Sentence, read_all_cells, read_clean
 from translit_scale.corpus.web import Kind, found_in, remove
 from translit_scale.errors import DataError
 from translit_scale.files import atomic_open, full_disk_as_error, read_json, sha256_file, write_bytes, write_json
@@ -41,6 +41,10 @@ WORK_VERSION = 5
 _COMPRESSED = (*COMPRESSIONS, ".parquet")
 _EXPANSION = 8
 """Estimated growth of compressed text, rather too large: it determines how much text is sorted at a time."""
+
+
+class InputError(DataError):
+    """A file of a language is damaged; the message names the language. Other languages can still be selected."""
 
 
 class TextPart(NamedTuple):
@@ -112,7 +116,8 @@ def run_select(task: SelectTask, advance: Advance) -> None:
     Memory: that of a `Spool`, the held-out text, and the text of one shard.
 
     Raises:
-        DataError: an input cannot be read or changes while it is read, or the disk is full.
+        InputError: a file of the language cannot be read or changes while it is read.
+        DataError: a held-out file cannot be read, or the disk is full.
     """
     with one_at_a_time(task.target):
         if task.target.exists():
@@ -147,12 +152,15 @@ def _read(
     without = "" if transliteration_columns(task.files) else None
     for file in task.files:
         path, of_file = task.data_dir / file.name, Counter[str]()
-        for text, transliteration in read_clean(path, file.columns, recipe.max_chars, of_file, advance, recipe.clean):
-            if recipe.min_script_fraction and script_fraction(text, script) < recipe.min_script_fraction:
-                of_file["wrong_script"] += 1
-            else:
-                yield Sentence(text, without if transliteration is None else transliteration)
-        file.stamp.check(path)
+        try:
+            for text, own in read_clean(path, file.columns, recipe.max_chars, of_file, advance, recipe.clean):
+                if recipe.min_script_fraction and script_fraction(text, script) < recipe.min_script_fraction:
+                    of_file["wrong_script"] += 1
+                else:
+                    yield Sentence(text, without if own is None else own)
+            file.stamp.check(path)
+        except DataError as error:
+            raise InputError(f"{task.language}: {error.message}", error.hint) from None
         counts.update(of_file)
         for reason in UNREADABLE:
             if of_file[reason]:
@@ -184,11 +192,14 @@ def _held_out(data_dir: Path, excluded: tuple[InputFile, ...], removed: tuple[Ki
         removed: what is removed from the text. The cells are there with it and without it.
     """
     folded = set()
-    for file in excluded:
-        for cell in read_all_cells(data_dir / file.name, file.columns):
-            folded.add(fold(cell))
-            if (shorter := remove(cell, removed)) != cell:
-                folded.add(fold(shorter))
+    try:
+        for file in excluded:
+            for cell in read_all_cells(data_dir / file.name, file.columns):
+                folded.add(fold(cell))
+                if (shorter := remove(cell, removed)) != cell:
+                    folded.add(fold(shorter))
+    except DataError as error:
+        raise DataError(f"exclude: {error.message}", error.hint) from None
     return frozenset(folded - {""})
 
 
