@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from translit_scale.corpus.manifest import LanguageCounts, Manifest
 from translit_scale.corpus.text import UNREADABLE
@@ -16,8 +17,12 @@ _NOTED_WEB_FRACTION = 0.001
 _WEB: dict[Kind, str] = {"html": "HTML tags or entities", "url": "URLs", "email": "e-mail addresses"}
 
 
-def preparation_table(manifest: Manifest) -> str:
-    """A line per language and one for all: lines read, dropped by reason, pairs, and the fraction with equal sides."""
+def preparation_table(manifest: Manifest, directory: Path) -> str:
+    """A line per language and one for all: lines read, dropped by reason, pairs, and the fraction with equal sides.
+
+    Args:
+        directory: of the set, for the commands that are recommended.
+    """
     totals = Counter[str]()
     for counts in manifest.languages.values():
         totals.update(counts.dropped)
@@ -33,10 +38,10 @@ def preparation_table(manifest: Manifest) -> str:
         [name, *(f"{number:,}" for number in (*before, pairs)), _percent(identical, pairs), f"{size:,}"]
         for name, (*before, pairs, identical, size) in numbers.items()
     ]
-    return "\n".join([format_table(header, rows, rule=False), *_remarks(manifest)])
+    return "\n".join([format_table(header, rows, rule=False), *_remarks(manifest, directory)])
 
 
-def _remarks(manifest: Manifest) -> Iterator[str]:
+def _remarks(manifest: Manifest, directory: Path) -> Iterator[str]:
     """What deserves attention in the table."""
     for language, counts in manifest.languages.items():
         yield from _unreadable(language, counts)
@@ -52,8 +57,9 @@ def _remarks(manifest: Manifest) -> Iterator[str]:
         )
     if manifest.provenance.get("held_out"):
         yield (
-            "Held-out sentences may remain inside longer ones and in other wordings; this lists them:\n"
-            "  translit-scale shards contamination DIR --near 0.8 --files FILE ..."
+            "Held-out sentences may remain inside longer ones and in other wordings.\n"
+            "This lists them, with the files of `exclude` or any other test sets:\n"
+            f"  translit-scale shards contamination {directory} --near 0.8 --files FILE ..."
         )
 
 
