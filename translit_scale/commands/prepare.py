@@ -61,5 +61,5 @@ def _run(args: argparse.Namespace) -> None:
         result = prepare_array_task(recipe, data, out, args.workers, *task, args.force)
         print(f"task {task[0]} of {task[1]}: {result or 'nothing to do, the set is finished'}")
         return
-    print(preparation_table(prepare(recipe, data, out, args.workers, args.force, args.finalize)))
+    print(preparation_table(prepare(recipe, data, out, args.workers, args.force, args.finalize), out))
     print(f"\nwritten to {out}")
