@@ -279,11 +279,35 @@ class Character:
         return self.char in THAI_CONSONANTS
 
     @cached_property
+    def is_thai_tone_mark(self) -> bool:
+        """Looked over at the end of a syllable."""
+        return bool(self._tables.uroman.dict_str["tone-mark", self.char])
+
+    @cached_property
     def is_thai_vowel(self) -> bool:
         """As x: every edge up to here ends in a vowel, so it cannot close a syllable."""
         is_other = self.is_thai_consonant or self.is_thai_prevowel or self.char == THAI_O_ANG
         texts = [rule["t"] for rule in self.rules_to]
         return self.script == "Thai" and not is_other and bool(texts) and all(text.endswith(_VOWELS) for text in texts)
+
+    @cached_property
+    def has_syllable_end(self) -> bool:
+        """Has another text at the end of a syllable."""
+        return any(rule["t-at-end-of-syllable"] is not None for rule in self._tables.rules(self.char))
+
+    def texts_to(self, before: str | None) -> list[str]:
+        """All texts of edges up to here, if `before` is before this character; after any character if it is None."""
+        keys = self._tables.keys_to(self.char)
+        if before is not None:
+            keys = (key for key in keys if len(key) == 1 or key[-2] in (before, "–"))
+        rules = [rule for key in keys for rule in self._tables.rules(key)]
+        ends = [rule["t-at-end-of-syllable"] for rule in rules]
+        return [text for text in (*(rule["t"] for rule in rules), *ends) if text is not None]
+
+    def texts_from(self, length: int) -> list[str]:
+        """All texts of keys of up to `length` characters from here."""
+        keys = (key for key in self._tables.keys_from(self.char) if len(key) <= length)
+        return [rule["t"] for key in keys for rule in self._tables.rules(key)]
 
 
 def _is_numeric(char: str) -> bool:

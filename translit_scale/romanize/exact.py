@@ -22,7 +22,7 @@ from uroman import uroman as uroman_code
 
 from translit_scale.errors import ConfigError
 from translit_scale.romanize.characters import Tables
-from translit_scale.romanize.split_points import PLAIN, SplitPoint, SplitPoints
+from translit_scale.romanize.split_points import LOOK_BACK, PLAIN, SplitPoint, SplitPoints
 from translit_scale.romanize.table_cache import load_tables
 
 VERSION = "1.3.1.1"
@@ -244,6 +244,8 @@ class ExactUroman(dict[str, str | None]):
             if is_ascii and text[end].isascii():
                 continue
             split = self._split_points[text[end - 1 : end + 1]]
+            if split is LOOK_BACK:
+                split = self._split_points[text[max(end - 2, 0) : end + 1].rjust(3)]
             is_ascii = split is not None and text[end].isascii()
             if split is not None:
                 yield end, split
