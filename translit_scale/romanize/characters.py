@@ -53,13 +53,15 @@ class Tables:
         """All pairs of neighbouring characters in keys, except for the keys in `never_split`."""
         self.thai_pattern_ends: set[str] = set()
         """Characters after the consonant (–) in the keys of vowel patterns such as เ–า."""
-        self._lcode = lcode
+        self.lcode = lcode
+        self._all_from: dict[str, list[str]] = defaultdict(list)
         self._longer_from: dict[str, list[str]] = defaultdict(list)
         self._longer_to: dict[str, list[str]] = defaultdict(list)
         keys = [key for key, rules in source.rom_rules.items() if rules and len(key) > 1]
         begin_in_ascii = [key for key in keys if key[0].isascii() and not key.isascii()]
         uncut = [key for key, rules in source.rom_rules.items() if key and self._makes_uroman_fail(key)]
         for key in keys:
+            self._all_from[key[0]].append(key)
             if self._is_own_romanization(key):
                 uncut += [key + other[1:] for other in begin_in_ascii if key.endswith(other[0])]
             elif any(rule["use-only-for-whole-word"] for rule in source.rom_rules[key]):
@@ -85,13 +87,17 @@ class Tables:
         """
         return key.isascii() and all(rule["t"] == key for rule in self.uroman.rom_rules[key])
 
+    def all_keys_from(self, char: str) -> list[str]:
+        """Keys that begin with a character, the shorter first, those in `never_split` included."""
+        return [char, *sorted(self._all_from.get(char, ()), key=len)]
+
     def keys_from(self, char: str) -> Iterator[str]:
-        """Keys that begin with a character."""
+        """Keys that begin with a character, except for those in `never_split`."""
         yield char
         yield from self._longer_from.get(char, ())
 
     def keys_to(self, char: str) -> Iterator[str]:
-        """Keys that end with a character."""
+        """Keys that end with a character, except for those in `never_split`."""
         yield char
         yield from self._longer_to.get(char, ())
 
@@ -102,8 +108,12 @@ class Tables:
     def rules(self, key: str) -> Iterator[Any]:
         """The rules of a key that have a romanization and apply to the language code."""
         for rule in self.uroman.rom_rules.get(key, ()):
-            if rule["t"] is not None and (not rule["lcodes"] or self._lcode in rule["lcodes"]):
+            if rule["t"] is not None and (not rule["lcodes"] or self.lcode in rule["lcodes"]):
                 yield rule
+
+    def ordered_rules(self, key: str) -> list[Any]:
+        """The same rules in the order in which uroman prefers them."""
+        return sorted(self.rules(key), key=lambda rule: -(rule["n-restr"] or 0))
 
 
 def known_lcodes(source: uroman.Uroman) -> frozenset[str]:
@@ -161,7 +171,12 @@ class Character:
     def attaches(self) -> bool:
         """As y: changes or prolongs the edge before it (`add_default_abugida_vowel` asks for the signs, subjoined
         letters and Khmer yo; `expand_rom_with_special_chars` for small kana, ー, grave accent and virama)."""
-        return self.is_mark or "SUBJOINED LETTER" in self.name or self.char in _ATTACHING_KANA + _KHMER_YO
+        return self.is_mark or "SUBJOINED LETTER" in self.name or self.is_small_kana or self.char == _KHMER_YO
+
+    @cached_property
+    def is_small_kana(self) -> bool:
+        """Joins with the kana before it, as ー does."""
+        return self.char in _ATTACHING_KANA
 
     @cached_property
     def reaches_right(self) -> bool:

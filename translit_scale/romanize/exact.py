@@ -21,6 +21,7 @@ import uroman
 from uroman import uroman as uroman_code
 
 from translit_scale.errors import ConfigError
+from translit_scale.romanize.best_path import BestPath, Letters, UnusualText
 from translit_scale.romanize.characters import Tables
 from translit_scale.romanize.split_points import LOOK_BACK, PLAIN, SplitPoint, SplitPoints
 from translit_scale.romanize.table_cache import load_tables
@@ -148,6 +149,7 @@ class ExactUroman(dict[str, str | None]):
         self._lcode = lcode
         tables = Tables(memory.source, lcode)
         self._never_split = tables.never_split
+        self._letters = Letters(tables)
         self._split_points = SplitPoints(tables, self._plain, memory.count)
         self._parts: dict[tuple[str, str, str], str | None] = {}
         self._pieces: dict[str, str | None] = {}
@@ -259,20 +261,27 @@ class ExactUroman(dict[str, str | None]):
         key = (before.before_right, text, after.after_left)
         if key not in self._parts:
             try:
-                lattice, latin = self._run("".join(key))
+                latin, needs_left_context = self._read("".join(key))
             except Exception as error:
                 raise _UromanError from error
             latin = latin[before.before_right_latin : len(latin) - after.after_left_latin]
             self._memory.count(*key, latin, looked_up=len(text))
-            self._parts[key] = None if lattice.needs_left_context else latin
+            self._parts[key] = None if needs_left_context else latin
         return self._parts[key]
 
     def _plain(self, text: str) -> str:
         """uroman's own romanization."""
-        return self._run(text)[1]
+        return self._read(text)[0]
 
-    def _run(self, text: str) -> tuple[Lattice, str]:
-        """`Uroman.romanize_string_core` for a string, without its cache."""
+    def _read(self, text: str) -> tuple[str, bool]:
+        """`Uroman.romanize_string_core` for a string, and whether the result depends on the text before it."""
+        try:
+            path = BestPath(self._letters, text)
+            return path.latin(), path.needs_left_context
+        except UnusualText:
+            return self._read_by_uroman(text)
+
+    def _read_by_uroman(self, text: str) -> tuple[str, bool]:
         lattice = Lattice(text, self._memory.source, self._lcode)
         lattice.pick_tibetan_vowel_edge()
         lattice.prep_braille()
@@ -280,4 +289,5 @@ class ExactUroman(dict[str, str | None]):
         lattice.add_numbers(self._memory.source)
         lattice.add_braille_numbers()
         lattice.add_rom_fall_back_singles()
-        return lattice, str(lattice.edge_path_to_surf(lattice.best_rom_edge_path(0, len(text))))
+        latin = str(lattice.edge_path_to_surf(lattice.best_rom_edge_path(0, len(text))))
+        return latin, lattice.needs_left_context
