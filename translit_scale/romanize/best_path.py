@@ -2,7 +2,7 @@
 
 `BestPath` does what `Lattice` of uroman does in `add_romanization`, `add_rom_fall_back_singles` and
 `best_rom_edge_path`, in the same order, and leaves out what cannot change the text it is given. Names in back quotes
-are uroman's. A text with anything that needs more than that (`Letter.is_usual`) raises `UnusualText`; uroman reads it.
+are uroman's. A text with anything that needs more than that (`Letter.is_usual`) raises `UnusualTextError`; uroman reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import regex
 from uroman.uroman import Lattice
 
-from translit_scale.romanize.characters import THAI_O_ANG, Character, Tables
+from translit_scale.romanize.characters import THAI_O_ANG, Tables
 
 _CONSONANTS = regex.compile("[bcdfghjklmnpqrstvwxyz]+$")
 _CONSONANT = regex.compile("[bcdfghjklmnpqrstvwxyz]")
@@ -30,7 +30,7 @@ _KHMER_BEFORE_YO = "bcdfghklmnpqrstvwz"
 _ONLY_FINAL_VOWELS_KEPT = ("asm", "ben", "guj", "kas", "pan")
 
 
-class UnusualText(Exception):
+class UnusualTextError(Exception):
     """Only uroman's own lattice treats this text as uroman does."""
 
 
@@ -55,12 +55,26 @@ class Letters(dict[str, "Letter"]):
         return letter
 
 
+class Rule:
+    """One of uroman's rules, with a text and for this language code."""
+
+    __slots__ = ("if_allowed", "is_tail", "syllable_end", "text")
+
+    def __init__(self, rule: Any) -> None:
+        text = rule["t"]
+        self.is_tail = text[:1] == "+" and _TAIL.match(text) is not None
+        self.text: str = text[1:] if self.is_tail else text
+        self.syllable_end: str | None = rule["t-at-end-of-syllable"]
+        self.if_allowed = rule if rule["n-restr"] else None
+        """The same rule, if it applies only at some positions in words."""
+
+
 class Letter:
     """What the path needs to know about a character."""
 
     def __init__(self, char: str, tables: Tables) -> None:
         source = tables.uroman
-        facts = Character(char, tables)
+        facts = tables.character(char)
         flags = source.dict_bool
         self.char = char
         self.script = facts.script
@@ -78,9 +92,10 @@ class Letter:
         script = source.scripts.get(facts.script.lower())
         self.abugida = script if script and script["abugida-default-vowels"] else None
         """uroman's record of its script, if that has an inherent vowel."""
-        every = [(key, source.rom_rules.get(key, ())) for key in tables.all_keys_from(char)]
-        self.first_text = next((rule["t"] for _, rules in every[:1] for rule in rules), None)
-        self.keys = [(key, ordered) for key, rules in every if (ordered := tables.ordered_rules(key))]
+        keys = tables.all_keys_from(char)
+        every = [(key, source.rom_rules[key]) for key in keys if key in source.rom_rules]
+        self.first_text = every[0][1][0]["t"] if every and every[0][0] == char and every[0][1] else None
+        self.keys = [(key, rules) for key, _ in every if (rules := [Rule(rule) for rule in tables.ordered_rules(key)])]
         """Keys from here that have rules for the language code, the shorter first."""
         self.keys_with_letters = [key for key, rules in every if any(_continues_word(rule) for rule in rules)]
         self.hangul = source.unicode_hangul_romanization(char)
@@ -115,7 +130,7 @@ class BestPath:
         text: any text.
 
     Raises:
-        UnusualText: the text needs uroman's own lattice.
+        UnusualTextError: the text needs uroman's own lattice.
     """
 
     def __init__(self, letters: Letters, text: str) -> None:
@@ -136,7 +151,7 @@ class BestPath:
     def latin(self) -> str:
         """The romanization."""
         if not all(letter.is_usual for letter in self._of):
-            raise UnusualText
+            raise UnusualTextError
         for start, letter in enumerate(self._of):
             for key, rules in letter.keys:
                 if len(key) == 1 or self._text.startswith(key, start):
@@ -159,13 +174,13 @@ class BestPath:
             else:
                 letter = self._of[position]
                 if letter.alone is None:
-                    raise UnusualText
+                    raise UnusualTextError
                 yield letter.alone
                 position += 1
 
     def _add(self, start: int, end: int, text: str) -> None:
         if self._from[start].setdefault(end, text) != text:  # uroman has both, in a set, and takes either
-            raise UnusualText
+            raise UnusualTextError
         self._to[end].append((start, text))
 
     def _at(self, position: int) -> Letter:
@@ -173,37 +188,38 @@ class BestPath:
 
     # ---------------------------------------------------------------------------------------------------- rules
 
-    def _add_key(self, rules: list[Any], start: int, end: int) -> None:
+    def _add_key(self, rules: list[Rule], start: int, end: int) -> None:
         """Adds the edge of a key, as `add_romanization`."""
-        text = self._text_of(rules, start, end)
-        if text is None:
+        rule = self._rule(rules, start, end)
+        if rule is None:
             return
-        is_tail = text[:1] == "+" and _TAIL.match(text) is not None
-        text = text[1:] if is_tail else text
+        text = rule.text
+        if rule.syllable_end is not None and self._ends_syllable(end):
+            text = rule.syllable_end
         if self._of[start].abugida is not None:
-            text = self._with_vowel(text, start, end, is_tail)
-        self._add(*self._expanded(text, start, end)) if text else self._add(start, end, text)
+            text = self._with_vowel(text, start, end, rule.is_tail)
+        if text:
+            start, end, text = self._expanded(text, start, end)
+        self._add(start, end, text)
 
-    def _text_of(self, rules: list[Any], start: int, end: int) -> str | None:
-        """As `simple_top_romanization_candidate_for_span`."""
+    def _rule(self, rules: list[Rule], start: int, end: int) -> Rule | None:
+        """The first of a key's rules that applies, as `simple_top_romanization_candidate_for_span` with
+        `simple_search`."""
         for rule in rules:
-            if not rule["n-restr"] or self._is_valid(rule, start, end):
-                syllable_end = rule["t-at-end-of-syllable"]
-                is_other = syllable_end is not None and self._ends_syllable(end)
-                return str(syllable_end if is_other else rule["t"])
+            if rule.if_allowed is None or self._is_allowed(rule.if_allowed, start, end):
+                return rule
         return None
 
     def _text_by_rules(self, start: int, end: int) -> str | None:
-        """As the same with `simple_search`: without looking for the end of a syllable."""
-        if end > len(self._text):
-            return None
+        """The text of the key between two positions, whether at the end of a syllable or not."""
         for key, rules in self._of[start].keys:
             if len(key) == end - start and self._text.startswith(key, start):
-                return next((rule["t"] for rule in rules if self._is_valid(rule, start, end)), None)
+                rule = self._rule(rules, start, end)
+                return None if rule is None else rule.text
         return None
 
-    def _is_valid(self, rule: Any, start: int, end: int) -> bool:
-        """As `cand_is_valid`, for a rule with a text and for this language code."""
+    def _is_allowed(self, rule: Any, start: int, end: int) -> bool:
+        """As `cand_is_valid`."""
         return not (
             (rule["dont-use-at-start-of-word"] and self._starts_word(start))
             or (rule["use-only-at-start-of-word"] and not self._starts_word(start))
@@ -264,7 +280,7 @@ class BestPath:
         letter, before, after = self._of[start], self._at(start - 1), self._at(end)
         parts = self._letters.uroman.abugida_cache.get((letter.abugida, text))
         if parts is None:
-            raise UnusualText
+            raise UnusualTextError
         base, with_vowel, text = parts
         if base is None or is_tail:
             return text
@@ -312,7 +328,7 @@ class BestPath:
                 rules = self._letters.uroman.rom_rules.get(f"{vowel.char}–{self._text[end:stop]}")
                 if rules:
                     return start - 1, stop, text + rules[0]["t"]
-        return start - 1, end, text + vowel.first_text
+        return start - 1, end, text + (vowel.first_text or "")
 
     def _is_between_consonants(self, position: int) -> bool:
         """Whether อ has Thai consonants on both sides and is not silent."""
@@ -325,7 +341,7 @@ class BestPath:
         if not _CONSONANTS_FOR_O_ANG.match(text):
             return False
         if after.first_text is None:  # uroman fails
-            raise UnusualText
+            raise UnusualTextError
         return _CONSONANTS_FOR_O_ANG.match(after.first_text) is not None
 
     def _text_backwards(self, position: int) -> str:

@@ -54,6 +54,7 @@ class Tables:
         self.thai_pattern_ends: set[str] = set()
         """Characters after the consonant (–) in the keys of vowel patterns such as เ–า."""
         self.lcode = lcode
+        self._characters: dict[str, Character] = {}
         self._all_from: dict[str, list[str]] = defaultdict(list)
         self._longer_from: dict[str, list[str]] = defaultdict(list)
         self._longer_to: dict[str, list[str]] = defaultdict(list)
@@ -87,6 +88,12 @@ class Tables:
         """
         return key.isascii() and all(rule["t"] == key for rule in self.uroman.rom_rules[key])
 
+    def character(self, char: str) -> Character:
+        """The facts about a character."""
+        if char not in self._characters:
+            self._characters[char] = Character(char, self)
+        return self._characters[char]
+
     def all_keys_from(self, char: str) -> list[str]:
         """Keys that begin with a character, the shorter first, those in `never_split` included."""
         return [char, *sorted(self._all_from.get(char, ()), key=len)]
@@ -113,7 +120,8 @@ class Tables:
 
     def ordered_rules(self, key: str) -> list[Any]:
         """The same rules in the order in which uroman prefers them."""
-        return sorted(self.rules(key), key=lambda rule: -(rule["n-restr"] or 0))
+        rules = list(self.rules(key))
+        return sorted(rules, key=lambda rule: -(rule["n-restr"] or 0)) if len(rules) > 1 else rules
 
 
 def known_lcodes(source: uroman.Uroman) -> frozenset[str]:
@@ -129,6 +137,7 @@ class Character:
         self.char = char
         self.is_alpha = char.isalpha()
         self.is_lower = char.islower()
+        self.is_ascii = char.isascii()
         self.category = unicodedata.category(char)
         self.name: str = tables.uroman.chr_name(char)
         self.script: str = tables.uroman.chr_script_name(char)
@@ -152,6 +161,27 @@ class Character:
         parts = (self._tables.rules(part) for part in self._decomposed)
         texts = [rule["t"] for rules in (self.rules_to, *parts) for rule in rules]
         return "".join(text[-1:] for text in texts) + self._decomposed[-1:]
+
+    @cached_property
+    def is_free(self) -> bool:
+        """Nothing is checked across a split on either side of it (most ideographs and syllables).
+
+        Only a rule with a key of several letters can join it with another such character.
+        """
+        is_common = not (self.is_ascii or self.script == "Thai" or self.script in self._tables.abugidas)
+        return is_common and not (
+            self.attaches
+            or self.begins_with_space
+            or self.is_numeric
+            or self.may_end_in_digit
+            or self.is_tibetan_letter
+            or self.is_capital
+            or self.reaches_right
+            or self.asks_word_start
+            or self.asks_word_end
+            or self.vowel_depends_left
+            or self.vowel_depends_right
+        )
 
     # ------------------------------------------------------------------ what joins with the neighbour itself
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
+from operator import add
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ import uroman
 from uroman import uroman as uroman_code
 
 from translit_scale.errors import ConfigError
-from translit_scale.romanize.best_path import BestPath, Letters, UnusualText
+from translit_scale.romanize.best_path import BestPath, Letters, UnusualTextError
 from translit_scale.romanize.characters import Tables
 from translit_scale.romanize.split_points import LOOK_BACK, PLAIN, SplitPoint, SplitPoints
 from translit_scale.romanize.table_cache import load_tables
@@ -147,7 +148,7 @@ class ExactUroman(dict[str, str | None]):
         super().__init__()
         self._memory = memory
         self._lcode = lcode
-        tables = Tables(memory.source, lcode)
+        self._tables = tables = Tables(memory.source, lcode)
         self._never_split = tables.never_split
         self._letters = Letters(tables)
         self._split_points = SplitPoints(tables, self._plain, memory.count)
@@ -191,7 +192,7 @@ class ExactUroman(dict[str, str | None]):
     def __missing__(self, word: str) -> str | None:
         if word.isascii() and len(word) < _MANY_DIGITS:
             latin: str | None = word
-        elif _BRAILLE.search(word) or self._split_points.character(word[-1]).looks_for_space:
+        elif _BRAILLE.search(word) or self._tables.character(word[-1]).looks_for_space:
             latin = None
         else:
             latin = self._unit(word)
@@ -226,33 +227,28 @@ class ExactUroman(dict[str, str | None]):
         """The romanization of a text between plain split points; None if it depends on the text before it."""
         if self._never_split.search(text):
             return self._part(PLAIN, text, PLAIN)
-        done: list[tuple[int, SplitPoint, str]] = []
+        points, parts = self._split_points, self._parts
+        begins: list[tuple[int, SplitPoint]] = []
+        latins: list[str] = []
         begin, before = 0, PLAIN
-        for end, split in self._ends(text):
-            latin = self._part(before, text[begin:end], split)
-            while latin is None:
-                if not done:
-                    return None
-                begin, before, _ = done.pop()
-                latin = self._part(before, text[begin:end], split)
-            done.append((begin, before, latin))
-            begin, before = end, split
-        return "".join(latin for _, _, latin in done)
-
-    def _ends(self, text: str) -> Iterator[tuple[int, SplitPoint]]:
-        """The ends of the parts of a text, with their split points; a run of ASCII is not split."""
-        is_ascii = text[:1].isascii()
-        for end in range(1, len(text)):
-            if is_ascii and text[end].isascii():
-                continue
-            split = self._split_points[text[end - 1 : end + 1]]
+        splits = map(points.__getitem__, map(add, text, text[1:]))
+        for end, split in enumerate(chain(splits, [PLAIN]), 1):
             if split is LOOK_BACK:
-                split = self._split_points[text[max(end - 2, 0) : end + 1].rjust(3)]
-            is_ascii = split is not None and text[end].isascii()
-            if split is not None:
-                yield end, split
-        if text:
-            yield len(text), PLAIN
+                split = points[text[end - 2 : end + 1] if end > 1 else f" {text[:2]}"]
+            if split is None:
+                continue
+            part = text[begin:end]
+            latin = parts.get((before.before_right, part, split.after_left)) or self._part(before, part, split)
+            while latin is None:  # together with the part before it
+                if not begins:
+                    return None
+                begin, before = begins.pop()
+                latins.pop()
+                latin = self._part(before, text[begin:end], split)
+            begins.append((begin, before))
+            latins.append(latin)
+            begin, before = end, split
+        return "".join(latins)
 
     def _part(self, before: SplitPoint, text: str, after: SplitPoint) -> str | None:
         """The romanization of a text between two split points; None if it depends on the text before it."""
@@ -278,7 +274,7 @@ class ExactUroman(dict[str, str | None]):
         try:
             path = BestPath(self._letters, text)
             return path.latin(), path.needs_left_context
-        except UnusualText:
+        except UnusualTextError:
             return self._read_by_uroman(text)
 
     def _read_by_uroman(self, text: str) -> tuple[str, bool]:

@@ -54,31 +54,32 @@ class SplitPoints(dict[str, SplitPoint | None]):
         self._count = count
         self._tables = tables
         self._romanize = romanize
-        self._characters: dict[str, Character] = {}
         letters: dict[str, list[str]] = {script: [] for script in sorted(tables.abugidas)}
         for (kind, char), script in tables.uroman.dict_str.items():
             if kind == "script" and script in letters:
                 letters[script].append(char)
         self._guards = {script: self._find_guard(of_script) for script, of_script in letters.items()}
         thai = [char for (kind, char), script in tables.uroman.dict_str.items() if (kind, script) == ("script", "Thai")]
-        self._thai = ThaiSplits(tables, map(self.character, thai))
+        self._thai = ThaiSplits(tables, map(tables.character, thai))
         self._by_guards: dict[Guards, SplitPoint] = {("", ""): PLAIN}
 
     def __missing__(self, key: str) -> SplitPoint | None:
         self._count(key)
-        *before, x, y = map(self.character, key)
-        self[key] = split = self._decide(x, y, *before)
+        *before, x, y = map(self._tables.character, key)
+        if before:
+            alike = self._thai.alike(before[0], x) + key[1:]
+            split = self._decide(x, y, *before) if alike == key else self[alike]
+        elif x.is_free and y.is_free:
+            split = None if key in self._tables.pairs_in_keys else PLAIN
+        else:
+            split = self._decide(x, y)
+        self[key] = split
         return split
-
-    def character(self, char: str) -> Character:
-        """The facts about a character."""
-        if char not in self._characters:
-            self._characters[char] = Character(char, self._tables)
-        return self._characters[char]
 
     def _decide(self, x: Character, y: Character, before: Character | None = None) -> SplitPoint | None:
         if (
-            x.char + y.char in self._tables.pairs_in_keys  # an edge may span them
+            (x.is_ascii and y.is_ascii)  # is its own romanization, however long
+            or x.char + y.char in self._tables.pairs_in_keys  # an edge may span them
             or y.attaches
             or y.begins_with_space
             or numbers_meet(x, y)
@@ -117,7 +118,7 @@ class SplitPoints(dict[str, SplitPoint | None]):
     def _find_guard(self, letters: Sequence[str]) -> str | None:
         """A vowel letter of a script, without rules of its own, that gives the same Latin letters in every context."""
         for letter in sorted(letters):
-            character = self.character(letter)
+            character = self._tables.character(letter)
             texts = {rule["t"] for rule in character.rules_from}
             if (
                 character.category == "Lo"

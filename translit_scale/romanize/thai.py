@@ -26,7 +26,7 @@ _STARTS_WITH_VOWEL = re.compile("[aeiou]", re.IGNORECASE)
 _ENDS_IN_CONSONANT = re.compile(".*[bcdfghjklmnpqrstvxz]", re.DOTALL)
 
 Guards = tuple[str, str]
-"""What stands before the part on the right instead of x, and after the part on the left instead of y; "" for nothing."""
+"""What stands before the part on the right instead of x, and after the part on the left instead of y."""
 
 
 class ThaiSplits:
@@ -46,10 +46,16 @@ class ThaiSplits:
         bases = [letter.char for letter in letters if letter.is_thai_consonant] + [THAI_O_ANG]
         self._vowel = self._guard(bases, (c for c in letters if c.is_thai_vowel and c.is_mark))
         self._silent = self._guard(bases, (c for c in letters if c.is_thai_tone_mark and c.texts_to("") == [""]))
+        self._pattern_starts = {key[2:3] for c in letters for key in tables.keys_from(c.char) if key[1:2] == "–"}
         self._prevowel = self._guard(bases, (c for c in letters if c.is_thai_prevowel))
+        self._with_syllable_end = next(c.char for c in letters if c.has_syllable_end)
         self._consonant = self._guard(
             bases,
-            (c for c in letters if c.is_thai_consonant and not c.has_syllable_end and _all(_CONSONANTS, c.texts_to(""))),
+            (
+                c
+                for c in letters
+                if c.is_thai_consonant and not c.has_syllable_end and _all(_CONSONANTS, c.texts_to(""))
+            ),
         )
 
     def _guard(self, bases: list[str], candidates: Iterable[Character]) -> str:
@@ -65,6 +71,14 @@ class ThaiSplits:
     def depends_on_before(x: Character, y: Character) -> bool:
         """Whether the character before two neighbours matters for the split between them."""
         return y.is_thai_consonant and (x.is_thai_consonant or x.is_thai_tone_mark or x.char == THAI_O_ANG)
+
+    def alike(self, before: Character, x: Character) -> str:
+        """A character before x that leads to the same decisions."""
+        if before.char + x.char in self._tables.pairs_in_keys:
+            return before.char
+        if before.is_thai_prevowel:
+            return self._prevowel
+        return self._with_syllable_end if before.has_syllable_end else " "
 
     def decide(self, before: Character | None, x: Character, y: Character) -> Guards | None:
         """The guards for a split between x and y, which no key of a rule spans; None if there can be no split.
@@ -105,8 +119,7 @@ class ThaiSplits:
     def _after(self, before: Character | None, x: Character, y: Character) -> str | None:
         """The guard that stands for a consonant y on the right; "" if nothing before it checks y."""
         if before is not None and before.is_thai_prevowel:  # the vowel is spoken after x, which thus ends no syllable
-            starts = (key[2:3] for key in self._tables.keys_from(before.char) if key[1:2] == "–")
-            return None if y.char in starts else ""
+            return None if y.char in self._pattern_starts else ""
         if x.char == THAI_O_ANG:
             return self._consonant if _all(_CONSONANTS_FOR_O_ANG, y.texts_from(1)) else None
         checks = before if x.is_thai_tone_mark else x
