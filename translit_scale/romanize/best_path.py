@@ -2,13 +2,13 @@
 
 `BestPath` does what `Lattice` of uroman does in `add_romanization`, `add_rom_fall_back_singles` and
 `best_rom_edge_path`, in the same order, and leaves out what cannot change the text it is given. Names in back quotes
-are uroman's. A text with anything that needs more than that (`Letter.is_usual`) raises `UnusualTextError`; uroman reads it.
+are uroman's. A text that needs more than that raises `UnusualTextError`; it is for uroman's lattice.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import regex
@@ -39,10 +39,12 @@ class Letters(dict[str, "Letter"]):
 
     Args:
         tables: uroman's rules under one language code.
+        count: called with every new character.
     """
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Tables, count: Callable[[str], None]) -> None:
         super().__init__()
+        self._count = count
         self.tables = tables
         self.uroman = tables.uroman
         self.lcode = tables.lcode
@@ -51,6 +53,7 @@ class Letters(dict[str, "Letter"]):
         self.none.char = ""
 
     def __missing__(self, char: str) -> Letter:
+        self._count(char)
         self[char] = letter = Letter(char, self.tables)
         return letter
 

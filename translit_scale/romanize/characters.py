@@ -54,7 +54,8 @@ class Tables:
         self.thai_pattern_ends: set[str] = set()
         """Characters after the consonant (–) in the keys of vowel patterns such as เ–า."""
         self.lcode = lcode
-        self._characters: dict[str, Character] = {}
+        self.characters: dict[str, Character] = {}
+        """Those that were asked for."""
         self._all_from: dict[str, list[str]] = defaultdict(list)
         self._longer_from: dict[str, list[str]] = defaultdict(list)
         self._longer_to: dict[str, list[str]] = defaultdict(list)
@@ -90,9 +91,9 @@ class Tables:
 
     def character(self, char: str) -> Character:
         """The facts about a character."""
-        if char not in self._characters:
-            self._characters[char] = Character(char, self)
-        return self._characters[char]
+        if char not in self.characters:
+            self.characters[char] = Character(char, self)
+        return self.characters[char]
 
     def all_keys_from(self, char: str) -> list[str]:
         """Keys that begin with a character, the shorter first, those in `never_split` included."""

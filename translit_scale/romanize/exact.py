@@ -38,6 +38,8 @@ _MANY_DIGITS = 4000
 """uroman cannot read a number of more than 4 300 digits."""
 _LOOK_UP_BYTES = 300
 """Approximate growth of uroman's tables for every character that is new in its context."""
+_LETTER_BYTES = 4000
+"""Approximate size of all that is remembered of one character."""
 _LONGEST_WORD = 40
 """Longer words are mostly sentences in scripts without spaces, which do not occur again."""
 _ENTRY_BYTES = 120
@@ -117,9 +119,9 @@ class Memory:
         self.held = 0
         self.memos: list[dict[Any, Any]] = []
 
-    def count(self, *strings: str | None, looked_up: int = 0) -> None:
-        """Counts an entry of these strings, for which uroman looked up `looked_up` characters; may clear all."""
-        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings)) + _LOOK_UP_BYTES * looked_up
+    def count(self, *strings: str | None, more: int = 0) -> None:
+        """Counts an entry of these strings and `more` bytes; may clear all."""
+        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings)) + more
         if self.held > self.limit:
             self.clear()
 
@@ -150,11 +152,11 @@ class ExactUroman(dict[str, str | None]):
         self._lcode = lcode
         self._tables = tables = Tables(memory.source, lcode)
         self._never_split = tables.never_split
-        self._letters = Letters(tables)
+        self._letters = Letters(tables, lambda char: memory.count(char, more=_LETTER_BYTES))
         self._split_points = SplitPoints(tables, self._plain, memory.count)
         self._parts: dict[tuple[str, str, str], str | None] = {}
         self._pieces: dict[str, str | None] = {}
-        memory.memos += [self, self._split_points, self._parts, self._pieces]
+        memory.memos += [self, self._split_points, self._parts, self._pieces, self._letters, tables.characters]
 
     def romanize(self, text: str) -> str:
         """The romanization of a text of any length, including its white space.
@@ -261,7 +263,7 @@ class ExactUroman(dict[str, str | None]):
             except Exception as error:
                 raise _UromanError from error
             latin = latin[before.before_right_latin : len(latin) - after.after_left_latin]
-            self._memory.count(*key, latin, looked_up=len(text))
+            self._memory.count(*key, latin)
             self._parts[key] = None if needs_left_context else latin
         return self._parts[key]
 
@@ -278,6 +280,7 @@ class ExactUroman(dict[str, str | None]):
             return self._read_by_uroman(text)
 
     def _read_by_uroman(self, text: str) -> tuple[str, bool]:
+        self._memory.count(more=_LOOK_UP_BYTES * len(text))
         lattice = Lattice(text, self._memory.source, self._lcode)
         lattice.pick_tibetan_vowel_edge()
         lattice.prep_braille()

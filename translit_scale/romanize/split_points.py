@@ -13,8 +13,10 @@ Typical cases: Greek initial μπ and final ий (edge of a word), きゃ, っ�
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from translit_scale.romanize.characters import Character, Tables
 from translit_scale.romanize.thai import Guards, ThaiSplits
@@ -54,14 +56,21 @@ class SplitPoints(dict[str, SplitPoint | None]):
         self._count = count
         self._tables = tables
         self._romanize = romanize
-        letters: dict[str, list[str]] = {script: [] for script in sorted(tables.abugidas)}
-        for (kind, char), script in tables.uroman.dict_str.items():
-            if kind == "script" and script in letters:
-                letters[script].append(char)
-        self._guards = {script: self._find_guard(of_script) for script, of_script in letters.items()}
-        thai = [char for (kind, char), script in tables.uroman.dict_str.items() if (kind, script) == ("script", "Thai")]
-        self._thai = ThaiSplits(tables, map(tables.character, thai))
+        self._abugida_guards: dict[str, str | None] = {}
         self._by_guards: dict[Guards, SplitPoint] = {("", ""): PLAIN}
+
+    @cached_property
+    def _letters(self) -> dict[str, list[str]]:
+        """Script → its characters."""
+        letters: dict[str, list[str]] = defaultdict(list)
+        for (kind, char), script in self._tables.uroman.dict_str.items():
+            if kind == "script":
+                letters[script].append(char)
+        return letters
+
+    @cached_property
+    def _thai(self) -> ThaiSplits:
+        return ThaiSplits(self._tables, map(self._tables.character, self._letters["Thai"]))
 
     def __missing__(self, key: str) -> SplitPoint | None:
         self._count(key)
@@ -104,7 +113,7 @@ class SplitPoints(dict[str, SplitPoint | None]):
         x is kept after the guard, so only the edges before it differ; they matter only for whether a word continues,
         which must not depend on them.
         """
-        guard = self._guards.get(x.script)
+        guard = self._abugida_guard(x.script)
         if guard is None or y.asks_word_start or x.asks_word_end:
             return None
         latin = len(self._romanize(guard))
@@ -114,6 +123,11 @@ class SplitPoints(dict[str, SplitPoint | None]):
         if not answers_for_itself or x.vowel_depends_right or x.doubles or x.is_nukta:
             return None
         return SplitPoint(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
+
+    def _abugida_guard(self, script: str) -> str | None:
+        if script not in self._abugida_guards:
+            self._abugida_guards[script] = self._find_guard(self._letters[script])
+        return self._abugida_guards[script]
 
     def _find_guard(self, letters: Sequence[str]) -> str | None:
         """A vowel letter of a script, without rules of its own, that gives the same Latin letters in every context."""
