@@ -18,6 +18,7 @@ from translit_scale.model.attention import ATTENTION
 from translit_scale.model.families import FAMILIES, family_of
 from translit_scale.objectives.contrastive import LogitParameters
 from translit_scale.objectives.masked_lm import masked_lm_losses
+from translit_scale.silence import hide_progress_bars
 
 
 class EncoderOutput(NamedTuple):
@@ -84,9 +85,10 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
         )
     family.set_dropout(architecture, config.dropout)
     try:
-        model = AutoModelForMaskedLM.from_pretrained(
-            name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
-        )
+        with hide_progress_bars():
+            model = AutoModelForMaskedLM.from_pretrained(
+                name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
+            )
     except (OSError, SafetensorError) as error:
         raise ConfigError(
             f"model.pretrained: the weights of {name!r} cannot be loaded: {error}", "copy or download the model again"
