@@ -106,8 +106,8 @@ def transfer(folder: Path, args: argparse.Namespace) -> None:
     """Prints how long the grid takes."""
     model = save_random(folder / "model", args.tokenizer, 64, 2)
     words = ["evaluate", "transfer", "--model", f"tiny={model}", "--data", str(args.data), "--task", "sib200"]
-    words += ["--task", "taxi1500", "--targets", ",".join(TARGETS), "--out", str(folder / "results")]
-    words += ["--lr", "1e-3", "--workers", str(args.workers), "--seeds", str(args.seeds)]
+    words += ["--task", "taxi1500", "--languages", ",".join(TARGETS), "--out", str(folder / "results")]
+    words += ["--lr", "1e-3", "--workers", str(args.workers), "--num-seeds", str(args.num_seeds)]
     for source in SOURCES:
         words += ["--source", source]
     begin = time.monotonic()
@@ -129,7 +129,7 @@ def main() -> None:
     )
     parser.add_argument("--languages", default="hin_Deva,urd_Arab", help="for retrieval (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="for transfer (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=5, help="for transfer (default: %(default)s)")
+    parser.add_argument("--num-seeds", type=int, default=5, help="for transfer (default: %(default)s)")
     args = parser.parse_args()
     torch.set_num_threads(1)
     print(heading(f"Evaluation: {args.what}", ("torch", "transformers")))

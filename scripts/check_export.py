@@ -93,36 +93,36 @@ def compare(export: str, file: Path) -> None:
     assert difference < TOLERANCE, difference
     print(f"SentenceTransformer: embeddings differ by at most {difference:.1e}")
     if importlib.util.find_spec("mteb"):
-        found = mteb_accuracies(model)
+        found = mteb_accuracies(model, FIRST, SECOND)
         assert found == expected["accuracies"].tolist(), (found, expected["accuracies"])
         print(f"MTEB: the same accuracies, {found}")
 
 
-def mteb_accuracies(model: object) -> list[float]:
-    """Accuracies of bitext mining in both directions, on sentences in memory."""
+def mteb_accuracies(model: object, first: list[str], second: list[str]) -> list[float]:
+    """MTEB's accuracies of bitext mining, for the sentences of `first` as queries and for those of `second`."""
     import mteb
     from datasets import Dataset, DatasetDict
     from mteb.abstasks import AbsTaskBitextMining
     from mteb.abstasks.task_metadata import TaskMetadata
 
-    class Invented(AbsTaskBitextMining):
+    class OwnSentences(AbsTaskBitextMining):
         metadata = TaskMetadata(
-            name="Invented", description="invented sentences", reference=None, type="BitextMining", category="t2t",
-            modalities=["text"], dataset={"path": "local/invented", "revision": "1"}, eval_splits=["test"],
+            name="OwnSentences", description="sentences in memory", reference=None, type="BitextMining", category="t2t",
+            modalities=["text"], dataset={"path": "local/sentences", "revision": "1"}, eval_splits=["test"],
             eval_langs={FORWARD: ["rus-Cyrl"], BACKWARD: ["pol-Latn"]}, main_score="accuracy", date=None, domains=[],
             task_subtypes=[], license=None, annotations_creators=None, dialect=[], sample_creation=None,
             bibtex_citation="",
         )  # fmt: skip
 
         def load_data(self, *arguments: object, **options: object) -> None:
-            sides = {FORWARD: (FIRST, SECOND), BACKWARD: (SECOND, FIRST)}
+            sides = {FORWARD: (first, second), BACKWARD: (second, first)}
             self.dataset = {
-                name: DatasetDict(test=Dataset.from_dict({"sentence1": first, "sentence2": second}))
-                for name, (first, second) in sides.items()
+                name: DatasetDict(test=Dataset.from_dict({"sentence1": queries, "sentence2": candidates}))
+                for name, (queries, candidates) in sides.items()
             }
             self.data_loaded = True
 
-    [result] = mteb.evaluate(model, Invented(), cache=None, show_progress_bar=False).task_results
+    [result] = mteb.evaluate(model, OwnSentences(), cache=None, show_progress_bar=False).task_results
     accuracies = {score["hf_subset"]: score["accuracy"] for score in result.scores["test"]}
     return [accuracies[FORWARD], accuracies[BACKWARD]]
 

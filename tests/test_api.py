@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 
+import datasets
 import pytest
 from torch.utils.data import DataLoader
 
@@ -19,7 +19,7 @@ from tests.support.tiny import make_shards
 from translit_scale import Pair, PairDataset, ShardSet, block_pairs, stream_pairs
 from translit_scale.errors import DataError
 
-EXAMPLES = re.findall(r"(<!-- needs: (\w+) -->\n)?```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,8 @@ def test_the_examples_of_the_documentation_run(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {}
     assert len(EXAMPLES) == 6
-    for _, needs, code in EXAMPLES:
-        if not needs or importlib.util.find_spec(needs):
-            exec(compile(code, "docs/api.md", "exec"), namespace)
+    for code in EXAMPLES:
+        exec(compile(code, "docs/api.md", "exec"), namespace)
 
 
 def test_import_is_cheap_and_every_name_is_found() -> None:
@@ -96,7 +95,6 @@ def test_stream_in_stored_order_of_some_languages(shards: Path) -> None:
 
 
 def test_blocks_as_hugging_face_datasets_reads_them(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     directory = make_shards(tmp_path / "set", {"ukr_Cyrl": 38, "bul_Cyrl": 21}, block_rows=5)
     files = sorted(map(str, directory.glob("*.tar")))
     blocks = datasets.load_dataset("webdataset", data_files=files, split="train", streaming=True)

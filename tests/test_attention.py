@@ -225,7 +225,7 @@ def test_layers_by_index_and_fraction() -> None:
     assert resolve_layer(8, 12) == 8
     assert resolve_layer(0.667, 12) == 8
     assert resolve_layer(0.667, 4) == 3
-    with pytest.raises(ConfigError, match="layer 8 does not exist in a model of 4 layers"):
+    with pytest.raises(ConfigError, match="layer is 8, but the model has 4 layers"):
         resolve_layer(8, 4)
 
 

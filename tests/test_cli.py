@@ -40,7 +40,7 @@ LEAVES = {
 
 def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert {name.removeprefix("translit-scale ") for name in LEAVES} == {
-        "languages", "configs", "demo-text", "romanize", "prepare", "train", "shards verify", "shards stats",
+        "languages", "configs", "docs", "demo-text", "romanize", "prepare", "train", "shards verify", "shards stats",
         "shards cat", "shards contamination", "tokenizer", "select", "export", "evaluate retrieval",
         "evaluate transfer", "evaluate all", "analyze similarity", "report tables", "demo",
     }  # fmt: skip
@@ -94,7 +94,8 @@ def test_without_a_command_help_is_printed(command: list[str], capsys: pytest.Ca
         (["shards", "list"], "invalid choice: 'list'", " shards", ""),
         (["demo", "--fast"], "unrecognized arguments: --fast", " demo", ""),
         # Abbreviations are refused, because they break when options are added.
-        (["demo", "--rank", "2"], "unrecognized arguments: --rank 2", " demo", "did you mean --ranks? "),
+        (["demo", "--rank", "2"], "unrecognized arguments: --rank", " demo", "did you mean --ranks? "),
+        (["select", "--rnu", "runs/a"], "unrecognized arguments: --rnu", " select", "did you mean --run? "),  # required
         (["shards", "cat", "x", "--limti=3"], "arguments: --limti=3", " shards cat", "did you mean --limit? "),
         (["report", "tables", "--results", "x", "--format", "csw"], "--format", " report tables", "did you mean csv? "),
         (["demo", "--ranks", "0"], "argument --ranks: expected a number from 1, found '0'", " demo", ""),
@@ -123,11 +124,11 @@ def test_languages_are_named_in_any_way(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["shards", "cat", str(tmp_path / "shards"), "--language", "bgl"]) != 0
     assert "bgl" in capsys.readouterr().err
     arguments = (
-        "evaluate all --model m --data d --source hi+ur --source eng --languages pl,zho_Hans,awa --tasks sr_b,ner"
+        "evaluate all --model m --data d --source hi+ur --source eng --languages pl,zho_Hans,awa --task sr_b --task ner"
     )
     args = build_parser().parse_args(arguments.split())
     assert (args.source, args.languages) == (["hin_Deva+urd_Arab", "eng_Latn"], ["pol_Latn", "zho_Hans", "awa"])
-    assert args.tasks == ["sr_b", "ner"]  # the second one is a language as well
+    assert args.task == ["sr_b", "ner"]  # the second one is a language as well
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text("x\ny\n")
     (text,) = read_all([[f"German:{tmp_path}/a.txt", f"ell-Grek:{tmp_path}/b.txt"]], [], None, None)
@@ -201,3 +202,25 @@ def test_a_closed_pipe_is_no_error(arguments: list[str], tiny_world: Path) -> No
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+def test_an_option_means_the_same_in_every_command() -> None:
+    """One task, model, language list or seed is given by one name, and numbers of things by `--num-…`."""
+    options: dict[str, set[str]] = {}
+
+    def collect(parser: argparse.ArgumentParser, command: str) -> None:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for name, inner in action.choices.items():
+                    collect(inner, f"{command} {name}".strip())
+            for option in action.option_strings:
+                options.setdefault(option, set()).add(command)
+
+    collect(build_parser(), "")
+    plural = {option for option in options if option.endswith("s") and option[:-1] in options}
+    assert plural == {"--languages"}  # several in one word; --language is one only
+    assert {"evaluate all", "evaluate transfer", "evaluate retrieval", "select"} <= options["--languages"] & options[
+        "--task"
+    ]
+    assert {"evaluate all", "evaluate transfer", "report tables"} <= options["--model"]
+    assert options["--num-seeds"] == {"evaluate all", "evaluate transfer"}

@@ -37,6 +37,23 @@ def test_every_shipped_experiment_loads() -> None:
     assert shipped == named | {Path("demo.yaml"), Path("small.yaml")}
     small = load_config([ROOT / f"configs/{name}.yaml" for name in ("paper_a/pol-ukr", "paper_a/model5", "small")])
     assert (small.objectives.tcm.weight, small.model.num_layers, small.run.name) == (1, 4, "pol-ukr-model5-small")
+    assert small.selection is None
+
+
+@pytest.mark.parametrize(("paper", "task", "measure", "source"), [
+    ("paper_a", "sr_b", "mean", None), ("paper_b", "tatoeba", "top10", "eng_Latn"),
+])  # fmt: skip
+def test_experiments_of_the_papers_choose_among_all_checkpoints(
+    paper: str, task: str, measure: str, source: str | None
+) -> None:
+    """Paper A, appendix A; paper B, section 4.2. None is removed, and training does not end before the last."""
+    for base in VARIANTS[paper][0]:
+        config = load_config([ROOT / f"configs/{paper}/{base}.yaml"], ["selection.data=DIR"])
+        selection, run = config.selection, config.run
+        assert selection and (selection.task, selection.measure, selection.source) == (task, measure, source)
+        assert run.keep_every == run.checkpoint_every == 2000
+        assert selection.patience >= (config.train.max_steps or 0) / run.checkpoint_every
+        assert load_config([ROOT / f"configs/{paper}/{base}.yaml"], ["selection=null"]).selection is None
 
 
 def test_models_of_paper_a_differ_in_objectives_only() -> None:

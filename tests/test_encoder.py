@@ -119,7 +119,7 @@ def test_layer_by_index_or_fraction(tmp_path: Path, layer: int | float | None, i
 
 @pytest.mark.parametrize("layer", [7, -1, 1.5])
 def test_layer_out_of_range(tmp_path: Path, layer: int | float) -> None:
-    with pytest.raises(ConfigError, match="does not exist in a model of 6 layers"):
+    with pytest.raises(ConfigError, match="but the model has 6 layers"):
         Encoder.load(save_encoder(tmp_path, layers=6), layer=layer)
 
 

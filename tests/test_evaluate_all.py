@@ -28,7 +28,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(world: Path, out: Path, *more: str) -> int:
     words = ["evaluate", "all", "--model", f"tiny={world / 'model'}", "--data", str(world), "--out", str(out)]
-    return main([*words, "--epochs", "1", "--seeds", "1", "--workers", "1", *more])
+    return main([*words, "--epochs", "1", "--num-seeds", "1", "--workers", "1", *more])
 
 
 def test_one_page_of_what_is_there_and_what_is_not(
@@ -63,7 +63,8 @@ def test_one_page_of_what_is_there_and_what_is_not(
 
 
 def test_languages_and_tasks_can_be_chosen(world: Path, tmp_path: Path) -> None:
-    options = ["--tasks", "ner,sr_b", "--source", "eng_Latn", "--languages", "urd_Arab,hin_Deva", "--limit", "7"]
+    options = ["--task", "ner", "--task", "sr_b", "--languages", "urd_Arab,hin_Deva", "--limit", "7"]
+    options += ["--source", "eng_Latn"]
     assert evaluate(world, tmp_path, *options) == 0
     ner = json.loads((tmp_path / "ner/tiny.eng_Latn.seed42.json").read_text())
     assert [score["language"] for score in ner["scores"]["test"]] == ["hin_Deva"]
@@ -74,12 +75,12 @@ def test_languages_and_tasks_can_be_chosen(world: Path, tmp_path: Path) -> None:
 
 
 def test_nothing_there_is_an_error(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--tasks", "taxi1500,tatoeba", "--source", "eng_Latn"]
+    options = ["--task", "taxi1500", "--task", "tatoeba", "--source", "eng_Latn"]
     assert evaluate(world, tmp_path / "out", *options) == 3
     message = capsys.readouterr().err
     assert "nothing to evaluate" in message and "taxi1500" in message and "tatoeba.{iso3}-eng.{iso3}" in message
     assert not (tmp_path / "out").exists()
-    assert evaluate(world, tmp_path / "out", "--tasks", "sib", "--source", "eng_Latn") == 2
+    assert evaluate(world, tmp_path / "out", "--task", "sib", "--source", "eng_Latn") == 2
 
 
 def test_wrong_data_is_not_missing_data(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +88,7 @@ def test_wrong_data_is_not_missing_data(world: Path, tmp_path: Path, capsys: pyt
         (tmp_path / name).symlink_to(world / name)
     write_sib200(tmp_path, LANGUAGES)
     (tmp_path / "sib200/eng_Latn/train.tsv").write_text("index_id\tcategory\ttext\n1\tfood\tw1\n")
-    assert evaluate(tmp_path, tmp_path / "out", "--source", "eng_Latn", "--tasks", "sib200,ner") == 3
+    assert evaluate(tmp_path, tmp_path / "out", "--source", "eng_Latn", "--task", "sib200", "--task", "ner") == 3
     assert "unknown label 'food'" in capsys.readouterr().err
 
 

@@ -104,7 +104,7 @@ def test_card_says_what_the_model_is() -> None:
     assert [pairs["pol_Latn"][0], pairs["ukr_Cyrl"][0]] == [1200, 40]
     assert pairs["pol_Latn"][1] == pytest.approx(1500 * 64 * 1200 / 1240, abs=1)
     assert pairs["pol_Latn"][1] + pairs["ukr_Cyrl"][1] == 1500 * 64
-    for stated in ("1,500 optimizer steps", "64 sentence pairs", "layer 2", "0123abcd", "lr: 0.001", "org/base"):
+    for stated in ("1,500 optimizer steps", "64 pairs each", "layer 2", "0123abcd", "lr: 0.001", "org/base"):
         assert stated in text
     for stated in ("can reveal parts of its training text", "2025.coling-main.165", "arxiv.org/abs/2406.19759"):
         assert stated in text
@@ -154,6 +154,14 @@ def test_the_card_of_a_model_without_transliterations_says_so() -> None:
     assert "transliteration" not in front["tags"]
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_card_says_what_a_pair_is_and_whether_sentences_were_compared(weight: float) -> None:
+    for pair_with, second in {"copy": "a copy of it", "transliteration": "its Latin transliteration"}.items():
+        _, text = card(changed(objectives__pair_with=pair_with, objectives__tcm__weight=weight))
+        assert f"A pair is a sentence and {second}, cut to 512 tokens each" in text
+        assert ("No objective of this training compared sentences" in text) == (weight == 0)
+
+
 def test_where_text_and_transliterations_come_from() -> None:
     count = {"read": 9, "dropped": {}, "rows": 9, "identical": 0, "fallbacks": 0, "orig_chars": 9, "latn_chars": 9}
     counts = {code: LanguageCounts(**count, from_column=n) for code, n in {"pol_Latn": 0, "ukr_Cyrl": 7}.items()}  # type: ignore[arg-type]
@@ -187,23 +195,37 @@ def result(
 def test_results_of_these_weights_and_of_the_base_model(tmp_path: Path) -> None:
     model = tiny_model()
     weights = Encoder.load(save_encoder(tmp_path / "model")).weights_sha256
-    direction = {"query": "pol_Latn", "candidates": "ukr_Cyrl", "top5": 0.5, "top10": 0.75}
+    texts = {"n": 1200, "text_sha256": "a"}
+    direction = {"query": "pol_Latn", "candidates": "ukr_Cyrl", "top5": 0.5, "top10": 0.75} | texts
     result(tmp_path, "mine", weights, "sr_b", "retrieval", [direction | {"top1": 0.25}])
     result(tmp_path, "org/base", "other", "sr_b", "retrieval", [direction | {"top1": 0.125}])
     result(tmp_path, "stranger", "third", "sr_b", "retrieval", [direction | {"top1": 0.0625}])
     for seed, score in enumerate((0.4, 0.6)):
-        tests = [{"language": "ukr_Cyrl", "main_score": score}]
+        tests = [{"language": "ukr_Cyrl", "main_score": score} | texts]
         result(tmp_path, "mine", weights, "ner", "tagging", tests, source=["pol_Latn"], seed=seed)
     scores = read_scores(tmp_path, model, "org/base")
     front, text = card(changed(model__pretrained="org/base"), scores=scores)
-    assert "| pol\\_Latn → ukr\\_Cyrl | 25.0 (12.5) | 50.0 (50.0) | 75.0 (75.0) |" in text
-    assert "NER: fine-tuned on → tested on | F1 |" in text and "| pol\\_Latn → ukr\\_Cyrl | 50.0 |" in text
+    assert "| pol\\_Latn → ukr\\_Cyrl | 1,200 | 25.0 (12.5) | 50.0 (50.0) | 75.0 (75.0) |" in text
+    assert "NER: fine-tuned on → tested on | n | F1 |" in text
+    assert "| pol\\_Latn → ukr\\_Cyrl | 1,200 | 50.0 |" in text
     assert "In brackets: org/base" in text and "6.2" not in text
     [index] = front["model-index"]
     values = {r["dataset"]["name"]: [m["value"] for m in r["metrics"]] for r in index["results"]}
     assert index["name"] == "tiny" and values == {"NER": [0.5], "SR-B": [0.25, 0.5, 0.75]}
     with pytest.raises(DataError, match="no results of these weights; there are results of mine, org/base, stranger"):
         read_scores(tmp_path, tiny_model(seed=5), None)
+
+
+def test_only_results_on_the_same_texts_are_compared(tmp_path: Path) -> None:
+    """The base model was measured on fewer sentences of the same set: its score stands in no bracket."""
+    weights = Encoder.load(save_encoder(tmp_path / "model")).weights_sha256
+    direction = {"query": "hin_Deva", "candidates": "urd_Arab", "top1": 0.25, "top5": 0.5, "top10": 0.75}
+    result(tmp_path, "mine", weights, "sr_f", "retrieval", [direction | {"n": 400, "text_sha256": "all"}])
+    result(tmp_path, "base", "other", "sr_f", "retrieval", [direction | {"n": 100, "text_sha256": "first"}])
+    scores = read_scores(tmp_path, tiny_model(), "base")
+    assert [(score.n, score.value, score.base) for score in scores] == [
+        (400, value, None) for value in (0.25, 0.5, 0.75)
+    ]
 
 
 @given(st.text())

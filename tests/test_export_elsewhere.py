@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 import re
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
+from scripts.check_export import mteb_accuracies
 from tests.support.encoders import POSITIONS, WORDS, tiny_model, word_tokenizer
 from tests.test_export import CONFIG, INFO
+from translit_scale.cli import main
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.export.card import CardInput, model_card
 from translit_scale.export.folder import export_folder
@@ -71,3 +75,24 @@ def test_sentence_transformers_gives_our_embeddings(family: str, layer: int, tmp
     np.testing.assert_allclose(model.encode(SENTENCES, batch_size=4), expected.vectors, atol=1e-5)
     assert model.max_seq_length == LONGEST[family] and model.similarity_fn_name == "cosine"
     assert len(list((tmp_path / "out").rglob("*.safetensors"))) == 1
+
+
+@pytest.mark.slow
+def test_mteb_counts_the_translations_that_evaluate_counts(exported: Path, tmp_path: Path) -> None:
+    """MTEB's accuracy of bitext mining in each direction is our top-1 to the last digit, long sentences included."""
+    from sentence_transformers import SentenceTransformer
+
+    draw = random.Random(1)
+    first = [draw.choices(WORDS, k=draw.randint(3, 30)) for _ in range(200)]
+    second = [[word if draw.random() < 0.5 else draw.choice(WORDS) for word in sentence] for sentence in first]
+    sides = {"pol_Latn": [" ".join(words) for words in first], "ukr_Cyrl": [" ".join(words) for words in second]}
+    for language, sentences in sides.items():
+        (tmp_path / language).write_text("\n".join(sentences) + "\n")
+    parallel = [f"{language}:{tmp_path / language}" for language in sides]
+    out = ["--out", str(tmp_path / "results"), "--name", "own"]
+    assert main(["evaluate", "retrieval", "--model", f"m={exported}", "--parallel", *parallel, *out]) == 0
+    [result] = map(json.loads, (path.read_text() for path in (tmp_path / "results/own").glob("m*.json")))
+    ours = {test["query"]: test["top1"] for test in result["scores"]["test"]}
+    assert min(ours.values()) > 0.1 and max(ours.values()) < 0.95
+    model = SentenceTransformer(str(exported), device="cpu")
+    assert mteb_accuracies(model, *sides.values()) == [ours["pol_Latn"], ours["ukr_Cyrl"]]

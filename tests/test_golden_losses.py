@@ -40,6 +40,6 @@ def test_losses_are_those_of_the_past(tmp_path: Path) -> None:
 )
 def test_they_tell_small_changes(changes: dict[str, Any], tmp_path: Path) -> None:
     """Of the weight of a term, of masks, of the order of the data and of the optimizer."""
-    name = "train/grad_norm"
+    name = "train_optimizer/grad_norm"
     found = golden_records(tmp_path, **changes)
     assert max(abs(a[name] / b[name] - 1) for a, b in zip(found, golden(), strict=True)) > 10 * TOLERANCE

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow
@@ -15,6 +18,7 @@ from tests.support.ranks import ROOT, free_port
 from tests.support.train_script import records
 from translit_scale import shipped_files
 from translit_scale.cli import main
+from translit_scale.commands.configs import TITLES
 from translit_scale.errors import ConfigError
 from translit_scale.extras import install_command
 from translit_scale.shipped_files import FOLDERS, find_file, names_of, shipped_folder
@@ -60,7 +64,7 @@ def test_configs_lists_all_and_prints_one(capsys: pytest.CaptureFixture[str]) ->
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) < 80
     listed = {line.split()[0] for line in lines if line}
-    assert all(name in listed for folder in FOLDERS for name in names_of(folder, ROOT / folder))
+    assert all(name in listed for folder in TITLES for name in names_of(folder, ROOT / folder))
     assert main(["configs", "paper_a/model4"]) == 0
     assert capsys.readouterr().out == (ROOT / "configs/paper_a/model4.yaml").read_text()
     assert main(["configs", "demo"]) == 2
@@ -96,6 +100,37 @@ def test_hints_name_packages_and_not_our_own_name_on_an_index() -> None:
     assert not [path for path, text in texts.items() if "pip install 'translit-scale" in text]
 
 
+def test_docs_lists_all_pages_and_prints_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["docs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 80
+    assert {line.split()[0] for line in lines[2:]} == {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert main(["docs", "stream"]) == 0
+    assert capsys.readouterr().out == (ROOT / "docs/stream.md").read_text()
+    assert main(["docs", "evalution"]) == 2
+    assert "there is no page 'evalution'\n  → did you mean evaluation?" in capsys.readouterr().err
+
+
+def texts_of(path: Path) -> Iterator[str]:
+    """The strings of a module that are no docstrings: messages, hints and helps."""
+    tree = ast.parse(path.read_text())
+    described = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in described:
+            yield node.value
+
+
+def test_messages_name_only_what_an_installed_wheel_has() -> None:
+    """It has no files of a checkout; `translit-scale docs` prints pages and `translit-scale configs` settings files."""
+    package = Path(shipped_files.__file__).parent
+    texts = [(path, text) for path in package.rglob("*.py") for text in texts_of(path)]
+    of_checkout = re.compile(r"\b(docs/[\w-]+\.md|benchmarks/|scripts/|(ds_)?configs/[\w-]+[./]|shards/[\w-]+\.yaml)")
+    own_page = "`python -m translit_scale.config > docs/configuration.md`"  # written in a checkout only
+    assert not [(path, text) for path, text in texts if of_checkout.search(text) and own_page not in text]
+    pages = {page for _, text in texts for page in re.findall(r"translit-scale docs ([a-z-]+)", text)}
+    assert pages and pages <= {path.stem for path in (ROOT / "docs").glob("*.md")}
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
@@ -109,7 +144,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_has_every_settings_file_once(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        inside = [name for name in archive.namelist() if name.endswith((".yaml", ".json", ".tsv", ".typed"))]
+        inside = [name for name in archive.namelist() if name.endswith((".yaml", ".json", ".tsv", ".typed", ".md"))]
     shipped = {
         f"translit_scale/{folder}/{name}{suffix}"
         for folder, suffix in FOLDERS.items()

@@ -25,7 +25,7 @@ from translit_scale.train.step import StepResult
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
 LANGUAGES = np.array([[60.0, 20], [20.0, 20], [0.0, 0]])
 RESULT = StepResult({"total": 1.0}, LANGUAGES, TokenCounts(100, 900, 15, 140), 125, 1.0, 10, truncated=1)
-UPDATE = {"train/lr": 0.0, "train/grad_norm": 1.0}
+UPDATE = {"train/lr": 0.0, "train_optimizer/grad_norm": 1.0}
 
 
 def records(run: Path) -> list[dict[str, Any]]:
@@ -43,26 +43,26 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
             logger.step(
                 step,
                 replace(RESULT, slowest=1.0 + step / 8),
-                {"train/lr": 0, "train/grad_norm": step},
+                {"train/lr": 0, "train_optimizer/grad_norm": step},
                 waited=step / 4,
             )
             if step == 3:
                 clock[0] += 5
                 logger.wrote_checkpoint(5)
     second, fourth, fifth = records(tmp_path)
-    assert [(r["step"], r["train/truncated"], r["train/grad_norm"]) for r in (second, fourth, fifth)] == [
+    assert [(r["step"], r["train/truncated"], r["train_optimizer/grad_norm"]) for r in (second, fourth, fifth)] == [
         (2, 2, 2), (4, 4, 4), (5, 5, 5)
     ]  # fmt: skip
     for record in (second, fourth, fifth):
-        assert record["throughput/pairs_per_sec"] == 10 and record["time/step"] == 1
-        assert record["time/data_wait"] == 0.25
-        assert record["throughput/packing_efficiency"] == 0.8
-        assert record["throughput/mfu"] == pytest.approx(training_flops(SHAPE, RESULT.token_counts) / 2 / 1e6)
-        assert record["train/language/ukr_Cyrl"] == 3 and record["train/language/bul_Cyrl"] == 1
-        assert "train/language/hin_Deva" not in record
-        assert 0.01 < record["memory/host_peak_gb"] < 100
-    assert [r["throughput/slowest_over_mean"] for r in (second, fourth, fifth)] == [1.25, 1.4375, 1.625]
-    assert fourth["time/checkpoint"] == 5 and "time/checkpoint" not in second | fifth
+        assert record["train_speed/pairs_per_sec"] == 10 and record["train_speed/step_seconds"] == 1
+        assert record["train_speed/data_wait_seconds"] == 0.25
+        assert record["train_speed/packing_efficiency"] == 0.8
+        assert record["train_speed/mfu"] == pytest.approx(training_flops(SHAPE, RESULT.token_counts) / 2 / 1e6)
+        assert record["train_loss_by_language/ukr_Cyrl"] == 3 and record["train_loss_by_language/bul_Cyrl"] == 1
+        assert "train_loss_by_language/hin_Deva" not in record
+        assert 0.01 < record["train_memory/host_peak_gb"] < 100
+    assert [r["train_speed/slowest_over_mean"] for r in (second, fourth, fifth)] == [1.25, 1.4375, 1.625]
+    assert fourth["train_speed/checkpoint_seconds"] == 5 and "train_speed/checkpoint_seconds" not in second | fifth
 
 
 @pytest.mark.parametrize(("count", "shown"), [(MOST_LANGUAGES, "language"), (MOST_LANGUAGES + 1, "script")])
@@ -74,12 +74,13 @@ def test_many_languages_are_grouped_by_script_in_tensorboard(count: int, shown: 
     (record,) = records(tmp_path)
     found = EventAccumulator(str(tmp_path / "tb")).Reload().Tags()["scalars"]
     for group in ("language", "script"):
-        written = {name for name in record if name.startswith(f"train/{group}/")}
+        written = {name for name in record if name.startswith(f"train_loss_by_{group}/")}
         assert len(written) == (count if group == "language" else 2 if group == shown else 0)
-        assert {name for name in found if name.startswith(f"train/{group}/")} == (written if group == shown else set())
-    assert record["train/language/aab_Latn"] == 1.0
-    assert record.get("train/script/Latn") == (32 if shown == "script" else None)  # the mean of 1, 3, …, 63
-    assert "throughput/mfu" not in record and record["throughput/packing_efficiency"] == 1
+        in_tensorboard = {name for name in found if name.startswith(f"train_loss_by_{group}/")}
+        assert in_tensorboard == (written if group == shown else set())
+    assert record["train_loss_by_language/aab_Latn"] == 1.0
+    assert record.get("train_loss_by_script/Latn") == (32 if shown == "script" else None)  # the mean of 1, 3, …, 63
+    assert "train_speed/mfu" not in record and record["train_speed/packing_efficiency"] == 1
 
 
 def test_losses_of_languages_and_similarities_are_what_they_are_called(tiny_world: Path, tmp_path: Path) -> None:
@@ -103,6 +104,6 @@ def test_losses_of_languages_and_similarities_are_what_they_are_called(tiny_worl
     rows = orig + latn
     others = [float(a @ b) for i, a in enumerate(rows) for j, b in enumerate(rows) if (i - j) % len(orig)]
     positives = [float(a @ b) for a, b in zip(orig, latn, strict=True)]
-    assert result.metrics["train/tcm/negative_similarity"] == pytest.approx(np.mean(others), rel=1e-4)
-    assert result.metrics["train/tcm/positive_similarity"] == pytest.approx(np.mean(positives), rel=1e-4)
+    assert result.metrics["train_tcm/negative_similarity"] == pytest.approx(np.mean(others), rel=1e-4)
+    assert result.metrics["train_tcm/positive_similarity"] == pytest.approx(np.mean(positives), rel=1e-4)
     assert result.token_counts.tokens == sum(m.tokens for m in batch.micro) <= result.padded_tokens

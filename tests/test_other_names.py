@@ -116,8 +116,8 @@ def test_the_result_has_the_name_that_was_asked_for(tmp_path: Path, capsys: pyte
     write_sib200(tmp_path, ("eng_Latn", "kaz_Cyrl", "kaz_Latn"))
     save_learner(tmp_path / "model")
     command = ["evaluate", "transfer", "--model", f"tiny={tmp_path / 'model'}", "--data", str(tmp_path), "--task"]
-    command += ["sib200", "--source", "eng_Latn", "--out", str(tmp_path / "out"), "--seeds", "1", "--epochs", "1"]
-    command += ["--workers", "1", "--targets", "uzb_Latn"]
+    command += ["sib200", "--source", "eng_Latn", "--out", str(tmp_path / "out"), "--num-seeds", "1", "--epochs", "1"]
+    command += ["--workers", "1", "--languages", "uzb_Latn"]
     assert main([*command, "--as", "uzb_Latn=kaz_Latn"]) == 0
     (score,) = read_json(tmp_path / "out/sib200/tiny.eng_Latn.seed42.json", "result")["scores"]["test"]
     assert (score["language"], score["named"], score["files"]) == ("uzb_Latn", "kaz_Latn", ["kaz_Latn/test.tsv"])

@@ -31,6 +31,17 @@ run_rank(body)
 """
 
 
+FAILURE = """
+import sys
+from translit_scale.train.launching.failure import run_rank
+
+def body():
+    raise RuntimeError(sys.argv[1])
+
+run_rank(body)
+"""
+
+
 def request() -> StopRequest:
     return StopRequest(lambda: None, lambda: None)
 
@@ -75,3 +86,19 @@ def test_a_job_in_the_background_does_not_heed_ctrl_c() -> None:
     stop = request()
     signal.raise_signal(signal.SIGINT)
     assert not stop
+
+
+@pytest.mark.parametrize(
+    ("message", "is_peer"),
+    [
+        ("[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.7]:38615. This is typically …", True),
+        ("NCCL error in: x.cpp:94\nncclRemoteError: remote process exited or there was a network error", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+    ],
+)
+def test_a_killed_peer_is_no_traceback(message: str, is_peer: bool) -> None:
+    """A rank of which the kernel has killed the peer did nothing wrong; a defect still shows where it is."""
+    run = subprocess.run([sys.executable, "-c", FAILURE, message], capture_output=True, text=True)
+    assert run.returncode == 1 and ("Traceback" in run.stderr) != is_peer
+    assert ("rank 0 lost contact with another rank" in run.stderr) == is_peer
+    assert message.partition("\n")[0] in run.stderr

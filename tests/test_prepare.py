@@ -1,5 +1,6 @@
 """prepare: every line is accounted for, nothing held out gets in, and finished work is not done again."""
 
+import gzip
 import json
 import os
 import shutil
@@ -300,8 +301,9 @@ def test_the_commands(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert table[0].split() == header.replace("_", " ").split()
     assert table[1].split()[:9] == ["pol_Latn", "60", "3", "2", "1", "2", "2", "0", "50"]
     assert table[3].split()[:2] == ["all", "100"] and table[3].split()[8:] == ["89", "0.0", "%", table[3].split()[-1]]
-    assert table[4] == "pol_Latn: 5% of the lines are not UTF-8; is a file in another encoding?"
-    assert table[5] == "1 sentences that could not be romanized as a whole were romanized in parts"
+    assert table[4] == "pol_Latn: 5% of the lines are not UTF-8: pol.txt 3"
+    assert "iconv -f ENCODING" in table[5]
+    assert table[6] == "1 sentences that could not be romanized as a whole were romanized in parts"
 
     assert main(["shards", "stats", str(out)]) == 0
     polish = capsys.readouterr().out.split("\n")[1].split()
@@ -323,3 +325,52 @@ def test_the_commands(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "pol_Latn-00000.tar:pol_Latn-00000-0000: expected crc32" in printed.out
     assert "2 problems" in printed.err
     assert main(["shards", "cat", str(out), "--language", "hin_Deva"]) == 3
+
+
+def test_files_with_many_unreadable_lines_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.txt").write_bytes("".join(f"linia {n}\n" for n in range(50)).encode() + "łąka\n".encode("cp1250"))
+    (tmp_path / "b.txt").write_bytes("".join(f"źdźbło {n}\n" for n in range(7)).encode("utf-8") * 3)
+    (tmp_path / "c.txt").write_bytes("zażółć\ngęśla\njaźń\n".encode("cp1250"))
+    lines = [{"t": f"рядок {n}"} for n in range(9)] + [{"u": "без"}, {"t": None}, {"t": "пів \ud83d"}]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "recipe.yaml").write_text(
+        "name: x\nlanguages:\n  pol_Latn: ['?.txt']\n  ukr_Cyrl: [{path: d.jsonl, column: t}]\n"
+    )
+    assert main(["prepare", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "set"), "--workers", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "pol_Latn: 5% of the lines are not UTF-8: c.txt 3, a.txt 1\n" in printed
+    assert "ukr_Cyrl: 17% of the lines have no text where the recipe asks for it: d.jsonl 2\n" in printed
+    assert "ukr_Cyrl: 8% of the lines have half of a character" in printed
+    assert ShardSet.open(tmp_path / "set").manifest.languages["ukr_Cyrl"].unreadable == {
+        "lone_surrogate": {"d.jsonl": 1},
+        "malformed": {"d.jsonl": 2},
+    }
+
+
+def test_a_damaged_file_does_not_end_the_work_of_other_languages(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (data / f"{name}.txt.gz").write_bytes(gzip.compress(f"{name}: jedno zdanie\n".encode() * 999)[:-9])
+    edit_recipe(data, "ukr_Cyrl:", "hin_Deva: [a.txt.gz]\n  urd_Arab: [b.txt.gz]\n  ukr_Cyrl:")
+    with pytest.raises(DataError, match="the text has 2 problems") as error:
+        run(data, tmp_path / "out")
+    lines = error.value.message.split("\n")
+    assert lines[1].startswith("hin_Deva: cannot read") and "gzip -t" in lines[2]
+    assert lines[3].startswith("urd_Arab: cannot read")
+    selected = {path.name.split("-")[1] for path in (tmp_path / "out/.work").glob("select-*.txt")}
+    assert selected == {"pol_Latn", "ukr_Cyrl"}
+
+
+def test_text_in_another_encoding_is_named_with_what_helps(data: Path, tmp_path: Path) -> None:
+    (data / "pol.txt").write_bytes("gęś\nżaba\nok\n".encode("cp1250"))
+    edit_recipe(data, "[pol.txt]", "[pol.txt]\nmin_script_fraction: 1\nper_language: {pol_Latn: {max_chars: 1}}\nx:")
+    edit_recipe(data, "\nx:\n  ukr_Cyrl: [{path: ukr.tsv, column: text}]", "")
+    with pytest.raises(DataError, match=r"2 undecodable.*\n  undecodable lines are not UTF-8; .*iconv -f ENCODING"):
+        run(data, tmp_path / "out")
+
+
+def test_damaged_held_out_text_is_named(data: Path, tmp_path: Path) -> None:
+    (data / "heldout/c.tsv").write_text("a\tb\n" + "x" * (2**24 + 1) + "\n")
+    with pytest.raises(DataError, match=r"exclude: .*c\.tsv:2: a line of more than"):
+        run(data, tmp_path / "out")

@@ -64,12 +64,14 @@ def test_a_file_gets_few_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     assert 86_400 / LONGEST_INTERVAL < len(lines) < 86_400 / LONGEST_INTERVAL + 15
 
 
-def test_fit_leaves_out_the_highest_rank_first() -> None:
+def test_fit_gives_space_to_the_lowest_ranks_first() -> None:
     parts = [(0, "step 1/9"), (1, "loss 2.5"), (3, "lr 1e-3"), (2, "eta 5s")]
     assert fit(parts, 80) == "step 1/9 loss 2.5 lr 1e-3 eta 5s"
     assert fit(parts, 31) == "step 1/9 loss 2.5 eta 5s"
     assert fit(parts, 17) == "step 1/9 loss 2.5"
     assert fit(parts, 3) == ""
+    long = [(0, "step 1/9"), (1, "x" * 40), (2, "eta 5s")]
+    assert fit(long, 39) == "step 1/9 eta 5s"  # a long part does not push out what fits beside it
 
 
 @pytest.mark.parametrize("width", [40, 80, 120])
@@ -79,7 +81,7 @@ def test_training_line_fits_the_terminal(
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     losses = {"total": 21.125, "mlm_orig": 7.25, "mlm_latn": 7.5, "tcm": 3.25, "tlm": 3.125}
-    metrics = {"train/tcm/top1": 0.125}
+    metrics = {"train_tcm/top1": 0.125}
     context = MeterContext(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e12, unpadded=False)
     with MetricLogger(tmp_path, context, start=0, total_steps=10_000, every=1) as logger:
         for step in range(1, 4):

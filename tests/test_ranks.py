@@ -61,3 +61,23 @@ def test_ranks_of_a_failed_one_are_killed(run_ranks: Ranks, tmp_path: Path) -> N
             os.kill(int((tmp_path / f"{how}.1").read_text()), 0)
     with pytest.raises(AssertionError, match="exit code 1"):
         run_ranks(2, script, tmp_path / "raise")
+
+
+LATE_FIRST = """
+import os, time
+from translit_scale.errors import ConfigError
+from translit_scale.train.launching.failure import run_rank
+def body():
+    if os.environ["RANK"] == "0":
+        time.sleep(7)
+    raise ConfigError("a wrong setting")
+run_rank(body)
+"""
+
+
+def test_error_of_all_ranks_is_that_of_the_first_even_if_it_starts_late(run_ranks: Ranks, tmp_path: Path) -> None:
+    """`error on rank 1` would send the user of a wrong setting to a machine that has nothing to do with it."""
+    script = tmp_path / "script.py"
+    script.write_text(LATE_FIRST)
+    done = run_ranks(2, script, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (2, "error: a wrong setting\n")

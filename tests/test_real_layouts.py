@@ -113,7 +113,7 @@ def test_limits_of_one_set_and_weight_decay(tmp_path: Path) -> None:
     for language in ("eng_Latn", "isl_Latn"):
         write(tmp_path / f"srb/{language}.tsv", "".join(f"{n}\tw{n}\n" for n in range(30)))
     command = ["evaluate", "all", "--model", f"m={save_learner(tmp_path / 'model')}", "--data", str(tmp_path)]
-    command += ["--source", "eng_Latn", "--out", str(tmp_path / "out"), "--seeds", "1", "--epochs", "1"]
+    command += ["--source", "eng_Latn", "--out", str(tmp_path / "out"), "--num-seeds", "1", "--epochs", "1"]
     assert main([*command, "--limit", "sr_b=7", "--limit", "11", "--weight-decay", "0.01"]) == 0
     sizes = {name: read_json(tmp_path / f"out/{name}/m.json", "result") for name in ("sr_b", "sr_f")}
     assert [result["scores"]["test"][0]["n"] for result in sizes.values()] == [7, 11]

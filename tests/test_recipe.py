@@ -96,7 +96,7 @@ def test_held_out_text_may_be_one_column_and_may_be_missing(tmp_path: Path, caps
     recipe = load(tmp_path, f"name: x\nlanguages: {{amh_Ethi: [amh.txt]}}\nexclude: {exclude}")
     assert recipe_files(recipe, tmp_path).held_out == [("h.csv", Columns("text"))]
     assert capsys.readouterr().err == f"exclude: no file matches {tmp_path}/eval/**: nothing is held out by it\n"
-    assert load(tmp_path, TEN_LINES).model_dump()["exclude"] == ("heldout/*.tsv",)
+    assert load(tmp_path, TEN_LINES).model_dump()["exclude"] == ["heldout/*.tsv"]
 
 
 def test_all_mistakes_are_reported_together(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
         assert recipes[name].sample.fraction == (1.0 if whole else 0.1)
         assert recipes[name].sample.minimum == (0 if whole else 10_000)
     assert set(recipes["demo"].languages) == {code for pair in PAIRS.values() for code in pair}
-    assert recipes["demo"].model_dump()["exclude"] == ("heldout/*.tsv",)
+    assert recipes["demo"].model_dump()["exclude"] == ["heldout/*.tsv"]
     for name in (*PAIRS, *GROUPS, "glot500"):
         assert [(held_out.path, held_out.missing) for held_out in recipes[name].exclude] == [("heldout/**", "skip")]
     for name in (*PAIRS, *GROUPS):

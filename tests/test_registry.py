@@ -116,7 +116,7 @@ def test_a_new_task_is_one_entry_and_one_reader(
         write_capitals(tmp_path, language)
     save_learner(tmp_path / "model")
     options = ["--model", f"tiny={tmp_path / 'model'}", "--data", str(tmp_path), "--source", "eng_Latn"]
-    options += ["--seeds", "1", "--workers", "1", "--out", str(tmp_path / "out")]
+    options += ["--num-seeds", "1", "--workers", "1", "--out", str(tmp_path / "out")]
     assert main(["evaluate", "transfer", "--task", "capitals", *options]) == 0  # a choice of the command
     result = json.loads((tmp_path / "out/capitals/tiny.eng_Latn.seed42.json").read_text())
     assert (result["task_name"], result["task_type"], result["settings"]["epochs"]) == ("capitals", "classification", 2)
@@ -127,8 +127,8 @@ def test_a_new_task_is_one_entry_and_one_reader(
     assert main(["evaluate", "all", *options, "--epochs", "1", "--force"]) == 0  # part of the suite
     page = (tmp_path / "out/evaluation.txt").read_text()
     assert "capitals: tiny, 1 seed" in page and "sib200: tiny, 1 seed" in page
-    assert main(["evaluate", "all", *options, "--tasks", "capital"]) == 2
-    assert "capitals" in capsys.readouterr().err.rpartition("there are")[2]
+    assert main(["evaluate", "all", *options, "--task", "capital"]) == 2
+    assert "did you mean capitals?" in capsys.readouterr().err
     assert main(["report", "tables", "--results", str(tmp_path / "out"), "--table", "b2"]) == 3  # has no Hindi
     assert "the results are" in capsys.readouterr().err
 

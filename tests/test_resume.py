@@ -6,12 +6,12 @@ import json
 import random
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from tests.support.ranks import Ranks
+from tests.support.train_script import without_clock
 from translit_scale.errors import DataError
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointState,
@@ -38,12 +38,6 @@ def settings(run_dir: Path, steps: int, every: int) -> list[str]:
     ]  # fmt: skip
 
 
-def records(run: Path) -> list[dict[str, Any]]:
-    """Metric records without what depends on the clock."""
-    lines = (run / "metrics.jsonl").read_text().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k.startswith("train/") or k == "step"} for line in lines]
-
-
 def last_record(run: Path) -> int:
     """Step of the last whole record."""
     path = run / "metrics.jsonl"
@@ -58,8 +52,8 @@ def assert_equal_runs(one: Path, other: Path, steps: int) -> None:
         names = states[0].names(kind)
         assert names and set(names) == set(states[1].names(kind))
         assert all(torch.equal(states[0].read(kind, name), states[1].read(kind, name)) for name in names)
-    assert records(one) == records(other)
-    assert [record["step"] for record in records(one)] == list(range(1, steps + 1))
+    assert without_clock(one) == without_clock(other)
+    assert [record["step"] for record in without_clock(one)] == list(range(1, steps + 1))
 
 
 @pytest.mark.parametrize(("stage", "kill"), [(2, "step:1:13"), (1, "file:1:20"), (3, "step:0:11"), (0, "record:0:20")])
@@ -138,7 +132,7 @@ def test_ranks_and_zero_stage_may_change_on_the_way(tiny_world: Path, tmp_path: 
     run_ranks(2, *worker, files[2], "auto", "never", *changes, "run__name=whole")
     for ranks, stage, kill in ((2, 2, "step:0:2"), (1, 3, "step:0:4"), (4, 1, "never")):
         run_ranks(ranks, *worker, files[stage], "auto", kill, *changes, "run__name=moved", check=kill == "never")
-    whole, moved = records(tmp_path / "whole"), records(tmp_path / "moved")
+    whole, moved = without_clock(tmp_path / "whole"), without_clock(tmp_path / "moved")
     assert len(whole) == len(moved) == STEPS
     for a, b in zip(whole, moved, strict=True):
         assert a == pytest.approx(b, rel=1e-5, abs=1e-6)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from translit_scale.cli import main
 from translit_scale.corpus.clean import clean
 from translit_scale.errors import ConfigError
 from translit_scale.romanize import characters, exact, split_points
+from translit_scale.romanize.best_path import BestPath, Letters, UnusualTextError
 from translit_scale.romanize.characters import Tables, known_lcodes
 from translit_scale.romanize.exact import ExactUroman, Memory, load_uroman
 from translit_scale.romanize.romanizer import Romanizer
@@ -41,6 +43,11 @@ COUNTEREXAMPLES = {
     "Thai vowels as guards": [
         "นานา", "กูอา", "รูอก", "ดีอก", "มีย", "าอา", "ปีกา", "ะรร", "\u0e34รร", "คำกา", "ฤๅก", "ฦๅก",
         "\u0e4dก",
+    ],
+    "Thai consonants whose neighbours are replaced by guards": [
+        "กรรม", "พรรค", "สวยมาก", "รวยอา", "หลวงพ่อ", "จันทร์อก", "ศุกร์อน", "สงฆ์องค์", "ทหารอาน", "วหอาน", "ก่หอา",
+        "เพชรนคร", "โรคมะ", "เทศกาล", "ดอกบัว", "ชอบยา", "ก็อเอก", "น่อเมา", "คนสวน", "นกรร", "ขวย", "ท่วย",
+        "ขํก", "เํก", "ทำหา", "ญหอก", "๏ดน", "ฤดู", "ฦๅชา", "อยาก", "บ๊วย", "ช็อก",
     ],
     "Khmer consonant before Latin keeps a dash": [
         "វិញCape", "វិញ Cape", "ញយ", "កយ", "ក្យ", "កxយ", "ញ。", "កញ(", "ខ្ញុំ",
@@ -144,6 +151,39 @@ def test_random_text(plain: uroman.Uroman, uncoded: ExactUroman, fuzz: Fuzz) -> 
     assert list(differences(plain, uncoded, None, fuzz.texts(3_000))) == []
 
 
+def thai_texts(number: int, seed: int) -> Iterator[str]:
+    """Random Thai: consonants, what is written around them, and now and then what else can be next to them."""
+    pick = random.Random(seed)
+    signs = "ะัาำิีึืุูๅ็่้๊๋์ํๆฯฺ"
+    kinds = [(characters.THAI_O_ANG, 3), ("หยวรลนม", 5), ("".join(sorted(characters.THAI_CONSONANTS)), 6), ("เแโใไ", 3)]
+    kinds += [(signs, 6), ("่้์าะ", 3), (" ", 1), ("ก1๒a-ๆກ。", 0.5)]
+    for _ in range(number):
+        chosen = pick.choices(kinds, weights=[weight for _, weight in kinds], k=pick.randint(2, 14))
+        yield "".join(pick.choice(chars) for chars, _ in chosen)
+
+
+@pytest.mark.parametrize("texts", [3_000, pytest.param(60_000, marks=pytest.mark.slow)])
+def test_random_thai(plain: uroman.Uroman, uncoded: ExactUroman, texts: int) -> None:
+    assert list(differences(plain, uncoded, None, thai_texts(texts, seed=texts))) == []
+
+
+@pytest.mark.parametrize("lcode", [None, "ben", "san", "ukr"])
+def test_the_best_path_of_whole_texts(plain: uroman.Uroman, memory: Memory, lcode: str | None) -> None:
+    """Without splitting; what needs uroman's lattice says so."""
+    letters = Letters(Tables(memory.source, lcode), memory.count)
+    usual = 0
+    for text in [*Fuzz(plain, 40).texts(1_000), *thai_texts(300, seed=4)]:
+        expected = outcome(plain.romanize_string, text, lcode)
+        outcome(memory.source.romanize_string, text, lcode)  # takes texts apart and remembers that
+        try:
+            latin = BestPath(letters, text).latin()
+        except UnusualTextError:
+            continue
+        usual += 1
+        assert (text, latin) == (text, expected)
+    assert usual > 500
+
+
 @pytest.mark.parametrize("texts", [40, pytest.param(1_000, marks=pytest.mark.slow)])
 def test_random_text_with_language_codes(plain: uroman.Uroman, memory: Memory, fuzz: Fuzz, texts: int) -> None:
     for lcode in sorted(known_lcodes(plain))[:: 1 if texts > 100 else 5]:
@@ -158,7 +198,7 @@ def test_much_random_text(plain: uroman.Uroman, uncoded: ExactUroman) -> None:
 RULES = ["numbers_meet", "in_one_tibetan_syllable", "word_edge_is_the_same"]
 FACTS = [
     "attaches", "begins_with_space", "is_capital", "asks_word_start", "asks_word_end", "reaches_right",
-    "vowel_depends_right", "looks_for_space",
+    "vowel_depends_right", "looks_for_space", "has_syllable_end",
 ]  # fmt: skip
 
 
@@ -180,9 +220,9 @@ def test_parts_are_short_and_few(plain: uroman.Uroman) -> None:
     seen: list[str] = []
 
     class Counting(ExactUroman):
-        def _run(self, text: str) -> tuple[exact.Lattice, str]:
+        def _read(self, text: str) -> tuple[str, bool]:
             seen.append(text)
-            return super()._run(text)
+            return super()._read(text)
 
     counting = Counting(Memory(plain))
     letters = {"Cyrillic": "бвгдеж", "Deva": "कमलतन", "Hang": "가나다라", "Deva with signs": ["कि", "त्", "मा"]}
@@ -193,6 +233,23 @@ def test_parts_are_short_and_few(plain: uroman.Uroman) -> None:
     known = len(seen)
     counting.romanize("жедгвбжд नकमलतमल 라다나가")
     assert len(seen) == known
+
+
+def test_thai_is_split_at_nearly_every_syllable(plain: uroman.Uroman) -> None:
+    """It has no spaces; longer parts would seldom occur again."""
+    seen: list[str] = []
+
+    class Counting(ExactUroman):
+        def _read(self, text: str) -> tuple[str, bool]:
+            seen.append(text)
+            return super()._read(text)
+
+    counting = Counting(Memory(plain))
+    syllables = ["แม่", "น้ำ", "โขง", "ปลา", "บึก", "ตัว", "ใหญ่", "ต้น", "ไผ่", "ฝน", "ตก", "หนัก", "ชาย", "ฝั่ง"]
+    generator = random.Random(2)
+    for _ in range(60):
+        counting.romanize("".join(generator.choices(syllables, k=40)))
+    assert len(seen) < 250 and max(map(len, seen)) < 14
 
 
 def test_memory_is_bounded_and_forgetting_changes_nothing(plain: uroman.Uroman, fuzz: Fuzz) -> None:

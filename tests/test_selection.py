@@ -65,12 +65,12 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def measured(run: Path, name: str = "eval/sr_b/mean") -> dict[int, float]:
+def measured(run: Path, name: str = "validation/sr_b/mean") -> dict[int, float]:
     return {record["step"]: record[name] for record in records(run) if name in record}
 
 
 def losses(run: Path) -> dict[int, float]:
-    return {record["step"]: record["train/loss/total"] for record in records(run) if "train/loss/total" in record}
+    return {record["step"]: record["train/loss"] for record in records(run) if "train/loss" in record}
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_training_ends_early_and_stays_ended(
     command = (ranks, WORKER, tiny_world, ROOT / f"ds_configs/zero{zero}.json", "auto", "never", *words)
     first, again = run_ranks(*command), run_ranks(*command)
     for job in (first, again):
-        assert job.stdout.count("early stop after step 3: eval/sr_b/mean was best at step 1") == 1
+        assert job.stdout.count("early stop after step 3: validation/sr_b/mean was best at step 1") == 1
     assert set(losses(tmp_path / "tiny")) == {1, 2, 3} == set(measured(tmp_path / "tiny"))
     kept = [path.name for path in complete_checkpoints(tmp_path / "tiny/checkpoints")]
     assert kept == ["step_000001", "step_000003"]  # the best one, and the newest
@@ -232,7 +232,7 @@ def test_a_missing_test_set_ends_all_ranks_before_training(
 class InventedScorer:
     """Values by step, told one after the other."""
 
-    metric = "eval/invented"
+    metric = "validation/invented"
 
     def __init__(self, told: list[float]) -> None:
         self.told, self.known = told, dict[int, float]()
@@ -325,7 +325,7 @@ def test_a_checkpoint_is_a_model_wherever_one_is_asked_for(
     )
     write_sib200(tmp_path, ("eng_Latn",))
     transfer = ["evaluate", "transfer", "--task", "sib200", "--data", str(tmp_path), "--source", "eng_Latn"]
-    transfer += ["--epochs", "1", "--seeds", "1", "--workers", "1", "--out", str(tmp_path)]
+    transfer += ["--epochs", "1", "--num-seeds", "1", "--workers", "1", "--out", str(tmp_path)]
     assert main([*transfer, *models[:4]]) == 0
     jobs = [json.loads((tmp_path / f"sib200/{label}.eng_Latn.seed42.json").read_bytes()) for label in ("export", "two")]
     assert jobs[0]["epochs"] == jobs[1]["epochs"] and jobs[0]["scores"] == jobs[1]["scores"]
@@ -333,3 +333,13 @@ def test_a_checkpoint_is_a_model_wherever_one_is_asked_for(
     for wrong, message in (("9", "no complete checkpoint step_000009"), ("last", "write")):
         assert main(["evaluate", "retrieval", "--model", f"{finished}@{wrong}", *test_set]) in (2, 3)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("change", [{"selection__data": "elsewhere"}, {"selection__languages": "[ukr_Cyrl, mlt_Latn]"}])
+def test_missing_test_set_names_the_settings(
+    change: dict[str, str], verses: Path, tiny_world: Path, tmp_path: Path, rank: Rank
+) -> None:
+    """Before anything is trained; `--data`, which the reader's message names, is no option of training."""
+    config = make_config(tiny_world, **settings(verses, tmp_path, **change))
+    with pytest.raises(DataError, match=r"^selection: (.|\n)* selection\.data=DIR (.|\n)* selection=null$"):
+        train(config, ZERO2, "none", rank, make_scorer)

@@ -43,7 +43,7 @@ def test_glot500_as_the_hub_has_it(tmp_path: Path, capsys: pytest.CaptureFixture
     assert counts == {"ada_Latn": (2, 5), "mul_Latn": (1, 1)}
     printed = capsys.readouterr().out
     assert "of Glot500-c count (docs/languages.md) were there: ada_Latn 7 of 219," in printed
-    assert "translit-scale shards contamination DIR --near 0.8 --files" in printed
+    assert f"translit-scale shards contamination {tmp_path / 'set'} --near 0.8 --files" in printed
 
 
 def test_a_set_without_held_out_text_has_no_such_remarks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -178,7 +178,7 @@ def test_the_batch_of_these_tests_has_duplicates(training: Callable[..., Trainin
 @pytest.mark.parametrize("pair_with", ["transliteration", "copy"])
 def test_pairs_of_the_same_tokens_are_counted_as_a_fraction(pair_with: str, training: Callable[..., Training]) -> None:
     run = training(4, objectives__pair_with=pair_with)
-    identical = run.step.accumulate(STEP, run.stream.step(STEP)).metrics["train/tcm/identical"]
+    identical = run.step.accumulate(STEP, run.stream.step(STEP)).metrics["train_tcm/identical"]
     assert identical == (1.0 if pair_with == "copy" else 0.0)
 
 
@@ -189,7 +189,7 @@ def test_a_learned_bias_trains(training: Callable[..., Training]) -> None:
     before = run.engine(part).parameters.logit_bias.item()
     assert before == -10.0
     result = run.step.accumulate(0, run.stream.step(0))
-    assert result.metrics["train/tcm/logit_bias"] == -10.0
+    assert result.metrics["train_tcm/logit_bias"] == -10.0
     gradient = gradients_of(run.engine)["bias_change"].item()
     take_step(run.engine)
     after = run.engine(part).parameters.logit_bias.item()
@@ -245,7 +245,7 @@ def test_a_learned_temperature_trains(stage: int, training: Callable[..., Traini
     before = run.engine(part).parameters.logit_scale.item()
     assert before == pytest.approx(math.log(2), rel=1e-6)
     result = run.step.accumulate(0, run.stream.step(0))
-    assert result.metrics["train/tcm/inverse_temperature"] == pytest.approx(2, rel=1e-6)
+    assert result.metrics["train_tcm/inverse_temperature"] == pytest.approx(2, rel=1e-6)
     gradient = gradients_of(run.engine)["scale_change"].item()
     take_step(run.engine)
     after = run.engine(part).parameters.logit_scale.item()

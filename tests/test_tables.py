@@ -165,7 +165,7 @@ def test_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_example(tmp_path / "results")
     (tmp_path / "results/notes.json").write_text("[1]")
     command = ["report", "tables", "--results", str(tmp_path / "results"), "--table", "a2"]
-    rows = ["--models", "model1=mlm", "Model-5=a_ll"]
+    rows = ["--model", "model1=mlm", "--model", "Model-5=a_ll"]
     assert main([*command, *rows]) == 0
     printed = capsys.readouterr().out
     assert "Table 2)" in printed and "value \\[95 % interval\\]" in printed
@@ -188,7 +188,7 @@ def test_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert record["value"] == "87.50" and record["difference"] == "-0.70" and record["underlined"] == "1"
     assert next(r for r in records if r["model"] == "Model-2")["value"] == ""
     capsys.readouterr()
-    assert main([*command, "--models", "random & new=a_ll"]) == 0
+    assert main([*command, "--model", "random & new=a_ll"]) == 0
     assert "| random \\& new | 87.5 " in capsys.readouterr().out  # alone, it is the best of nothing
 
 
@@ -360,14 +360,14 @@ def test_no_model_is_left_out_and_no_table_is_empty_unsaid(tmp_path: Path, capsy
     for label in ("mine", "base"):
         write_retrieval(tmp_path, label, "sr_b", {("ell_Grek", "mlt_Latn"): [1, 30]})
     command = ["report", "tables", "--results", str(tmp_path), "--table"]
-    assert main([*command, "b2", "--models", "MLM+TLM=mine", "Glot500=base"]) == 0
+    assert main([*command, "b2", "--model", "MLM+TLM=mine", "--model", "Glot500=base"]) == 0
     assert capsys.readouterr().out.count("| MLM+TLM | mlt\\_Latn |") == 5
-    assert main([*command, "b9", "--models", "MLM+TLM=mine"]) == 0
+    assert main([*command, "b9", "--model", "MLM+TLM=mine"]) == 0
     assert "| MLM+TLM | mlt\\_Latn | - (76.8) | - (82.0) | <u>50.0" not in capsys.readouterr().out  # alone in its row
-    assert main([*command, "b3", "--models", "ours=mine"]) == 3
+    assert main([*command, "b3", "--model", "ours=mine"]) == 3
     message = capsys.readouterr().err
     assert "no cell of b3 has a result of Ours (mine); the results are sr_b" in message
-    assert main([*command, "all", "--models", "own=mine"]) == 0
+    assert main([*command, "all", "--model", "own=mine"]) == 0
     assert "no result fills a2, a3, b3" in capsys.readouterr().err
     write_retrieval(tmp_path, "stray", "my_set", {("ell_Grek", "mlt_Latn"): [1]})
     assert main([*command, "all"]) == 3

@@ -65,7 +65,7 @@ def test_flores_comes_before_sib200_and_devtest_before_dev(tmp_path: Path) -> No
             write(tmp_path / f"sib200/{language}/{split}.tsv", ["index_id\tcategory\ttext", *lines])
     (text,), notes = retrieval_tasks()["sr_f"].read(tmp_path, ["pol_Latn", "ukr_Cyrl"])
     assert sorted(pairs_of(text)) == [(f"p{key}", f"u{key}") for key in (1, 2, 3, 7)]
-    assert notes == ["sib200 (FLORES sentences, n=1004) in place of FLORES devtest"]
+    assert notes == ["these are the sentences of FLORES that SIB-200 has (at most 1,004), in place of its devtest"]
     for split in ("dev", "devtest"):
         for language in ("pol_Latn", "ukr_Cyrl"):
             write(tmp_path / f"flores200_dataset/{split}/{language}.{split}", [f"{split} {language}"])

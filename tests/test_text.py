@@ -11,6 +11,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from translit_scale.corpus.clean import _CONTROLS, _INVISIBLE, clean, deduplication_key, fold
-from translit_scale.corpus.text import Columns, Sentence, read_all_cells, read_clean, read_sentences
+from translit_scale.corpus.text import Columns, Sentence, check_columns, read_all_cells, read_clean, read_sentences
 from translit_scale.errors import ConfigError, DataError
 
 ODD = "\u0085\u2028\u2029\x0b\x0c\r\x1c\u00a0\u3000\ufeff\u200b\u200c\u200d\u0301\u0335\u1100\u1161\ufb01½é"
@@ -218,6 +219,23 @@ def test_wrong_column_names_those_that_are_there(tmp_path: Path, name: str) -> N
     with pytest.raises(DataError, match=rf"{name} has no column 'text'") as error:
         read(write(tmp_path / name, data), "text")
     assert "'id', 'sentence'" in error.value.hint
+    assert ("give the number of the column" in error.value.hint) == (name != "a.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "data", "message"),
+    [
+        ("a.tsv", 4, "1\tx\ty\n", "has 3 columns in its first row, but column 4"),
+        ("a.csv", 2, "x;y\nz;a\n", ""),
+        ("a.jsonl", "text", '[{"text": "a"},\n {"text": "b"}]\n', "expected a JSON object on each line.*\n.*jq -c"),
+    ],
+)
+def test_columns_that_cannot_be_there_are_noticed_before_any_work(
+    tmp_path: Path, name: str, column: str | int, data: str, message: str
+) -> None:
+    path = write(tmp_path / name, data)
+    with pytest.raises(DataError, match=message) if message else nullcontext():
+        check_columns(path, Columns(column))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +253,9 @@ def test_wrong_column_names_those_that_are_there(tmp_path: Path, name: str) -> N
         ("a.csv", None, b"x\n", ConfigError, "which column"),
         ("a.doc", None, b"x\n", ConfigError, "unknown type of file '.doc'"),
         ("a.parquet.gz", "text", b"x\n", ConfigError, "unknown type of file '.gz'"),
-        ("README", None, b"x\n", ConfigError, "unknown type of file 'README'"),
+        ("README", None, b"x\n", ConfigError, "unknown type of file 'README'\n.*expected .txt"),
+        ("a.tar.xz", None, b"x\n", ConfigError, "unknown type of file '.xz'\n.*unpack it"),
+        ("a.json", "text", b"[]\n", ConfigError, "unknown type of file '.json'\n.*jq -c"),
     ],
 )
 def test_unusable_files(

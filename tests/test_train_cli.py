@@ -21,7 +21,7 @@ from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertConfig
 
 from tests.support.tiny import make_shards, make_tokenizer
-from tests.support.train_script import SPOILT, STEPS, ZERO2, records
+from tests.support.train_script import SPOILT, STEPS, ZERO2, records, without_clock
 from translit_scale.cli import build_parser
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
@@ -50,12 +50,14 @@ def train(experiment: Path, capsys: pytest.CaptureFixture[str]) -> Train:
 
 
 def test_finished_run_says_so_and_trains_nothing(train: Train, tmp_path: Path) -> None:
-    train()
+    banner = train()
     run = tmp_path / "runs" / "tiny"
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"}
     said = train()
+    assert "batch 12 pairs = 1 rank × 1 micro-batch of about 12;" in banner  # less than the JSON's 32
     assert f"nothing to train: {run}/checkpoints/step_000004 is step 4 of 4" in said
     assert f"translit-scale export --run {run}" in said and "run.name=tiny-2" in said
+    assert f"run.name=NEW_NAME model.pretrained={run}/export" in said
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.name != ".lock"} == before
 
 
@@ -63,13 +65,13 @@ def test_resumed_run_continues_schedule_and_metrics(train: Train, tmp_path: Path
     """Set back to step 2 with records beyond it: learning rates and all other numbers as if never interrupted."""
     train("train.warmup_steps=1")
     run = tmp_path / "runs" / "tiny"
-    whole = [{k: v for k, v in r.items() if k.startswith("train/")} for r in records(run)]
+    whole = without_clock(run)
     shutil.rmtree(run / "checkpoints" / "step_000004")
     (run / "checkpoints" / "step_000004.tmp").mkdir()
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "train/lr"')  # killed while writing
     assert f"resumed from {run}/checkpoints/step_000002" in train("train.warmup_steps=1")
-    assert [{k: v for k, v in r.items() if k.startswith("train/")} for r in records(run)] == whole
+    assert without_clock(run) == whole
     assert [r["train/lr"] for r in records(run)] == pytest.approx([1e-3, 1e-3, 2e-3 / 3, 1e-3 / 3])
     assert not list((run / "checkpoints").glob("*.tmp"))
 
@@ -135,7 +137,7 @@ def test_precisions_of_a_cpu(
     assert said.count("note: fp16 does not run on CPU: running fp32") == note
     assert json.loads((run / "environment.json").read_text())["precision"] == precision
     assert f", {precision}, ZeRO-2" in said
-    losses = [record["train/loss/total"] for record in records(run)]
+    losses = [record["train/loss"] for record in records(run)]
     assert len(losses) == STEPS and losses[0] == pytest.approx(14.8, abs=0.1)
 
 
@@ -248,6 +250,14 @@ def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, t
         "    train.lr: 0.001 in the checkpoint, 0.003 now\n"
         "    train.precision: 'fp32' in the checkpoint, 'bf16' now\n"
         "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME"
+    )
+    with pytest.raises(DataError) as found:
+        train("train.max_steps=7")
+    assert str(found.value).endswith(
+        "    train.max_steps: 4 in the checkpoint, 7 now\n"
+        "  → go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME\n"
+        f"    or train its model longer: translit-scale export --run {run}, then run.name=NEW_NAME "
+        f"model.pretrained={run}/export"
     )
     make_shards(tmp_path / "other", {"ukr_Cyrl": 40, "bul_Cyrl": 24})
     with pytest.raises(DataError, match=r"(?s)belongs to another experiment:.*shards: '"):

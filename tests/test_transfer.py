@@ -15,7 +15,7 @@ from tests.support.labelled_world import SIZES, save_learner, write_ner, write_s
 from translit_scale.cli import main
 
 LANGUAGES = ("eng_Latn", "hin_Deva", "urd_Arab")
-QUICK = ["--epochs", "2", "--lr", "5e-3", "--batch-size", "8", "--seeds", "1", "--workers", "1"]
+QUICK = ["--epochs", "2", "--lr", "5e-3", "--batch-size", "8", "--num-seeds", "1", "--workers", "1"]
 LONG = ["--epochs", "12"]
 
 
@@ -82,7 +82,7 @@ def test_the_choice_of_the_epoch_does_not_see_the_targets(world: Path, finished:
 
 
 def test_a_seed_is_the_whole_result(world: Path, finished: Path, tmp_path: Path) -> None:
-    assert transfer(world, tmp_path, "--seeds", "2") == 0
+    assert transfer(world, tmp_path, "--num-seeds", "2") == 0
     for ending in ("json", "items.npz"):
         first, second, again = (
             (folder / f"sib200/tiny.eng_Latn.seed{seed}.{ending}").read_bytes()
@@ -109,12 +109,12 @@ def test_what_is_done_is_not_done_again(
 ) -> None:
     shutil.copytree(finished, tmp_path / "out")
     before = (tmp_path / "out/sib200/tiny.eng_Latn.seed42.json").stat().st_mtime_ns
-    assert transfer(world, tmp_path / "out", "--task", "ner", "--seeds", "2") == 0
+    assert transfer(world, tmp_path / "out", "--task", "ner", "--num-seeds", "2") == 0
     streams = capsys.readouterr()
     assert "finished before: 2 of 4 jobs" in streams.err and "4/4 jobs" in streams.err
     assert (tmp_path / "out/sib200/tiny.eng_Latn.seed42.json").stat().st_mtime_ns == before
     (tmp_path / "out/ner/tiny.eng_Latn.seed42.items.npz").unlink()
-    assert transfer(world, tmp_path / "out", "--task", "ner", "--seeds", "2") == 0
+    assert transfer(world, tmp_path / "out", "--task", "ner", "--num-seeds", "2") == 0
     assert "finished before: 3 of 4 jobs" in capsys.readouterr().err
     assert (tmp_path / "out/ner/tiny.eng_Latn.seed42.items.npz").exists()
 
@@ -139,7 +139,7 @@ def change_test(world: Path) -> None:
     ("change", "options", "named"),
     [
         (lambda world: None, ["--lr", "1e-3"], r"settings.lr 0.005, now 0.001"),
-        (lambda world: None, ["--targets", "hin_Deva"], r"test.eng_Latn [0-9a-f]{12}…, now None"),
+        (lambda world: None, ["--languages", "hin_Deva"], r"test.eng_Latn [0-9a-f]{12}…, now None"),
         (change_weights, [], r"model.weights_sha256 [0-9a-f]{12}…, now [0-9a-f]{12}…"),
         (change_train, [], r"data.train.eng_Latn [0-9a-f]{12}…"),
         (change_test, [], "test.hin_Deva"),
@@ -209,7 +209,7 @@ def test_parts_of_a_job_array_make_the_whole(
 def test_the_table_leaves_the_source_out_of_the_mean(
     world: Path, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert transfer(world, tmp_path, "--seeds", "2") == 0
+    assert transfer(world, tmp_path, "--num-seeds", "2") == 0
     lines = capsys.readouterr().out.split("\n")
     scores = {
         seed: {s["language"]: s for s in result(tmp_path, f"sib200/tiny.eng_Latn.seed{seed}")["scores"]["test"]}
@@ -230,7 +230,7 @@ def test_the_table_leaves_the_source_out_of_the_mean(
         (lambda w: (w / "sib200/eng_Latn/train.tsv").unlink(), [], "no train data for eng_Latn"),
         (lambda w: (w / "sib200/eng_Latn/dev.tsv").unlink(), [], "no dev data for eng_Latn"),
         (lambda w: shutil.rmtree(w / "sib200"), [], "no files of sib200 in"),
-        (lambda w: None, ["--targets", "pol_Latn"], "no test data for pol_Latn"),
+        (lambda w: None, ["--languages", "pol_Latn"], "no test data for pol_Latn"),
         (
             lambda w: (w / "sib200/urd_Arab/test.tsv").write_text("index_id\tcategory\ttext\n1\tfood\tw1\n"),
             [],
@@ -248,7 +248,9 @@ def test_missing_and_wrong_data_end_it_before_training(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("options", [["--source", "eng_Latn"], ["--lr", "2"], ["--seeds", "0"], ["--max-length", "2"]])
+@pytest.mark.parametrize(
+    "options", [["--source", "eng_Latn"], ["--lr", "2"], ["--num-seeds", "0"], ["--max-length", "2"]]
+)
 def test_wrong_options(world: Path, tmp_path: Path, options: list[str]) -> None:
     try:
         assert transfer(world, tmp_path, *options) == 2
@@ -257,7 +259,7 @@ def test_wrong_options(world: Path, tmp_path: Path, options: list[str]) -> None:
 
 
 def test_bf16_learns_too(world: Path, tmp_path: Path) -> None:
-    assert transfer(world, tmp_path, "--precision", "bf16", "--targets", "hin_Deva", *LONG) == 0
+    assert transfer(world, tmp_path, "--precision", "bf16", "--languages", "hin_Deva", *LONG) == 0
     record = result(tmp_path)
     assert record["settings"]["precision"] == "bf16" and record["scores"]["test"][0]["main_score"] > 0.8
 

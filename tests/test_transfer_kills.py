@@ -31,7 +31,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(world: Path, out: Path, workers: int) -> list[str]:
     """Two tasks, three seeds."""
     text = f"evaluate transfer --model tiny={world / 'model'} --data {world} --task sib200 --task ner --source eng_Latn"
-    return f"{text} --out {out} --epochs 20 --lr 5e-3 --batch-size 8 --seeds 3 --workers {workers}".split()
+    return f"{text} --out {out} --epochs 20 --lr 5e-3 --batch-size 8 --num-seeds 3 --workers {workers}".split()
 
 
 def results(out: Path) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from translit_scale.commands import (
     configs,
     demo,
     demo_text,
+    docs,
     evaluate,
     export,
     languages,
@@ -30,7 +31,7 @@ from translit_scale.errors import EXIT_DATA, UserError
 from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
-    languages, configs, demo_text, romanize, prepare, shards, tokenizer, train, select, export, evaluate, analyze,
+    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, train, select, export, evaluate, analyze,
     report, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""

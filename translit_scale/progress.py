@@ -84,12 +84,17 @@ def fit(parts: Sequence[tuple[int, str]], width: int) -> str:
     """Joins the parts of a line by spaces; what does not fit into the width is left out.
 
     Args:
-        parts: (rank, text) in the order in which they are shown; those of the highest rank are left out first.
+        parts: (rank, text) in the order in which they are shown; the lowest ranks take the space first.
     """
-    kept = list(parts)
-    while kept and len(" ".join(text for _, text in kept)) > width:
-        kept.remove(max(reversed(kept), key=lambda part: part[0]))
-    return " ".join(text for _, text in kept)
+    kept: set[int] = set()
+    for _, number in sorted((rank, number) for number, (rank, _) in enumerate(parts)):
+        if len(_joined(parts, kept | {number})) <= width:
+            kept.add(number)
+    return _joined(parts, kept)
+
+
+def _joined(parts: Sequence[tuple[int, str]], numbers: set[int]) -> str:
+    return " ".join(parts[number][1] for number in sorted(numbers))
 
 
 def duration(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Finds the settings files that the project ships, by name: experiments, DeepSpeed configurations and recipes.
+"""Finds the files that the project ships, by name: experiments, DeepSpeed configurations, recipes and documentation.
 
 A checkout has their folders beside the package, an installed wheel inside it.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from translit_scale.errors import ConfigError
 
-FOLDERS = {"configs": ".yaml", "ds_configs": ".json", "shards": ".yaml"}
-"""Folder of each kind of file (experiments, DeepSpeed configurations, recipes), and the suffix that names leave out."""
+FOLDERS = {"configs": ".yaml", "ds_configs": ".json", "shards": ".yaml", "docs": ".md"}
+"""Folder of each kind of file, and the suffix that names leave out."""
 
 _PACKAGE = Path(__file__).resolve().parent
 

@@ -16,7 +16,7 @@ from tests.support.tiny import make_config, make_world
 
 GOLDEN = Path(__file__).with_suffix(".jsonl")
 STEPS = 10
-KEPT = ("step", "train/loss/", "train/grad_norm", "train/lr")
+KEPT = ("step", "train/loss", "train_optimizer/grad_norm", "train/lr")
 
 
 def golden_records(folder: Path, **changes: Any) -> list[dict[str, float]]:

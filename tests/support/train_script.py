@@ -81,6 +81,14 @@ def records(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def without_clock(run: Path) -> list[dict[str, Any]]:
+    """Records without speed and memory, which differ from one training to the next."""
+    return [
+        {name: v for name, v in record.items() if not name.startswith(("train_speed/", "train_memory/"))}
+        for record in records(run)
+    ]
+
+
 def assert_said_once(output: str, message: str) -> None:
     assert len(re.findall(message, output)) == 1, output
     assert_no_traceback(output)

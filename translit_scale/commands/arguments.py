@@ -130,7 +130,7 @@ def add_aliases(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--as", dest="aliases", type=alias, action="append", default=[], metavar="CODE=NAME",
         help="the test set's own name for a language: zho_Hani=zho_Hans reads the files of zho_Hans and calls the "
-        "result zho_Hani; repeat for several (default: the same code, or a synonym; docs/test-sets.md)",
+        "result zho_Hani; repeat for several (default: the same code, or a synonym; translit-scale docs test-sets)",
     )  # fmt: skip
 
 
@@ -234,7 +234,7 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
 def add_test_set(parser: argparse.ArgumentParser) -> None:
     """Declares a test set, instead of files."""
     tasks = retrieval_tasks()
-    group = parser.add_argument_group("or a test set in the layout of its authors (docs/test-sets.md)")
+    group = parser.add_argument_group("or a test set in the layout of its authors (translit-scale docs test-sets)")
     group.add_argument(
         "--task", choices=list(tasks), help=f"{', '.join(task.title for task in tasks.values())} (default: files)"
     )

@@ -34,12 +34,12 @@ def add(commands: Any) -> None:
         "translit-scale configs paper_a/pol-ukr > my-experiment.yaml",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="the file to print (default: list all)")
-    parser.add_argument("--kind", choices=list(FOLDERS), help="of the file, if several have this NAME (default: any)")
+    parser.add_argument("--kind", choices=list(TITLES), help="of the file, if several have this NAME (default: any)")
     parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> None:
-    kinds = [args.kind] if args.kind else list(FOLDERS)
+    kinds = [args.kind] if args.kind else list(TITLES)
     if args.name is None:
         print("\n\n".join(_list(kind) for kind in kinds))
         return

@@ -19,7 +19,6 @@ from translit_scale.commands.arguments import (
     codes,
     embedding_settings,
     joined_codes,
-    names,
     own_part,
     positive,
     raise_skipped,
@@ -27,7 +26,7 @@ from translit_scale.commands.arguments import (
     run_and_print,
 )
 from translit_scale.cores import cores
-from translit_scale.errors import ConfigError, DataError
+from translit_scale.errors import DataError
 from translit_scale.testsets.hyperparameters import SEEDS
 from translit_scale.testsets.registry import TASKS, default_tasks, retrieval_tasks, transfer_tasks
 
@@ -83,7 +82,7 @@ def _add_transfer(kinds: Any) -> None:
     group = parser.add_argument_group("tasks")
     group.add_argument(
         "--data", type=Path, required=True, metavar="DIR",
-        help="folder of the test sets (DIR/sib200, ...), or of one task; docs/test-sets.md has the layouts",
+        help="folder of the test sets (DIR/sib200, ...), or of one task; translit-scale docs test-sets has the layouts",
     )  # fmt: skip
     group.add_argument(
         "--task", action="append", required=True, choices=list(transfer_tasks()), metavar="TASK",
@@ -91,7 +90,7 @@ def _add_transfer(kinds: Any) -> None:
     )  # fmt: skip
     _add_sources(group, "language to train on and to choose the epoch with")
     group.add_argument(
-        "--targets", type=codes, default=[], metavar="CODES",
+        "--languages", type=codes, default=[], metavar="CODES",
         help="languages to test on: pol_Latn,ukr_Cyrl (default: all that have a test set)",
     )  # fmt: skip
     add_aliases(group)
@@ -120,8 +119,8 @@ def _add_all(kinds: Any) -> None:
     )
     left_out = ", ".join(name for name in TASKS if name not in default_tasks())
     group.add_argument(
-        "--tasks", type=names, metavar="TASKS",
-        help=f"one or more of {','.join(TASKS)} (default: all{f' but {left_out}' if left_out else ''})",
+        "--task", action="append", choices=list(TASKS), metavar="TASK",
+        help=f"{', '.join(TASKS)}; repeat for several (default: all{f' but {left_out}' if left_out else ''})",
     )  # fmt: skip
     _add_sources(group, "query of retrieval, and language to train on")
     group.add_argument(
@@ -148,13 +147,13 @@ def _add_sources(group: argparse._ArgumentGroup, meaning: str) -> None:
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
     """Declares how models are fine-tuned."""
-    group = parser.add_argument_group("fine-tuning (see docs/evaluation.md for the presets)")
+    group = parser.add_argument_group("fine-tuning (presets: translit-scale docs evaluation)")
     group.add_argument(
         "--preset", choices=list(SEEDS), default="paper_b",
         help="hyperparameters and seeds of a paper: paper_a has 3 seeds, paper_b has 5 (default: paper_b)",
     )  # fmt: skip
     for option, kind, meaning in (
-        ("--seeds", positive, "how many, counted from the preset's first, 42"),
+        ("--num-seeds", positive, "number of seeds, counted from the preset's first, 42"),
         ("--epochs", positive, "passes over the training set; the dev set is scored after each"),
         ("--lr", _rate, "learning rate of the first update; it falls linearly to 0"),
         ("--batch-size", positive, "sequences of one update"),
@@ -216,7 +215,7 @@ def _grid_settings(args: argparse.Namespace) -> GridSettings:
 
     given = {name: getattr(args, name) for name in ("epochs", "lr", "batch_size", "max_length", "weight_decay")}
     changes = {name: value for name, value in given.items() if value is not None}
-    return GridSettings(args.preset, args.seeds, changes, args.precision, args.device, args.threads)
+    return GridSettings(args.preset, args.num_seeds, changes, args.precision, args.device, args.threads)
 
 
 def _worker_count(args: argparse.Namespace) -> int:
@@ -238,7 +237,7 @@ def _transfer(args: argparse.Namespace) -> None:
     from translit_scale.evaluate.transfer.tables import transfer_tables
 
     suite = find_suite(
-        name_models(args.model), args.data, args.task, args.source, args.targets, _grid_settings(args), args.out,
+        name_models(args.model), args.data, args.task, args.source, args.languages, _grid_settings(args), args.out,
         aliases=tuple(args.aliases),
     )  # fmt: skip
     if problems := [*suite.missing, *map(str, suite.failed)]:
@@ -260,9 +259,7 @@ def _all(args: argparse.Namespace) -> None:
     from translit_scale.evaluate.suite import find_suite, run_suite
     from translit_scale.evaluate.transfer.grid import raise_failures
 
-    tasks = args.tasks or default_tasks()
-    if unknown := [task for task in tasks if task not in TASKS]:
-        raise ConfigError(f"--tasks: unknown {', '.join(unknown)}", f"there are {', '.join(TASKS)}")
+    tasks = args.task or default_tasks()
     models, limits = name_models(args.model), dict(args.limit)
     limits = {name: limit for name in retrieval_tasks() if (limit := limits.get(name, limits.get("")))}
     suite = find_suite(

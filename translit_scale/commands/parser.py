@@ -35,10 +35,18 @@ class Parser(argparse.ArgumentParser):
         if self.free_words and args is not None:
             free = self.free_words
             args = sorted(args, key=lambda word: not free.match(word))
+        if args is not None and not self._subparsers:  # first, because a misspelt option is missing as well
+            self._refuse_unknown([word for word in args if word.startswith("--") and not self._knows(word)])
         parsed, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self._refuse(f"unrecognized arguments: {' '.join(unknown)}", self._similar_option(unknown))
+        self._refuse_unknown(unknown)
         return parsed, []
+
+    def _knows(self, word: str) -> bool:
+        return word == "--" or word.partition("=")[0] in self._option_string_actions
+
+    def _refuse_unknown(self, words: Sequence[str]) -> None:
+        if words:
+            self._refuse(f"unrecognized arguments: {' '.join(words)}", self._similar_option(words))
 
     def error(self, message: str) -> NoReturn:
         """Raises ConfigError; if a word is not among its choices, the hint names the choice that is most like it."""

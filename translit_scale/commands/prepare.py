@@ -19,8 +19,9 @@ def add(commands: Any) -> None:
         "make a shard set: read, clean, exclude held-out text, sample, romanize, pack",
         "Makes the shard set of a recipe. It can be interrupted or killed at any time: the same command resumes. "
         "Prints how many sentences of each language were read, left out (and why) and kept. With --task-id it does one "
-        "part of the work, on any number of hosts, and --finalize makes a set of the parts (docs/preparing.md).",
-        "translit-scale prepare shards/pol-ukr.yaml --data GLOT500C_DIR --workers 8",
+        "part of the work, on any number of hosts, and --finalize makes a set of the parts: translit-scale docs "
+        "preparing.",
+        "translit-scale prepare pol-ukr --data GLOT500C_DIR --workers 8",
     )
     parser.add_argument(
         "recipe", metavar="RECIPE", help="YAML file, or a name that `translit-scale configs` lists, such as pol-ukr"
@@ -61,5 +62,5 @@ def _run(args: argparse.Namespace) -> None:
         result = prepare_array_task(recipe, data, out, args.workers, *task, args.force)
         print(f"task {task[0]} of {task[1]}: {result or 'nothing to do, the set is finished'}")
         return
-    print(preparation_table(prepare(recipe, data, out, args.workers, args.force, args.finalize)))
+    print(preparation_table(prepare(recipe, data, out, args.workers, args.force, args.finalize), out))
     print(f"\nwritten to {out}")

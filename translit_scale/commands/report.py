@@ -28,14 +28,14 @@ def add(commands: Any) -> None:
         "Fills Tables 2 and 3 of paper A (a2, a3) and Tables 2 to 5 and 7 to 12 of paper B (b2 to b5, b7 to b12) with "
         "the results under a folder: value, 95 % interval, the paper's value and the difference. A cell without a "
         "result is `-`. A model that no table shows, and a table that no result fills, are an error.",
-        "translit-scale report tables --results results --table a2 --models model1=mlm model5=all --out tables",
+        "translit-scale report tables --results results --table a2 --model model1=mlm --model model5=all --out tables",
     )
     parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="where evaluate wrote; required")
     parser.add_argument("--table", choices=[*TABLES, "all"], default="all", help="which table (default: all)")
     parser.add_argument(
-        "--models", nargs="+", default=[], metavar="ROW=LABEL",
-        help="rows and the labels of their results: model1=mlm, Glot500=base, or a new row such as random=r0 "
-        "(default: every label is a row)",
+        "--model", action="append", default=[], metavar="ROW=LABEL",
+        help="a row and the label of its results: model1=mlm, Glot500=base, or a new row such as random=r0; repeat for "
+        "several (default: every label is a row)",
     )  # fmt: skip
     parser.add_argument(
         "--profile", choices=["paper", "strict"], default="paper",
@@ -56,7 +56,7 @@ def _tables(args: argparse.Namespace) -> None:
     from translit_scale.report.tables import fill, name_rows
 
     results = Results(args.results)
-    models = name_rows(args.models, results.labels)
+    models = name_rows(args.model, results.labels)
     shown: dict[str, set[str]] = {}
     for name in TABLES if args.table == "all" else [args.table]:
         blocks = fill(published()[name], results, models, args.profile, every_row=args.table != "all")
@@ -89,5 +89,5 @@ def _check_shown(shown: Mapping[str, set[str]], models: Mapping[str, str], resul
         named = ", ".join(row if row == models[row] else f"{row} ({models[row]})" for row in absent)
         raise DataError(
             f"no cell of {', '.join(shown)} has a result of {named}; the results are {results.summary}",
-            "docs/tables.md says what fills a cell; evaluate the tables' tasks, sources and languages",
+            "translit-scale docs tables says what fills a cell; evaluate the tables' tasks, sources and languages",
         )

@@ -52,11 +52,15 @@ def add(commands: Any) -> None:
         "list training sentences that occur in evaluation files",
         "Prints every training sentence that occurs in one of the files, tab-separated: language, file, fraction, the "
         "sentence, and the evaluation sentence that it repeats. Letters, marks and digits are compared, casefolded; "
-        "for --near without points and accents. In .csv and .tsv files every field is read, in others every line. "
+        "for --near without points and accents. "
         "`exclude` in a recipe leaves out the exact matches.",
         "translit-scale shards contamination shards/pol-ukr --files srb/*.tsv --near 0.8",
     )
-    contamination.add_argument("--files", nargs="+", type=Path, required=True, metavar="FILE", help="required")
+    contamination.add_argument(
+        "--files", nargs="+", type=Path, required=True, metavar="FILE",
+        help="evaluation files, required. Read are all fields of .csv and .tsv, all strings of .jsonl, .parquet and "
+        ".arrow, and the lines of other files",
+    )  # fmt: skip
     contamination.add_argument(
         "--near", type=float, metavar="FRACTION",
         help="also list sentences with this fraction of an evaluation sentence's 5-grams (default: exact only)",

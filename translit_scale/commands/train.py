@@ -44,7 +44,8 @@ def add(commands: Any) -> None:
     add_local_rank(parser)
     parser.add_argument(
         "settings", nargs="*", metavar="section.setting=value",
-        help="settings that win over the files, for example train.max_steps=20 (all settings: docs/configuration.md)",
+        help="settings that win over the files, for example train.max_steps=20 (all settings: translit-scale docs "
+        "configuration)",
     )  # fmt: skip
     parser.set_defaults(run=_run)
 

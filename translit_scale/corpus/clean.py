@@ -13,7 +13,7 @@ from collections.abc import Callable
 import regex
 
 CLEANING_VERSION = 2
-"""Raised whenever `clean`, `deduplication_key` or `fold` comes to return something else for some string."""
+"""Raised whenever `clean`, `deduplication_key`, `fold` or `web.remove` comes to return something else for a string."""
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HALFWIDTH_KATAKANA = re.compile("[\uff65-\uff9f]+")

@@ -13,7 +13,8 @@ from typing import IO, Any
 from translit_scale.errors import ConfigError
 from translit_scale.extras import install_command
 
-COMPRESSIONS = (".gz", ".xz", ".bz2", ".zst")
+COMPRESSIONS = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2", ".zst": "zstd"}
+"""Suffixes, and the programs that write such files."""
 
 _PIECE = 1024
 """Bytes of compressed input that are decompressed at once: zstd can make 32 MiB of them, gzip 1 MiB."""

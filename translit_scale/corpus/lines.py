@@ -25,6 +25,7 @@ MAX_LINE_BYTES = 2**24
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _HEAD_BYTES = 1024
 _MAX_ZEROS, _MAX_ZERO_FRACTION = 4, 1 / 32
 """Zero bytes at the beginning of a text file. UTF-16, UTF-32 and files that are not text have more."""
@@ -64,7 +65,14 @@ def read_lines(path: Path, advance: Advance = ignore, counts: Counter[str] | Non
     except FileNotFoundError:
         raise DataError(f"file not found: {path}") from None
     except (OSError, EOFError) as error:
-        raise DataError(f"cannot read {path}: {error}", "is the file complete?") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"cannot read {path}: {reason}", _test_command(path)) from None
+
+
+def _test_command(path: Path) -> str:
+    """The command that tells whether a compressed file is damaged; "" for any other."""
+    program = COMPRESSIONS.get(path.suffix.lower())
+    return f"{program} -t {path} tests the file; if it is incomplete, download or copy it again" if program else ""
 
 
 def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None]:
@@ -72,6 +80,7 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
     head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES]
     if not head.removeprefix(_BOM):
         raise DataError(f"{path} is empty")
+    check_is_no_pointer(path, head)
     if head.startswith(_UTF16) or head.count(0) > _MAX_ZEROS + _MAX_ZERO_FRACTION * len(head):
         raise DataError(
             f"{path} is UTF-16 or no text, expected UTF-8", f"if it is UTF-16: iconv -f UTF-16 -t UTF-8 {path} > FILE"
@@ -93,6 +102,15 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
             while line and not line.endswith(b"\n"):
                 line = read()
             yield None
+
+
+def check_is_no_pointer(path: Path, head: bytes) -> None:
+    """Raises a DataError for what a `git clone` without Git LFS leaves in place of a large file."""
+    if head.startswith(_LFS_POINTER):
+        raise DataError(
+            f"{path} is a Git LFS pointer, not the file itself",
+            "in its repository: git lfs install && git lfs pull",
+        )
 
 
 def decode(data: bytes) -> str:

@@ -172,6 +172,12 @@ class LanguageCounts(_Entry):
     latn_chars: NonNegativeInt
     from_column: NonNegativeInt = 0
     """Pairs whose transliteration is the one that the input had in a column; the romanizer made the others."""
+    unreadable: dict[str, dict[str, NonNegativeInt]] = {}
+    """How many of those under a reason of `text.UNREADABLE` are of which file, without files that have none."""
+    contains: dict[str, NonNegativeInt] = {}
+    """Pairs whose original contains HTML, URLs or e-mail addresses: `web.KINDS`, without those that none contains."""
+    cleaned: dict[str, NonNegativeInt] = {}
+    """Sentences of the input from which `clean` in the recipe removed the same kinds."""
 
 
 class Manifest(_Entry):

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from translit_scale.corpus.manifest import Manifest
+from translit_scale.corpus.manifest import LanguageCounts, Manifest
+from translit_scale.corpus.text import UNREADABLE
+from translit_scale.corpus.web import KINDS, Kind
 from translit_scale.languages import inventory, listed
 from translit_scale.text_table import format_table
 
+_NOTED_FRACTION = 0.01
+_NOTED_WEB_FRACTION = 0.001
+_WEB: dict[Kind, str] = {"html": "HTML tags or entities", "url": "URLs", "email": "e-mail addresses"}
 
-def preparation_table(manifest: Manifest) -> str:
-    """A line per language and one for all: lines read, dropped by reason, pairs, and the fraction with equal sides."""
+
+def preparation_table(manifest: Manifest, directory: Path) -> str:
+    """A line per language and one for all: lines read, dropped by reason, pairs, and the fraction with equal sides.
+
+    Args:
+        directory: of the set, for the commands that are recommended.
+    """
     totals = Counter[str]()
     for counts in manifest.languages.values():
         totals.update(counts.dropped)
@@ -27,28 +38,62 @@ def preparation_table(manifest: Manifest) -> str:
         [name, *(f"{number:,}" for number in (*before, pairs)), _percent(identical, pairs), f"{size:,}"]
         for name, (*before, pairs, identical, size) in numbers.items()
     ]
-    return "\n".join([format_table(header, rows, rule=False), *_remarks(manifest)])
+    return "\n".join([format_table(header, rows, rule=False), *_remarks(manifest, directory)])
 
 
-def _remarks(manifest: Manifest) -> Iterator[str]:
+def _remarks(manifest: Manifest, directory: Path) -> Iterator[str]:
     """What deserves attention in the table."""
     for language, counts in manifest.languages.items():
-        if (undecodable := counts.dropped["undecodable"] / max(counts.read, 1)) > 0.01:
-            yield f"{language}: {undecodable:.0%} of the lines are not UTF-8; is a file in another encoding?"
+        yield from _unreadable(language, counts)
         if counts.from_column:
             yield f"{language}: {counts.from_column:,} of {counts.rows:,} transliterations are the input's own"
     if fallbacks := sum(counts.fallbacks for counts in manifest.languages.values()):
         yield f"{fallbacks:,} sentences that could not be romanized as a whole were romanized in parts"
+    yield from _web(manifest.languages)
     if incomplete := [*_fewer_than_published(manifest)]:
         yield (
-            "Less than half of the sentences that the authors of Glot500-c count (docs/languages.md) were there: "
-            f"{listed(incomplete)}"
+            "Less than half of the sentences that the authors of Glot500-c count (translit-scale docs languages) were "
+            f"there: {listed(incomplete)}"
         )
     if manifest.provenance.get("held_out"):
         yield (
-            "Held-out sentences may remain inside longer ones and in other wordings; this lists them:\n"
-            "  translit-scale shards contamination DIR --near 0.8 --files FILE ..."
+            "Held-out sentences may remain inside longer ones and in other wordings.\n"
+            "This lists them, with the files of `exclude` or any other test sets:\n"
+            f"  translit-scale shards contamination {directory} --near 0.8 --files FILE ..."
         )
+
+
+def _unreadable(language: str, counts: LanguageCounts) -> Iterator[str]:
+    """The files with many lines that could not be read."""
+    for reason, (what, remedy) in UNREADABLE.items():
+        number, of_files = counts.dropped.get(reason, 0), counts.unreadable.get(reason, {})
+        if number > _NOTED_FRACTION * counts.read:
+            yield f"{language}: {number / counts.read:.0%} of the lines {what}: {_largest(of_files)}\n  {remedy}"
+
+
+def _web(languages: Mapping[str, LanguageCounts]) -> Iterator[str]:
+    """Languages with HTML, URLs or e-mail addresses, and what was removed."""
+    noted = []
+    for kind in KINDS:
+        of_each = {code: counts.contains[kind] for code, counts in languages.items() if kind in counts.contains}
+        least = 0 if kind == "email" else _NOTED_WEB_FRACTION
+        if any(number > least * languages[code].rows for code, number in of_each.items()):
+            noted.append(kind)
+            yield f"{sum(of_each.values()):,} pairs contain {_WEB[kind]}: {_largest(of_each)}"
+    if noted:
+        yield f"  `clean: [{', '.join(noted)}]` in the recipe removes them (docs/preparing.md, Personal data)"
+    cleaned = Counter[str]()
+    for counts in languages.values():
+        cleaned.update(counts.cleaned)
+    if cleaned:
+        of_kinds = ", ".join(f"{_WEB[kind]} from {number:,}" for kind in KINDS if (number := cleaned[kind]))
+        yield f"removed from sentences of the input: {of_kinds}"
+
+
+def _largest(numbers: Mapping[str, int]) -> str:
+    """Names with their numbers, the largest first."""
+    ordered = sorted(numbers.items(), key=lambda item: -item[1])
+    return listed([f"{name} {number:,}" for name, number in ordered], 8)
 
 
 def _fewer_than_published(manifest: Manifest) -> Iterator[str]:

@@ -96,7 +96,9 @@ def column_indices(path: Path, header: Sequence[str], columns: Sequence[str]) ->
     shown = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
     for column in columns:
         if column not in names:
-            raise DataError(f"{path} has no column {column!r}", f"it has {shown or 'none'}")
+            is_table = inner_suffix(path) in (".csv", ".tsv")
+            number = "in a table without a header row give the number of the column; " if is_table else ""
+            raise DataError(f"{path} has no column {column!r}", f"{number}it has {shown or 'none'}")
         if names.count(column) > 1:
             raise DataError(
                 f"{path} has {names.count(column)} columns {column!r}", f"rename all but one; it has {shown}"

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from translit_scale.corpus import web
 from translit_scale.corpus.arrow import ARROW_FILES, arrow_cells, arrow_header, arrow_rows
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.compression import COMPRESSIONS
@@ -20,13 +21,26 @@ from translit_scale.corpus.json_lines import Bad, json_cells, json_header, json_
 from translit_scale.corpus.lines import LINE_FILES, MAX_LINE_BYTES, decode, ignore, inner_suffix, is_unicode, read_lines
 from translit_scale.corpus.script import has_letters
 from translit_scale.corpus.tables import Column, Dialect, column_indices, read_header, read_records, recognise
-from translit_scale.errors import ConfigError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.progress import Advance
 
 MAX_LATIN_PER_CHAR = 10
 """A transliteration in a file may have so many times the characters that a sentence may have."""
 
+UNREADABLE = {
+    "undecodable": ("are not UTF-8", "is the file in another encoding? iconv -f ENCODING -t UTF-8 FILE > NEW_FILE"),
+    "lone_surrogate": ('have half of a character, such as "\\ud83d"', "were the strings cut before they were written?"),
+    "malformed": ("have no text where the recipe asks for it", "docs/data-formats.md tells how each format is read"),
+}
+"""Reasons of `read_sentences` that mean a fault of a file: what its lines are or have, and what helps."""
+
 _EXPECTED = f"{', '.join(LINE_FILES)} (also with {', '.join(COMPRESSIONS)}), {' or '.join(ARROW_FILES)}"
+_REMEDIES = {
+    (".tar", ".zip", ".tgz", *(f".tar{suffix}" for suffix in COMPRESSIONS)): "unpack it and name the files in it",
+    (".json",): "with an object on each line it is a .jsonl; an array becomes one by: jq -c '.[]' FILE > FILE.jsonl",
+    (".xlsx", ".xls", ".ods"): "save it as .csv",
+    (".docx", ".doc", ".odt", ".pdf", ".html", ".htm"): "save it as plain text with a sentence on each line",
+}
 _NOT_LINES = (".json", ".xml", ".tmx", ".sgm", ".sgml", ".html", ".htm")
 _NO_DIALECT = "only .csv and .tsv files have a delimiter and quoted fields"
 _USUAL_NAME = "transliteration"
@@ -64,16 +78,23 @@ class Sentence(NamedTuple):
 
 
 def read_clean(
-    path: Path, columns: Columns, max_chars: int, counts: Counter[str], advance: Advance
+    path: Path,
+    columns: Columns,
+    max_chars: int,
+    counts: Counter[str],
+    advance: Advance,
+    removed: Sequence[web.Kind] = (),
 ) -> Iterator[Sentence]:
     """Cleaned sentences of a file, in order, with their cleaned transliterations.
 
     Args:
         counts: as in `read_sentences`, with further reasons: `empty`, `too_long` if a sentence has more than
             `max_chars` characters after cleaning or its transliteration `MAX_LATIN_PER_CHAR` times as many, and those
-            of `_transliteration_problem`.
+            of `_transliteration_problem`. `cleaned_html` and others tell from how many sentences a kind was removed.
+        removed: what `web.remove` removes before.
     """
-    for text, transliteration in read_sentences(path, columns, counts, advance):
+    for sentence in read_sentences(path, columns, counts, advance):
+        text, transliteration = _without(removed, sentence, counts) if removed else sentence
         cleaned = Sentence(clean(text), None if transliteration is None else clean(transliteration))
         if not cleaned.text:
             counts["empty"] += 1
@@ -83,6 +104,14 @@ def read_clean(
             counts[problem] += 1
         else:
             yield cleaned
+
+
+def _without(removed: Sequence[web.Kind], sentence: Sentence, counts: Counter[str]) -> Sentence:
+    """A sentence and its transliteration without what `web.remove` removes."""
+    of_text: Counter[web.Kind] = Counter()
+    text, transliteration = web.remove(sentence.text, removed, of_text), sentence.transliteration
+    counts.update({f"cleaned_{kind}": number for kind, number in of_text.items()})
+    return Sentence(text, transliteration if transliteration is None else web.remove(transliteration, removed))
 
 
 def _transliteration_problem(cleaned: Sentence, raw: str) -> str:
@@ -205,7 +234,10 @@ def file_kind(path: Path, columns: Columns) -> str:
     """
     kind = inner_suffix(path)
     if kind not in LINE_FILES + ARROW_FILES:
-        raise ConfigError(f"{path}: unknown type of file {kind or path.name!r}", f"expected {_EXPECTED}")
+        name = path.name.lower()
+        remedies = [remedy for suffixes, remedy in _REMEDIES.items() if name.endswith(suffixes)]
+        hint = remedies[0] if remedies else f"expected {_EXPECTED}"
+        raise ConfigError(f"{path}: unknown type of file {kind or path.name!r}", hint)
     if kind == ".txt" and columns.text is not None:
         raise ConfigError(
             f"{path}: a .txt file has no columns, but column {columns.text!r} is asked for",
@@ -236,8 +268,22 @@ def check_columns(path: Path, columns: Columns) -> None:
         header = arrow_header(path)
     else:
         header = json_header(path) if kind == ".jsonl" else read_header(path, columns.dialect, columns.named)
-    if not columns.by_number:
+    if columns.by_number:
+        _check_numbers(path, columns, len(header))
+    elif kind == ".jsonl" and not header:
+        hint = "an array becomes such lines by: jq -c '.[]' FILE > NEW_FILE"
+        raise DataError(f"{path}: expected a JSON object on each line, found none in the first lines", hint)
+    else:
         column_indices(path, header, [str(column) for column in columns.named])
+
+
+def _check_numbers(path: Path, columns: Columns, width: int) -> None:
+    """Raises a DataError if the first row of a table has fewer columns than are asked for."""
+    if too_large := [column for column in columns.named if isinstance(column, int) and column > width]:
+        raise DataError(
+            f"{path} has {width} columns in its first row, but column {too_large[0]} is asked for",
+            "columns are counted from 1; `delimiter` in the recipe tells what separates them",
+        )
 
 
 def _table_cells(

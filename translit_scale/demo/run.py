@@ -101,7 +101,7 @@ def _run(purpose: str, command: Sequence[str]) -> None:
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     exit_code = subprocess.run(command, env=environment).returncode
     if exit_code:
-        raise UserError(f"the command above ended with exit code {exit_code}", "fix the problem and run the demo again")
+        raise UserError(f"the command above ended with exit code {exit_code}", "fix the problem and run it again")
 
 
 def _summary(seconds: float) -> str:
@@ -111,5 +111,5 @@ shards        {SHARDS}/ (readable with tar, webdataset and `translit-scale shard
 held-out text {TEXT}/heldout/
 runs          runs/demo/mlm, runs/demo/tcm (config.yaml, metrics.jsonl, checkpoints/)
 curves        tensorboard --logdir runs/demo
-results       runs/demo/results/demo/ (*.json; similarity.*.png shows the similarities of both encoders)
+results       runs/demo/results/demo/ (*.json, and figures of the similarities if matplotlib is installed)
 model         AutoModelForMaskedLM.from_pretrained("runs/demo/tcm/export")"""

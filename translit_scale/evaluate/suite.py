@@ -152,7 +152,7 @@ def find_suite(
     if not suite.texts and not suite.jobs:
         errors = [str(error) for error in suite.failed]
         raise DataError(
-            "\n".join(["nothing to evaluate:", *suite.missing, *errors]), "docs/test-sets.md has the layouts"
+            "\n".join(["nothing to evaluate:", *suite.missing, *errors]), "the layouts: translit-scale docs test-sets"
         )
     return suite
 

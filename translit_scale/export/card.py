@@ -18,7 +18,14 @@ from translit_scale.batch.order import PairOrder
 from translit_scale.config import Config, ObjectivesConfig
 from translit_scale.corpus.manifest import Manifest
 from translit_scale.escaping import escape_markdown
-from translit_scale.export.card_texts import CITATION, EMBED, FILL, LIMITS, SENTENCE_TRANSFORMERS
+from translit_scale.export.card_texts import (
+    CITATION,
+    EMBED,
+    FILL,
+    LIMITS,
+    NOT_CONTRASTED,
+    SENTENCE_TRANSFORMERS,
+)
 from translit_scale.export.results import Score, title
 from translit_scale.export.settings import is_local, public_name, used_settings
 from translit_scale.languages import language_name
@@ -65,7 +72,7 @@ def model_card(facts: CardInput) -> str:
         _data(facts),
         *(["## Results", _results(facts)] if facts.scores else []),
         "## Limits",
-        LIMITS.strip(),
+        LIMITS.strip() + ("" if config.objectives.tcm.weight else NOT_CONTRASTED.rstrip()),
         "## Settings",
         "Settings that had an effect; local folders are given by their names only.",
         fenced(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), "yaml"),
@@ -166,10 +173,15 @@ def _usage(layer: int) -> str:
 
 def _training(facts: CardInput) -> str:
     objectives = [f"- {escape_markdown(objective)}" for objective in describe_objectives(facts.config.objectives)]
-    head = (
-        f"{facts.info.step:,} optimizer steps with {facts.config.train.batch_pairs:,} sentence pairs each. Objectives:"
+    second = "a copy of it" if facts.config.objectives.pair_with == "copy" else "its Latin transliteration"
+    return "\n".join(
+        [
+            f"{facts.info.step:,} optimizer steps with {facts.config.train.batch_pairs:,} pairs each. A pair is a "
+            f"sentence and {second}, cut to {facts.config.model.max_length} tokens each. Objectives:",
+            "",
+            *objectives,
+        ]
     )
-    return "\n".join([head, "", *objectives])
 
 
 def _data(facts: CardInput) -> str:
@@ -224,23 +236,23 @@ def _transliterations(facts: CardInput) -> list[str]:
 
 def _results(facts: CardInput) -> str:
     """One table for each task; where the base model was evaluated too, each cell also has its score."""
-    of_task: dict[tuple[str, str], dict[str, list[Score]]] = defaultdict(lambda: defaultdict(list))
+    of_task: dict[tuple[str, str], dict[tuple[str, int], list[Score]]] = defaultdict(lambda: defaultdict(list))
     for score in facts.scores:
-        of_task[score.task, score.kind][score.languages].append(score)
+        of_task[score.task, score.kind][score.languages, score.n].append(score)
     base, compared = facts.config.model.pretrained, any(score.base is not None for score in facts.scores)
     lines = ["Percent."]
     if base and compared:
         lines[0] += f" In brackets: {escape_markdown(public_name(base))}, from which training continued."
     lines.append("")
-    for (task, kind), by_languages in of_task.items():
-        names = [METRIC_NAMES[score.metric] for score in next(iter(by_languages.values()))]
+    for (task, kind), rows in of_task.items():
+        names = [METRIC_NAMES[score.metric] for score in next(iter(rows.values()))]
         what = "query → candidates" if kind == "retrieval" else "fine-tuned on → tested on"
         lines += [
-            f"| {escape_markdown(title(task))}: {what} | {' | '.join(names)} |",
-            f"|---|{'---:|' * len(names)}",
+            f"| {escape_markdown(title(task))}: {what} | n | {' | '.join(names)} |",
+            f"|---|---:|{'---:|' * len(names)}",
             *(
-                f"| {escape_markdown(languages)} | {' | '.join(map(_cell, scores))} |"
-                for languages, scores in by_languages.items()
+                f"| {escape_markdown(languages)} | {n:,} | {' | '.join(map(_cell, scores))} |"
+                for (languages, n), scores in rows.items()
             ),
             "",
         ]

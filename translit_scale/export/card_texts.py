@@ -35,7 +35,11 @@ LIMITS = """
 - A trained model can reveal parts of its training text, personal data included.
 - Longer sentences than the tokenizer's `model_max_length` are cut when `truncation=True` is given, and are an error
   without it.
-- Sentence embeddings were compared by cosine. They were not trained on translations or on pairs rated by people.
+- This training used neither translations nor pairs rated by people.
+"""
+
+NOT_CONTRASTED = """
+- No objective of this training compared sentences: the embeddings are hidden states of a masked language model.
 """
 
 CITATION = """
@@ -54,10 +58,12 @@ CITATION = """
   author = "Xhelili, Orgest and Liu, Yihong and Sch{{\\"u}}tze, Hinrich",
   booktitle = "Findings of the Association for Computational Linguistics: EMNLP 2024",
   year = "2024",
+  address = "Miami, Florida, USA",
+  pages = "11283--11296",
   url = "https://arxiv.org/abs/2406.19759",
 }}
-@software{{translit-scale,
+@misc{{translit-scale,
   title = "translit-scale: large-batch training of multilingual encoders on sentences and their transliterations",
-  version = "{version}",
+  note = "Version {version}",
 }}
 """

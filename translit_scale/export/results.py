@@ -20,8 +20,9 @@ METRICS = ("top1", "top5", "top10", "main_score")
 """Of retrieval, and the main score of transfer."""
 
 
-Key = tuple[str, str, str, str]
-"""Kind, task, languages and metric of a number."""
+Key = tuple[str, str, str, int, str, str]
+"""Kind, task, languages, number and sha256 of the texts, and metric of a number: what two models share if they can be
+compared."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,13 @@ class Score:
     kind: str
     languages: str
     """`pol_Latn → ukr_Cyrl`: query and candidates, or language of fine-tuning and of the test set."""
+    n: int
+    """Number of queries, or of test texts."""
     metric: str
     value: float
     """A fraction; the mean over seeds of fine-tuning."""
     base: float | None
-    """The same number of the model that training continued from; None without such a result."""
+    """The same number, on the same texts, of the model that training continued from; None without such a result."""
 
 
 def read_scores(folder: Path, model: PreTrainedModel, base_model: str | None) -> list[Score]:
@@ -74,9 +77,9 @@ def read_scores(folder: Path, model: PreTrainedModel, base_model: str | None) ->
             "export without --results, evaluate the exported folder, and export again with --force --results",
         )
     return [
-        Score(task, kind, languages, metric, _mean(values), _mean(base) if (base := of_base.get(key)) else None)
-        for key, values in sorted(ours.items(), key=lambda item: (*item[0][:3], METRICS.index(item[0][3])))
-        for kind, task, languages, metric in [key]
+        Score(task, kind, languages, n, metric, _mean(values), _mean(base) if (base := of_base.get(key)) else None)
+        for key, values in sorted(ours.items(), key=lambda item: (*item[0][:5], METRICS.index(item[0][5])))
+        for kind, task, languages, n, _, metric in [key]
     ]
 
 
@@ -98,7 +101,7 @@ def _add(scores: dict[Key, list[float]], content: dict[str, Any]) -> None:
         else:
             languages = f"{'+'.join(content['settings']['source'])} → {test['language']}"
         for metric in METRICS[:3] if kind == "retrieval" else METRICS[3:]:
-            scores[kind, task, languages, metric].append(float(test[metric]))
+            scores[kind, task, languages, test["n"], test["text_sha256"], metric].append(float(test[metric]))
 
 
 def _mean(values: list[float]) -> float:

@@ -18,6 +18,7 @@ from translit_scale.model.attention import ATTENTION
 from translit_scale.model.families import FAMILIES, family_of
 from translit_scale.objectives.contrastive import LogitParameters
 from translit_scale.objectives.masked_lm import masked_lm_losses
+from translit_scale.silence import hide_progress_bars
 
 
 class EncoderOutput(NamedTuple):
@@ -84,9 +85,10 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
         )
     family.set_dropout(architecture, config.dropout)
     try:
-        model = AutoModelForMaskedLM.from_pretrained(
-            name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
-        )
+        with hide_progress_bars():
+            model = AutoModelForMaskedLM.from_pretrained(
+                name, config=architecture, attn_implementation=ATTENTION, dtype=torch.float32
+            )
     except (OSError, SafetensorError) as error:
         raise ConfigError(
             f"model.pretrained: the weights of {name!r} cannot be loaded: {error}", "copy or download the model again"
@@ -100,8 +102,11 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
     return model
 
 
-def resolve_layer(layer: int | float, num_layers: int) -> int:
+def resolve_layer(layer: int | float, num_layers: int, setting: str = "layer") -> int:
     """Index into hidden_states (1 … num_layers) of a layer that is given as an index or a fraction of the depth.
+
+    Args:
+        setting: what the user has to change if the layer does not exist.
 
     Raises:
         ConfigError: the model is not that deep.
@@ -109,8 +114,8 @@ def resolve_layer(layer: int | float, num_layers: int) -> int:
     index = layer if isinstance(layer, int) else max(1, round(layer * num_layers))
     if not 1 <= index <= num_layers:
         raise ConfigError(
-            f"layer {layer} does not exist in a model of {num_layers} layers",
-            f"give 1 … {num_layers}, or a fraction of the depth such as 0.667",
+            f"{setting} is {layer}, but the model has {num_layers} layers",
+            f"set {setting} to 1 … {num_layers}, or to a fraction of the depth such as 0.667",
         )
     return index
 

@@ -19,6 +19,8 @@ from translit_scale.corpus.manifest import (
     ShardEntry,
     write_manifest,
 )
+from translit_scale.corpus.text import UNREADABLE
+from translit_scale.corpus.web import KINDS
 from translit_scale.errors import DataError
 from translit_scale.files import sync
 from translit_scale.languages import listed
@@ -55,8 +57,11 @@ def publish(preparation: Preparation, finished: Finished) -> Manifest:
                 shards.append((task, result.entry))
         has_columns = transliteration_columns(preparation.files[selection.language])
         dropped = {reason: counts.pop(reason, 0) for reason in REASONS + (COLUMN_REASONS if has_columns else ())}
+        contains, cleaned = (_by_kind(counts, what) for what in ("contains", "cleaned"))
         if counts["rows"]:
-            languages[selection.language] = LanguageCounts(dropped=dropped, **counts)
+            languages[selection.language] = LanguageCounts(
+                dropped=dropped, unreadable=selection.unreadable, contains=contains, cleaned=cleaned, **counts
+            )
     if empty := [selection.language for selection, _ in finished if selection.language not in languages]:
         by = preparation.recipe.romanize.by
         raise DataError(f"{listed(empty)}: {by} has no Latin form of any of its sentences", _leave_out(empty))
@@ -70,6 +75,12 @@ def publish(preparation: Preparation, finished: Finished) -> Manifest:
     remember(preparation.checksums, preparation.out_dir)
     _replace_set(preparation, [task for task, _ in shards], manifest)
     return manifest
+
+
+def _by_kind(counts: Counter[str], what: str) -> dict[str, int]:
+    """Takes the counts of HTML, URLs and e-mail addresses out of all counts."""
+    of_each = {kind: counts.pop(f"{what}_{kind}", 0) for kind in KINDS}
+    return {kind: number for kind, number in of_each.items() if number}
 
 
 def _replace_set(preparation: Preparation, tasks: Sequence[ShardTask], manifest: Manifest) -> None:
@@ -116,18 +127,24 @@ def finished_tasks(preparation: Preparation) -> Finished:
 
 
 def check_not_empty(preparation: Preparation, selections: Sequence[Selection]) -> None:
-    """Raises a DataError that tells, for each language without any sentence left, why they were left out."""
+    """Raises a DataError that tells, for each language without any sentence left, why, and what helps if known."""
     empty = [selection for selection in selections if not selection.parts]
     if not empty:
         return
     lines = []
     for selection in empty:
         language, counts = selection.language, selection.counts
-        reasons = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if n and reason != "read")
-        files = ", ".join(file.name for file in preparation.files[language])
+        reasons = ", ".join(
+            f"{n:,} {reason}" for reason, n in counts.items() if n and reason in (*REASONS, *COLUMN_REASONS)
+        )
+        files = listed([file.name for file in preparation.files[language]], 8)
         lines.append(
             f"{language}: no sentence is left of {counts.get('read', 0):,} in {files} ({reasons or 'no lines'})"
         )
+        worst = max(UNREADABLE, key=lambda reason: counts.get(reason, 0))
+        if 2 * counts.get(worst, 0) > counts.get("read", 0):
+            what, remedy = UNREADABLE[worst]
+            lines.append(f"  {worst} lines {what}; {remedy}")
     raise DataError("\n".join(lines), _leave_out([selection.language for selection in empty]))
 
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, field_validator, model_serializer, m
 
 from translit_scale.corpus.tables import Dialect
 from translit_scale.corpus.text import Columns
+from translit_scale.corpus.web import KINDS, Kind
 from translit_scale.errors import UserError
 from translit_scale.languages import language_set
 from translit_scale.romanize.romanizer import LcodePolicy
@@ -27,6 +28,8 @@ def _relative(path: str) -> str:
 
 RelativePath = Annotated[str, AfterValidator(_relative)]
 """A path or glob pattern below the data directory."""
+CleanSetting = Annotated[list[Kind], AfterValidator(lambda kinds: [kind for kind in KINDS if kind in kinds])]
+"""What is removed from sentences: in the order in which that is done."""
 ColumnSetting = str | Annotated[int, Field(ge=1, strict=True)]
 """The name of a column, or its number."""
 
@@ -36,8 +39,10 @@ class _LaterSettings(Strict):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: Any) -> dict[str, Any]:
-        unused = (("transliteration", None), ("delimiter", None), ("quoted", None), ("by", "uroman"))
-        return {name: value for name, value in serialize(self).items() if (name, value) not in unused}
+        later = ("transliteration", "delimiter", "quoted", "by", "clean")
+        defaults = {name: type(self).model_fields[name].get_default() for name in later if hasattr(self, name)}
+        unused = {name for name, default in defaults.items() if getattr(self, name) == default}
+        return {name: value for name, value in serialize(self).items() if name not in unused}
 
 
 class Table(_LaterSettings):
@@ -128,12 +133,13 @@ class Sample(Strict):
     """At least this number of sentences of a language, if it has them (paper B: 10 000)."""
 
 
-class LanguageSettings(Strict):
+class LanguageSettings(_LaterSettings):
     """Settings of one language that differ from those of all."""
 
     sample: Sample | None = None
     max_chars: int | None = Field(None, ge=1)
     min_script_fraction: float | None = Field(None, ge=0, le=1)
+    clean: CleanSetting | None = None
 
 
 class Romanize(_LaterSettings):
@@ -152,7 +158,7 @@ class Romanize(_LaterSettings):
         return by
 
 
-class Recipe(Strict):
+class Recipe(_LaterSettings):
     """The contents of a recipe file."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -162,7 +168,7 @@ class Recipe(Strict):
     language_set: LanguageSet | None = None
     """Text of further languages; for a language that is also in `languages`, only its files there are read."""
     sample: Sample = Sample()
-    exclude: tuple[HeldOut, ...] = ()
+    exclude: list[HeldOut] = Field([])
     """Held-out files: sentences that equal one of their lines or cells are left out."""
     romanize: Romanize = Romanize()
     seed: int = Field(0, ge=0, lt=2**63)
@@ -171,8 +177,10 @@ class Recipe(Strict):
     """Longer sentences are dropped."""
     min_script_fraction: float = Field(0.0, ge=0, le=1)
     """Sentences with a smaller fraction of letters in the script of their language are dropped."""
+    clean: CleanSetting = Field([])
+    """What is removed from sentences: `html` (tags go, entities are decoded), `url`, `email`."""
     per_language: dict[str, LanguageSettings] = Field({})
-    """Settings that differ for single languages: `sample`, `max_chars`, `min_script_fraction`."""
+    """Settings that differ for single languages: `sample`, `max_chars`, `min_script_fraction`, `clean`."""
     block_rows: int = Field(1000, ge=1, le=100_000)
     """Pairs in a block; the last block of a language is smaller."""
     shard_blocks: int = Field(100, ge=1, le=10_000)

@@ -20,9 +20,9 @@ from translit_scale.prepare.locking import lock_shard_set
 from translit_scale.prepare.preparation import Preparation
 from translit_scale.prepare.publish import check_not_empty, finished_tasks, publish
 from translit_scale.prepare.recipe import load_recipe
-from translit_scale.prepare.sources import recipe_files
-from translit_scale.prepare.tasks import Selection, ShardTask, run_select, run_shard
-from translit_scale.progress import Progress
+from translit_scale.prepare.sources import Problems, recipe_files
+from translit_scale.prepare.tasks import InputError, Selection, SelectTask, ShardTask, run_select, run_shard
+from translit_scale.progress import Advance, Progress
 
 
 def prepare(
@@ -102,16 +102,31 @@ def prepare_array_task(
 
 
 def _select(preparation: Preparation) -> list[Selection]:
-    """Runs the selections that are missing, from the largest to the smallest."""
+    """Runs the selections that are missing, from the largest to the smallest.
+
+    Raises:
+        DataError: the text of some languages is damaged or empty. The selections of the others are kept.
+    """
     tasks = preparation.select_tasks()
     missing = [task for task in tasks if not task.target.exists()]
     if missing:
         missing.sort(key=lambda task: -task.input_bytes)
         with Progress("select", sum(task.input_bytes for task in missing), "bytes") as progress:
-            run_tasks(run_select, missing, preparation.workers, progress.advance)
+            errors = run_tasks(_try_select, missing, preparation.workers, progress.advance)
+        problems = Problems("the text", [error for error in errors if error is not None])
+        problems.raise_all()
     selections = [task.result() for task in tasks]
     check_not_empty(preparation, selections)
     return selections
+
+
+def _try_select(task: SelectTask, advance: Advance) -> InputError | None:
+    """Makes a selection; an error of its text is returned, so that the other languages are still selected."""
+    try:
+        run_select(task, advance)
+    except InputError as error:
+        return error
+    return None
 
 
 def _make_shards(preparation: Preparation, tasks: Sequence[ShardTask]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from translit_scale.corpus.clean import clean
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.text import Sentence, read_sentences
 from translit_scale.corpus.verify import chosen_rows
+from translit_scale.corpus.web import Kind, remove
 from translit_scale.errors import DataError
 from translit_scale.files import sha256_file
 from translit_scale.prepare.recipe import Recipe
@@ -67,7 +68,8 @@ def compare_with_source(directory: Path, data_dir: Path) -> dict[str, Rows]:
                 result[language] = Rows(0, 0, other)
                 continue
             sentences = _sentences(data_dir, files[language], progress.advance)
-            result[language] = _compare(_wanted(shard_set, language), language, sentences, romanize)
+            wanted, removed = _wanted(shard_set, language), recipe.of(language).clean
+            result[language] = _compare(wanted, language, sentences, romanize, removed)
     return result
 
 
@@ -111,18 +113,20 @@ def _uroman(recipe: Recipe) -> Any:
     return romanize
 
 
-def _compare(wanted: dict[str, Row], language: str, sentences: Iterator[Sentence], romanize: Any) -> Rows:
+def _compare(
+    wanted: dict[str, Row], language: str, sentences: Iterator[Sentence], romanize: Any, removed: Sequence[Kind]
+) -> Rows:
     """Takes every row that is found out of `wanted`."""
     same, changed, problems = 0, 0, []
     for text, transliteration in sentences:
         line = " ".join(text.split())
-        orig = line if line in wanted else clean(text)
+        orig = line if line in wanted else clean(remove(text, removed))
         row = wanted.pop(orig, None)
         if row is None:
             continue
         same, changed = (same + 1, changed) if orig == line else (same, changed + 1)
         if transliteration is not None:
-            expected = clean(transliteration)
+            expected = clean(remove(transliteration, removed))
         elif romanize:
             expected = romanize(text if orig == line else orig, language)
         else:

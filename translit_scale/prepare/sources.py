@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -30,8 +30,16 @@ class RecipeFiles(NamedTuple):
     held_out: NamedFiles
 
 
-class _Problems(list[UserError]):
-    """Errors that are raised together."""
+class Problems(list[UserError]):
+    """Errors that are raised together.
+
+    Args:
+        where: what has the problems, for the message.
+    """
+
+    def __init__(self, where: str, errors: Iterable[UserError] = ()) -> None:
+        super().__init__(errors)
+        self._where = where
 
     @contextmanager
     def collected(self, where: str) -> Iterator[None]:
@@ -49,7 +57,7 @@ class _Problems(list[UserError]):
             kind = ConfigError if any(isinstance(error, ConfigError) for error in self) else DataError
             shown = [str(error) for error in self[:_NAMED]]
             more = [f"and {len(self) - _NAMED} more"] if len(self) > _NAMED else []
-            raise kind("\n".join([f"the recipe has {len(self)} problems", *shown, *more]))
+            raise kind("\n".join([f"{self._where} has {len(self)} problems", *shown, *more]))
 
 
 def recipe_files(recipe: Recipe, data_dir: Path) -> RecipeFiles:
@@ -61,7 +69,7 @@ def recipe_files(recipe: Recipe, data_dir: Path) -> RecipeFiles:
         DataError: a file is missing or unreadable, it does not have its column, a pattern matches nothing, or a file is
             named after no language. All problems are in one error.
     """
-    problems = _Problems()
+    problems = Problems("the recipe")
     for code in [*recipe.languages, *recipe.per_language]:
         try:
             check_language(code)
@@ -83,7 +91,7 @@ def recipe_files(recipe: Recipe, data_dir: Path) -> RecipeFiles:
     return RecipeFiles(files, held_out)
 
 
-def _files(sources: list[Source], language: str, data_dir: Path, problems: _Problems) -> NamedFiles:
+def _files(sources: list[Source], language: str, data_dir: Path, problems: Problems) -> NamedFiles:
     files: NamedFiles = []
     for source in sources:
         with problems.collected(f"languages.{language}"):
@@ -95,7 +103,7 @@ def _files(sources: list[Source], language: str, data_dir: Path, problems: _Prob
     return files
 
 
-def _held_out(recipe: Recipe, data_dir: Path, problems: _Problems) -> NamedFiles:
+def _held_out(recipe: Recipe, data_dir: Path, problems: Problems) -> NamedFiles:
     files: set[tuple[str, Columns]] = set()
     for source in recipe.exclude:
         with problems.collected("exclude"):
@@ -168,4 +176,4 @@ def _matches(data_dir: Path, pattern: str) -> list[str]:
         return [path.relative_to(data_dir).as_posix() for path in find_files(pattern, data_dir)]
     except DataError as error:
         hint = "paths in a recipe are relative to --data, or to the recipe's own folder without it"
-        raise DataError(error.message, "; ".join(filter(None, [error.hint, hint]))) from None
+        raise DataError(error.message, "; ".join(filter(None, [error.hint, hint])).replace("?;", "?")) from None

@@ -24,7 +24,8 @@ from translit_scale.corpus.compression import COMPRESSIONS
 from translit_scale.corpus.manifest import FORMAT_VERSION, ShardEntry
 from translit_scale.corpus.script import SCRIPT_DATA, script_fraction
 from translit_scale.corpus.shards import encode_shard
-from translit_scale.corpus.text import Sentence, read_all_cells, read_clean
+from translit_scale.corpus.text import UNREADABLE, Sentence, read_all_cells, read_clean
+from translit_scale.corpus.web import Kind, found_in, remove
 from translit_scale.errors import DataError
 from translit_scale.files import atomic_open, full_disk_as_error, read_json, sha256_file, write_bytes, write_json
 from translit_scale.prepare.inputs import InputFile, content_key
@@ -34,12 +35,16 @@ from translit_scale.prepare.select import Spool, parse_line, select
 from translit_scale.progress import Advance
 from translit_scale.romanize.transliterator import FromColumns, Transliterator, source
 
-WORK_VERSION = 4
+WORK_VERSION = 5
 """Raised when the work of a task or the format of its file changes."""
 
 _COMPRESSED = (*COMPRESSIONS, ".parquet")
 _EXPANSION = 8
 """Estimated growth of compressed text, rather too large: it determines how much text is sorted at a time."""
+
+
+class InputError(DataError):
+    """A file of a language is damaged; the message names the language. Other languages can still be selected."""
 
 
 class TextPart(NamedTuple):
@@ -59,6 +64,8 @@ class Selection:
     text: Path
     """One line per sentence, see `select`."""
     counts: dict[str, int]
+    unreadable: dict[str, dict[str, int]]
+    """As in `LanguageCounts`."""
     parts: tuple[TextPart, ...]
     """One for each shard; empty if no sentence is left."""
 
@@ -91,7 +98,7 @@ class SelectTask:
         contents = [[(file.name, file.columns, file.sha256) for file in files] for files in (self.files, self.excluded)]
         recipe = self.recipe
         sample = recipe.sample.model_dump()
-        settings = [sample, recipe.seed, recipe.max_chars, recipe.min_script_fraction, recipe.shard_rows]
+        settings = [sample, recipe.seed, recipe.max_chars, recipe.min_script_fraction, recipe.clean, recipe.shard_rows]
         versions = [WORK_VERSION, CLEANING_VERSION, unicodedata.unidata_version, SCRIPT_DATA]
         key = content_key([self.language, contents, settings, versions])
         return self.work_dir / f"select-{self.language}-{key}.json"
@@ -100,7 +107,7 @@ class SelectTask:
         """Reads the result of the finished task."""
         value = read_json(self.target, "selection")
         parts = tuple(TextPart(*part) for part in value["parts"])
-        return Selection(self.language, self.target.with_suffix(".txt"), value["counts"], parts)
+        return Selection(self.language, self.target.with_suffix(".txt"), value["counts"], value["unreadable"], parts)
 
 
 def run_select(task: SelectTask, advance: Advance) -> None:
@@ -109,7 +116,8 @@ def run_select(task: SelectTask, advance: Advance) -> None:
     Memory: that of a `Spool`, the held-out text, and the text of one shard.
 
     Raises:
-        DataError: an input cannot be read or changes while it is read, or the disk is full.
+        InputError: a file of the language cannot be read or changes while it is read.
+        DataError: a held-out file cannot be read, or the disk is full.
     """
     with one_at_a_time(task.target):
         if task.target.exists():
@@ -120,29 +128,43 @@ def run_select(task: SelectTask, advance: Advance) -> None:
         size = sum(file.stamp.bytes * factor for file, factor in zip(task.files, growth, strict=True))
         spool = Spool(folder, size)
         counts: Counter[str] = Counter()
-        held_out = _held_out(task.data_dir, task.excluded)
+        unreadable: dict[str, dict[str, int]] = {}
+        held_out = _held_out(task.data_dir, task.excluded, tuple(task.recipe.clean))
         try:
             with full_disk_as_error(task.target):
-                sentences = _read(task, counts, advance)
+                sentences = _read(task, counts, unreadable, advance)
                 lines = select(sentences, counts, held_out, task.recipe.seed, task.recipe.sample, spool)
                 parts = _write_parts(lines, task)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        write_json(task.target, {"counts": counts, "parts": parts})
+        write_json(task.target, {"counts": counts, "unreadable": unreadable, "parts": parts})
 
 
-def _read(task: SelectTask, counts: Counter[str], advance: Advance) -> Iterator[Sentence]:
-    """Cleaned sentences of the right script; if some have transliterations, those of the others are ""."""
-    script, minimum = task.language.partition("_")[2], task.recipe.min_script_fraction
+def _read(
+    task: SelectTask, counts: Counter[str], unreadable: dict[str, dict[str, int]], advance: Advance
+) -> Iterator[Sentence]:
+    """Cleaned sentences of the right script; if some have transliterations, those of the others are "".
+
+    Args:
+        counts, unreadable: are complete when all sentences have been read.
+    """
+    script, recipe = task.language.partition("_")[2], task.recipe
     without = "" if transliteration_columns(task.files) else None
     for file in task.files:
-        path = task.data_dir / file.name
-        for text, transliteration in read_clean(path, file.columns, task.recipe.max_chars, counts, advance):
-            if minimum and script_fraction(text, script) < minimum:
-                counts["wrong_script"] += 1
-            else:
-                yield Sentence(text, without if transliteration is None else transliteration)
-        file.stamp.check(path)
+        path, of_file = task.data_dir / file.name, Counter[str]()
+        try:
+            for text, own in read_clean(path, file.columns, recipe.max_chars, of_file, advance, recipe.clean):
+                if recipe.min_script_fraction and script_fraction(text, script) < recipe.min_script_fraction:
+                    of_file["wrong_script"] += 1
+                else:
+                    yield Sentence(text, without if own is None else own)
+            file.stamp.check(path)
+        except DataError as error:
+            raise InputError(f"{task.language}: {error.message}", error.hint) from None
+        counts.update(of_file)
+        for reason in UNREADABLE:
+            if of_file[reason]:
+                unreadable.setdefault(reason, {})[file.name] = of_file[reason]
 
 
 def _write_parts(lines: Iterator[bytes], task: SelectTask) -> list[TextPart]:
@@ -163,9 +185,21 @@ def transliteration_columns(files: Sequence[InputFile]) -> list[str]:
 
 
 @lru_cache(maxsize=1)
-def _held_out(data_dir: Path, excluded: tuple[InputFile, ...]) -> frozenset[str]:
-    """The `fold`ed cells of the held-out files, kept for all languages of a worker."""
-    folded = {fold(cell) for file in excluded for cell in read_all_cells(data_dir / file.name, file.columns)}
+def _held_out(data_dir: Path, excluded: tuple[InputFile, ...], removed: tuple[Kind, ...]) -> frozenset[str]:
+    """The `fold`ed cells of the held-out files, kept for all languages of a worker.
+
+    Args:
+        removed: what is removed from the text. The cells are there with it and without it.
+    """
+    folded = set()
+    try:
+        for file in excluded:
+            for cell in read_all_cells(data_dir / file.name, file.columns):
+                folded.add(fold(cell))
+                if (shorter := remove(cell, removed)) != cell:
+                    folded.add(fold(shorter))
+    except DataError as error:
+        raise DataError(f"exclude: {error.message}", error.hint) from None
     return frozenset(folded - {""})
 
 
@@ -274,6 +308,7 @@ def _transliterated(task: ShardTask, sentences: Sequence[Sentence], counts: Coun
     counts["empty_transliteration"] += len(texts) - len(orig)
     counts["rows"] += len(orig)
     counts["identical"] += sum(map(str.__eq__, orig, latn))
+    counts.update(f"contains_{kind}" for text in orig for kind in found_in(text))
     counts["orig_chars"] += sum(map(len, orig))
     counts["latn_chars"] += sum(map(len, latn))
     return Block(orig, latn)

@@ -99,9 +99,9 @@ def name_rows(arguments: Sequence[str], labels: Sequence[str]) -> dict[str, str]
         if equals:  # a bare label such as `mlm` is not matched with a row of a paper
             name = known.get(_plain(name), name)
         if name in rows:
-            raise ConfigError(f"--models: {name} occurs twice")
+            raise ConfigError(f"--model: {name} occurs twice")
         if label not in labels:
-            raise ConfigError(f"--models {argument}: no results of {label!r}", f"there are {', '.join(labels)}")
+            raise ConfigError(f"--model {argument}: no results of {label!r}", f"there are {', '.join(labels)}")
         rows[name] = label
     return rows
 

@@ -53,13 +53,17 @@ class Tables:
         """All pairs of neighbouring characters in keys, except for the keys in `never_split`."""
         self.thai_pattern_ends: set[str] = set()
         """Characters after the consonant (–) in the keys of vowel patterns such as เ–า."""
-        self._lcode = lcode
+        self.lcode = lcode
+        self.characters: dict[str, Character] = {}
+        """Those that were asked for."""
+        self._all_from: dict[str, list[str]] = defaultdict(list)
         self._longer_from: dict[str, list[str]] = defaultdict(list)
         self._longer_to: dict[str, list[str]] = defaultdict(list)
         keys = [key for key, rules in source.rom_rules.items() if rules and len(key) > 1]
         begin_in_ascii = [key for key in keys if key[0].isascii() and not key.isascii()]
         uncut = [key for key, rules in source.rom_rules.items() if key and self._makes_uroman_fail(key)]
         for key in keys:
+            self._all_from[key[0]].append(key)
             if self._is_own_romanization(key):
                 uncut += [key + other[1:] for other in begin_in_ascii if key.endswith(other[0])]
             elif any(rule["use-only-for-whole-word"] for rule in source.rom_rules[key]):
@@ -85,13 +89,23 @@ class Tables:
         """
         return key.isascii() and all(rule["t"] == key for rule in self.uroman.rom_rules[key])
 
+    def character(self, char: str) -> Character:
+        """The facts about a character."""
+        if char not in self.characters:
+            self.characters[char] = Character(char, self)
+        return self.characters[char]
+
+    def all_keys_from(self, char: str) -> list[str]:
+        """Keys that begin with a character, the shorter first, those in `never_split` included."""
+        return [char, *sorted(self._all_from.get(char, ()), key=len)]
+
     def keys_from(self, char: str) -> Iterator[str]:
-        """Keys that begin with a character."""
+        """Keys that begin with a character, except for those in `never_split`."""
         yield char
         yield from self._longer_from.get(char, ())
 
     def keys_to(self, char: str) -> Iterator[str]:
-        """Keys that end with a character."""
+        """Keys that end with a character, except for those in `never_split`."""
         yield char
         yield from self._longer_to.get(char, ())
 
@@ -102,8 +116,13 @@ class Tables:
     def rules(self, key: str) -> Iterator[Any]:
         """The rules of a key that have a romanization and apply to the language code."""
         for rule in self.uroman.rom_rules.get(key, ()):
-            if rule["t"] is not None and (not rule["lcodes"] or self._lcode in rule["lcodes"]):
+            if rule["t"] is not None and (not rule["lcodes"] or self.lcode in rule["lcodes"]):
                 yield rule
+
+    def ordered_rules(self, key: str) -> list[Any]:
+        """The same rules in the order in which uroman prefers them."""
+        rules = list(self.rules(key))
+        return sorted(rules, key=lambda rule: -(rule["n-restr"] or 0)) if len(rules) > 1 else rules
 
 
 def known_lcodes(source: uroman.Uroman) -> frozenset[str]:
@@ -119,6 +138,7 @@ class Character:
         self.char = char
         self.is_alpha = char.isalpha()
         self.is_lower = char.islower()
+        self.is_ascii = char.isascii()
         self.category = unicodedata.category(char)
         self.name: str = tables.uroman.chr_name(char)
         self.script: str = tables.uroman.chr_script_name(char)
@@ -143,6 +163,27 @@ class Character:
         texts = [rule["t"] for rules in (self.rules_to, *parts) for rule in rules]
         return "".join(text[-1:] for text in texts) + self._decomposed[-1:]
 
+    @cached_property
+    def is_free(self) -> bool:
+        """Nothing is checked across a split on either side of it (most ideographs and syllables).
+
+        Only a rule with a key of several letters can join it with another such character.
+        """
+        is_common = not (self.is_ascii or self.script == "Thai" or self.script in self._tables.abugidas)
+        return is_common and not (
+            self.attaches
+            or self.begins_with_space
+            or self.is_numeric
+            or self.may_end_in_digit
+            or self.is_tibetan_letter
+            or self.is_capital
+            or self.reaches_right
+            or self.asks_word_start
+            or self.asks_word_end
+            or self.vowel_depends_left
+            or self.vowel_depends_right
+        )
+
     # ------------------------------------------------------------------ what joins with the neighbour itself
 
     @cached_property
@@ -161,7 +202,12 @@ class Character:
     def attaches(self) -> bool:
         """As y: changes or prolongs the edge before it (`add_default_abugida_vowel` asks for the signs, subjoined
         letters and Khmer yo; `expand_rom_with_special_chars` for small kana, ー, grave accent and virama)."""
-        return self.is_mark or "SUBJOINED LETTER" in self.name or self.char in _ATTACHING_KANA + _KHMER_YO
+        return self.is_mark or "SUBJOINED LETTER" in self.name or self.is_small_kana or self.char == _KHMER_YO
+
+    @cached_property
+    def is_small_kana(self) -> bool:
+        """Joins with the kana before it, as ー does."""
+        return self.char in _ATTACHING_KANA
 
     @cached_property
     def reaches_right(self) -> bool:
@@ -279,11 +325,35 @@ class Character:
         return self.char in THAI_CONSONANTS
 
     @cached_property
+    def is_thai_tone_mark(self) -> bool:
+        """Looked over at the end of a syllable."""
+        return bool(self._tables.uroman.dict_str["tone-mark", self.char])
+
+    @cached_property
     def is_thai_vowel(self) -> bool:
         """As x: every edge up to here ends in a vowel, so it cannot close a syllable."""
         is_other = self.is_thai_consonant or self.is_thai_prevowel or self.char == THAI_O_ANG
         texts = [rule["t"] for rule in self.rules_to]
         return self.script == "Thai" and not is_other and bool(texts) and all(text.endswith(_VOWELS) for text in texts)
+
+    @cached_property
+    def has_syllable_end(self) -> bool:
+        """Has another text at the end of a syllable."""
+        return any(rule["t-at-end-of-syllable"] is not None for rule in self._tables.rules(self.char))
+
+    def texts_to(self, before: str | None) -> list[str]:
+        """All texts of edges up to here, if `before` is before this character; after any character if it is None."""
+        keys = self._tables.keys_to(self.char)
+        if before is not None:
+            keys = (key for key in keys if len(key) == 1 or key[-2] in (before, "–"))
+        rules = [rule for key in keys for rule in self._tables.rules(key)]
+        ends = [rule["t-at-end-of-syllable"] for rule in rules]
+        return [text for text in (*(rule["t"] for rule in rules), *ends) if text is not None]
+
+    def texts_from(self, length: int) -> list[str]:
+        """All texts of keys of up to `length` characters from here."""
+        keys = (key for key in self._tables.keys_from(self.char) if len(key) <= length)
+        return [rule["t"] for key in keys for rule in self._tables.rules(key)]
 
 
 def _is_numeric(char: str) -> bool:

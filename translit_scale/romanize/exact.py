@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
 from functools import lru_cache
+from itertools import chain
+from operator import add
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,8 +22,9 @@ import uroman
 from uroman import uroman as uroman_code
 
 from translit_scale.errors import ConfigError
+from translit_scale.romanize.best_path import BestPath, Letters, UnusualTextError
 from translit_scale.romanize.characters import Tables
-from translit_scale.romanize.split_points import PLAIN, SplitPoint, SplitPoints
+from translit_scale.romanize.split_points import LOOK_BACK, PLAIN, SplitPoint, SplitPoints
 from translit_scale.romanize.table_cache import load_tables
 
 VERSION = "1.3.1.1"
@@ -36,6 +38,8 @@ _MANY_DIGITS = 4000
 """uroman cannot read a number of more than 4 300 digits."""
 _LOOK_UP_BYTES = 300
 """Approximate growth of uroman's tables for every character that is new in its context."""
+_LETTER_BYTES = 4000
+"""Approximate size of all that is remembered of one character."""
 _LONGEST_WORD = 40
 """Longer words are mostly sentences in scripts without spaces, which do not occur again."""
 _ENTRY_BYTES = 120
@@ -115,9 +119,9 @@ class Memory:
         self.held = 0
         self.memos: list[dict[Any, Any]] = []
 
-    def count(self, *strings: str | None, looked_up: int = 0) -> None:
-        """Counts an entry of these strings, for which uroman looked up `looked_up` characters; may clear all."""
-        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings)) + _LOOK_UP_BYTES * looked_up
+    def count(self, *strings: str | None, more: int = 0) -> None:
+        """Counts an entry of these strings and `more` bytes; may clear all."""
+        self.held += _ENTRY_BYTES + sum(map(sys.getsizeof, strings)) + more
         if self.held > self.limit:
             self.clear()
 
@@ -146,12 +150,13 @@ class ExactUroman(dict[str, str | None]):
         super().__init__()
         self._memory = memory
         self._lcode = lcode
-        tables = Tables(memory.source, lcode)
+        self._tables = tables = Tables(memory.source, lcode)
         self._never_split = tables.never_split
+        self._letters = Letters(tables, lambda char: memory.count(char, more=_LETTER_BYTES))
         self._split_points = SplitPoints(tables, self._plain, memory.count)
         self._parts: dict[tuple[str, str, str], str | None] = {}
         self._pieces: dict[str, str | None] = {}
-        memory.memos += [self, self._split_points, self._parts, self._pieces]
+        memory.memos += [self, self._split_points, self._parts, self._pieces, self._letters, tables.characters]
 
     def romanize(self, text: str) -> str:
         """The romanization of a text of any length, including its white space.
@@ -189,7 +194,7 @@ class ExactUroman(dict[str, str | None]):
     def __missing__(self, word: str) -> str | None:
         if word.isascii() and len(word) < _MANY_DIGITS:
             latin: str | None = word
-        elif _BRAILLE.search(word) or self._split_points.character(word[-1]).looks_for_space:
+        elif _BRAILLE.search(word) or self._tables.character(word[-1]).looks_for_space:
             latin = None
         else:
             latin = self._unit(word)
@@ -224,31 +229,28 @@ class ExactUroman(dict[str, str | None]):
         """The romanization of a text between plain split points; None if it depends on the text before it."""
         if self._never_split.search(text):
             return self._part(PLAIN, text, PLAIN)
-        done: list[tuple[int, SplitPoint, str]] = []
+        points, parts = self._split_points, self._parts
+        begins: list[tuple[int, SplitPoint]] = []
+        latins: list[str] = []
         begin, before = 0, PLAIN
-        for end, split in self._ends(text):
-            latin = self._part(before, text[begin:end], split)
-            while latin is None:
-                if not done:
-                    return None
-                begin, before, _ = done.pop()
-                latin = self._part(before, text[begin:end], split)
-            done.append((begin, before, latin))
-            begin, before = end, split
-        return "".join(latin for _, _, latin in done)
-
-    def _ends(self, text: str) -> Iterator[tuple[int, SplitPoint]]:
-        """The ends of the parts of a text, with their split points; a run of ASCII is not split."""
-        is_ascii = text[:1].isascii()
-        for end in range(1, len(text)):
-            if is_ascii and text[end].isascii():
+        splits = map(points.__getitem__, map(add, text, text[1:]))
+        for end, split in enumerate(chain(splits, [PLAIN]), 1):
+            if split is LOOK_BACK:
+                split = points[text[end - 2 : end + 1] if end > 1 else f" {text[:2]}"]
+            if split is None:
                 continue
-            split = self._split_points[text[end - 1 : end + 1]]
-            is_ascii = split is not None and text[end].isascii()
-            if split is not None:
-                yield end, split
-        if text:
-            yield len(text), PLAIN
+            part = text[begin:end]
+            latin = parts.get((before.before_right, part, split.after_left)) or self._part(before, part, split)
+            while latin is None:  # together with the part before it
+                if not begins:
+                    return None
+                begin, before = begins.pop()
+                latins.pop()
+                latin = self._part(before, text[begin:end], split)
+            begins.append((begin, before))
+            latins.append(latin)
+            begin, before = end, split
+        return "".join(latins)
 
     def _part(self, before: SplitPoint, text: str, after: SplitPoint) -> str | None:
         """The romanization of a text between two split points; None if it depends on the text before it."""
@@ -257,20 +259,28 @@ class ExactUroman(dict[str, str | None]):
         key = (before.before_right, text, after.after_left)
         if key not in self._parts:
             try:
-                lattice, latin = self._run("".join(key))
+                latin, needs_left_context = self._read("".join(key))
             except Exception as error:
                 raise _UromanError from error
             latin = latin[before.before_right_latin : len(latin) - after.after_left_latin]
-            self._memory.count(*key, latin, looked_up=len(text))
-            self._parts[key] = None if lattice.needs_left_context else latin
+            self._memory.count(*key, latin)
+            self._parts[key] = None if needs_left_context else latin
         return self._parts[key]
 
     def _plain(self, text: str) -> str:
         """uroman's own romanization."""
-        return self._run(text)[1]
+        return self._read(text)[0]
 
-    def _run(self, text: str) -> tuple[Lattice, str]:
-        """`Uroman.romanize_string_core` for a string, without its cache."""
+    def _read(self, text: str) -> tuple[str, bool]:
+        """`Uroman.romanize_string_core` for a string, and whether the result depends on the text before it."""
+        try:
+            path = BestPath(self._letters, text)
+            return path.latin(), path.needs_left_context
+        except UnusualTextError:
+            return self._read_by_uroman(text)
+
+    def _read_by_uroman(self, text: str) -> tuple[str, bool]:
+        self._memory.count(more=_LOOK_UP_BYTES * len(text))
         lattice = Lattice(text, self._memory.source, self._lcode)
         lattice.pick_tibetan_vowel_edge()
         lattice.prep_braille()
@@ -278,4 +288,5 @@ class ExactUroman(dict[str, str | None]):
         lattice.add_numbers(self._memory.source)
         lattice.add_braille_numbers()
         lattice.add_rom_fall_back_singles()
-        return lattice, str(lattice.edge_path_to_surf(lattice.best_rom_edge_path(0, len(text))))
+        latin = str(lattice.edge_path_to_surf(lattice.best_rom_edge_path(0, len(text))))
+        return latin, lattice.needs_left_context

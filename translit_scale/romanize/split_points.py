@@ -13,10 +13,13 @@ Typical cases: Greek initial μπ and final ий (edge of a word), きゃ, っ�
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from translit_scale.romanize.characters import THAI_CONSONANTS, THAI_O_ANG, Character, Tables
+from translit_scale.romanize.characters import Character, Tables
+from translit_scale.romanize.thai import Guards, ThaiSplits
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +36,14 @@ class SplitPoint:
 
 
 PLAIN = SplitPoint()
+LOOK_BACK = SplitPoint()
+"""Instead of the split point of two neighbours: it depends on the character before them too."""
 
 
 class SplitPoints(dict[str, SplitPoint | None]):
     """Two neighbouring characters → how to split between them, or None; determined at the first look-up.
+
+    If the value is LOOK_BACK, the character before them (a space at the start of a text) and both are the key to it.
 
     Args:
         tables: uroman's rules under one language code.
@@ -49,28 +56,39 @@ class SplitPoints(dict[str, SplitPoint | None]):
         self._count = count
         self._tables = tables
         self._romanize = romanize
-        self._characters: dict[str, Character] = {}
-        letters: dict[str, list[str]] = {script: [] for script in sorted(tables.abugidas)}
-        for (kind, char), script in tables.uroman.dict_str.items():
-            if kind == "script" and script in letters:
-                letters[script].append(char)
-        self._guards = {script: self._find_guard(of_script) for script, of_script in letters.items()}
-        self._thai_guard = self._find_thai_guard()
+        self._abugida_guards: dict[str, str | None] = {}
+        self._by_guards: dict[Guards, SplitPoint] = {("", ""): PLAIN}
 
-    def __missing__(self, pair: str) -> SplitPoint | None:
-        self._count(pair)
-        self[pair] = split = self._decide(self.character(pair[0]), self.character(pair[1]))
+    @cached_property
+    def _letters(self) -> dict[str, list[str]]:
+        """Script → its characters."""
+        letters: dict[str, list[str]] = defaultdict(list)
+        for (kind, char), script in self._tables.uroman.dict_str.items():
+            if kind == "script":
+                letters[script].append(char)
+        return letters
+
+    @cached_property
+    def _thai(self) -> ThaiSplits:
+        return ThaiSplits(self._tables, map(self._tables.character, self._letters["Thai"]))
+
+    def __missing__(self, key: str) -> SplitPoint | None:
+        self._count(key)
+        *before, x, y = map(self._tables.character, key)
+        if before:
+            alike = self._thai.alike(before[0], x) + key[1:]
+            split = self._decide(x, y, *before) if alike == key else self[alike]
+        elif x.is_free and y.is_free:
+            split = None if key in self._tables.pairs_in_keys else PLAIN
+        else:
+            split = self._decide(x, y)
+        self[key] = split
         return split
 
-    def character(self, char: str) -> Character:
-        """The facts about a character."""
-        if char not in self._characters:
-            self._characters[char] = Character(char, self._tables)
-        return self._characters[char]
-
-    def _decide(self, x: Character, y: Character) -> SplitPoint | None:
+    def _decide(self, x: Character, y: Character, before: Character | None = None) -> SplitPoint | None:
         if (
-            x.char + y.char in self._tables.pairs_in_keys  # an edge may span them
+            (x.is_ascii and y.is_ascii)  # is its own romanization, however long
+            or x.char + y.char in self._tables.pairs_in_keys  # an edge may span them
             or y.attaches
             or y.begins_with_space
             or numbers_meet(x, y)
@@ -79,7 +97,7 @@ class SplitPoints(dict[str, SplitPoint | None]):
         ):
             return None
         if "Thai" in (x.script, y.script):
-            return self._split_thai(x, y)
+            return self._split_thai(x, y, before)
         if x.script == y.script and x.script in self._tables.abugidas and y.is_alpha:
             return self._split_abugida(x, y)
         return PLAIN if not x.reaches_right and word_edge_is_the_same(x, y) else None
@@ -95,7 +113,7 @@ class SplitPoints(dict[str, SplitPoint | None]):
         x is kept after the guard, so only the edges before it differ; they matter only for whether a word continues,
         which must not depend on them.
         """
-        guard = self._guards.get(x.script)
+        guard = self._abugida_guard(x.script)
         if guard is None or y.asks_word_start or x.asks_word_end:
             return None
         latin = len(self._romanize(guard))
@@ -106,10 +124,15 @@ class SplitPoints(dict[str, SplitPoint | None]):
             return None
         return SplitPoint(guard + x.char, len(self._romanize(guard + x.char)), guard, latin)
 
+    def _abugida_guard(self, script: str) -> str | None:
+        if script not in self._abugida_guards:
+            self._abugida_guards[script] = self._find_guard(self._letters[script])
+        return self._abugida_guards[script]
+
     def _find_guard(self, letters: Sequence[str]) -> str | None:
         """A vowel letter of a script, without rules of its own, that gives the same Latin letters in every context."""
         for letter in sorted(letters):
-            character = self.character(letter)
+            character = self._tables.character(letter)
             texts = {rule["t"] for rule in character.rules_from}
             if (
                 character.category == "Lo"
@@ -125,30 +148,24 @@ class SplitPoints(dict[str, SplitPoint | None]):
 
     # ----------------------------------------------------------------------------------------------------- Thai
 
-    def _split_thai(self, x: Character, y: Character) -> SplitPoint | None:
-        """Splits next to Thai letters. Thai consonants have another romanization at the end of a syllable;
-        `is_at_end_of_syllable` checks one character and the edge before them and up to three characters after them."""
-        if x.reaches_right:
-            return None
-        if x.script != y.script:  # neither letter nor mark: the end of a syllable, like the end of the text
-            other = x if y.script == "Thai" else y
-            is_outside = other.category[0] not in "LM" and (other is x or y.never_continued)
-            return PLAIN if is_outside and word_edge_is_the_same(x, y) else None
-        if y.is_thai_prevowel:  # begins a syllable; only the rule of อ checks the vowel itself
-            return None if x.char == THAI_O_ANG else PLAIN
-        if x.is_thai_vowel and (y.is_thai_consonant or y.char == THAI_O_ANG):
-            # the rules of x check nothing of y; those of y check whether x is Thai and ends in a consonant
-            return SplitPoint(self._thai_guard, len(self._romanize(self._thai_guard)))
-        return None
+    def _split_thai(self, x: Character, y: Character, before: Character | None) -> SplitPoint | None:
+        """Splits next to Thai letters."""
+        if x.script == y.script:
+            if before is None and self._thai.depends_on_before(x, y):
+                return LOOK_BACK
+            guards = self._thai.decide(before, x, y)
+            return None if guards is None else self._with_guards(guards)
+        # neither letter nor mark: the end of a syllable, like the end of the text
+        other = x if y.script == "Thai" else y
+        is_outside = other.category[0] not in "LM" and (other is x or y.never_continued)
+        return PLAIN if is_outside and not x.reaches_right and word_edge_is_the_same(x, y) else None
 
-    def _find_thai_guard(self) -> str:
-        """A Thai vowel sign that no rule joins with a consonant after it."""
-        after = [*THAI_CONSONANTS, THAI_O_ANG]
-        for sign in map(chr, range(0x0E31, 0x0E5C)):
-            joins = any(sign + char in self._tables.pairs_in_keys for char in after)
-            if self.character(sign).is_thai_vowel and self.character(sign).is_mark and not joins:
-                return sign
-        raise ValueError("uroman's tables have no Thai vowel sign without rules of its own")
+    def _with_guards(self, guards: Guards) -> SplitPoint:
+        if guards not in self._by_guards:
+            before, after = guards
+            latin = (len(self._romanize(guard)) if guard else 0 for guard in guards)
+            self._by_guards[guards] = SplitPoint(before, next(latin), after, next(latin))
+        return self._by_guards[guards]
 
 
 def numbers_meet(x: Character, y: Character) -> bool:

@@ -162,7 +162,7 @@ SR_F_LAYOUTS = (
     ParallelLayout(
         "{language}/*.tsv", "*/*.tsv", rf"{CODE}/(?:train|dev|test)\.tsv",
         "SIB-200, all splits: index_id, category, text", several=True, pair=pair_sib200,
-        note="sib200 (FLORES sentences, n=1004) in place of FLORES devtest",
+        note="these are the sentences of FLORES that SIB-200 has (at most 1,004), in place of its devtest",
     ),
 )  # fmt: skip
 TATOEBA_LAYOUTS = (

@@ -61,7 +61,7 @@ class Task:
         searched = ", ".join(str(data / name) for name in self.folders)
         expected = "".join(f"\n    {layout.shown} ({layout.content})" for layout in self.layouts)
         archives = [path for name in self.folders for path in sorted((data / name).glob("*.tar.gz"))]
-        hint = "see docs/test-sets.md"
+        hint = "the layouts: translit-scale docs test-sets"
         if archives:
             loop = "do mkdir -p ${a%.tar.gz}; tar -xzf $a -C ${a%.tar.gz}; done"
             hint = f"unpack each archive into a folder of its name: for a in {archives[0].parent}/*.tar.gz; {loop}"

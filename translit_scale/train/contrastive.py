@@ -26,7 +26,7 @@ class EmbeddingGradients:
     """∂ weight · loss / ∂ logit parameters, from the terms of this rank's embeddings."""
     sums: dict[str, torch.Tensor]
     """Sums over this rank's embeddings, by name: the `loss`, and what TensorBoard shows as a mean over the effective
-    batch under `train/tcm/`. A further metric is a further entry here."""
+    batch under `train_tcm/`. A further metric is a further entry here."""
 
 
 def contrastive_loss_over_ranks(

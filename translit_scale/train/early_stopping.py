@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -11,6 +12,7 @@ from typing import Protocol
 import torch.distributed as dist
 
 from translit_scale.config import Config
+from translit_scale.errors import UserError
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, checkpoint_name
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.metrics import MetricLogger
@@ -23,13 +25,28 @@ class Scorer(Protocol):
     """Scores checkpoints. The caller of `train` provides it, because `train` must not import `evaluate`."""
 
     metric: str
-    """Name of the score in metrics.jsonl, such as `eval/sr_b/mean`."""
+    """Name of the score in metrics.jsonl, such as `validation/sr_b/mean`."""
 
     def score(self, checkpoint: Path) -> float:
         """The score of a checkpoint, computed once; higher is better."""
 
     def values(self) -> dict[int, float]:
         """The scores of all checkpoints so far, by their steps."""
+
+
+@contextmanager
+def _selection_errors() -> Iterator[None]:
+    """Names the settings of a test set that cannot be read; a hint of its reader that names options is left out."""
+    try:
+        yield
+    except UserError as error:
+        error.message = f"selection: {error.message}"
+        error.hint = "\n    ".join([
+            *([error.hint] if error.hint and "--" not in error.hint else []),
+            "set selection.data=DIR and selection.languages to what the test set has,",
+            "or train without early stopping: selection=null",
+        ])  # fmt: skip
+        raise
 
 
 class EarlyStopping:
@@ -52,7 +69,9 @@ class EarlyStopping:
         self.patience = config.selection.patience if config.selection else None
         if self.patience:
             assert make_scorer, "early stopping needs a scorer"
-            self.scorer = make_scorer(config) if rank.is_first else None
+            if rank.is_first:
+                with _selection_errors():
+                    self.scorer = make_scorer(config)
             self.group = dist.new_group(backend="gloo", timeout=LONGEST_EVALUATION)  # nccl would time out
 
     def due(self, step: int) -> bool:

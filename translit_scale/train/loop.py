@@ -46,6 +46,7 @@ from translit_scale.train.checkpointing.checkpoint import (
     checkpoint_name,
     choose_checkpoint,
     complete_checkpoints,
+    hint_for_longer,
     load_checkpoint,
 )
 from translit_scale.train.checkpointing.saving import CheckpointWriter
@@ -123,7 +124,9 @@ def _train(
             if rank.is_first:
                 print(
                     f"nothing to train: {checkpoint} is step {start} of {plan.total_steps}\n"
-                    f"  → translit-scale export --run {run}, or train anew: run.name={config.run.name}-2"
+                    f"  → export the model:   translit-scale export --run {run}\n"
+                    f"    or train anew:      run.name={config.run.name}-2\n"
+                    f"    or train it longer: {hint_for_longer(run)}"
                 )
             return
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
@@ -242,7 +245,8 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     pad, bos, eos = tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id
     model = build_model(config.model, len(tokenizer), pad, bos, eos)
     tcm = config.objectives.tcm
-    pool_layer = resolve_layer(tcm.layer, model.config.num_hidden_layers) if tcm.weight else None
+    layers = model.config.num_hidden_layers
+    pool_layer = resolve_layer(tcm.layer, layers, "objectives.tcm.layer") if tcm.weight else None
     first_position = family_of(model.config).first_position(model.config)
     stream = make_stream(plan, Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position))
     encoder = PairEncoder(model, pool_layer, config.train.gradient_checkpointing, tcm)
@@ -338,7 +342,7 @@ def stop_request(training: Training) -> StopRequest:
 
     def interrupted() -> None:
         if rank.is_first:
-            text = "\nCtrl-C: a checkpoint is written at the end of this step; Ctrl-C once more ends without it\n"
+            text = "\nCtrl-C: a checkpoint is written after this step; a second Ctrl-C ends without it\n"
             os.write(sys.stderr.fileno(), text.encode())
 
     def end() -> None:
@@ -351,10 +355,10 @@ def stop_request(training: Training) -> StopRequest:
 
 def update_metrics(engine: Any, update: Update, skipped: SkippedSteps) -> dict[str, Any]:
     """Learning rate, gradient norm and the like of an update, by metric name."""
-    scale = {"train/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
+    scale = {"train_optimizer/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
     return {
         "train/lr": update.lr,
-        "train/grad_norm": update.grad_norm,
-        "train/skipped_steps": skipped.total,
+        "train_optimizer/grad_norm": update.grad_norm,
+        "train_optimizer/skipped_steps": skipped.total,
         **scale,
     }

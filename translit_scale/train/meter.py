@@ -11,6 +11,7 @@ import torch
 
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
 from translit_scale.train.step import StepResult
+from translit_scale.train.tensorboard import BY_LANGUAGE, BY_SCRIPT
 
 MOST_LANGUAGES = 64
 """With more languages TensorBoard gets their scripts instead; metrics.jsonl has both."""
@@ -67,7 +68,7 @@ class Meter:
             self.language_losses += result.language_losses
 
     def rates(self, now: float, waited: float) -> dict[str, float]:
-        """Metrics `throughput/…` and `time/…`.
+        """Metrics `train_speed/…`.
 
         Useful operations are those of `model/flops.py`: the exact ones for real tokens, without the first pass of
         GradCache and without recomputation. MFU is their rate divided by the device's peak (Chowdhery et al. 2022,
@@ -76,27 +77,27 @@ class Meter:
         seconds = now - self.started
         per_device = self.flops / seconds / self.context.world_size
         rates = {
-            "throughput/pairs_per_sec": self.pairs / seconds,
-            "throughput/tokens_per_sec": self.tokens / seconds,
-            "throughput/useful_tflops_per_device": per_device / 1e12,
-            "throughput/packing_efficiency": self.tokens / self.padded_tokens,
-            "throughput/slowest_over_mean": self.slowest / self.steps,
-            "time/step": seconds / self.steps,
-            "time/data_wait": (waited - self.waited) / self.steps,
+            "train_speed/pairs_per_sec": self.pairs / seconds,
+            "train_speed/tokens_per_sec": self.tokens / seconds,
+            "train_speed/useful_tflops_per_device": per_device / 1e12,
+            "train_speed/packing_efficiency": self.tokens / self.padded_tokens,
+            "train_speed/slowest_over_mean": self.slowest / self.steps,
+            "train_speed/step_seconds": seconds / self.steps,
+            "train_speed/data_wait_seconds": (waited - self.waited) / self.steps,
         }
         if self.context.peak_flops:
-            rates["throughput/mfu"] = per_device / self.context.peak_flops
+            rates["train_speed/mfu"] = per_device / self.context.peak_flops
         return rates
 
     def losses_by_language(self) -> dict[str, float]:
-        """Mean cross-entropy of the masked tokens of orig and latn: `train/language/…`, and with many languages also
-        `train/script/…`."""
+        """Mean cross-entropy of the masked tokens of orig and latn of each language that occurred, and with many
+        languages also of each script."""
         of_script: dict[str, np.ndarray] = {}
         losses = {}
         for language, sums in zip(self.context.languages, self.language_losses, strict=True):
             if sums[1]:
-                losses[f"train/language/{language}"] = float(sums[0] / sums[1])
-                script = f"train/script/{language.rpartition('_')[2]}"
+                losses[f"{BY_LANGUAGE}/{language}"] = float(sums[0] / sums[1])
+                script = f"{BY_SCRIPT}/{language.rpartition('_')[2]}"
                 of_script[script] = of_script.get(script, 0) + sums
         if self.context.many_languages:
             losses |= {name: float(sums[0] / sums[1]) for name, sums in sorted(of_script.items())}
@@ -106,7 +107,7 @@ class Meter:
 def memory() -> dict[str, float]:
     """Peak memory of the first rank so far, in GB (10⁹ bytes): of its process, and of tensors on its GPU."""
     unit = 1 if sys.platform == "darwin" else 1024
-    peaks = {"memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
+    peaks = {"train_memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
     if torch.cuda.is_available():
-        peaks["memory/device_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        peaks["train_memory/device_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return peaks

@@ -10,13 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from translit_scale.files import write_bytes
 from translit_scale.progress import duration, fit
 from translit_scale.train.checkpointing.checkpoint import file_errors
 from translit_scale.train.meter import Meter, MeterContext, memory
 from translit_scale.train.step import StepResult
+from translit_scale.train.tensorboard import RunDescription, TensorBoardFile
 
 
 class MetricLogger:
@@ -34,17 +33,28 @@ class MetricLogger:
         directory: run directory; gets `metrics.jsonl` and `tb/`.
         context: what rates and languages refer to.
         start: steps taken before; records of later steps, left by a killed process, are removed.
+        description: what TensorBoard shows beside the curves.
 
     Raises:
         DataError: the files cannot be written (here, or in `step`).
     """
 
-    def __init__(self, directory: Path, context: MeterContext, start: int, total_steps: int, every: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        context: MeterContext,
+        start: int,
+        total_steps: int,
+        every: int,
+        description: RunDescription | None = None,
+    ) -> None:
         self.path, self.context = directory / "metrics.jsonl", context
         self.first, self.total_steps, self.every = start + 1, total_steps, every
         with file_errors(f"cannot write metrics to {directory}", "choose another run.dir"):
             self._drop_records_after(start)
-            self.tensorboard = SummaryWriter(str(directory / "tb"), purge_step=self.first)
+            self.tensorboard = TensorBoardFile(
+                directory / "tb", self.first, description or RunDescription(), context.many_languages
+            )
             self.file = self.path.open("a", encoding="utf-8")
         self.truncated = 0
         self.checkpoint_seconds: float | None = None
@@ -74,7 +84,7 @@ class MetricLogger:
             return
         record = {
             "step": step,
-            **{f"train/loss/{name}": value for name, value in result.losses.items()},
+            **{f"train/loss{'' if name == 'total' else f'_{name}'}": value for name, value in result.losses.items()},
             **result.metrics,
             **{name: float(value) for name, value in update.items()},
             "train/truncated": self.truncated,
@@ -83,7 +93,7 @@ class MetricLogger:
             **self.meter.losses_by_language(),
         }
         if self.checkpoint_seconds is not None:
-            record["time/checkpoint"] = self.checkpoint_seconds
+            record["train_speed/checkpoint_seconds"] = self.checkpoint_seconds
         self._write(record)
         self._print(record)
         self.checkpoint_seconds = None
@@ -97,7 +107,7 @@ class MetricLogger:
     def evaluated(self, step: int, name: str, value: float, seconds: float) -> None:
         """Records the score of the checkpoint after `step` steps; its time is excluded from the rates."""
         self.meter.started += seconds
-        self._write({"step": step, name: value, "time/evaluation": seconds})
+        self._write({"step": step, name: value, "train_speed/evaluation_seconds": seconds})
         print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
         self.line_is_open = False
 
@@ -107,13 +117,7 @@ class MetricLogger:
         with file_errors(f"cannot write {self.path} or its TensorBoard file", hint):
             self.file.write(json.dumps(numbers) + "\n")
             self.file.flush()
-            for name, value in numbers.items():
-                if value is not None and self._in_tensorboard(name):
-                    self.tensorboard.add_scalar(name, value, record["step"])
-            self.tensorboard.flush()  # so that after a kill it has the same records as metrics.jsonl
-
-    def _in_tensorboard(self, name: str) -> bool:
-        return name != "step" and not (self.context.many_languages and name.startswith("train/language/"))
+            self.tensorboard.add(record["step"], {name: value for name, value in numbers.items() if name != "step"})
 
     def _print(self, record: dict[str, Any]) -> None:
         """Prints a line; on a terminal it replaces the one before and is never wider than the terminal."""
@@ -123,26 +127,26 @@ class MetricLogger:
         print(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n", flush=True)
 
     def _parts(self, record: dict[str, Any]) -> list[tuple[int, str]]:
-        """The parts of the line; on a narrow terminal those with the highest rank are left out."""
+        """The parts of the line; on a narrow terminal the lowest ranks are kept."""
         step = record["step"]
         losses = " ".join(
-            f"{name.rpartition('/')[2]} {value:.3f}"
+            f"{name.removeprefix('train/loss_')} {value:.3f}"
             for name, value in record.items()
-            if name.startswith("train/loss/") and not name.endswith("total")
+            if name.startswith("train/loss_")
         )
         parts = [
             (0, f"step {step}/{self.total_steps}"),
-            (1, f"loss {record['train/loss/total']:.3f}"),
+            (1, f"loss {record['train/loss']:.3f}"),
             (4, f"({losses})"),
-            *([(5, f"top1 {record['train/tcm/top1']:.3f}")] if "train/tcm/top1" in record else []),
+            *([(5, f"top1 {record['train_tcm/top1']:.3f}")] if "train_tcm/top1" in record else []),
             (6, f"lr {record['train/lr']:.2e}"),
-            (9, f"gn {record['train/grad_norm']:.2f}"),
-            (3, f"{record['throughput/pairs_per_sec']:,.0f} pairs/s"),
-            (7, f"{record['throughput/tokens_per_sec']:,.0f} tok/s"),
-            *([(8, f"mfu {record['throughput/mfu']:.1%}")] if "throughput/mfu" in record else []),
+            (9, f"gn {record['train_optimizer/grad_norm']:.2f}"),
+            (3, f"{record['train_speed/pairs_per_sec']:,.0f} pairs/s"),
+            (7, f"{record['train_speed/tokens_per_sec']:,.0f} tok/s"),
+            *([(8, f"mfu {record['train_speed/mfu']:.1%}")] if "train_speed/mfu" in record else []),
         ]
         if step != self.first or step == self.total_steps:  # the first step takes the longest
-            parts.append((2, f"eta {duration((self.total_steps - step) * record['time/step'])}"))
+            parts.append((2, f"eta {duration((self.total_steps - step) * record['train_speed/step_seconds'])}"))
         return parts
 
     def __enter__(self) -> MetricLogger:

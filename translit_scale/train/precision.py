@@ -57,7 +57,9 @@ def check_blocks(ds_json: dict[str, Any], path: Path) -> None:
     for name in BLOCKS:
         block = ds_json.get(name, {})
         if not isinstance(block, dict):
-            raise ConfigError(f"{path}: {name} must be an object, found {block!r}", "see ds_configs/zero2.json")
+            raise ConfigError(
+                f"{path}: {name} must be an object, found {block!r}", "translit-scale configs zero2 prints an example"
+            )
         if block.get("enabled", False) not in (True, False, "auto"):
             raise ConfigError(f'{path}: {name}.enabled must be true, false or "auto", found {block["enabled"]!r}')
         for option, value in block.items():
@@ -82,7 +84,7 @@ def check_stage(precision: Precision, stage: int, ds_json: dict[str, Any], path:
         raise ConfigError(
             f"{path}: ZeRO stage 0 with {precision} begins with a wrong Adam step in DeepSpeed: its bias correction "
             "counts one step too many, and the first update is about 0.74 of what it should be",
-            "stage 1 on a single GPU costs nothing over stage 0: use ds_configs/zero1.json",
+            "stage 1 on a single GPU costs nothing over stage 0: use --ds_config zero1",
         )
     if stage == 1 and precision == "bf16" and ds_json.get("data_types", {}).get("grad_accum_dtype") == "fp32":
         raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from contextlib import AbstractContextManager
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from translit_scale.batch.order import PairOrder, Phase
 from translit_scale.batch.pack import stream_names
 from translit_scale.config import RunConfig
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.files import write_bytes, write_json
-from translit_scale.languages import listed
 from translit_scale.model.attention import has_kernel
 from translit_scale.model.devices import peak_flops
 from translit_scale.model.families import family_of
@@ -25,12 +26,15 @@ from translit_scale.train.checkpointing.state import checkpoint_bytes, parameter
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import write_damaged_blocks
+from translit_scale.train.tensorboard import RunDescription, make_charts
 
 if TYPE_CHECKING:  # loop.py imports this file
     from translit_scale.train.loop import Plan, Training
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
 """Recorded with their versions in environment.json."""
+MOST_SHOWN = 4
+"""Languages in the banner: of more the two largest and the smallest, which fit a line of 80 columns."""
 
 
 def metric_logger(training: Training, start: int) -> MetricLogger:
@@ -45,8 +49,34 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
         peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None,
         has_kernel(device, dtype, head_size),
     )
-    run = training.config.run
-    return MetricLogger(run.path, context, start, training.total_steps, run.log_every)
+    run, described = training.config.run, description(training, context.many_languages)
+    return MetricLogger(run.path, context, start, training.total_steps, run.log_every, described)
+
+
+def description(plan: Plan, many_languages: bool) -> RunDescription:
+    """What TensorBoard shows of a run beside its curves: settings that decide the weights, all settings, and charts."""
+    config, hardware, science = plan.config, plan.hardware, plan.info(0).science
+    settings = science | {
+        "train": {name: value for name, value in science["train"].items() if name not in ("max_steps", "epochs")},
+        "total_steps": plan.total_steps,
+        "ranks": plan.rank.world_size,
+        "zero_stage": hardware.zero_stage,
+        "micro_batch_pairs": hardware.layout.micro_batch_pairs,
+    }
+    sections = {
+        "Experiment": _verbatim(config.to_yaml()),
+        "Mixture of languages": mixture_table(plan.order, hardware.layout.batch_pairs),
+        "DeepSpeed": _verbatim(json.dumps(hardware.ds_config, indent=2)),
+        "Environment": _verbatim(json.dumps(environment(plan), indent=2)),
+    }
+    configuration = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
+    charts = make_charts(many_languages, config.objectives.tcm.weight > 0, config.selection is not None)
+    return RunDescription(settings, configuration, charts)
+
+
+def _verbatim(text: str) -> str:
+    """A Markdown block that shows the text as it is."""
+    return "\n".join(f"    {line}" for line in text.splitlines())
 
 
 def prepare_run_directory(training: Training) -> None:
@@ -94,20 +124,50 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     where = counted(layout.world_size, "CPU rank" if on_cpu else "GPU") + (" (no GPU found)" if on_cpu else "")
     pairs_at_once = layout.batch_pairs / layout.world_size / layout.micro_batches
     lines = [
-        f"run {config.run.path}: {parameter_count(training.engine):,} parameters, "
-        f"{order.total:,} pairs of {listed(order.languages)}",
+        f"run {config.run.path}: {parameter_count(training.engine):,} parameters, {order.total:,} pairs",
+        f"  {mixture_line(order, start * layout.batch_pairs)}",
         f"  batch {layout.batch_pairs} pairs = {counted(layout.world_size, 'rank')} × "
         f"{counted(layout.micro_batches, 'micro-batch')} of about {math.ceil(pairs_at_once)}; {where}, "
         f"{hardware.precision}, ZeRO-{hardware.zero_stage}",
         f"  loss = {' + '.join(loss_terms(training))}",
         f"  steps {start} → {training.total_steps} ({math.ceil(order.total / layout.batch_pairs)} an epoch), "
-        f"tensorboard --logdir {config.run.path / 'tb'}",
+        f"tensorboard --logdir {config.run.dir}",
         f"  {checkpoint_plan(config.run, training.total_steps, checkpoint_bytes(training.engine))}",
         *(f"  note: {note}" for note in hardware.notes),
         *([_left_out(training)] if training.damaged_blocks else []),
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
     ]
     return "\n".join(lines)
+
+
+def mixture_line(order: PairOrder, position: int) -> str:
+    """The fractions of the languages at a position of the stream, largest first."""
+    phase = [phase for phase in order.phases if phase.start <= position][-1]
+    fractions = sorted(zip(_fractions(phase), order.languages, strict=True), key=lambda pair: (-pair[0], pair[1]))
+    shown = fractions if len(fractions) <= MOST_SHOWN else [*fractions[:2], fractions[-1]]
+    parts = [f"{language} {percent(fraction)}" for fraction, language in shown]
+    if shown is not fractions:
+        parts.insert(-1, f"… ({len(fractions) - len(shown)} more)")
+    return f"mixture: {', '.join(parts)}"
+
+
+def mixture_table(order: PairOrder, batch_pairs: int) -> str:
+    """Markdown table of the pairs of each language, and of its fraction of the stream from each change on."""
+    steps = [-(-phase.start // batch_pairs) for phase in order.phases]
+    head = ["language", "pairs", *(f"mixture from step {step:,}" for step in steps)]
+    columns = [map(percent, _fractions(phase)) for phase in order.phases]
+    rows = zip(order.languages, (f"{n:,}" for n in order.pairs.values()), *columns, strict=True)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
+
+
+def percent(fraction: float) -> str:
+    """`0.1234` → `12.3 %`; three digits however small, because a language of 500 can have less than 0.1 %."""
+    return f"{float(f'{100 * fraction:.3g}'):g} %"
+
+
+def _fractions(phase: Phase) -> list[float]:
+    fractions: list[float] = (phase.quotas / phase.quotas.sum()).tolist()
+    return fractions
 
 
 def checkpoint_plan(run: RunConfig, total_steps: int, size: int) -> str:
@@ -118,7 +178,7 @@ def checkpoint_plan(run: RunConfig, total_steps: int, size: int) -> str:
     """
     kept = 1 + run.keep_checkpoints + (total_steps // run.keep_every if run.keep_every else 0)
     when = f"checkpoint every {run.checkpoint_every:,} steps or {run.checkpoint_minutes:g} minutes"
-    return f"{when}: {size / 1e9:.3g} GB each, up to {kept} at a time, {kept * size / 1e9:.3g} GB"
+    return f"{when}: {size / 1e9:.3g} GB each, at most {kept} ({kept * size / 1e9:.3g} GB)"
 
 
 def _left_out(training: Training) -> str:

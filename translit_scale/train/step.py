@@ -57,7 +57,7 @@ class StepResult:
     pairs: int
     truncated: int
     metrics: dict[str, float] = field(default_factory=dict)
-    """Further metrics by their names in TensorBoard. `train/tcm/…` are means over the embeddings: `top1` is the
+    """Further metrics by their names in TensorBoard. `train_tcm/…` are means over the embeddings: `top1` is the
     fraction whose positive is the nearest candidate, `positive_similarity` and `negative_similarity` are the mean
     similarities to the positive and to other sentences; `identical` is the fraction of pairs whose sides are equal."""
     requests: dict[str, bool] = field(default_factory=dict)
@@ -219,7 +219,7 @@ class TrainStep:
             means = {name: sum_of[f"tcm/{name}"].item() / (2 * batch.pairs) for name in sums.contrastive}
             losses["tcm"] = means.pop("loss")
             means["identical"] = counts["identical"].item() / batch.pairs
-            metrics = {f"train/tcm/{name}": mean for name, mean in means.items()}
+            metrics = {f"train_tcm/{name}": mean for name, mean in means.items()}
         weights = {"tcm": self.objectives.tcm.weight, "tlm": self.objectives.tlm.weight}
         losses["total"] = sum(weights.get(name, 1.0) * value for name, value in losses.items())
         token_counts = TokenCounts(*counts["tokens"].tolist())

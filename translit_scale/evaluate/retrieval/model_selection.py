@@ -71,7 +71,7 @@ class CheckpointScorer:
 
     def __init__(self, run: Path, criterion: Criterion) -> None:
         self.run, self.criterion = run, criterion
-        self.metric = f"eval/{criterion.task}/{criterion.measure}"
+        self.metric = f"validation/{criterion.task}/{criterion.measure}"
 
     def scored(self, checkpoint: Path) -> ScoredCheckpoint:
         """The estimates of a checkpoint; measures it if there is no record for these weights and this criterion.

@@ -164,11 +164,18 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         if old != new
     ]
     if differences:
+        of_length = any(line.startswith(("train.max_steps:", "train.epochs:")) for line in differences)
+        longer = f"\n    or train its model longer: {hint_for_longer(checkpoint.parent.parent)}" if of_length else ""
         raise DataError(
             "\n    ".join([f"{checkpoint} belongs to another experiment:", *differences]),
-            "go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME",
+            f"go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME{longer}",
         )
     return info.step
+
+
+def hint_for_longer(run: Path) -> str:
+    """How to train the model of a run further, although its number of steps is part of its learning-rate schedule."""
+    return f"translit-scale export --run {run}, then run.name=NEW_NAME model.pretrained={run / 'export'}"
 
 
 def _settings_until(step: int, science: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def find_world(environment: Mapping[str, str]) -> World:
     if not 0 <= world.rank < world.size:
         raise ConfigError(
             f"this process is rank {world.rank} of {world.size} by its variables; expected 0 to {world.size - 1}",
-            "start the ranks with torchrun, deepspeed, srun or mpirun (docs/launching.md)",
+            "start the ranks with torchrun, deepspeed, srun or mpirun (translit-scale docs launching)",
         )
     return world
 
@@ -130,7 +130,7 @@ def _of_mpi(variables: Mapping[str, str]) -> World | None:
         raise ConfigError(
             f"a launcher has started this process as rank {variables['PMIX_RANK']} (PMIX_RANK), but does not say of "
             "how many",
-            "set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in it, or use torchrun (docs/launching.md)",
+            "set RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in it, or use torchrun (translit-scale docs launching)",
         )
     return None
 
@@ -180,7 +180,7 @@ def _half_set(name: str, variables: Mapping[str, str]) -> ConfigError:
     return ConfigError(
         f"{name} is set to {variables[name]}, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not: "
         "this process would wait for other ranks that nobody has started",
-        f"for one process: env {unset} …; for several: torchrun, deepspeed, srun or mpirun (docs/launching.md)",
+        f"for one process: env {unset} …; for several: torchrun, deepspeed, srun, mpirun (translit-scale docs launching)",
     )
 
 

@@ -24,11 +24,17 @@ from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, EXIT_PRE
 
 LAUNCHER_SECONDS = 5.0
 """Time within which a launcher ends the other ranks when one fails (DeepSpeed's looks once a second)."""
+START_SECONDS = 30.0
+"""Time within which the first rank finds an error that another rank has found before they have met: it may start later
+or import more slowly."""
 EXIT_DEFECT = 1
 EXIT_LOST = 76
 """Another rank or its host was lost: nothing is wrong with the experiment, and the same command resumes it."""
-_LOST_CONNECTION = re.compile(r"Connection (closed|reset|refused)|[Bb]roken pipe|Timed out waiting|ncclRemoteError")
-"""What gloo and nccl say when another rank has ended."""
+LOST_PEER = re.compile(
+    r"Connection (closed|reset|refused)|(closed|reset) by peer|remote (worker|process)|Broken pipe|Timed out waiting",
+    re.IGNORECASE,
+)
+"""In messages of gloo and nccl: a collective failed because another process has ended. Its traceback says nothing."""
 
 
 class Peers(Protocol):
@@ -52,7 +58,7 @@ def run_rank(body: Callable[[], object]) -> None:
     """Calls `body()`; on failure ends the process with an exit code of `errors.py`, 75 (preempted), 130 (Ctrl-C)
     or 1 (a defect).
 
-    A UserError is printed as one message, any other exception as a traceback.
+    A UserError and a lost peer are printed as one message, any other exception as a traceback.
     """
     # Otherwise asking the store of a first rank that has ended prints a C++ stack; set this before torch is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -74,9 +80,18 @@ def run_rank(body: Callable[[], object]) -> None:
         message = "\ninterrupted before the first step: nothing is lost, the same command starts again"
         _leave(message, EXIT_INTERRUPTED, rank)
     except Exception as error:
-        if watched and _LOST_CONNECTION.search(str(error)):
+        lost = LOST_PEER.search(str(error))
+        if lost and watched:
             _await_verdict(watched[0])
-        _leave(f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
+        _leave(_lost_contact(rank, error) if lost else f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
+
+
+def _lost_contact(rank: int, error: Exception) -> str:
+    return (
+        f"error: rank {rank} lost contact with another rank, which was killed (out of memory?) or has failed: "
+        f"{str(error).strip().partition(chr(10))[0]}\n"
+        "  → the launcher's lines name that rank; the same command resumes from the last checkpoint"
+    )
 
 
 def _await_verdict(peers: Peers) -> None:
@@ -127,10 +142,11 @@ def _is_first_to_fail(rank: int, message: str, code: int) -> bool:
         except RuntimeError:
             return False
     distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_initialized():
-        if rank:  # too early to ask; most likely the first rank finds the same error in the settings
-            time.sleep(LAUNCHER_SECONDS)
-        return True
+    have_met = distributed is not None and distributed.is_initialized()
+    if rank:  # most errors are in settings or data, and the first rank finds them as well
+        time.sleep(LAUNCHER_SECONDS if have_met else START_SECONDS)
+    if distributed is None or not have_met:
+        return True  # too early to ask
     try:
         return bool(distributed.distributed_c10d._get_default_store().add("failed ranks", 1) == 1)
     except RuntimeError:  # the store is gone, and with it the rank that kept it
