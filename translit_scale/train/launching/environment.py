@@ -180,7 +180,7 @@ def _half_set(name: str, variables: Mapping[str, str]) -> ConfigError:
     return ConfigError(
         f"{name} is set to {variables[name]}, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not: "
         "this process would wait for other ranks that nobody has started",
-        f"for one process: env {unset} …; for several: torchrun, deepspeed, srun, mpirun (translit-scale docs launching)",
+        f"for one process: env {unset} …; for several a launcher (translit-scale docs launching)",
     )
 
 

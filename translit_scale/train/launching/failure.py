@@ -115,7 +115,7 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
         signal.signal(
             signal.SIGTERM, signal.SIG_DFL
         )  # or the handler would take it for a request to stop, and the rank would sleep on
-    if several and code == EXIT_DEFECT:
+    if several and code == EXIT_DEFECT and not watched:
         # Most likely a collective that failed because its peer was killed: then the launcher ends this rank first.
         time.sleep(LAUNCHER_SECONDS)
     if several and not reports:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from translit_scale.train.launching.failure import EXIT_LOST
 BEAT_SECONDS = 3.0
 WAITS = "computing"
 """What ranks do when they wait for the others in a collective of the step."""
+RESUMES = "\n  → the same command resumes from the last checkpoint, on these hosts or others"
 SUSPICIOUS_BEATS = 4
 """So many missing signs of life are enough once a rank has lost the connection to another one."""
 
@@ -148,7 +150,7 @@ class Watch:
             others = f" and {len(silent) - 1} other ranks" if len(silent) > 1 else ""
             self._decide(
                 f"lost contact with rank {silent[0]} on {beat.host}{others} at step {beat.step}: no sign of life for "
-                f"{now - when:.0f} s"
+                f"{now - when:.0f} s{RESUMES}"
             )
 
     def _find_stalled(self) -> None:
@@ -158,13 +160,16 @@ class Watch:
             rank, beat = min(beats, key=lambda item: (item[1].step, item[1].doing == WAITS, item[0]))
             self._decide(
                 f"no rank has got on for {shortest:.0f} s: rank {rank} on {beat.host} is {beat.doing}, step {beat.step}"
+                + RESUMES
             )
 
     def _decide(self, message: str) -> None:
         if self.report(message, EXIT_LOST):
+            # Now: another rank may read the verdict and end first, and then the launcher ends this one.
+            print(message, file=sys.stderr, flush=True)
             if self.world.rank == 0:
                 time.sleep(2 * BEAT_SECONDS)  # the store may end with this process, and the others must read it first
-            self.end(message, EXIT_LOST)
+            self.end("", EXIT_LOST)
 
     def _obey(self, verdict: Verdict) -> None:
         elsewhere = verdict.host != self.own.host and self.world.local_rank == 0
@@ -186,4 +191,4 @@ class Watch:
     def lost_store(self) -> str:
         """The message when the store does not answer."""
         first, own = self.world.address, self.own
-        return f"lost contact with rank 0 on {first}, or the network of {own.host}, at step {own.step}"
+        return f"lost contact with rank 0 on {first}, or the network of {own.host}, at step {own.step}{RESUMES}"

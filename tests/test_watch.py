@@ -1,0 +1,101 @@
+"""Ranks that end, stop or stand still while the others wait for them; each is a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.ranks import Ranks
+from translit_scale.train.launching.failure import EXIT_LOST
+
+pytestmark = pytest.mark.slow
+
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+
+import torch
+
+from translit_scale.config import RunConfig
+from translit_scale.train.launching import failure, watch
+from translit_scale.train.launching.environment import join_world
+from translit_scale.train.launching.ranks import start_rank
+
+watch.BEAT_SECONDS = 0.2
+rank, what, folder, lost, stalled = int(os.environ["RANK"]), sys.argv[1], Path(sys.argv[2]), *map(float, sys.argv[3:])
+
+def body():
+    start_rank()
+    run = RunConfig.model_construct(lost_seconds=lost, stalled_minutes=stalled / 60)
+    peers = watch.Watch(run, join_world(), failure.end_process)
+    failure.watched[:] = [peers]
+    time.sleep(3)  # all have given a sign of life
+    peers.at(7, watch.WAITS)
+    (folder / str(rank)).write_text(str(os.getpid()))
+    time.sleep(1)
+    if rank == 2:
+        if what == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if what == "stops":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if what == "reads":
+            peers.at(6, "reading its batch")
+            time.sleep(60)
+        if what == "fails":
+            raise ValueError("a defect of rank 2")
+    torch.distributed.all_reduce(torch.ones(3))
+    peers.close()
+    print("done", flush=True)
+
+failure.run_rank(body)
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("is killed", "lost contact with rank 2 on {host} at step "),
+        ("stops", "lost contact with rank 2 on {host} at step 7: no sign of life for 4 s"),
+        ("reads", "no rank has got on for 8 s: rank 2 on {host} is reading its batch, step 6"),
+    ],
+)
+def test_a_rank_that_the_others_wait_for_is_named(
+    what: str, message: str, run_ranks: Ranks, tmp_path: Path
+) -> None:  # fmt: skip
+    code, printed, seconds = wait_for(run_ranks, tmp_path, what, lost=4, stalled=8)
+    if what == "is killed":  # the launcher of this test ends the others at once
+        assert code in (EXIT_LOST, -signal.SIGKILL)
+    else:
+        assert code == EXIT_LOST and message.format(host=os.uname().nodename) in printed, printed
+        assert "the same command resumes" in printed and seconds < 30
+
+
+def test_a_rank_that_fails_ends_the_others_with_its_reason(run_ranks: Ranks, tmp_path: Path) -> None:
+    code, printed, _ = wait_for(run_ranks, tmp_path, "fails", lost=20, stalled=60)
+    assert code == 1 and printed.count("a defect of rank 2") == 2 and printed.count("Traceback") == 1, printed
+
+
+def test_a_rank_that_stops_for_a_while_is_waited_for(run_ranks: Ranks, tmp_path: Path) -> None:
+    if os.fork() == 0:
+        while not (tmp_path / "2").exists():
+            time.sleep(0.05)
+        time.sleep(3)
+        os.kill(int((tmp_path / "2").read_text()), signal.SIGCONT)
+        os._exit(0)
+    code, printed, _ = wait_for(run_ranks, tmp_path, "stops", lost=20, stalled=60)
+    assert code == 0 and not printed
+
+
+def wait_for(
+    run_ranks: Ranks, tmp_path: Path, what: str, lost: float, stalled: float
+) -> tuple[int, str, float]:  # fmt: skip
+    """Exit code, error output and seconds of three ranks."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    began = time.monotonic()
+    done = run_ranks(3, script, what, tmp_path, lost, stalled, check=False, timeout=60)
+    return done.returncode, done.stderr, time.monotonic() - began
