@@ -21,6 +21,7 @@ from translit_scale.corpus.json_lines import Bad, json_cells, json_header, json_
 from translit_scale.corpus.lines import LINE_FILES, MAX_LINE_BYTES, decode, ignore, inner_suffix, is_unicode, read_lines
 from translit_scale.corpus.script import has_letters
 from translit_scale.corpus.tables import Column, Dialect, column_indices, read_header, read_records, recognise
+from translit_scale.corpus.tagged import is_tagged, tagged_sentences
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.progress import Advance
 
@@ -41,7 +42,22 @@ _REMEDIES = {
     (".xlsx", ".xls", ".ods"): "save it as .csv",
     (".docx", ".doc", ".odt", ".pdf", ".html", ".htm"): "save it as plain text with a sentence on each line",
 }
-_NOT_LINES = (".json", ".xml", ".tmx", ".sgm", ".sgml", ".html", ".htm")
+_NOT_LINES = (
+    ".json",
+    ".xml",
+    ".tmx",
+    ".sgm",
+    ".sgml",
+    ".html",
+    ".htm",
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".pdf",
+    ".docx",
+    ".xlsx",
+)
+"""Files that may have sentences, but not in their lines."""
 _NO_DIALECT = "only .csv and .tsv files have a delimiter and quoted fields"
 _USUAL_NAME = "transliteration"
 """The papers' CSV files have the columns `text` and `transliteration`."""
@@ -193,6 +209,8 @@ def _cell_problem(cell: object) -> str:
 def read_all_cells(path: Path, columns: Columns = _ALL_COLUMNS) -> Iterator[str]:
     """All text of a table or JSON lines, or some columns of it, or every line of another file; bad bytes dropped.
 
+    If a file has a word and its tag on each line, its sentences.
+
     Raises:
         ConfigError: a type of file whose lines are not sentences.
         DataError: missing, empty, damaged or unreadable file.
@@ -202,7 +220,9 @@ def read_all_cells(path: Path, columns: Columns = _ALL_COLUMNS) -> Iterator[str]
         raise ConfigError(f"{path}: {_NO_DIALECT}")
     if columns.text is not None:
         sentences = read_sentences(path, columns, Counter(), ignore)
-        cells = (cell for sentence in sentences for cell in sentence if cell is not None)
+        cells: Iterator[str] = (cell for sentence in sentences for cell in sentence if cell is not None)
+    elif kind not in (*ARROW_FILES, ".jsonl", *_NOT_LINES) and columns.dialect == Dialect() and is_tagged(path):
+        cells = tagged_sentences(path)
     elif kind in (".csv", ".tsv"):
         records = read_records(path, recognise(path, columns.dialect))
         cells = (cell for _, fields in records for cell in fields)
@@ -211,7 +231,8 @@ def read_all_cells(path: Path, columns: Columns = _ALL_COLUMNS) -> Iterator[str]
     elif kind in ARROW_FILES:
         cells = (cell for row in arrow_rows(path) for cell in _texts(row))
     elif kind in _NOT_LINES:
-        raise ConfigError(f"{path}: held-out sentences cannot be read from {kind} files", f"expected {_EXPECTED}")
+        hint = "unpack or convert it, and move it away from the files that `exclude` matches"
+        raise ConfigError(f"{path}: held-out sentences cannot be read from {kind} files", hint)
     else:  # of any name: Tatoeba's files end in the code of their language
         cells = (decode(line) for line in read_lines(path))
     return (cell.encode(errors="ignore").decode() for cell in cells)
