@@ -18,10 +18,19 @@ from translit_scale.corpus.arrow import ARROW_FILES, arrow_cells, arrow_header, 
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.compression import COMPRESSIONS
 from translit_scale.corpus.json_lines import Bad, json_cells, json_header, json_values
-from translit_scale.corpus.lines import LINE_FILES, MAX_LINE_BYTES, decode, ignore, inner_suffix, is_unicode, read_lines
+from translit_scale.corpus.lines import (
+    COMPRESSED_FILES,
+    MAX_LINE_BYTES,
+    decode,
+    ignore,
+    inner_suffix,
+    is_unicode,
+    read_lines,
+)
 from translit_scale.corpus.script import has_letters
 from translit_scale.corpus.tables import Column, Dialect, column_indices, read_header, read_records, recognise
 from translit_scale.corpus.tagged import is_tagged, tagged_sentences
+from translit_scale.corpus.tars import TAR, tar_cells, tar_header
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.progress import Advance
 
@@ -35,9 +44,10 @@ UNREADABLE = {
 }
 """Reasons of `read_sentences` that mean a fault of a file: what its lines are or have, and what helps."""
 
-_EXPECTED = f"{', '.join(LINE_FILES)} (also with {', '.join(COMPRESSIONS)}), {' or '.join(ARROW_FILES)}"
+_EXPECTED = f"{', '.join(COMPRESSED_FILES)} (also with {', '.join(COMPRESSIONS)}), {' or '.join(ARROW_FILES)}"
 _REMEDIES = {
-    (".tar", ".zip", ".tgz", *(f".tar{suffix}" for suffix in COMPRESSIONS)): "unpack it and name the files in it",
+    (".zip",): "unpack it and name the files in it",
+    (".tgz",): "unpack it and name the files in it, or name it .tar.gz if it is a WebDataset",
     (".json",): "with an object on each line it is a .jsonl; an array becomes one by: jq -c '.[]' FILE > FILE.jsonl",
     (".xlsx", ".xls", ".ods"): "save it as .csv",
     (".docx", ".doc", ".odt", ".pdf", ".html", ".htm"): "save it as plain text with a sentence on each line",
@@ -146,7 +156,7 @@ def _transliteration_problem(cleaned: Sentence, raw: str) -> str:
 def read_sentences(path: Path, columns: Columns, counts: Counter[str], advance: Advance) -> Iterator[Sentence]:
     """Sentences of one file as they stand in it: the lines of a `.txt`, or columns of a table.
 
-    `.txt`, `.csv`, `.tsv` and `.jsonl` may be compressed (`compression.COMPRESSIONS`).
+    All but Parquet and Arrow files may be compressed (`compression.COMPRESSIONS`).
 
     Args:
         counts: `read` goes up by one per line or record. Each one that is not yielded adds to one of `undecodable` (not
@@ -165,6 +175,8 @@ def read_sentences(path: Path, columns: Columns, counts: Counter[str], advance: 
     if kind in ARROW_FILES:
         _check_header(path, columns, arrow_header(path))
         records: Iterator[Sequence[object]] = arrow_cells(path, names, advance)
+    elif kind == TAR:
+        records = tar_cells(path, names, advance, counts)
     elif kind == ".txt":
         records = _text_lines(path, advance, counts)
     elif kind == ".jsonl":
@@ -254,7 +266,7 @@ def file_kind(path: Path, columns: Columns) -> str:
         ConfigError: the type is unknown, or a column is missing for a table or given for a `.txt`.
     """
     kind = inner_suffix(path)
-    if kind not in LINE_FILES + ARROW_FILES:
+    if kind not in COMPRESSED_FILES + ARROW_FILES:
         name = path.name.lower()
         remedies = [remedy for suffixes, remedy in _REMEDIES.items() if name.endswith(suffixes)]
         hint = remedies[0] if remedies else f"expected {_EXPECTED}"
@@ -266,7 +278,7 @@ def file_kind(path: Path, columns: Columns) -> str:
         )
     if kind != ".txt" and columns.text is None:
         raise ConfigError(f"{path}: which column?", "write {path: " + path.name + ", column: NAME} in the recipe")
-    if kind in (".jsonl", *ARROW_FILES) and any(isinstance(column, int) for column in columns.named):
+    if kind in (".jsonl", TAR, *ARROW_FILES) and any(isinstance(column, int) for column in columns.named):
         raise ConfigError(
             f"{path}: the columns of a {kind} file have names, but column {columns.named[0]} is asked for"
         )
@@ -287,6 +299,8 @@ def check_columns(path: Path, columns: Columns) -> None:
         return
     if kind in ARROW_FILES:
         header = arrow_header(path)
+    elif kind == TAR:
+        header = tar_header(path)
     else:
         header = json_header(path) if kind == ".jsonl" else read_header(path, columns.dialect, columns.named)
     if columns.by_number:
