@@ -241,3 +241,11 @@ def test_model_that_cannot_be_used_says_why(tmp_path: object) -> None:
     (Path(str(tmp_path)) / "model.safetensors").write_bytes(b"half a file")
     with pytest.raises(ConfigError, match=r"the weights of .* cannot be loaded"):
         build_model(ModelConfig(pretrained=str(tmp_path), max_length=64), 50, 1, 0, 2)
+
+
+def test_loading_a_pretrained_model_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every rank loads it, and each would draw a progress bar of its own."""
+    small_model().lm.save_pretrained(tmp_path)
+    capsys.readouterr()
+    build_model(ModelConfig(pretrained=str(tmp_path), max_length=16), 50, 1, 0, 2)
+    assert capsys.readouterr() == ("", "")

@@ -121,9 +121,13 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 def test_messages_name_only_what_an_installed_wheel_has() -> None:
-    """It has no files of a checkout; `translit-scale docs` prints pages and `translit-scale configs` settings files."""
+    """Also in comments of settings files. `translit-scale docs` and `translit-scale configs` print what it has."""
     package = Path(shipped_files.__file__).parent
     texts = [(path, text) for path in package.rglob("*.py") for text in texts_of(path)]
+    settings = [
+        path for folder, suffix in FOLDERS.items() if suffix != ".md" for path in (ROOT / folder).rglob(f"*{suffix}")
+    ]
+    texts += [(path, path.read_text()) for path in settings]
     of_checkout = re.compile(r"\b(docs/[\w-]+\.md|benchmarks/|scripts/|(ds_)?configs/[\w-]+[./]|shards/[\w-]+\.yaml)")
     own_page = "`python -m translit_scale.config > docs/configuration.md`"  # written in a checkout only
     assert not [(path, text) for path, text in texts if of_checkout.search(text) and own_page not in text]

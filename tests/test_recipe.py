@@ -286,4 +286,5 @@ def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
             for language, (source,) in recipes[name].languages.items()
         )
     assert recipes["glot500"].language_set.of == "glot500"
+    assert recipes["glot500"].sample == recipes["mediterranean"].sample
     assert recipes["many-languages"].language_set.of == "found"

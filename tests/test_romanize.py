@@ -167,6 +167,18 @@ def test_random_thai(plain: uroman.Uroman, uncoded: ExactUroman, texts: int) -> 
     assert list(differences(plain, uncoded, None, thai_texts(texts, seed=texts))) == []
 
 
+@pytest.mark.parametrize("missing", ["has_syllable_end", "is_thai_tone_mark"])
+def test_random_thai_notices_what_is_missing(
+    plain: uroman.Uroman, memory: Memory, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    exact_uroman = ExactUroman(memory)
+    exact_uroman.romanize("กิน")  # its guards are chosen with all facts
+    monkeypatch.setattr(characters.Character, missing, False)
+    for known in (exact_uroman._tables.characters, exact_uroman._split_points):
+        known.clear()
+    assert any(differences(plain, exact_uroman, None, thai_texts(20_000, seed=8)))
+
+
 @pytest.mark.parametrize("lcode", [None, "ben", "san", "ukr"])
 def test_the_best_path_of_whole_texts(plain: uroman.Uroman, memory: Memory, lcode: str | None) -> None:
     """Without splitting; what needs uroman's lattice says so."""
@@ -198,7 +210,7 @@ def test_much_random_text(plain: uroman.Uroman, uncoded: ExactUroman) -> None:
 RULES = ["numbers_meet", "in_one_tibetan_syllable", "word_edge_is_the_same"]
 FACTS = [
     "attaches", "begins_with_space", "is_capital", "asks_word_start", "asks_word_end", "reaches_right",
-    "vowel_depends_right", "looks_for_space", "has_syllable_end",
+    "vowel_depends_right", "looks_for_space",
 ]  # fmt: skip
 
 

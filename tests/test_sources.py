@@ -42,7 +42,7 @@ def test_glot500_as_the_hub_has_it(tmp_path: Path, capsys: pytest.CaptureFixture
     counts = {language: (of.dropped["held_out"], of.rows) for language, of in shards.manifest.languages.items()}
     assert counts == {"ada_Latn": (2, 5), "mul_Latn": (1, 1)}
     printed = capsys.readouterr().out
-    assert "of Glot500-c count (docs/languages.md) were there: ada_Latn 7 of 219," in printed
+    assert "of Glot500-c count (translit-scale docs languages) were there: ada_Latn 7 of 219," in printed
     assert f"translit-scale shards contamination {tmp_path / 'set'} --near 0.8 --files" in printed
 
 

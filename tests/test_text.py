@@ -254,7 +254,8 @@ def test_columns_that_cannot_be_there_are_noticed_before_any_work(
         ("a.doc", None, b"x\n", ConfigError, "unknown type of file '.doc'"),
         ("a.parquet.gz", "text", b"x\n", ConfigError, "unknown type of file '.gz'"),
         ("README", None, b"x\n", ConfigError, "unknown type of file 'README'\n.*expected .txt"),
-        ("a.tar.xz", None, b"x\n", ConfigError, "unknown type of file '.xz'\n.*unpack it"),
+        ("a.zip", None, b"x\n", ConfigError, "unknown type of file '.zip'\n.*unpack it"),
+        ("a.tgz", None, b"x\n", ConfigError, "unknown type of file '.tgz'\n.*name it .tar.gz"),
         ("a.json", "text", b"[]\n", ConfigError, "unknown type of file '.json'\n.*jq -c"),
     ],
 )

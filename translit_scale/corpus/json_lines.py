@@ -56,7 +56,7 @@ def json_cells(path: Path, fields: Sequence[str], advance: Advance, counts: Coun
         if not occurred and isinstance(value, dict):
             occurred = dict.fromkeys(field_names(value))
         occurred |= dict.fromkeys(field for field, cell in zip(fields, cells, strict=True) if cell is not None)
-        yield [_checked(cell) for cell in cells]
+        yield [checked(cell) for cell in cells]
     column_indices(path, list(occurred), fields)
 
 
@@ -86,5 +86,6 @@ def field_value(value: object, field: str) -> object:
     return field_value(value.get(name), inner) if point else None
 
 
-def _checked(cell: object) -> object:
+def checked(cell: object) -> object:
+    """The cell itself, or `Bad` for a string with half of a character."""
     return Bad.LONE_SURROGATE if isinstance(cell, str) and not is_unicode(cell) else cell

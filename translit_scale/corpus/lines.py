@@ -18,6 +18,7 @@ from translit_scale.errors import DataError
 from translit_scale.progress import Advance
 
 LINE_FILES = (".txt", ".csv", ".tsv", ".jsonl")
+COMPRESSED_FILES = (*LINE_FILES, ".tar")
 """May be compressed: one of `COMPRESSIONS` follows."""
 
 MAX_LINE_BYTES = 2**24
@@ -130,4 +131,4 @@ def is_unicode(text: str) -> bool:
 def inner_suffix(path: Path) -> str:
     """The suffix of a file in lower case, without that of its compression."""
     inner, last = path.with_suffix("").suffix.lower(), path.suffix.lower()
-    return inner if last in COMPRESSIONS and inner in LINE_FILES else last
+    return inner if last in COMPRESSIONS and inner in COMPRESSED_FILES else last

@@ -18,9 +18,19 @@ from translit_scale.corpus.arrow import ARROW_FILES, arrow_cells, arrow_header, 
 from translit_scale.corpus.clean import clean
 from translit_scale.corpus.compression import COMPRESSIONS
 from translit_scale.corpus.json_lines import Bad, json_cells, json_header, json_values
-from translit_scale.corpus.lines import LINE_FILES, MAX_LINE_BYTES, decode, ignore, inner_suffix, is_unicode, read_lines
+from translit_scale.corpus.lines import (
+    COMPRESSED_FILES,
+    MAX_LINE_BYTES,
+    decode,
+    ignore,
+    inner_suffix,
+    is_unicode,
+    read_lines,
+)
 from translit_scale.corpus.script import has_letters
 from translit_scale.corpus.tables import Column, Dialect, column_indices, read_header, read_records, recognise
+from translit_scale.corpus.tagged import is_tagged, tagged_sentences
+from translit_scale.corpus.tars import TAR, tar_cells, tar_header
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.progress import Advance
 
@@ -30,18 +40,34 @@ MAX_LATIN_PER_CHAR = 10
 UNREADABLE = {
     "undecodable": ("are not UTF-8", "is the file in another encoding? iconv -f ENCODING -t UTF-8 FILE > NEW_FILE"),
     "lone_surrogate": ('have half of a character, such as "\\ud83d"', "were the strings cut before they were written?"),
-    "malformed": ("have no text where the recipe asks for it", "docs/data-formats.md tells how each format is read"),
+    "malformed": ("have no text where the recipe asks for it", "translit-scale docs data-formats tells how each format is read"),
 }
 """Reasons of `read_sentences` that mean a fault of a file: what its lines are or have, and what helps."""
 
-_EXPECTED = f"{', '.join(LINE_FILES)} (also with {', '.join(COMPRESSIONS)}), {' or '.join(ARROW_FILES)}"
+_EXPECTED = f"{', '.join(COMPRESSED_FILES)} (also with {', '.join(COMPRESSIONS)}), {' or '.join(ARROW_FILES)}"
 _REMEDIES = {
-    (".tar", ".zip", ".tgz", *(f".tar{suffix}" for suffix in COMPRESSIONS)): "unpack it and name the files in it",
+    (".zip",): "unpack it and name the files in it",
+    (".tgz",): "unpack it and name the files in it, or name it .tar.gz if it is a WebDataset",
     (".json",): "with an object on each line it is a .jsonl; an array becomes one by: jq -c '.[]' FILE > FILE.jsonl",
     (".xlsx", ".xls", ".ods"): "save it as .csv",
     (".docx", ".doc", ".odt", ".pdf", ".html", ".htm"): "save it as plain text with a sentence on each line",
 }
-_NOT_LINES = (".json", ".xml", ".tmx", ".sgm", ".sgml", ".html", ".htm")
+_NOT_LINES = (
+    ".json",
+    ".xml",
+    ".tmx",
+    ".sgm",
+    ".sgml",
+    ".html",
+    ".htm",
+    ".zip",
+    ".tar",
+    ".tgz",
+    ".pdf",
+    ".docx",
+    ".xlsx",
+)
+"""Files that may have sentences, but not in their lines."""
 _NO_DIALECT = "only .csv and .tsv files have a delimiter and quoted fields"
 _USUAL_NAME = "transliteration"
 """The papers' CSV files have the columns `text` and `transliteration`."""
@@ -130,7 +156,7 @@ def _transliteration_problem(cleaned: Sentence, raw: str) -> str:
 def read_sentences(path: Path, columns: Columns, counts: Counter[str], advance: Advance) -> Iterator[Sentence]:
     """Sentences of one file as they stand in it: the lines of a `.txt`, or columns of a table.
 
-    `.txt`, `.csv`, `.tsv` and `.jsonl` may be compressed (`compression.COMPRESSIONS`).
+    All but Parquet and Arrow files may be compressed (`compression.COMPRESSIONS`).
 
     Args:
         counts: `read` goes up by one per line or record. Each one that is not yielded adds to one of `undecodable` (not
@@ -149,6 +175,8 @@ def read_sentences(path: Path, columns: Columns, counts: Counter[str], advance: 
     if kind in ARROW_FILES:
         _check_header(path, columns, arrow_header(path))
         records: Iterator[Sequence[object]] = arrow_cells(path, names, advance)
+    elif kind == TAR:
+        records = tar_cells(path, names, advance, counts)
     elif kind == ".txt":
         records = _text_lines(path, advance, counts)
     elif kind == ".jsonl":
@@ -193,6 +221,8 @@ def _cell_problem(cell: object) -> str:
 def read_all_cells(path: Path, columns: Columns = _ALL_COLUMNS) -> Iterator[str]:
     """All text of a table or JSON lines, or some columns of it, or every line of another file; bad bytes dropped.
 
+    If a file has a word and its tag on each line, its sentences.
+
     Raises:
         ConfigError: a type of file whose lines are not sentences.
         DataError: missing, empty, damaged or unreadable file.
@@ -202,7 +232,9 @@ def read_all_cells(path: Path, columns: Columns = _ALL_COLUMNS) -> Iterator[str]
         raise ConfigError(f"{path}: {_NO_DIALECT}")
     if columns.text is not None:
         sentences = read_sentences(path, columns, Counter(), ignore)
-        cells = (cell for sentence in sentences for cell in sentence if cell is not None)
+        cells: Iterator[str] = (cell for sentence in sentences for cell in sentence if cell is not None)
+    elif kind not in (*ARROW_FILES, ".jsonl", *_NOT_LINES) and columns.dialect == Dialect() and is_tagged(path):
+        cells = tagged_sentences(path)
     elif kind in (".csv", ".tsv"):
         records = read_records(path, recognise(path, columns.dialect))
         cells = (cell for _, fields in records for cell in fields)
@@ -211,7 +243,8 @@ def read_all_cells(path: Path, columns: Columns = _ALL_COLUMNS) -> Iterator[str]
     elif kind in ARROW_FILES:
         cells = (cell for row in arrow_rows(path) for cell in _texts(row))
     elif kind in _NOT_LINES:
-        raise ConfigError(f"{path}: held-out sentences cannot be read from {kind} files", f"expected {_EXPECTED}")
+        hint = "unpack or convert it, and move it away from the files that `exclude` matches"
+        raise ConfigError(f"{path}: held-out sentences cannot be read from {kind} files", hint)
     else:  # of any name: Tatoeba's files end in the code of their language
         cells = (decode(line) for line in read_lines(path))
     return (cell.encode(errors="ignore").decode() for cell in cells)
@@ -233,7 +266,7 @@ def file_kind(path: Path, columns: Columns) -> str:
         ConfigError: the type is unknown, or a column is missing for a table or given for a `.txt`.
     """
     kind = inner_suffix(path)
-    if kind not in LINE_FILES + ARROW_FILES:
+    if kind not in COMPRESSED_FILES + ARROW_FILES:
         name = path.name.lower()
         remedies = [remedy for suffixes, remedy in _REMEDIES.items() if name.endswith(suffixes)]
         hint = remedies[0] if remedies else f"expected {_EXPECTED}"
@@ -245,7 +278,7 @@ def file_kind(path: Path, columns: Columns) -> str:
         )
     if kind != ".txt" and columns.text is None:
         raise ConfigError(f"{path}: which column?", "write {path: " + path.name + ", column: NAME} in the recipe")
-    if kind in (".jsonl", *ARROW_FILES) and any(isinstance(column, int) for column in columns.named):
+    if kind in (".jsonl", TAR, *ARROW_FILES) and any(isinstance(column, int) for column in columns.named):
         raise ConfigError(
             f"{path}: the columns of a {kind} file have names, but column {columns.named[0]} is asked for"
         )
@@ -266,6 +299,8 @@ def check_columns(path: Path, columns: Columns) -> None:
         return
     if kind in ARROW_FILES:
         header = arrow_header(path)
+    elif kind == TAR:
+        header = tar_header(path)
     else:
         header = json_header(path) if kind == ".jsonl" else read_header(path, columns.dialect, columns.named)
     if columns.by_number:

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from translit_scale.corpus.find import find_files, lower_suffix
+from translit_scale.corpus.find import find_files, is_pattern, lower_suffix
 from translit_scale.corpus.text import Columns, check_columns, read_all_cells
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.languages import check_language, language_set, listed
 from translit_scale.prepare.recipe import Recipe, Source, Table
 
+_ABOUT_TEST_SETS = (".md", ".py", ".sh", ".yml", ".yaml", ".png", ".jpg", "/stats.xml")
+"""Ends of names in the published folders of test sets, of files without sentences of theirs; the last is that of UD."""
 _NAMED = 20
 """Maximal number of problems that an error names."""
 
@@ -114,6 +116,8 @@ def _held_out(recipe: Recipe, data_dir: Path, problems: Problems) -> NamedFiles:
                     raise
                 print(f"exclude: {error.message}: nothing is held out by it", file=sys.stderr)
                 continue
+            if is_pattern(source.path):
+                names = _test_sets(names, source.path)
             files |= {(name, source.columns) for name in names}
     for name, columns in sorted(files, key=lambda file: file[0]):
         with problems.collected("exclude"):
@@ -122,6 +126,14 @@ def _held_out(recipe: Recipe, data_dir: Path, problems: Problems) -> NamedFiles:
             else:
                 check_columns(data_dir / name, columns)
     return sorted(files, key=lambda file: (file[0], repr(file[1])))
+
+
+def _test_sets(names: list[str], pattern: str) -> list[str]:
+    """The files that are test sets, of those that a pattern matches; says on stderr which are left out."""
+    others = [name for name in names if name.lower().endswith(_ABOUT_TEST_SETS)]
+    if others:
+        print(f"exclude: {pattern}: nothing is held out of {listed(others, 8)}", file=sys.stderr)
+    return [name for name in names if name not in others]
 
 
 def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:

@@ -1,9 +1,9 @@
 """uroman's romanization, remembered for words and parts of words.
 
 `Uroman.romanize_string` builds a lattice for every text, at some hundred lines a second. Here a line is split into
-words, and unknown words into parts at places where that provably changes nothing (`split_points.py`), so that uroman
-romanizes every part once. The output is the same byte for byte; `benchmarks/romanize.py` and the tests compare it on
-real text and on random text made to break it.
+words, and unknown words into parts at places where that provably changes nothing (`split_points.py`), and every part
+is read once (`best_path.py`; by uroman itself if it is unusual). The output is the same byte for byte;
+`benchmarks/romanize.py` and the tests compare it on real text and on random text made to break it.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ def explain_torch_errors(hardware: Hardware) -> Iterator[None]:
             raise ConfigError(
                 f"out of GPU memory with micro-batches of {hardware.layout.micro_batch_pairs} pairs: {error}",
                 f"lower train_micro_batch_size_per_gpu in {hardware.path}: the update stays the same, and the same "
-                "command resumes from the last checkpoint",
+                "command resumes from the last checkpoint, if there is one",
             ) from error
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
             raise ConfigError(

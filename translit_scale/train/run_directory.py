@@ -59,9 +59,6 @@ def description(plan: Plan, many_languages: bool) -> RunDescription:
     settings = science | {
         "train": {name: value for name, value in science["train"].items() if name not in ("max_steps", "epochs")},
         "total_steps": plan.total_steps,
-        "ranks": plan.rank.world_size,
-        "zero_stage": hardware.zero_stage,
-        "micro_batch_pairs": hardware.layout.micro_batch_pairs,
     }
     sections = {
         "Experiment": _verbatim(config.to_yaml()),

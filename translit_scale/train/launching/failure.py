@@ -35,6 +35,7 @@ LOST_PEER = re.compile(
     re.IGNORECASE,
 )
 """In messages of gloo and nccl: a collective failed because another process has ended. Its traceback says nothing."""
+_FIRST_SENTENCE = re.compile(r"\n|\. (?=[A-Z])")
 
 
 class Peers(Protocol):
@@ -89,8 +90,8 @@ def run_rank(body: Callable[[], object]) -> None:
 def _lost_contact(rank: int, error: Exception) -> str:
     return (
         f"error: rank {rank} lost contact with another rank, which was killed (out of memory?) or has failed: "
-        f"{str(error).strip().partition(chr(10))[0]}\n"
-        "  → the launcher's lines name that rank; the same command resumes from the last checkpoint"
+        f"{_FIRST_SENTENCE.split(str(error).strip())[0]}\n"
+        "  → the launcher's lines name that rank; the same command resumes from the last checkpoint, if there is one"
     )
 
 
