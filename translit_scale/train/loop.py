@@ -95,7 +95,12 @@ def train(
     """
     watch = Watch(config.run, join_world(), end_process)
     watched[:] = [watch] if rank.world_size > 1 else []
-    _train(config, ds_config, resume, rank, make_scorer, watch)
+    try:
+        _train(config, ds_config, resume, rank, make_scorer, watch)
+    except Exception as error:
+        watch.status.end("stopped" if isinstance(error, Preempted) else "failed", str(error))
+        raise
+    watch.status.end("finished")
     watch.close()
 
 

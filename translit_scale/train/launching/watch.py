@@ -24,6 +24,7 @@ import torch.distributed as dist
 from translit_scale.config import RunConfig
 from translit_scale.train.launching.environment import World
 from translit_scale.train.launching.failure import EXIT_LOST
+from translit_scale.train.launching.status import StatusFile
 
 BEAT_SECONDS = 3.0
 WAITS = "computing"
@@ -70,6 +71,7 @@ class Watch:
     def __init__(self, run: RunConfig, world: World, end: Callable[[str, int], object]) -> None:
         self.world, self.end = world, end
         self.lost_seconds, self.stalled_seconds = run.lost_seconds, 60 * run.stalled_minutes
+        self.status = StatusFile(run.path / "STATUS.json" if world.rank == 0 else None)
         self.own, self.changed = Beat(socket.gethostname()), time.monotonic()
         self.seen: dict[int, tuple[Beat, float]] = {}
         """The last sign of life of each rank, and when this process first saw it."""
@@ -88,6 +90,7 @@ class Watch:
     def at(self, step: int, doing: str) -> None:
         """Says what this rank does now."""
         self.own.step, self.own.doing, self.changed = step, doing, time.monotonic()
+        self.status.at(step, doing)
 
     def close(self) -> None:
         """Ends the threads, because the ranks are about to leave."""
@@ -167,6 +170,7 @@ class Watch:
         if self.report(message, EXIT_LOST):
             # Now: another rank may read the verdict and end first, and then the launcher ends this one.
             print(message, file=sys.stderr, flush=True)
+            self.status.end("failed", message)
             if self.world.rank == 0:
                 time.sleep(2 * BEAT_SECONDS)  # the store may end with this process, and the others must read it first
             self.end("", EXIT_LOST)
