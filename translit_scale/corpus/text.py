@@ -40,7 +40,10 @@ MAX_LATIN_PER_CHAR = 10
 UNREADABLE = {
     "undecodable": ("are not UTF-8", "is the file in another encoding? iconv -f ENCODING -t UTF-8 FILE > NEW_FILE"),
     "lone_surrogate": ('have half of a character, such as "\\ud83d"', "were the strings cut before they were written?"),
-    "malformed": ("have no text where the recipe asks for it", "how each format is read: translit-scale docs data-formats"),
+    "malformed": (
+        "have no text where the recipe asks for it",
+        "translit-scale docs data-formats says how each is read",
+    ),
 }
 """Reasons of `read_sentences` that mean a fault of a file: what its lines are or have, and what helps."""
 
