@@ -81,7 +81,7 @@ def _web(languages: Mapping[str, LanguageCounts]) -> Iterator[str]:
             noted.append(kind)
             yield f"{sum(of_each.values()):,} pairs contain {_WEB[kind]}: {_largest(of_each)}"
     if noted:
-        yield f"  `clean: [{', '.join(noted)}]` in the recipe removes them (translit-scale docs preparing, Personal data)"
+        yield f"  `clean: [{', '.join(noted)}]` in the recipe removes them (translit-scale docs preparing)"
     cleaned = Counter[str]()
     for counts in languages.values():
         cleaned.update(counts.cleaned)

@@ -42,7 +42,7 @@ UNREADABLE = {
     "lone_surrogate": ('have half of a character, such as "\\ud83d"', "were the strings cut before they were written?"),
     "malformed": (
         "have no text where the recipe asks for it",
-        "translit-scale docs data-formats tells how each format is read",
+        "translit-scale docs data-formats describes each format",
     ),
 }
 """Reasons of `read_sentences` that mean a fault of a file: what its lines are or have, and what helps."""
