@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import STEPS
 from tests.support.ranks import Ranks
 from translit_scale.train.launching.failure import EXIT_LOST
 
@@ -99,3 +103,16 @@ def wait_for(
     began = time.monotonic()
     done = run_ranks(3, script, what, tmp_path, lost, stalled, check=False, timeout=60)
     return done.returncode, done.stderr, time.monotonic() - began
+
+
+def test_status_of_a_run(experiment: Path, tmp_path: Path) -> None:
+    path = tmp_path / "runs/tiny/STATUS.json"
+    words = [sys.executable, "-m", "translit_scale", "train", "--config", str(experiment), "run.name=tiny"]
+    assert subprocess.run(words, env={**os.environ, "SLURM_JOB_ID": "4711"}).returncode == 0
+    status = json.loads(path.read_text())
+    assert (status["state"], status["reason"]) == ("finished", "")
+    assert (status["job"], status["host"]) == ("4711", os.uname().nodename)
+    assert status["step"] == STEPS
+    failed = subprocess.run([*words, "train.lr=0.5"])
+    status = json.loads(path.read_text())
+    assert failed.returncode == 3 and status["state"] == "failed" and "train.lr" in status["reason"]
