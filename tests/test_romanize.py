@@ -227,16 +227,22 @@ def test_random_text_notices_what_is_missing(
     assert any(differences(plain, ExactUroman(memory), None, Fuzz(plain, 0).texts(30_000)))
 
 
+class Recording(ExactUroman):
+    """Keeps the texts that it had to read, because it did not remember them."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.seen: list[str] = []
+        super().__init__(memory)
+
+    def _read(self, text: str) -> tuple[str, bool]:
+        self.seen.append(text)
+        return super()._read(text)
+
+
 def test_parts_are_short_and_few(plain: uroman.Uroman) -> None:
     """What makes it fast: uroman sees new parts only, not new words."""
-    seen: list[str] = []
-
-    class Counting(ExactUroman):
-        def _read(self, text: str) -> tuple[str, bool]:
-            seen.append(text)
-            return super()._read(text)
-
-    counting = Counting(Memory(plain))
+    counting = Recording(Memory(plain))
+    seen = counting.seen
     letters = {"Cyrillic": "бвгдеж", "Deva": "कमलतन", "Hang": "가나다라", "Deva with signs": ["कि", "त्", "मा"]}
     for alphabet in letters.values():
         generator = random.Random(1)
@@ -249,14 +255,8 @@ def test_parts_are_short_and_few(plain: uroman.Uroman) -> None:
 
 def test_thai_is_split_at_nearly_every_syllable(plain: uroman.Uroman) -> None:
     """It has no spaces; longer parts would seldom occur again."""
-    seen: list[str] = []
-
-    class Counting(ExactUroman):
-        def _read(self, text: str) -> tuple[str, bool]:
-            seen.append(text)
-            return super()._read(text)
-
-    counting = Counting(Memory(plain))
+    counting = Recording(Memory(plain))
+    seen = counting.seen
     syllables = ["แม่", "น้ำ", "โขง", "ปลา", "บึก", "ตัว", "ใหญ่", "ต้น", "ไผ่", "ฝน", "ตก", "หนัก", "ชาย", "ฝั่ง"]
     generator = random.Random(2)
     for _ in range(60):

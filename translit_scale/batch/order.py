@@ -140,8 +140,12 @@ class PairOrder:
 
     def visits_before(self, position: int) -> dict[str, int]:
         """How many pairs of each language stand before a position; a pair counts as often as it is repeated."""
-        phase = [phase for phase in self.phases if phase.start <= position][-1]
-        return dict(zip(self.languages, phase.visited_at(position).tolist(), strict=True))
+        visited = self.phase_at(position).visited_at(position)
+        return dict(zip(self.languages, visited.tolist(), strict=True))
+
+    def phase_at(self, position: int) -> Phase:
+        """The phase of the stream that a position is in."""
+        return [phase for phase in self.phases if phase.start <= position][-1]
 
     def batch(self, start: int, count: int) -> PairKeys:
         """The pairs at positions start … start + count − 1."""

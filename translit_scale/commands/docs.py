@@ -27,14 +27,17 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    folder = shipped_folder("docs")
-    texts = {name: (folder / f"{name}{FOLDERS['docs']}").read_text("utf-8") for name in names_of("docs", folder)}
+    names = names_of("docs", shipped_folder("docs"))
     if args.page is None:
-        titles = [[name, text.partition("\n")[0].lstrip("# ")] for name, text in texts.items()]
+        titles = [[name, _text(name).partition("\n")[0].lstrip("# ")] for name in names]
         print(format_table(["page", "title"], titles, left=2))
         return
-    if args.page not in texts:
-        near = difflib.get_close_matches(args.page, texts, n=1)
+    if args.page not in names:
+        near = difflib.get_close_matches(args.page, names, n=1)
         hint = f"did you mean {near[0]}?" if near else "list the pages: translit-scale docs"
         raise ConfigError(f"there is no page {args.page!r}", hint)
-    print(texts[args.page], end="")
+    print(_text(args.page), end="")
+
+
+def _text(page: str) -> str:
+    return (shipped_folder("docs") / f"{page}{FOLDERS['docs']}").read_text(encoding="utf-8")

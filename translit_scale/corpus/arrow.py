@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from translit_scale.corpus.lines import check_is_no_pointer, decode
+from translit_scale.corpus.lines import check_is_data, decode
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.extras import install_command
 from translit_scale.progress import Advance
@@ -55,7 +55,7 @@ def _opened(path: Path) -> Iterator[tuple[Any, Callable[[Sequence[str]], Iterato
         raise ConfigError(f"reading {suffix} needs a package", install_command("parquet")) from None
     try:
         with path.open("rb") as file:
-            _check_is_data(path, file)
+            check_is_data(path, file.peek(_HEAD_BYTES), _AGAIN)
             if path.suffix.lower() == ".parquet":
                 parquet = pyarrow.parquet.ParquetFile(file)
                 yield parquet.schema_arrow, lambda names: parquet.iter_batches(columns=list(names))
@@ -66,15 +66,6 @@ def _opened(path: Path) -> Iterator[tuple[Any, Callable[[Sequence[str]], Iterato
         raise DataError(f"file not found: {path}") from None
     except (OSError, MemoryError, UnicodeDecodeError, pyarrow.ArrowException) as error:
         raise DataError(f"cannot read {path}: {str(error) or 'out of memory'}", _AGAIN) from None
-
-
-def _check_is_data(path: Path, file: IO[bytes]) -> None:
-    """Raises a DataError for a file that is empty or a pointer to data."""
-    head = file.read(_HEAD_BYTES)
-    file.seek(0)
-    if not head:
-        raise DataError(f"{path} is empty", _AGAIN)
-    check_is_no_pointer(path, head)
 
 
 def _arrow_reader(file: IO[bytes]) -> Any:

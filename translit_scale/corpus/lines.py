@@ -79,9 +79,7 @@ def _test_command(path: Path) -> str:
 def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None]:
     """The lines of a file without their ends; None for one that is longer than `MAX_LINE_BYTES`."""
     head = file.peek(_HEAD_BYTES)[:_HEAD_BYTES]
-    if not head.removeprefix(_BOM):
-        raise DataError(f"{path} is empty")
-    check_is_no_pointer(path, head)
+    check_is_data(path, head)
     if head.startswith(_UTF16) or head.count(0) > _MAX_ZEROS + _MAX_ZERO_FRACTION * len(head):
         raise DataError(
             f"{path} is UTF-16 or no text, expected UTF-8", f"if it is UTF-16: iconv -f UTF-16 -t UTF-8 {path} > FILE"
@@ -105,8 +103,15 @@ def _bounded_lines(path: Path, file: io.BufferedReader) -> Iterator[bytes | None
             yield None
 
 
-def check_is_no_pointer(path: Path, head: bytes) -> None:
-    """Raises a DataError for what a `git clone` without Git LFS leaves in place of a large file."""
+def check_is_data(path: Path, head: bytes, hint: str = "") -> None:
+    """Raises a DataError for an empty file, and for what a `git clone` without Git LFS leaves in place of a large one.
+
+    Args:
+        head: the first bytes of the file.
+        hint: what helps if it is empty.
+    """
+    if not head.removeprefix(_BOM):
+        raise DataError(f"{path} is empty", hint)
     if head.startswith(_LFS_POINTER):
         raise DataError(
             f"{path} is a Git LFS pointer, not the file itself",

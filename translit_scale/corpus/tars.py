@@ -16,7 +16,7 @@ from typing import Any
 
 from translit_scale.corpus.compression import decompressed
 from translit_scale.corpus.json_lines import checked, field_names, field_value
-from translit_scale.corpus.lines import MAX_LINE_BYTES, check_is_no_pointer, decode
+from translit_scale.corpus.lines import MAX_LINE_BYTES, check_is_data, decode
 from translit_scale.corpus.tables import column_indices
 from translit_scale.errors import DataError
 from translit_scale.progress import Advance
@@ -53,7 +53,8 @@ def tar_cells(path: Path, columns: Sequence[str], advance: Advance, counts: Coun
     for sample in _samples(path, counts):
         if not occurred:
             occurred = dict.fromkeys(_columns(sample))
-        cells = [_cell(sample, column) for column in columns]
+        objects = _objects(sample, columns)
+        cells = [_cell(sample, objects, column) for column in columns]
         occurred |= dict.fromkeys(name for name, cell in zip(columns, cells, strict=True) if cell != [None])
         yield from zip_longest(*cells)
     column_indices(path, list(occurred), columns)
@@ -65,10 +66,7 @@ def _samples(path: Path, counts: Counter[str] | None = None) -> Iterator[Sample]
 
     try:
         with path.open("rb") as raw:
-            head = raw.peek(_BLOCK)
-            if not head:
-                raise DataError(f"{path} is empty")
-            check_is_no_pointer(path, head)
+            check_is_data(path, raw.peek(_BLOCK))
             file = decompressed(raw, path.suffix.lower())
             with tarfile.open(fileobj=file, mode="r|", errorlevel=2) as tar:
                 yield from group_by_keys(_members(path, tar, counts))
@@ -99,14 +97,24 @@ def _columns(sample: Sample) -> Iterator[str]:
                 yield from (f"{name}.{field}" for field in field_names(value))
 
 
-def _cell(sample: Sample, column: str) -> list[object]:
-    """The sentences of a column of a sample; `[None]` if it does not have it."""
+def _objects(sample: Sample, columns: Sequence[str]) -> dict[str, object]:
+    """The values of the JSON files of a sample that have one of the columns, each parsed once."""
+    needed = [name for name in sample if _is_json(name) and any(column.startswith(f"{name}.") for column in columns)]
+    return {name: _parsed(sample[name]) for name in needed}
+
+
+def _cell(sample: Sample, objects: Mapping[str, object], column: str) -> list[object]:
+    """The sentences of a column of a sample; `[None]` if it does not have it.
+
+    Args:
+        objects: as from `_objects`.
+    """
     if column in sample and not _is_json(column):
         lines: list[bytes] = sample[column].removesuffix(b"\n").split(b"\n")
         return [decode(line.removesuffix(b"\r")) for line in lines]
-    for name, data in sample.items():
-        if _is_json(name) and column.startswith(f"{name}."):
-            return [checked(field_value(_parsed(data), column.removeprefix(f"{name}.")))]
+    for name, value in objects.items():
+        if column.startswith(f"{name}."):
+            return [checked(field_value(value, column.removeprefix(f"{name}.")))]
     return [None]
 
 

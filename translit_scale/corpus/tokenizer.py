@@ -27,6 +27,11 @@ _TRANSFORMERS_5_ONLY = ("extra_special_tokens", "backend", "is_local", "local_fi
 _FOLDER = f"a tokenizer folder holds tokenizer.json and tokenizer_config.json, or {SENTENCEPIECE_FILE} and config.json"
 
 
+def looks_like_path(name: str) -> bool:
+    """Whether the name of a model or tokenizer can only mean a folder: an id of the hub is `NAME` or `OWNER/NAME`."""
+    return Path(name).is_absolute() or name.startswith(".") or name.count("/") > 1
+
+
 def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
     """Loads a fast tokenizer from a local folder or, by its id, from the Hugging Face hub.
 
@@ -40,7 +45,7 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
     if path.is_dir():
         if not any((path / name).is_file() for name in ("tokenizer.json", SENTENCEPIECE_FILE, "vocab.txt")):
             raise DataError(f"no tokenizer in the folder {path}", _FOLDER)
-    elif path.is_absolute() or name_or_path.startswith(".") or name_or_path.count("/") > 1:
+    elif looks_like_path(name_or_path):
         raise DataError(f"tokenizer folder not found: {path}", "translit-scale tokenizer --shards DIR --out DIR")
     try:
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
-from translit_scale.corpus.tokenizer import load_tokenizer
+from translit_scale.corpus.tokenizer import load_tokenizer, looks_like_path
 from translit_scale.errors import DataError
 from translit_scale.silence import silence_transformers
 from translit_scale.train.checkpointing.trained import run_of, trained_encoder
@@ -31,7 +31,7 @@ def load_model(path: str) -> PreTrainedModel:
     folder = Path(path)
     if run := run_of(folder):
         return trained_encoder(run, folder)
-    if not folder.is_dir() and (folder.is_absolute() or path.startswith(".") or path.count("/") > 1):
+    if not folder.is_dir() and looks_like_path(path):
         raise DataError(f"model folder not found: {path}", "expected a folder with config.json and model.safetensors")
     try:
         with silence_transformers():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +23,8 @@ from translit_scale.train.checkpointing.checkpoint import checkpoint_step, compl
 from translit_scale.train.checkpointing.trained import find_checkpoint
 
 SCHEMA = 1
+KINDS = ("retrieval", "classification", "tagging")
+"""Of tasks, in `task_type` of their results."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,23 @@ def _checkpoints(label: str, path: str) -> list[ModelName]:
         return [ModelName(f"{name}@{checkpoint_step(checkpoint)}", str(checkpoint)) for checkpoint in found]
     step: int | Literal["best"] | None = "best" if which == "best" else int(which) if which else None
     return [ModelName(label, str(find_checkpoint(Path(run), step)))]
+
+
+def result_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The result files of `evaluate` anywhere below a folder, in the order of their paths; other files are ignored.
+
+    Raises:
+        DataError: no such folder, a damaged file, or one of another schema.
+    """
+    if not folder.is_dir():
+        raise DataError(f"results folder not found: {folder}", "evaluate writes it: --out")
+    for path in sorted(folder.rglob("*.json")):
+        content = read_json(path, "result", "remove it, or evaluate again")
+        if not isinstance(content, dict) or content.get("task_type") not in KINDS:
+            continue
+        if content["schema"] != SCHEMA:
+            raise DataError(f"{path}: schema {content['schema']}, expected {SCHEMA}", "evaluate again")
+        yield path, content
 
 
 def header(task: str, kind: str) -> dict[str, Any]:

@@ -11,11 +11,9 @@ from transformers import PreTrainedModel
 
 from translit_scale.errors import DataError
 from translit_scale.evaluate.loading import hash_weights
-from translit_scale.evaluate.results import SCHEMA
-from translit_scale.files import read_json
+from translit_scale.evaluate.results import result_files
 from translit_scale.testsets.registry import retrieval_tasks, transfer_tasks
 
-KINDS = ("retrieval", "classification", "tagging")
 METRICS = ("top1", "top5", "top10", "main_score")
 """Of retrieval, and the main score of transfer."""
 
@@ -51,19 +49,12 @@ def read_scores(folder: Path, model: PreTrainedModel, base_model: str | None) ->
     Raises:
         DataError: no such folder, a damaged file, or no result of these weights.
     """
-    if not folder.is_dir():
-        raise DataError(f"results folder not found: {folder}", "evaluate writes it: --out")
     encoder = model.base_model
     assert isinstance(encoder, PreTrainedModel)
     weights = hash_weights(encoder)
     ours, of_base = defaultdict[Key, list[float]](list), defaultdict[Key, list[float]](list)
     others: set[str] = set()
-    for path in sorted(folder.rglob("*.json")):
-        content = read_json(path, "result", "remove it, or evaluate again")
-        if not isinstance(content, dict) or content.get("task_type") not in KINDS:
-            continue
-        if content["schema"] != SCHEMA:
-            raise DataError(f"{path}: schema {content['schema']}, expected {SCHEMA}", "evaluate again")
+    for _, content in result_files(folder):
         if content["model"]["weights_sha256"] == weights:
             _add(ours, content)
         elif base_model is not None and _same_model(content["model"]["path"], base_model):

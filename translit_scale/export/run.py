@@ -16,10 +16,7 @@ from translit_scale.export.folder import export_folder
 from translit_scale.export.licences import check_licence
 from translit_scale.export.results import read_scores
 from translit_scale.model.encoder import resolve_layer
-from translit_scale.train.checkpointing.checkpoint import (
-    CheckpointInfo,
-    read_info,
-)
+from translit_scale.train.checkpointing.checkpoint import CheckpointInfo, read_info
 from translit_scale.train.checkpointing.trained import find_checkpoint, trained_model
 
 
@@ -35,7 +32,6 @@ def export_run(
 
     Args:
         step: step of the checkpoint; `best` means the one named in best.json, None the newest complete one.
-
         licence: for the card, an identifier of the hub.
         results: folder with results of `evaluate` for the card.
 

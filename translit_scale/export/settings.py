@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.config import Config
+from translit_scale.corpus.tokenizer import looks_like_path
 
 FROM_SCRATCH = ("hidden_size", "num_layers", "num_heads", "intermediate_size")
 SPEED_ONLY = {
@@ -16,8 +17,7 @@ SPEED_ONLY = {
 
 def is_local(name: str) -> bool:
     """Whether a model or tokenizer is a folder of this machine rather than an id of the hub."""
-    path = Path(name)
-    return path.is_dir() or path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
+    return Path(name).is_dir() or looks_like_path(name) or name.startswith("~")
 
 
 def public_name(name: str) -> str:

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import mean_accuracy, number_ids, two_level
-from translit_scale.evaluate.results import SCHEMA
+from translit_scale.evaluate.results import result_files
 from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.evaluate.transfer.metrics import ClassCounts, main_counts, resampled
-from translit_scale.files import read_json
 from translit_scale.languages import matching_codes
 from translit_scale.testsets.registry import transfer_tasks
 
-KINDS = ("retrieval", "classification", "tagging")
 TABLE_RESAMPLES = 2_000
 """For means over seeds or languages; a single retrieval result contains its own interval."""
 
@@ -72,14 +70,10 @@ class Results:
         Raises:
             DataError: no such folder, no result, a damaged or newer file, or two results of the same thing.
         """
-        if not folder.is_dir():
-            raise DataError(f"results folder not found: {folder}", "evaluate writes it: --out")
         self.retrieval: dict[tuple[str, str], ResultFile] = {}
         self.transfer: dict[tuple[str, str, str], dict[int, ResultFile]] = {}
-        for path in sorted(folder.rglob("*.json")):
-            content = read_json(path, "result", "remove it, or evaluate again")
-            if isinstance(content, dict) and content.get("task_type") in KINDS:
-                self._add(ResultFile(path, content))
+        for path, content in result_files(folder):
+            self._add(ResultFile(path, content))
         if not self.labels:
             raise DataError(f"no results in {folder}", "evaluate writes OUT/TASK/LABEL.json")
 
@@ -100,8 +94,6 @@ class Results:
 
     def _add(self, result: ResultFile) -> None:
         content = result.content
-        if content["schema"] != SCHEMA:
-            raise DataError(f"{result.path}: schema {content['schema']}, expected {SCHEMA}", "evaluate again")
         task, label = content["task_name"], content["model"]["label"]
         if content["task_type"] == "retrieval":
             earlier = self.retrieval.setdefault((task, label), result)

@@ -59,11 +59,6 @@ class Filled:
     rows: list[list[Cell]]
 
     @property
-    def values(self) -> list[Value]:
-        """Of all cells that have a result."""
-        return [cell.value for row in self.rows for cell in row if cell.value is not None]
-
-    @property
     def models(self) -> set[str]:
         """Rows with a result."""
         return {cell.line.model for row in self.rows for cell in row if cell.value is not None}
@@ -114,9 +109,8 @@ def _plain(name: str) -> str:
 def _fill(
     table: Table, block: TableBlock, results: Results, models: Mapping[str, str], profile: str, every_row: bool
 ) -> Filled:
-    elsewhere = {model for other in published().values() for b in other.blocks for model in b.models}
-    if every_row:
-        elsewhere = set(block.models)
+    others = [block] if every_row else [b for other in published().values() for b in other.blocks]
+    elsewhere = {model for other in others for model in other.models}
     names = [*block.models, *(name for name in models if name not in elsewhere)]
     rows = []
     for line in (Line(name, target) for name in names for target in block.targets):
@@ -143,8 +137,8 @@ def mark_columns(rows: list[list[Cell]]) -> list[list[Cell]]:
     """
     marked = [list(row) for row in rows]
     for index in range(len(rows[0])):
-        shown = [row[index].shown for row in rows if row[index].shown is not None]
-        values = sorted({value for value in shown if value is not None}, reverse=True) if len(shown) > 1 else []
+        shown = [value for row in rows if (value := row[index].shown) is not None]
+        values = sorted(set(shown), reverse=True) if len(shown) > 1 else []
         for row in marked:
             row[index] = replace(
                 row[index], bold=row[index].shown in values[:1], underlined=row[index].shown in values[1:2]

@@ -23,8 +23,6 @@ from uroman import uroman as uroman_code
 from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 
-_OBJECTS = {"rom_rules": uroman_code.RomRule, "scripts": uroman_code.Script}
-"""Tables whose values are objects with attributes of plain values: a list of them for each key, or one."""
 _DIGEST_BYTES = 32
 
 Tables = dict[str, dict[Any, Any]]

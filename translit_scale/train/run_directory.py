@@ -139,8 +139,8 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
 
 def mixture_line(order: PairOrder, position: int) -> str:
     """The fractions of the languages at a position of the stream, largest first."""
-    phase = [phase for phase in order.phases if phase.start <= position][-1]
-    fractions = sorted(zip(_fractions(phase), order.languages, strict=True), key=lambda pair: (-pair[0], pair[1]))
+    of_each = _fractions(order.phase_at(position))
+    fractions = sorted(zip(of_each, order.languages, strict=True), key=lambda pair: (-pair[0], pair[1]))
     shown = fractions if len(fractions) <= MOST_SHOWN else [*fractions[:2], fractions[-1]]
     parts = [f"{language} {percent(fraction)}" for fraction, language in shown]
     if shown is not fractions:
