@@ -134,6 +134,8 @@ def _train(
                     f"    or train it longer: {hint_for_longer(run)}"
                 )
             return
+        if rank.is_first:
+            watch.status.begin(run / "STATUS.json", start)
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
         training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:

@@ -29,14 +29,16 @@ class Status:
 
 
 class StatusFile:
-    """Writes the status of a run; only the first rank has a path.
+    """Writes the status of a run, from `begin` on; without it (on all ranks but the first) nothing is written."""
 
-    Args:
-        path: the file, in a folder that exists when the first step is taken.
-    """
+    def __init__(self) -> None:
+        self.path: Path | None = None
+        self.status, self.written = Status(), -WRITE_SECONDS
 
-    def __init__(self, path: Path | None) -> None:
-        self.path, self.status, self.written = path, Status(), -WRITE_SECONDS
+    def begin(self, path: Path, step: int) -> None:
+        """Says that a job has the run directory now, and trains from `step` on."""
+        self.path, self.status.step = path, step
+        self._write()
 
     def at(self, step: int, doing: str) -> None:
         """Says what the run does now; the file changes every `WRITE_SECONDS` at most."""
@@ -51,7 +53,7 @@ class StatusFile:
 
     def _write(self) -> None:
         self.written = time.monotonic()
-        if self.path is None or not self.path.parent.is_dir():
+        if self.path is None:
             return
         where = {"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
         write_json(self.path, asdict(self.status) | {"time": time.strftime("%Y-%m-%d %H:%M:%S %z")} | where)

@@ -71,7 +71,7 @@ class Watch:
     def __init__(self, run: RunConfig, world: World, end: Callable[[str, int], object]) -> None:
         self.world, self.end = world, end
         self.lost_seconds, self.stalled_seconds = run.lost_seconds, 60 * run.stalled_minutes
-        self.status = StatusFile(run.path / "STATUS.json" if world.rank == 0 else None)
+        self.status = StatusFile()
         self.own, self.changed = Beat(socket.gethostname()), time.monotonic()
         self.seen: dict[int, tuple[Beat, float]] = {}
         """The last sign of life of each rank, and when this process first saw it."""
