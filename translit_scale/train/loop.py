@@ -66,7 +66,9 @@ from translit_scale.train.engine import (
 from translit_scale.train.launching.agreement import check_agreement, check_shared, software
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.failure import end_at_once, end_process, watched
+from translit_scale.train.launching.machines import Finding, Machine, gather_machines
 from translit_scale.train.launching.preemption import Interrupted, Preempted, StopRequest
+from translit_scale.train.launching.probes import check_locks, examine
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
@@ -123,6 +125,7 @@ def _train(
             with run_directory_errors(run):
                 lock.enter_context(lock_folder(run, "wait for its end, or choose another run.name"))
         check_shared(run, rank.is_first)
+        plan.findings.append(check_locks(run, rank))
         checkpoint = choose_checkpoint(run, resume, rank)
         start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
         if start >= plan.total_steps:
@@ -139,7 +142,7 @@ def _train(
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
         training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:
-            prepare_run_directory(training)
+            prepare_run_directory(training, start)
             print(banner(training, checkpoint, start), flush=True)
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
@@ -163,6 +166,10 @@ class Plan:
     damaged_blocks: list[DamagedBlock]
     """Blocks that training leaves out."""
     total_steps: int
+    machines: list[Machine]
+    """What each rank knows of its host and device."""
+    findings: list[Finding]
+    """Results of the checks of the machines."""
 
     def info(self, step: int) -> CheckpointInfo:
         """The record of a checkpoint after `step` steps."""
@@ -186,8 +193,10 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     Mistakes in settings and data are found here, before the model is built.
 
     Raises:
-        ConfigError, DataError: the settings contradict each other or do not fit the data.
+        ConfigError, DataError: the settings contradict each other or do not fit the data or the machines.
     """
+    machines = gather_machines(rank, join_world(), config.run.path)
+    findings = examine(machines, rank)
     hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
     shards = ShardSet.open(data.shards, check_files=not data.max_damaged_fraction)
     languages = chosen_languages(config, shards)
@@ -208,8 +217,10 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     check = [check_tokenizer(shards, tokenizer, order.languages, pair_with, limit) if rank.is_first else None]
     dist.broadcast_object_list(check)
     assert check[0] is not None
-    fingerprint = tokenizer_fingerprint(tokenizer)
-    return Plan(config, rank, hardware, shards, order, tokenizer, fingerprint, check[0], damaged, total_steps)
+    return Plan(
+        config, rank, hardware, shards, order, tokenizer, tokenizer_fingerprint(tokenizer), check[0], damaged,
+        total_steps, machines, findings,
+    )  # fmt: skip
 
 
 def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:

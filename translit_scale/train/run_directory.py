@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import time
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,8 @@ from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
 from translit_scale.train.checkpointing.checkpoint import file_errors, remove_unfinished
 from translit_scale.train.checkpointing.state import checkpoint_bytes, parameter_count
+from translit_scale.train.launching.environment import join_world
+from translit_scale.train.launching.machines import commit_of_code, describe_hosts, describe_job
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import write_damaged_blocks
@@ -76,8 +79,11 @@ def _verbatim(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def prepare_run_directory(training: Training) -> None:
+def prepare_run_directory(training: Training, start: int) -> None:
     """Writes what repeating the run or using its checkpoints needs: settings, versions, fingerprints, model/.
+
+    Args:
+        start: step that this job begins with.
 
     Raises:
         DataError: the run directory cannot be written to.
@@ -87,7 +93,8 @@ def prepare_run_directory(training: Training) -> None:
         remove_unfinished(run / "checkpoints")
         write_bytes(run / "config.yaml", training.config.to_yaml().encode())
         write_json(run / "ds_config.json", training.hardware.ds_config)
-        write_json(run / "environment.json", environment(training))
+        record = environment(training)
+        write_json(run / "environment.json", record | {"starts": [*_starts(run), _start(record, start)]})
         model = training.engine.module.lm.config
         model.save_pretrained(run / "model")
         save_tokenizer(training.tokenizer, run / "model", family_of(model).max_length(model))
@@ -101,17 +108,37 @@ def run_directory_errors(run: Path) -> AbstractContextManager[None]:
 
 
 def environment(plan: Plan) -> dict[str, object]:
-    """Versions and fingerprints that a run depends on."""
+    """Versions and fingerprints that a run depends on, and where this job runs."""
     return {
         "packages": {name: version(name) for name in PACKAGES},
         "python": platform.python_version(),
+        "commit": commit_of_code(),
         "device": torch.cuda.get_device_name() if plan.rank.device.type == "cuda" else "cpu",
         "precision": plan.hardware.precision,
         "world_size": plan.rank.world_size,
         "shards": plan.shards.fingerprint,
         "tokenizer": plan.tokenizer_fingerprint,
         "encoded_by": "sentencepiece" if plan.tokenizer_check.use_sentencepiece else "tokenizers",
+        "job": describe_job(join_world()),
+        "hosts": describe_hosts(plan.machines),
+        "variables": plan.machines[0].variables,
+        "findings": {finding.check: finding.found for finding in plan.findings},
     }
+
+
+def _starts(run: Path) -> list[object]:
+    """The earlier starts of a run."""
+    try:
+        starts: list[object] = json.loads((run / "environment.json").read_text())["starts"]
+    except (OSError, ValueError, KeyError):  # the first start, or a file that says nothing
+        return []
+    return starts
+
+
+def _start(record: dict[str, object], step: int) -> dict[str, object]:
+    """What of the environment may differ between the starts of a run."""
+    own = {name: record[name] for name in ("commit", "device", "world_size", "job", "hosts")}
+    return {"step": step, "time": time.strftime("%Y-%m-%d %H:%M:%S %z"), **own}
 
 
 def banner(training: Training, checkpoint: Path | None, start: int) -> str:
@@ -131,6 +158,7 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
         f"tensorboard --logdir {config.run.dir}",
         f"  {checkpoint_plan(config.run, training.total_steps, checkpoint_bytes(training.engine))}",
         *(f"  note: {note}" for note in hardware.notes),
+        *(f"  note: {f.check}: {f.found}\n    → {f.advice}" for f in training.findings if f.level == "warning"),
         *([_left_out(training)] if training.damaged_blocks else []),
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
     ]

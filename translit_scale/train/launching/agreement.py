@@ -14,6 +14,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ NAMED = 4
 
 def software() -> dict[str, str]:
     """Versions of Python and of the packages, and a digest of this program's files."""
-    code = hashlib.sha256()
-    for path in sorted(Path(__file__).parents[2].rglob("*.py")):
+    code, package = hashlib.sha256(), Path(__file__).parents[2]
+    for path in sorted(package.rglob("*.py")):
         code.update(path.read_bytes())
     return {
         "python": platform.python_version(),
@@ -54,9 +55,9 @@ def check_agreement(facts: Mapping[str, Any]) -> None:
     """
     own = _flat(facts)
     digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
-    if len(set(_gathered(digest))) == 1:
+    if len(set(gathered(digest))) == 1:
         return
-    found = _gathered((socket.gethostname(), own))
+    found = gathered((socket.gethostname(), own))
     lines = []
     for name in sorted({name for _, values in found for name in values}):
         holders: dict[str, list[str]] = {}
@@ -81,12 +82,13 @@ def check_shared(folder: Path, is_first: bool) -> None:
     dist.broadcast_object_list(token)
     probe = folder / f".shared-{token[0]}"
     if is_first:
-        probe.write_text(token[0])
+        with suppress(OSError):  # which `_writable` finds, too
+            probe.write_text(token[0])
     dist.barrier()
-    problem = _seen(probe, token[0]) or _writable(folder, token[0])
-    found = _gathered((socket.gethostname(), problem))
+    problem = _writable(folder, token[0]) or _seen(probe, token[0])
+    found = gathered((socket.gethostname(), problem))
     if is_first:
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     if problems := {host: problem for host, problem in found if problem}:
         raise DataError(
             f"not all hosts share the run directory {folder.resolve()}:\n    "
@@ -118,7 +120,7 @@ def _writable(folder: Path, token: str) -> str:
     return ""
 
 
-def _gathered(value: Any) -> list[Any]:
+def gathered(value: Any) -> list[Any]:
     """The value of each rank."""
     values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)

@@ -11,13 +11,14 @@ import os
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Literal
 
 import torch
-from torch.distributed import DistNetworkError
 
 from translit_scale.cores import cores
 from translit_scale.errors import ConfigError
 from translit_scale.train.launching.environment import World, join_world
+from translit_scale.train.launching.meeting import meet
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,8 @@ def start_rank(timeout: timedelta = timedelta(minutes=10)) -> Rank:
         timeout: after which a collective fails.
 
     Raises:
-        ConfigError: the variables of the launcher are not complete, a host has fewer GPUs than ranks, or another job
-            holds the port that the ranks meet at.
+        ConfigError: the variables of the launcher are not complete, a host has fewer GPUs than ranks, or as for `meet`.
+        LostPeerError: not all ranks have come.
     """
     world = join_world()
     on_gpu = choose_accelerator()
@@ -67,16 +68,13 @@ def start_rank(timeout: timedelta = timedelta(minutes=10)) -> Rank:
     if not on_gpu:
         # Its shared-memory collectives would be compiled now, for a minute, and only on machines with a compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    try:
-        deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", verbose=False, timeout=timeout)
-    except DistNetworkError as error:
-        if "EADDRINUSE" not in str(error):
-            raise
-        raise ConfigError(
-            f"another job on this machine holds port {os.environ['MASTER_PORT']}, where the ranks meet",
-            "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 …, with srun or mpirun "
-            "the variable MASTER_PORT",
-        ) from None
+    backend: Literal["nccl", "gloo"] = "nccl" if on_gpu else "gloo"
+    if not torch.distributed.is_initialized():
+        store = meet(world, backend)
+        torch.distributed.init_process_group(
+            backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
+        )
+    deepspeed.init_distributed(backend, verbose=False, timeout=timeout)
     return Rank(world.rank, world.size, device)
 
 

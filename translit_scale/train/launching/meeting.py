@@ -1,0 +1,155 @@
+"""The ranks meet: every rank connects to the store on the host of the first one, and waits until all have come.
+
+torch does this as well, but it waits without a line, and when it gives up it does not say who is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from datetime import timedelta
+from typing import Literal
+
+import torch.distributed as dist
+
+from translit_scale.errors import ConfigError, UserError
+from translit_scale.train.launching.environment import World
+from translit_scale.train.launching.failure import EXIT_LOST
+
+MEETING_SECONDS = 600.0
+"""How long the ranks wait for each other. Importing torch on many nodes at once from one file system takes minutes."""
+REPORT_SECONDS = 30.0
+"""Time between two lines that name the ranks which have not come."""
+NAMED = 8
+"""Ranks that a line names."""
+INTERFACE = "GLOO_SOCKET_IFNAME"
+NAME_ADVICE = (
+    "write the host's address in the network into its /etc/hosts, in place of 127.0.1.1; or set GLOO_SOCKET_IFNAME "
+    "(and NCCL_SOCKET_IFNAME) to the name of the network interface"
+)
+
+
+class LostPeerError(UserError):
+    """Another rank or its host was lost, or has never come; nothing is wrong with the experiment."""
+
+    exit_code = EXIT_LOST
+
+
+def own_address() -> str:
+    """To which this host's name resolves; empty if it does not."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError:
+        return ""
+
+
+def is_local(address: str) -> bool:
+    """Whether other hosts cannot reach the address to which a host's name resolves."""
+    return not address or address.startswith("127.")
+
+
+def meet(world: World, backend: Literal["nccl", "gloo"]) -> dist.Store:
+    """Returns the store of the ranks when all of them have come. Every rank must call it.
+
+    Raises:
+        ConfigError: the name of the first rank's host is not known here, another job holds its port, or the others
+            could not reach this host (gloo; nccl chooses a network interface by itself).
+        LostPeerError: the first rank, or another one, has not come within `MEETING_SECONDS`.
+    """
+    if world.size == 1:
+        return dist.HashStore()
+    if backend == "gloo" and world.size > world.local_size and INTERFACE not in os.environ:
+        _check_own_name()
+    deadline = time.monotonic() + MEETING_SECONDS
+    store = _connect(world, deadline)
+    here = dist.PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    here.set(str(world.rank), socket.gethostname())
+    here.add("count", 1)
+    if world.rank == 0:
+        _await_all(world, here, deadline)
+        here.set("complete", "yes")
+        return store
+    try:
+        here.wait(["complete"], timedelta(seconds=max(1.0, deadline - time.monotonic()) + REPORT_SECONDS))
+    except dist.DistError:
+        raise LostPeerError(
+            f"{socket.gethostname()}: not all {world.size} ranks have come to {_where(world)}",
+            "the message of rank 0 names those that are missing",
+        ) from None
+    return store
+
+
+def _check_own_name() -> None:
+    address, host = own_address(), socket.gethostname()
+    if is_local(address):
+        to = f"to {address}, which they cannot reach" if address else "to no address"
+        raise ConfigError(f"other hosts would not find {host}: its own name resolves {to}", NAME_ADVICE)
+
+
+def _connect(world: World, deadline: float) -> dist.TCPStore:
+    """The store; the first rank keeps it, unless torchrun does."""
+    keeps = world.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    if not keeps:
+        _await_first(world, deadline)
+    try:
+        timeout = timedelta(seconds=MEETING_SECONDS)
+        return dist.TCPStore(world.address, world.port, None, keeps, timeout, wait_for_workers=False)
+    except dist.DistNetworkError as error:
+        if "EADDRINUSE" not in str(error):
+            raise
+        raise ConfigError(
+            f"another job on this machine holds port {world.port}, where the ranks meet",
+            "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 …, with srun or "
+            "mpirun the variable MASTER_PORT",
+        ) from None
+
+
+def _await_first(world: World, deadline: float) -> None:
+    """Waits until the first rank listens."""
+    reported, host = time.monotonic(), socket.gethostname()
+    while True:
+        try:
+            socket.create_connection((world.address, world.port), timeout=REPORT_SECONDS).close()
+            return
+        except socket.gaierror as error:
+            raise ConfigError(
+                f"{host} does not know the host {world.address} of the first rank (MASTER_ADDR): {error.strerror}",
+                "write it into /etc/hosts of all hosts, or set MASTER_ADDR to its address",
+            ) from None
+        except OSError as error:
+            now, why = time.monotonic(), error.strerror or error
+            reason = f"{host} cannot reach the first rank at {_where(world)} ({why})"
+        if now > deadline:
+            hint = "see whether that host runs its rank, and whether a firewall closes the port"
+            raise LostPeerError(f"{reason} within {MEETING_SECONDS:.0f} s", hint)
+        if now - reported > REPORT_SECONDS and world.local_rank == 0:
+            reported = now
+            print(f"{reason} yet, and goes on trying", file=sys.stderr, flush=True)
+        time.sleep(0.2)
+
+
+def _await_all(world: World, here: dist.Store, deadline: float) -> None:
+    reported = time.monotonic()
+    while here.add("count", 0) < world.size:
+        time.sleep(0.1)
+        now = time.monotonic()
+        if now - reported < REPORT_SECONDS and now < deadline:
+            continue
+        reported = now
+        missing = [rank for rank in range(world.size) if not here.check([str(rank)])]
+        named = ", ".join(map(str, missing[:NAMED])) + (" …" if len(missing) > NAMED else "")
+        if now > deadline:
+            raise LostPeerError(
+                f"{len(missing)} of {world.size} ranks have not come to {_where(world)} within "
+                f"{MEETING_SECONDS:.0f} s: {named}",
+                "see what their hosts say; translit-scale doctor under the same launcher checks names and ports",
+            )
+        if missing:
+            text = f"waiting at {_where(world)} for {len(missing)} of {world.size} ranks: {named}"
+            print(text, file=sys.stderr, flush=True)
+
+
+def _where(world: World) -> str:
+    return f"{world.address}:{world.port}"
