@@ -210,6 +210,10 @@ class Hosts:
                 continue  # it has ended meanwhile
         return sorted(set(pids) - {self._pids[host]})
 
+    def is_up(self, host: str) -> bool:
+        """Whether the host has power."""
+        return host in self._pids
+
     # -- faults --------------------------------------------------------------------------------------------------------
 
     def link(self, host: str, state: str) -> None:
