@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 
 from translit_scale.config import RunConfig
-from translit_scale.train.launching import failure, watch
+from translit_scale.train.launching import failure, rank_log, watch
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.ranks import start_rank
 
@@ -40,6 +40,7 @@ def body():
     time.sleep(3)  # all have given a sign of life
     peers.at(7, watch.WAITS)
     (folder / str(rank)).write_text(str(os.getpid()))
+    rank_log.open_rank_log(folder / "logs", rank, 3, "cpu")
     time.sleep(1)
     if rank == 2:
         if what == "is killed":
@@ -76,11 +77,14 @@ def test_a_rank_that_the_others_wait_for_is_named(
     else:
         assert code == EXIT_LOST and message.format(host=os.uname().nodename) in printed, printed
         assert "the same command resumes" in printed and seconds < 30
+        log = (tmp_path / "logs/rank_0001.log").read_text()  # says where the rank stood
+        assert message.format(host=os.uname().nodename) in log and "all_reduce" in log and "in body" in log, log
 
 
 def test_a_rank_that_fails_ends_the_others_with_its_reason(run_ranks: Ranks, tmp_path: Path) -> None:
     code, printed, _ = wait_for(run_ranks, tmp_path, "fails", lost=20, stalled=60)
     assert code == 1 and printed.count("a defect of rank 2") == 2 and printed.count("Traceback") == 1, printed
+    assert "ValueError: a defect of rank 2" in (tmp_path / "logs/rank_0002.log").read_text()
 
 
 def test_a_rank_that_stops_for_a_while_is_waited_for(run_ranks: Ranks, tmp_path: Path) -> None:
@@ -111,8 +115,12 @@ def test_status_of_a_run(experiment: Path, tmp_path: Path) -> None:
     assert subprocess.run(words, env={**os.environ, "SLURM_JOB_ID": "4711"}).returncode == 0
     status = json.loads(path.read_text())
     assert (status["state"], status["reason"]) == ("finished", "")
-    assert (status["job"], status["host"]) == ("4711", os.uname().nodename)
-    assert status["step"] == STEPS
-    failed = subprocess.run([*words, "train.lr=0.5"])
+    assert (status["job"], status["hosts"]) == ("4711", [os.uname().nodename])
+    assert (status["step"], status["checkpoint"]) == (STEPS, f"step_{STEPS:06}")
+    before = path.read_text()
+    assert subprocess.run(words).returncode == 0 and path.read_text() == before  # nothing was left to train
+    log = (path.parent / "logs/rank_0000.log").read_text()
+    assert log.count("rank 0 of 1 on ") == 1 and log.endswith(" done\n"), log
+    failed = subprocess.run([*words, "train.lr=0.5"], check=False)
     status = json.loads(path.read_text())
     assert failed.returncode == 3 and status["state"] == "failed" and "train.lr" in status["reason"]

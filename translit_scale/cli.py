@@ -14,6 +14,7 @@ from translit_scale.commands import (
     demo,
     demo_text,
     docs,
+    doctor,
     evaluate,
     export,
     languages,
@@ -31,10 +32,12 @@ from translit_scale.errors import EXIT_DATA, UserError
 from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
-    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, train, select, export, evaluate, analyze,
-    report, demo,
+    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, doctor, train, select, export, evaluate,
+    analyze, report, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""
+OF_RANKS = ("doctor", "train")
+"""Commands that launchers start several times, for ranks that work together."""
 
 
 def build_parser() -> Parser:
@@ -56,7 +59,7 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code (see `translit_scale.errors`).
 
-    A training that fails ends the process instead, because other ranks wait for it (`run_rank`).
+    A command of several ranks that fails ends the process instead, because others wait for it (`run_rank`).
     """
     words = sys.argv[1:] if argv is None else list(argv)
 
@@ -66,16 +69,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.command_line = shlex.join([parser.prog, *words])  # for messages that suggest a longer command
         return args.run(args)
 
-    if next((word for word in words if not word.startswith("-")), "") != "train":
+    if next((word for word in words if not word.startswith("-")), "") not in OF_RANKS:
         return run_guarded(parse_and_run)
 
-    def train_as_rank() -> None:
+    def run_as_rank() -> None:
         parse_and_run()
         from translit_scale.train.launching.ranks import leave_ranks
 
         leave_ranks()
 
-    run_rank(train_as_rank)
+    run_rank(run_as_rank)
     return 0
 
 

@@ -69,6 +69,7 @@ from translit_scale.train.launching.failure import end_at_once, end_process, wat
 from translit_scale.train.launching.machines import Finding, Machine, gather_machines
 from translit_scale.train.launching.preemption import Interrupted, Preempted, StopRequest
 from translit_scale.train.launching.probes import check_locks, examine
+from translit_scale.train.launching.rank_log import LOG, open_rank_log
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
@@ -102,7 +103,6 @@ def train(
     except Exception as error:
         watch.status.end("stopped" if isinstance(error, Preempted) else "failed", str(error))
         raise
-    watch.status.end("finished")
     watch.close()
 
 
@@ -126,6 +126,8 @@ def _train(
                 lock.enter_context(lock_folder(run, "wait for its end, or choose another run.name"))
         check_shared(run, rank.is_first)
         plan.findings.append(check_locks(run, rank))
+        if rank.is_first:
+            watch.status.begin(run, list(dict.fromkeys(machine.host for machine in plan.machines)))
         checkpoint = choose_checkpoint(run, resume, rank)
         start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
         if start >= plan.total_steps:
@@ -137,8 +139,7 @@ def _train(
                     f"    or train it longer: {hint_for_longer(run)}"
                 )
             return
-        if rank.is_first:
-            watch.status.begin(run / "STATUS.json", start)
+        open_rank_log(run / "logs", rank.rank, rank.world_size, plan.machines[rank.rank].device)
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
         training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:
@@ -147,6 +148,8 @@ def _train(
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
             run_steps(training, start, checkpoints, stopping, logger, watch)
+        LOG.info("done")
+        watch.status.end("finished")
         if rank.is_first:
             print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
 

@@ -115,6 +115,8 @@ def _writable(folder: Path, token: str) -> str:
     try:
         own.write_text(token)
         own.unlink()
+    except FileNotFoundError:  # the folder is missing, which `_seen` says
+        return ""
     except OSError as error:
         return f"cannot write there: {error.strerror}"
     return ""

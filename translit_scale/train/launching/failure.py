@@ -21,6 +21,7 @@ from typing import NoReturn, Protocol
 from translit_scale.errors import UserError
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
+from translit_scale.train.launching.rank_log import LOG
 
 LAUNCHER_SECONDS = 5.0
 """Time within which a launcher ends the other ranks when one fails (DeepSpeed's looks once a second)."""
@@ -75,12 +76,14 @@ def run_rank(body: Callable[[], object]) -> None:
     try:
         body()
     except UserError as error:
+        LOG.info("%s", error)
         prefix = "" if isinstance(error, Preempted) else f"error on rank {rank}: " if rank else "error: "
         _leave(f"{prefix}{error}", error.exit_code, rank)
     except KeyboardInterrupt:
         message = "\ninterrupted before the first step: nothing is lost, the same command starts again"
         _leave(message, EXIT_INTERRUPTED, rank)
     except Exception as error:
+        LOG.info("%s", traceback.format_exc())
         lost = LOST_PEER.search(str(error))
         if lost and watched:
             _await_verdict(watched[0])

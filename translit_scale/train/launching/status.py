@@ -1,10 +1,13 @@
-"""STATUS.json of a run: what its job does now or how it has ended, for people and scripts that look from outside."""
+"""STATUS.json of a run: what its job does now or how it has ended, for people and scripts that look from outside.
+
+The process is that of the first rank, on the first of the hosts.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,12 +36,12 @@ class StatusFile:
 
     def __init__(self) -> None:
         self.path: Path | None = None
+        self.hosts: list[str] = []
         self.status, self.written = Status(), -WRITE_SECONDS
 
-    def begin(self, path: Path, step: int) -> None:
-        """Says that a job has the run directory now, and trains from `step` on."""
-        self.path, self.status.step = path, step
-        self._write()
+    def begin(self, run: Path, hosts: Sequence[str]) -> None:
+        """This job has the run directory now, and writes its status there."""
+        self.path, self.hosts = run / "STATUS.json", list(hosts)
 
     def at(self, step: int, doing: str) -> None:
         """Says what the run does now; the file changes every `WRITE_SECONDS` at most."""
@@ -55,5 +58,12 @@ class StatusFile:
         self.written = time.monotonic()
         if self.path is None:
             return
-        where = {"host": socket.gethostname(), "process": os.getpid(), "job": os.environ.get("SLURM_JOB_ID", "")}
-        write_json(self.path, asdict(self.status) | {"time": time.strftime("%Y-%m-%d %H:%M:%S %z")} | where)
+        latest = self.path.parent / "checkpoints" / "latest"
+        now = {
+            "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+            "checkpoint": latest.read_text().strip() if latest.is_file() else "",
+            "hosts": self.hosts,
+            "process": os.getpid(),
+            "job": os.environ.get("SLURM_JOB_ID", ""),
+        }
+        write_json(self.path, asdict(self.status) | now)

@@ -24,9 +24,12 @@ import torch.distributed as dist
 from translit_scale.config import RunConfig
 from translit_scale.train.launching.environment import World
 from translit_scale.train.launching.failure import EXIT_LOST
+from translit_scale.train.launching.rank_log import LOG, log_stacks
 from translit_scale.train.launching.status import StatusFile
 
 BEAT_SECONDS = 3.0
+LOG_SECONDS = 60.0
+"""Time between two lines in the log of the rank."""
 WAITS = "computing"
 """What ranks do when they wait for the others in a collective of the step."""
 RESUMES = "\n  → the same command resumes from the last checkpoint, on these hosts or others"
@@ -71,7 +74,7 @@ class Watch:
     def __init__(self, run: RunConfig, world: World, end: Callable[[str, int], object]) -> None:
         self.world, self.end = world, end
         self.lost_seconds, self.stalled_seconds = run.lost_seconds, 60 * run.stalled_minutes
-        self.status = StatusFile()
+        self.status, self.logged = StatusFile(), 0.0
         self.own, self.changed = Beat(socket.gethostname()), time.monotonic()
         self.seen: dict[int, tuple[Beat, float]] = {}
         """The last sign of life of each rank, and when this process first saw it."""
@@ -91,6 +94,9 @@ class Watch:
         """Says what this rank does now."""
         self.own.step, self.own.doing, self.changed = step, doing, time.monotonic()
         self.status.at(step, doing)
+        if self.changed - self.logged >= LOG_SECONDS:
+            self.logged = self.changed
+            LOG.info("step %d: %s", step, doing)
 
     def close(self) -> None:
         """Ends the threads, because the ranks are about to leave."""
@@ -170,6 +176,7 @@ class Watch:
         if self.report(message, EXIT_LOST):
             # Now: another rank may read the verdict and end first, and then the launcher ends this one.
             print(message, file=sys.stderr, flush=True)
+            self._log_end(message)
             self.status.end("failed", message)
             if self.world.rank == 0:
                 time.sleep(2 * BEAT_SECONDS)  # the store may end with this process, and the others must read it first
@@ -177,6 +184,7 @@ class Watch:
 
     def _obey(self, verdict: Verdict) -> None:
         elsewhere = verdict.host != self.own.host and self.world.local_rank == 0
+        self._log_end(f"ended by {verdict.host}: {verdict.message}")
         if self.world.rank == 0:
             time.sleep(2 * BEAT_SECONDS)
         self.end(f"ended by {verdict.host}: {verdict.message}" if elsewhere else "", verdict.code)
@@ -190,7 +198,12 @@ class Watch:
                 self.reached = now
             before = now
             if now - self.reached > self.lost_seconds:
+                self._log_end(self.lost_store())
                 self.end(self.lost_store() if self.world.local_rank == 0 else "", EXIT_LOST)
+
+    def _log_end(self, message: str) -> None:
+        LOG.info("step %d, %s: %s", self.own.step, self.own.doing, message)
+        log_stacks()
 
     def lost_store(self) -> str:
         """The message when the store does not answer."""
