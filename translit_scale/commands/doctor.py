@@ -32,16 +32,12 @@ def add(commands: Any) -> None:
         "software, settings, shards and tokenizer, that they share the run directory, that locks work in it, free "
         "space, clocks, host names, GPUs, and how fast they add up gradients. Nothing is trained. The exit code is 2 "
         "if something would stop a training.",
-        "srun translit-scale doctor --config glot500/128gpu\n"
-        "deepspeed --hostfile hosts --module translit_scale doctor --config paper_a/pol-ukr paper_a/model5\n"
-        "translit-scale doctor",
+        "translit-scale doctor\n"
+        "srun translit-scale doctor --config paper_a/pol-ukr paper_a/model5\n"
+        "deepspeed --hostfile hosts --module translit_scale doctor --config my-experiment.yaml",
     )
     parser.free_words = SETTING
     add_settings(parser, "experiment to check (default: none, only the hosts are checked)", None)
-    parser.add_argument(
-        "--dir", type=Path, metavar="DIR",
-        help="folder of the run directories (default: run.dir of the experiment, or runs)",
-    )  # fmt: skip
     add_local_rank(parser)
     parser.set_defaults(run=_run)
 
@@ -57,7 +53,7 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.train.launching.ranks import start_rank
 
     experiment = (load_config(files, args.settings), ds_config) if files else None
-    folder = args.dir or (experiment[0].run.dir if experiment else Path("runs"))
+    folder = experiment[0].run.dir if experiment else Path("runs")
     rank = start_rank(TIMEOUT)
     diagnosis = diagnose(rank, folder, experiment)
     if rank.is_first:
