@@ -32,8 +32,8 @@ def add(commands: Any) -> None:
         "software, settings, shards and tokenizer, that they share the run directory, that locks work in it, free "
         "space, clocks, host names, GPUs, and how fast they add up gradients. Nothing is trained. The exit code is 2 "
         "if something would stop a training.",
-        "translit-scale doctor\n"
-        "srun translit-scale doctor --config paper_a/pol-ukr paper_a/model5\n"
+        "translit-scale doctor --config paper_a/pol-ukr paper_a/model5\n"
+        "srun translit-scale doctor\n"
         "deepspeed --hostfile hosts --module translit_scale doctor --config my-experiment.yaml",
     )
     parser.free_words = SETTING
