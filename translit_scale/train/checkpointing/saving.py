@@ -130,12 +130,20 @@ class CheckpointWriter:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Lets a checkpoint that is being written finish, even if a non-finite loss or the like ends the training."""
+        try:
+            self._settle(value)
+        finally:
+            self.thread.shutdown(wait=kind is None, cancel_futures=True)
+
+    def _settle(self, value: BaseException | None) -> None:
         if isinstance(value, UserError) and self.temporary:
             deadline = time.monotonic() + SETTLE_SECONDS
-            wait([part for part in (self.written, self.published) if part], SETTLE_SECONDS)
+            parts = [part for part in (self.written, self.published) if part]
+            wait(parts, SETTLE_SECONDS)
+            if any(part.done() and part.exception() for part in parts):
+                return  # it will never be complete, and this rank may be unable to remove it (a read-only disk)
             while self.temporary.exists() and time.monotonic() < deadline:  # as long as other ranks write
                 time.sleep(POLL_SECONDS)
-        self.thread.shutdown(wait=kind is None, cancel_futures=True)
 
 
 def removable(run: RunConfig) -> list[Path]:

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import re
 import signal
+import socket
 import sys
 import time
 import traceback
@@ -77,7 +78,8 @@ def run_rank(body: Callable[[], object]) -> None:
         body()
     except UserError as error:
         LOG.info("%s", error)
-        prefix = "" if isinstance(error, Preempted) else f"error on rank {rank}: " if rank else "error: "
+        where = f"rank {rank}" + (f" on {socket.gethostname()}" if world.size > world.local_size else "")
+        prefix = "" if isinstance(error, Preempted) else f"error on {where}: " if rank else "error: "
         _leave(f"{prefix}{error}", error.exit_code, rank)
     except KeyboardInterrupt:
         message = "\ninterrupted before the first step: nothing is lost, the same command starts again"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -30,6 +31,8 @@ from translit_scale.train.launching.status import StatusFile
 BEAT_SECONDS = 3.0
 LOG_SECONDS = 60.0
 """Time between two lines in the log of the rank."""
+LAUNCHERS = ("torchrun", "deepspeed", "mpirun", "srun")
+"""Programs that outlive their ranks; the parent of a rank that a user's own script has started may not."""
 WAITS = "computing"
 """What ranks do when they wait for the others in a collective of the step."""
 RESUMES = "\n  → the same command resumes from the last checkpoint, on these hosts or others"
@@ -81,6 +84,7 @@ class Watch:
         self.reached = time.monotonic()
         """When the store has answered last."""
         self.suspected = False
+        self.launcher = os.getppid()
         self.stop = threading.Event()
         if world.size > 1:
             # A client of its own: that of torch is locked while the main thread waits for it.
@@ -123,11 +127,21 @@ class Watch:
 
     def _talk(self) -> None:
         while not self.stop.wait(BEAT_SECONDS):
+            self._follow_launcher()
             try:
                 self._beat()
             except dist.DistError:  # `_wait_for_store` decides when it has been unreachable for too long
                 continue
             self.reached = time.monotonic()
+
+    def _follow_launcher(self) -> None:
+        """Asks this rank to stop if its launcher has ended: nobody would end or restart it."""
+        if self.world.launcher in LAUNCHERS and os.getppid() != self.launcher:
+            message = f"{self.world.launcher} on {self.own.host} was killed, so its ranks stop"
+            LOG.info("step %d: %s", self.own.step, message)
+            print(message, file=sys.stderr, flush=True)
+            self.launcher = os.getppid()
+            os.kill(os.getpid(), signal.SIGTERM)  # a request for a checkpoint, once training has begun
 
     def _beat(self) -> None:
         self.own.count += 1
