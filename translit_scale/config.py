@@ -73,6 +73,9 @@ class DataConfig(Strict):
 
     shards: Path
     """Directory with `manifest.json`, made by `translit-scale prepare`."""
+    staged: Path | None = None
+    """Read the copy of the shards that `translit-scale shards stage SHARDS --to DIR` has made on every host in this
+    folder; default: read the shards themselves."""
     languages: list[str] | None = None
     """Train on these languages of the shards only; default: all."""
     mixture: MixtureConfig = MixtureConfig()

@@ -33,6 +33,7 @@ from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.staging import open_staged
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
 from translit_scale.languages import listed
@@ -68,6 +69,7 @@ from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.failure import end_at_once, end_process, watched
 from translit_scale.train.launching.preemption import Interrupted, Preempted, StopRequest
 from translit_scale.train.launching.ranks import Rank
+from translit_scale.train.launching.starts import record_start
 from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import DamagedBlock, TokenizerCheck, check_tokenizer, find_damaged_blocks
@@ -134,6 +136,9 @@ def _train(
                     f"    or train it longer: {hint_for_longer(run)}"
                 )
             return
+        if rank.is_first:
+            with run_directory_errors(run):
+                record_start(run, start, rank.world_size)
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
         training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:
@@ -164,7 +169,11 @@ class Plan:
 
     def info(self, step: int) -> CheckpointInfo:
         """The record of a checkpoint after `step` steps."""
-        not_science: Any = {"run": True, "selection": True, "data": {"workers", "prefetch", "max_damaged_fraction"}}
+        not_science: Any = {
+            "run": True,
+            "selection": True,
+            "data": {"workers", "prefetch", "max_damaged_fraction", "staged"},
+        }
         science = self.config.model_dump(mode="json", exclude=not_science)
         science["train"]["precision"] = self.hardware.precision
         return CheckpointInfo(
@@ -187,7 +196,9 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
         ConfigError, DataError: the settings contradict each other or do not fit the data.
     """
     hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
-    shards = ShardSet.open(data.shards, check_files=not data.max_damaged_fraction)
+    shards = ShardSet.open(data.shards, check_files=not (data.max_damaged_fraction or data.staged))
+    if data.staged:
+        shards = open_staged(shards, data.staged)
     languages = chosen_languages(config, shards)
     damaged: list[DamagedBlock] = []
     if data.max_damaged_fraction:
