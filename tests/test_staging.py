@@ -21,7 +21,7 @@ def shards(tmp_path: Path) -> ShardSet:
 
 def test_a_copy_is_the_set(shards: ShardSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scratch = tmp_path / "scratch"
-    command = ["shards", "stage", str(shards.directory), "--to", str(scratch)]
+    command = ["shards", "stage", str(shards.directory), "--out", str(scratch)]
     assert main(command) == 0
     copy = open_staged(shards, scratch)
     assert copy.directory.parent == scratch and copy.fingerprint == shards.fingerprint
@@ -49,7 +49,7 @@ def test_an_interrupted_copy_is_refused_and_then_completed(shards: ShardSet, tmp
     (folder / second.name).write_bytes(b"part")
     with pytest.raises(DataError, match="no complete copy") as caught:
         open_staged(shards, tmp_path)
-    assert f"translit-scale shards stage {shards.directory} --to {tmp_path}" in caught.value.hint
+    assert f"translit-scale shards stage {shards.directory} --out {tmp_path}" in caught.value.hint
     assert stage(shards.directory, tmp_path) == (folder, first.bytes + second.bytes) < (folder, size)
     assert list(open_staged(shards, tmp_path).pairs("hye_Armn")) == list(shards.pairs("hye_Armn"))
 

@@ -22,6 +22,7 @@ from translit_scale.commands import (
     romanize,
     select,
     shards,
+    submit,
     tokenizer,
     train,
 )
@@ -32,7 +33,7 @@ from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
     languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, train, select, export, evaluate, analyze,
-    report, demo,
+    report, submit, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""
 

@@ -75,9 +75,9 @@ def add(commands: Any) -> None:
         "Copies a set into DIR/shards-FINGERPRINT and compares the sha256 of every shard. Run it on every host. Of "
         "several processes one copies. A complete copy is kept, and one that was interrupted is completed. Training "
         "with data.staged=DIR reads the copy.",
-        "srun --ntasks-per-node 1 translit-scale shards stage shards/pol-ukr --to /scratch",
+        "translit-scale shards stage shards/pol-ukr --out /scratch",
     )
-    stage.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder of this host; required")
+    stage.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this host; required")
     handlers = {verify: _verify, stats: _stats, cat: _cat, contamination: _contamination, stage: _stage}
     for parser, run in handlers.items():
         parser.add_argument("directory", type=Path, metavar="DIR", help="shard set made by prepare")
@@ -127,7 +127,7 @@ def _stage(args: argparse.Namespace) -> None:
 
     from translit_scale.corpus.staging import stage
 
-    copy, size = stage(args.directory, args.to)
+    copy, size = stage(args.directory, args.out)
     print(f"{socket.gethostname()}: {copy} is complete ({size / 1e9:.3g} GB copied)")
 
 

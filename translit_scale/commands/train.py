@@ -28,6 +28,17 @@ def add(commands: Any) -> None:
         "torchrun --nproc-per-node 8 -m translit_scale train --config my-experiment.yaml",
     )
     parser.free_words = SETTING
+    add_experiment(parser)
+    parser.add_argument(
+        "--resume", default="auto", metavar="auto|none|CHECKPOINT",
+        help="resume from the newest complete checkpoint of the run, if any (default: auto)",
+    )  # fmt: skip
+    add_local_rank(parser)
+    parser.set_defaults(run=_run)
+
+
+def add_experiment(parser: argparse.ArgumentParser) -> None:
+    """Declares the experiment, its settings and the hardware; `parser.free_words` must be SETTING."""
     parser.add_argument(
         "--ds_config", default="zero2", metavar="JSON",
         help="DeepSpeed configuration: ZeRO, micro-batch, precision, offload (default: zero2)",
@@ -38,16 +49,10 @@ def add(commands: Any) -> None:
         "installed packages when it is missing)",
     )  # fmt: skip
     parser.add_argument(
-        "--resume", default="auto", metavar="auto|none|CHECKPOINT",
-        help="resume from the newest complete checkpoint of the run, if any (default: auto)",
-    )  # fmt: skip
-    add_local_rank(parser)
-    parser.add_argument(
         "settings", nargs="*", metavar="section.setting=value",
         help="settings that win over the files, for example train.max_steps=20 (all settings: translit-scale docs "
         "configuration)",
     )  # fmt: skip
-    parser.set_defaults(run=_run)
 
 
 def add_local_rank(parser: argparse.ArgumentParser) -> None:

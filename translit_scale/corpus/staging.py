@@ -38,7 +38,7 @@ def open_staged(shards: ShardSet, folder: Path) -> ShardSet:
     except DataError as error:
         raise DataError(
             f"this host has no complete copy of {shards.directory} in {folder}: {error.message}",
-            f"on every host: translit-scale shards stage {shards.directory} --to {folder}",
+            f"on every host: translit-scale shards stage {shards.directory} --out {folder}",
         ) from None
     if copy.fingerprint != shards.fingerprint:
         raise DataError(

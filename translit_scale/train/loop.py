@@ -169,12 +169,7 @@ class Plan:
 
     def info(self, step: int) -> CheckpointInfo:
         """The record of a checkpoint after `step` steps."""
-        not_science: Any = {
-            "run": True,
-            "selection": True,
-            "data": {"workers", "prefetch", "max_damaged_fraction", "staged"},
-        }
-        science = self.config.model_dump(mode="json", exclude=not_science)
+        science = self.config.science()
         science["train"]["precision"] = self.hardware.precision
         return CheckpointInfo(
             step=step,
