@@ -78,7 +78,9 @@ def test_every_stage_waits_for_the_one_before(folder: Path, capsys: pytest.Captu
     ]  # fmt: skip
     before = ""
     for name, words in jobs.items():
-        assert (f"--dependency=afterok:${before}" in words) == bool(before)
+        expected = {"evaluate": "afterok:$export,afterany:$finetune", "report": "afterok:$export,afterany:$evaluate"}
+        dependency = expected.get(name, f"afterok:${before}")
+        assert (f"--dependency={dependency}" in words) == bool(before)
         assert ("--kill-on-invalid-dep=yes" in words) == bool(before)
         assert f"--job-name=runs-two-tiny.{name}" in words and "--qos=low" in words
         assert ("--partition=cpu" in words) == (name == "prepare")

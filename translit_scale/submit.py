@@ -38,6 +38,8 @@ class Stage:
     """What shows that the stage is done; "" if it is not."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """For the script."""
+    may_fail: bool = False
+    """Whether the next stage starts even if this one fails, because it has done all it could for the others."""
 
 
 def exists(path: Path) -> Callable[[], str]:
@@ -84,29 +86,35 @@ class Chain:
         """By which `squeue` shows the job, and `queued` finds it."""
         return f"{self.prefix}.{stage.name}"
 
-    def command(self, stage: Stage, after: str) -> list[str]:
+    def command(self, stage: Stage, jobs: Mapping[str, str]) -> list[str]:
         """The call of sbatch.
 
         Args:
-            after: number of the job before, or "".
+            jobs: numbers of the jobs of the stages before it, by their names.
         """
-        dependency = [f"--dependency=afterok:{after}", "--kill-on-invalid-dep=yes"] if after else []
         number = "%A_%a" if stage.script.endswith("_array") else "%j"
         log = f"--output={self.logs / stage.name}-{number}.log"
-        script = str(find_file(SCRIPTS, stage.script))
         name = f"--job-name={self.job_name(stage)}"
-        return ["sbatch", "--parsable", name, log, *dependency, *stage.options, script, *stage.words]
+        script = str(find_file(SCRIPTS, stage.script))
+        return ["sbatch", "--parsable", name, log, *self._dependency(stage, jobs), *stage.options, script, *stage.words]
+
+    def _dependency(self, stage: Stage, jobs: Mapping[str, str]) -> list[str]:
+        before = self.stages[: self.stages.index(stage)]
+        if not before:
+            return []
+        must = [jobs[other.name] for other in before if not other.may_fail]
+        needs = [f"afterok:{must[-1]}"] if must else []
+        needs += [f"afterany:{jobs[before[-1].name]}"] if before[-1].may_fail else []
+        return [f"--dependency={','.join(needs)}", "--kill-on-invalid-dep=yes"]
 
     def script(self) -> str:
         """A shell script that submits the stages."""
-        lines, after = [f"mkdir -p {shlex.quote(str(self.logs))}"], ""
+        lines = [f"mkdir -p {shlex.quote(str(self.logs))}"]
+        names = {stage.name: f"${stage.name}" for stage in self.stages}
         for stage in self.stages:
             variables = [f"{name}={shlex.quote(value)}" for name, value in self._variables(stage).items()]
-            words = [
-                word if word.startswith("--dependency=") else shlex.quote(word) for word in self.command(stage, after)
-            ]
+            words = [word if "=after" in word else shlex.quote(word) for word in self.command(stage, names)]
             lines.append(f"{stage.name}=$({' '.join([*variables, *words])})")
-            after = f"${stage.name}"
         return "\n".join(lines)
 
     def queued(self) -> dict[str, str]:
@@ -131,7 +139,7 @@ class Chain:
         jobs: dict[str, str] = {}
         for stage in self.stages:
             try:
-                answer = _call(self.command(stage, next(reversed(jobs.values()), "")), self._variables(stage))
+                answer = _call(self.command(stage, jobs), self._variables(stage))
             except UserError:
                 if jobs:
                     _call(["scancel", *jobs.values()])

@@ -186,8 +186,8 @@ def _model_stages(args: argparse.Namespace, config: Config) -> list[Stage]:
     parsed = _parsed(evaluate, ["evaluate", "all", *words])
     complete = evaluation_is_complete(parsed.out / "evaluation.txt")
     if set(parsed.task or default_tasks()) & set(transfer_tasks()):
-        stages.append(Stage("finetune", "evaluate_array", words, gpu, complete))
-    stages.append(Stage("evaluate", "command", ["evaluate", "all", *words], gpu, complete))
+        stages.append(Stage("finetune", "evaluate_array", words, gpu, complete, may_fail=True))
+    stages.append(Stage("evaluate", "command", ["evaluate", "all", *words], gpu, complete, may_fail=True))
     if args.report is not None:
         results = ["--results", str(parsed.out), "--out", str(parsed.out / "tables")]
         words = ["report", "tables", *results, *shlex.split(args.report)]
