@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import time
@@ -154,12 +155,12 @@ def test_lost_array_tasks_are_made_again(slurm: Slurm, tmp_path: Path) -> None:
 
     def submit(*options: str) -> tuple[str, str]:
         log = f"--output={tmp_path}/%x-%A_%a.log"
-        array = slurm.submit("--array=0-3", log, *options, SCRIPTS / "prepare_array.sbatch", *words, env=VARIABLES)
+        array = slurm.submit("--array=0-2", log, *options, SCRIPTS / "prepare_array.sbatch", *words, env=VARIABLES)
         after = [f"--dependency=afterok:{array}", "--kill-on-invalid-dep=yes"]
         return array, slurm.submit(log, *after, SCRIPTS / "prepare_finalize.sbatch", *words, env=VARIABLES)
 
     array, finalize = submit("--hold")
-    slurm.run("scancel", f"{array}_2")
+    slurm.run("scancel", f"{array}_1")
     slurm.run("scontrol", "release", array)
     assert slurm.wait_for(finalize) == "CANCELLED"
     assert not (out / "manifest.json").exists()
@@ -188,13 +189,13 @@ def test_the_whole_chain_from_text_to_the_report(slurm: Slurm, project: Path) ->
         sys.executable, "-m", "translit_scale.cli", "submit", "--config", "tiny.yaml", "--ds_config", "zero1",
         "--nodes", "2", "--prepare", "data/recipe.yaml --data data", "--tokenizer", "--vocab-size 90",
         "--evaluate", "--data tests --task sib200 --task sr_f --source pol_Latn --epochs 1 --num-seeds 2",
-        "--report", "--table a2", "--stage", f"{scratch}/$SLURM_JOB_NUM_NODES", "--sbatch=--mem=1G",
+        "--report", "--table a2", "--stage", f"{scratch}/$SLURM_JOB_NUM_NODES", "--sbatch=--mem-per-cpu=1G",
         "--sbatch", "prepare:--array=0-1", "--sbatch", "finetune:--array=0-1", "--sbatch=--time=5",
     ]  # fmt: skip
 
     def submit(*more: str) -> dict[str, str]:
         out = slurm.run(*command, *more, cwd=project, env=VARIABLES)
-        return dict(line.split(" job ") for line in out.replace(" " * 2, "").splitlines() if " job " in line)
+        return dict(re.findall(r"^(\w+) +job (\d+)$", out, re.MULTILINE))
 
     (project / "tests").rename(project / "elsewhere")
     jobs = submit()
