@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from translit_scale.commands import evaluate, export, prepare, report, select, tokenizer
 from translit_scale.commands.arguments import add_command, positive
 from translit_scale.commands.parser import Parser
-from translit_scale.commands.train import SETTING, add_experiment
+from translit_scale.commands.train import SETTING, add_settings
 from translit_scale.errors import ConfigError
 from translit_scale.shipped_files import find_file
 from translit_scale.testsets.registry import default_tasks, transfer_tasks
@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
         "    --evaluate '--data TESTS --source eng_Latn' --report '--table b2'",
     )
     parser.free_words = SETTING
-    add_experiment(parser)
+    add_settings(parser, "experiment; several files are merged, and later ones win (default: demo)", ["demo"])
     group = parser.add_argument_group("arguments of the stages, in quotes")
     for name, example in (
         ("prepare", "'RECIPE --data DIR'; needed if the shards do not exist"),

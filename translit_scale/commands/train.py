@@ -28,7 +28,12 @@ def add(commands: Any) -> None:
         "torchrun --nproc-per-node 8 -m translit_scale train --config my-experiment.yaml",
     )
     parser.free_words = SETTING
-    add_experiment(parser)
+    add_settings(
+        parser,
+        "experiment; several files are merged, and later ones win (default: demo, whose data is made from installed "
+        "packages when it is missing)",
+        ["demo"],
+    )
     parser.add_argument(
         "--resume", default="auto", metavar="auto|none|CHECKPOINT",
         help="resume from the newest complete checkpoint of the run, if any (default: auto)",
@@ -37,17 +42,13 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def add_experiment(parser: argparse.ArgumentParser) -> None:
-    """Declares the experiment, its settings and the hardware; `parser.free_words` must be SETTING."""
+def add_settings(parser: argparse.ArgumentParser, config_help: str, default: list[str] | None) -> None:
+    """Declares `--ds_config`, `--config` and settings that win over the files."""
     parser.add_argument(
         "--ds_config", default="zero2", metavar="JSON",
         help="DeepSpeed configuration: ZeRO, micro-batch, precision, offload (default: zero2)",
     )  # fmt: skip
-    parser.add_argument(
-        "--config", nargs="+", default=["demo"], metavar="YAML",
-        help="experiment; several files are merged, and later ones win (default: demo, whose data is made from "
-        "installed packages when it is missing)",
-    )  # fmt: skip
+    parser.add_argument("--config", nargs="+", default=default, metavar="YAML", help=config_help)
     parser.add_argument(
         "settings", nargs="*", metavar="section.setting=value",
         help="settings that win over the files, for example train.max_steps=20 (all settings: translit-scale docs "
