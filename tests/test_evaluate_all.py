@@ -62,6 +62,19 @@ def test_one_page_of_what_is_there_and_what_is_not(
     assert (tmp_path / "evaluation.txt").read_text() == page
 
 
+def test_the_tasks_of_an_array_do_the_transfer_jobs(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = ["--source", "eng_Latn", "--source", "hin_Deva+urd_Arab"]
+    for task, jobs in (("1", 1), ("0", 2)):
+        assert evaluate(world, tmp_path, *sources, "--task-id", task, "--num-tasks", "2") == 0
+        assert f"task {task} of 2: {jobs} of its {jobs} jobs are finished" in capsys.readouterr().out
+    assert len(list(tmp_path.glob("*/*.seed42.json"))) == 3
+    assert not (tmp_path / "sr_b").exists() and not (tmp_path / "evaluation.txt").exists()
+    assert evaluate(world, tmp_path, *sources) == 0
+    assert "finished before: 3 of 3 jobs" in capsys.readouterr().err
+
+
 def test_languages_and_tasks_can_be_chosen(world: Path, tmp_path: Path) -> None:
     options = ["--task", "ner", "--task", "sr_b", "--languages", "urd_Arab,hin_Deva", "--limit", "7"]
     options += ["--source", "eng_Latn"]

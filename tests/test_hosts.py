@@ -311,5 +311,5 @@ def test_four_two_and_three_ranks_follow_one_curve(place: Place) -> None:
     expected, found = place.losses("whole"), place.losses("changing")
     assert sorted(found) == sorted(expected) == list(range(1, 17))
     np.testing.assert_allclose([found[s] for s in found], [expected[s] for s in found], rtol=2e-5)
-    starts = json.loads((place.run("changing") / "environment.json").read_text())["starts"]
-    assert [start["world_size"] for start in starts] == [4, 2, 3]
+    starts = [json.loads(line) for line in (place.run("changing") / "starts.jsonl").read_text().splitlines()]
+    assert [start["world_size"] for start in starts] == [4, 2, 3] and starts[0]["step"] == 0 < starts[1]["step"]

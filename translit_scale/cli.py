@@ -23,6 +23,7 @@ from translit_scale.commands import (
     romanize,
     select,
     shards,
+    submit,
     tokenizer,
     train,
 )
@@ -33,7 +34,7 @@ from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
     languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, doctor, train, select, export, evaluate,
-    analyze, report, demo,
+    analyze, report, submit, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""
 OF_RANKS = ("doctor", "train")

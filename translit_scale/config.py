@@ -73,6 +73,9 @@ class DataConfig(Strict):
 
     shards: Path
     """Directory with `manifest.json`, made by `translit-scale prepare`."""
+    staged: Path | None = None
+    """Read the copy of the shards that `translit-scale shards stage SHARDS --out DIR` has made on every host in this
+    folder; default: read the shards themselves."""
     languages: list[str] | None = None
     """Train on these languages of the shards only; default: all."""
     mixture: MixtureConfig = MixtureConfig()
@@ -292,6 +295,12 @@ class Config(Strict):
     run: RunConfig
     selection: SelectionConfig | None = None
     """Early stopping; default: none."""
+
+    def science(self) -> dict[str, Any]:
+        """The settings on which the weights depend."""
+        hardware = {"workers", "prefetch", "max_damaged_fraction", "staged"}
+        not_science: Any = {"run": True, "selection": True, "data": hardware}
+        return self.model_dump(mode="json", exclude=not_science)
 
     def to_yaml(self) -> str:
         """All settings, defaults included."""

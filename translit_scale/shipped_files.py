@@ -1,4 +1,5 @@
-"""Finds the files that the project ships, by name: experiments, DeepSpeed configurations, recipes and documentation.
+"""Finds the files that the project ships, by name: experiments, DeepSpeed configurations, recipes, documentation and
+batch scripts.
 
 A checkout has their folders beside the package, an installed wheel inside it.
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from translit_scale.errors import ConfigError
 
-FOLDERS = {"configs": ".yaml", "ds_configs": ".json", "shards": ".yaml", "docs": ".md"}
+FOLDERS = {"configs": ".yaml", "ds_configs": ".json", "shards": ".yaml", "docs": ".md", "scripts/slurm": ".sbatch"}
 """Folder of each kind of file, and the suffix that names leave out."""
 
 _PACKAGE = Path(__file__).resolve().parent

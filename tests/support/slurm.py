@@ -123,7 +123,7 @@ class Slurm:
         """How often the job was queued again."""
         return int(self.fields(job)["Restarts"])
 
-    def wait_for(self, job: str, states: Collection[str] = ENDED, seconds: float = 120) -> str:
+    def wait_for(self, job: str, states: Collection[str] = ENDED, seconds: float = 240) -> str:
         """Returns the state of the job when it is one of these.
 
         Raises:

@@ -19,6 +19,7 @@ TITLES = {
     "configs": "experiments: train --config NAME ...",
     "ds_configs": "DeepSpeed configurations: train --ds_config NAME",
     "shards": "recipes: prepare NAME",
+    "scripts/slurm": "batch scripts of SLURM: sbatch FILE",
 }
 
 
@@ -27,7 +28,7 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "configs",
-        "list the experiments, DeepSpeed configurations and recipes that are shipped, or print one",
+        "list the experiments, DeepSpeed configurations, recipes and batch scripts, or print one",
         "Lists the names of the shipped files with the first sentence of each. With a name, prints the file, so that "
         "you can start your own from it. Every command that takes a name also takes a path, and prefers a file NAME in "
         "the folder configs, ds_configs or shards of the working directory to the shipped one.",
@@ -68,5 +69,6 @@ def _summary(path: Path) -> str:
         zero = json.loads(text)["zero_optimization"]
         moved = [name.removeprefix("offload_") for name in zero if name.startswith("offload_")]
         return f"ZeRO-{zero['stage']}{', offloads ' if moved else ''}{' and '.join(moved)}"
-    comment = itertools.takewhile(lambda line: line.startswith("#"), text.split("\n"))
+    lines = text.removeprefix("#!/usr/bin/env bash\n").split("\n")
+    comment = itertools.takewhile(lambda line: line.startswith("#"), lines)
     return re.split(r"(?<=[.]) ", " ".join(line.lstrip("# ") for line in comment))[0]

@@ -31,6 +31,7 @@ from translit_scale.testsets.hyperparameters import SEEDS
 from translit_scale.testsets.registry import TASKS, default_tasks, retrieval_tasks, transfer_tasks
 
 if TYPE_CHECKING:
+    from translit_scale.evaluate.suite import Suite
     from translit_scale.evaluate.transfer.job import GridSettings
 
 
@@ -108,7 +109,8 @@ def _add_all(kinds: Any) -> None:
         "retrieval and transfer on every test set in a folder, as one page of tables",
         f"Looks for the test sets under --data ({titles}), measures those it finds as `evaluate retrieval` and "
         "`evaluate transfer` do, lists the missing ones, and writes DIR/evaluation.txt. Finished transfer jobs are "
-        "reused. `report tables` makes the papers' tables of the results.",
+        "reused. With --task-id it only runs a part of the transfer jobs. `report tables` makes the papers' tables of "
+        "the results.",
         "translit-scale evaluate all --model mlm=runs/mlm/export --model tcm=runs/tcm/export --data DIR \\\n"
         "    --source eng_Latn --source hin_Deva --languages hin_Deva,urd_Arab,eng_Latn",
     )
@@ -133,7 +135,8 @@ def _add_all(kinds: Any) -> None:
         help="the first N pairs of each retrieval set, or of one: --limit sr_b=450; repeat for several (default: all)",
     )  # fmt: skip
     _add_training(parser)
-    _add_grid(parser)
+    processes = _add_grid(parser)
+    add_array_task(processes, processes)
     parser.set_defaults(run=_all)
 
 
@@ -230,7 +233,7 @@ def _worker_count(args: argparse.Namespace) -> int:
 
 
 def _transfer(args: argparse.Namespace) -> None:
-    """Runs all jobs and prints their tables, or runs this array task's part of them and prints one line."""
+    """Runs all jobs and prints their tables, or runs this array task's part of them."""
     from translit_scale.evaluate.results import name_models
     from translit_scale.evaluate.suite import find_suite
     from translit_scale.evaluate.transfer.grid import raise_failures, run_grid
@@ -243,13 +246,22 @@ def _transfer(args: argparse.Namespace) -> None:
     if problems := [*suite.missing, *map(str, suite.failed)]:
         hint = "no job was started: fine-tuned models are not kept, so a language cannot be tested later on its own"
         raise DataError("\n".join(problems), f"{hint}; put the files there, or leave these languages out")
-    part = own_part(args)
-    selected = suite.jobs[part[0] :: part[1]] if part else suite.jobs
+    if part := own_part(args):
+        _run_part(suite, *part, args)
+        return
+    failures = run_grid(suite.jobs, _worker_count(args), args.force)
+    print(transfer_tables(suite.jobs))
+    print(f"\nwritten to {args.out}")
+    raise_failures(failures, len(suite.jobs))
+
+
+def _run_part(suite: Suite, task: int, tasks: int, args: argparse.Namespace) -> None:
+    """Runs an array task's part of the jobs and prints one line."""
+    from translit_scale.evaluate.transfer.grid import raise_failures, run_grid
+
+    selected = suite.jobs[task::tasks]
     failures = run_grid(selected, _worker_count(args), args.force)
-    if part:
-        print(f"task {part[0]} of {part[1]}: {len(selected) - len(failures)} of its {len(selected)} jobs are finished")
-    else:
-        print(transfer_tables(suite.jobs))
+    print(f"task {task} of {tasks}: {len(selected) - len(failures)} of its {len(selected)} jobs are finished")
     print(f"\nwritten to {args.out}")
     raise_failures(failures, len(selected))
 
@@ -266,6 +278,9 @@ def _all(args: argparse.Namespace) -> None:
         models, args.data, tasks, args.source, args.languages, _grid_settings(args), args.out,
         limits, tuple(args.aliases),
     )  # fmt: skip
+    if part := own_part(args):
+        _run_part(suite, *part, args)
+        return
     page, failures = run_suite(suite, models, embedding_settings(args), args.out, _worker_count(args), args.force)
     print(page)
     if suite.choices:

@@ -42,7 +42,8 @@ class Parser(argparse.ArgumentParser):
         return parsed, []
 
     def _knows(self, word: str) -> bool:
-        return word == "--" or word.partition("=")[0] in self._option_string_actions
+        # A word with a space is the value of an option, as argparse sees it: `submit --evaluate '--data DIR ...'`.
+        return word == "--" or " " in word.partition("=")[0] or word.partition("=")[0] in self._option_string_actions
 
     def _refuse_unknown(self, words: Sequence[str]) -> None:
         if words:

@@ -1,4 +1,4 @@
-"""`translit-scale shards`: inspects a shard set."""
+"""`translit-scale shards`: inspects or copies a shard set."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from translit_scale.errors import DataError
 
 
 def add(commands: Any) -> None:
-    """Declares `shards verify`, `shards stats`, `shards cat` and `shards contamination`."""
-    kinds = add_kinds(commands, "shards", "inspect a shard set: verify, stats, cat, contamination")
+    """Declares `shards verify`, `shards stats`, `shards cat`, `shards contamination` and `shards stage`."""
+    kinds = add_kinds(commands, "shards", "inspect or copy a shard set: verify, stats, cat, contamination, stage")
     verify = add_command(
         kinds,
         "verify",
@@ -68,7 +68,18 @@ def add(commands: Any) -> None:
     contamination.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="processes, each with its own index (default: 1)"
     )
-    for parser, run in ((verify, _verify), (stats, _stats), (cat, _cat), (contamination, _contamination)):
+    stage = add_command(
+        kinds,
+        "stage",
+        "copy a set to a disk of this host, for data.staged of training",
+        "Copies a set into DIR/shards-FINGERPRINT and compares the sha256 of every shard. Run it on every host. Of "
+        "several processes one copies. A complete copy is kept, and one that was interrupted is completed. Training "
+        "with data.staged=DIR reads the copy.",
+        "translit-scale shards stage shards/pol-ukr --out /scratch",
+    )
+    stage.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this host; required")
+    handlers = {verify: _verify, stats: _stats, cat: _cat, contamination: _contamination, stage: _stage}
+    for parser, run in handlers.items():
         parser.add_argument("directory", type=Path, metavar="DIR", help="shard set made by prepare")
         parser.set_defaults(run=run)
 
@@ -109,6 +120,15 @@ def _stats(args: argparse.Namespace) -> None:
     from translit_scale.corpus.summary import statistics_table
 
     print(statistics_table(ShardSet.open(args.directory).manifest))
+
+
+def _stage(args: argparse.Namespace) -> None:
+    import socket
+
+    from translit_scale.corpus.staging import stage
+
+    copy, size = stage(args.directory, args.out)
+    print(f"{socket.gethostname()}: {copy} is complete ({size / 1e9:.3g} GB copied)")
 
 
 def _cat(args: argparse.Namespace) -> None:

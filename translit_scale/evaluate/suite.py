@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from translit_scale.errors import DataError
+from translit_scale.evaluate.page import FAILED_JOBS, NOT_MEASURED
 from translit_scale.evaluate.results import EmbeddingSettings, ModelName
 from translit_scale.evaluate.retrieval.run import run_retrieval
 from translit_scale.evaluate.transfer.grid import Failure, plan_jobs, remaining_jobs, run_jobs
@@ -183,7 +184,9 @@ def run_suite(
     if suite.missing or suite.ignored:
         parts.append("\n".join(["not there:", *suite.missing, *suite.ignored]))
     if suite.failed:
-        parts.append("\n".join(["not measured:", *map(str, suite.failed)]))
+        parts.append("\n".join([NOT_MEASURED, *map(str, suite.failed)]))
+    if failures:
+        parts.append("\n".join([FAILED_JOBS, *(failure.job for failure in failures)]))
     page = "\n\n".join(parts)
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.txt").write_text(f"{page}\n", encoding="utf-8")

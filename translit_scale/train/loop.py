@@ -33,6 +33,7 @@ from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.staging import open_staged
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
 from translit_scale.languages import listed
@@ -71,10 +72,17 @@ from translit_scale.train.launching.preemption import Interrupted, Preempted, St
 from translit_scale.train.launching.probes import check_locks, examine
 from translit_scale.train.launching.rank_log import LOG, open_rank_log
 from translit_scale.train.launching.ranks import Rank
+from translit_scale.train.launching.starts import record_start
 from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.preflight import DamagedBlock, TokenizerCheck, check_tokenizer, find_damaged_blocks
-from translit_scale.train.run_directory import banner, metric_logger, prepare_run_directory, run_directory_errors
+from translit_scale.train.run_directory import (
+    banner,
+    metric_logger,
+    prepare_run_directory,
+    run_directory_errors,
+    start_facts,
+)
 from translit_scale.train.skipped_steps import SkippedSteps
 from translit_scale.train.step import TrainStep
 
@@ -140,10 +148,13 @@ def _train(
                 )
             return
         open_rank_log(run / "logs", rank.rank, rank.world_size, plan.machines[rank.rank].device)
+        if rank.is_first:
+            with run_directory_errors(run):
+                record_start(run, start, start_facts(plan))
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
         training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:
-            prepare_run_directory(training, start)
+            prepare_run_directory(training)
             print(banner(training, checkpoint, start), flush=True)
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
@@ -176,8 +187,7 @@ class Plan:
 
     def info(self, step: int) -> CheckpointInfo:
         """The record of a checkpoint after `step` steps."""
-        not_science: Any = {"run": True, "selection": True, "data": {"workers", "prefetch", "max_damaged_fraction"}}
-        science = self.config.model_dump(mode="json", exclude=not_science)
+        science = self.config.science()
         science["train"]["precision"] = self.hardware.precision
         return CheckpointInfo(
             step=step,
@@ -201,7 +211,9 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     machines = gather_machines(rank, join_world(), config.run.path)
     findings = examine(machines, rank)
     hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
-    shards = ShardSet.open(data.shards, check_files=not data.max_damaged_fraction)
+    shards = ShardSet.open(data.shards, check_files=not (data.max_damaged_fraction or data.staged))
+    if data.staged:
+        shards = open_staged(shards, data.staged)
     languages = chosen_languages(config, shards)
     damaged: list[DamagedBlock] = []
     if data.max_damaged_fraction:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import time
 from contextlib import AbstractContextManager
 from importlib.metadata import version
 from pathlib import Path
@@ -79,11 +78,8 @@ def _verbatim(text: str) -> str:
     return "\n".join(f"    {line}" for line in text.splitlines())
 
 
-def prepare_run_directory(training: Training, start: int) -> None:
+def prepare_run_directory(training: Training) -> None:
     """Writes what repeating the run or using its checkpoints needs: settings, versions, fingerprints, model/.
-
-    Args:
-        start: step that this job begins with.
 
     Raises:
         DataError: the run directory cannot be written to.
@@ -93,8 +89,7 @@ def prepare_run_directory(training: Training, start: int) -> None:
         remove_unfinished(run / "checkpoints")
         write_bytes(run / "config.yaml", training.config.to_yaml().encode())
         write_json(run / "ds_config.json", training.hardware.ds_config)
-        record = environment(training)
-        write_json(run / "environment.json", record | {"starts": [*_starts(run), _start(record, start)]})
+        write_json(run / "environment.json", environment(training))
         model = training.engine.module.lm.config
         model.save_pretrained(run / "model")
         save_tokenizer(training.tokenizer, run / "model", family_of(model).max_length(model))
@@ -126,19 +121,10 @@ def environment(plan: Plan) -> dict[str, object]:
     }
 
 
-def _starts(run: Path) -> list[object]:
-    """The earlier starts of a run."""
-    try:
-        starts: list[object] = json.loads((run / "environment.json").read_text())["starts"]
-    except (OSError, ValueError, KeyError):  # the first start, or a file that says nothing
-        return []
-    return starts
-
-
-def _start(record: dict[str, object], step: int) -> dict[str, object]:
-    """What of the environment may differ between the starts of a run."""
-    own = {name: record[name] for name in ("commit", "device", "world_size", "job", "hosts")}
-    return {"step": step, "time": time.strftime("%Y-%m-%d %H:%M:%S %z"), **own}
+def start_facts(plan: Plan) -> dict[str, object]:
+    """What of the environment may differ from one start of a run to the next."""
+    record = environment(plan)
+    return {name: record[name] for name in ("world_size", "device", "hosts", "variables", "commit")}
 
 
 def banner(training: Training, checkpoint: Path | None, start: int) -> str:
