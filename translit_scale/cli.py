@@ -17,6 +17,7 @@ from translit_scale.commands import (
     evaluate,
     export,
     languages,
+    plan,
     prepare,
     report,
     romanize,
@@ -31,8 +32,8 @@ from translit_scale.errors import EXIT_DATA, UserError
 from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
-    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, train, select, export, evaluate, analyze,
-    report, demo,
+    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, plan, train, select, export, evaluate,
+    analyze, report, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""
 

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from translit_scale.commands.arguments import add_command
+from translit_scale.commands.parser import Parser
 from translit_scale.shipped_files import find_file
 
 SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
@@ -27,6 +28,17 @@ def add(commands: Any) -> None:
         "    --config paper_a/pol-ukr paper_a/model5 train.seed=1 run.name=pol-ukr/model5-seed1\n"
         "torchrun --nproc-per-node 8 -m translit_scale train --config my-experiment.yaml",
     )
+    add_experiment(parser)
+    parser.add_argument(
+        "--resume", default="auto", metavar="auto|none|CHECKPOINT",
+        help="resume from the newest complete checkpoint of the run, if any (default: auto)",
+    )  # fmt: skip
+    add_local_rank(parser)
+    parser.set_defaults(run=_run)
+
+
+def add_experiment(parser: Parser) -> None:
+    """Declares the experiment: its files, the DeepSpeed JSON, and settings that win over the files."""
     parser.free_words = SETTING
     parser.add_argument(
         "--ds_config", default="zero2", metavar="JSON",
@@ -38,16 +50,10 @@ def add(commands: Any) -> None:
         "installed packages when it is missing)",
     )  # fmt: skip
     parser.add_argument(
-        "--resume", default="auto", metavar="auto|none|CHECKPOINT",
-        help="resume from the newest complete checkpoint of the run, if any (default: auto)",
-    )  # fmt: skip
-    add_local_rank(parser)
-    parser.add_argument(
         "settings", nargs="*", metavar="section.setting=value",
         help="settings that win over the files, for example train.max_steps=20 (all settings: translit-scale docs "
         "configuration)",
     )  # fmt: skip
-    parser.set_defaults(run=_run)
 
 
 def add_local_rank(parser: argparse.ArgumentParser) -> None:

@@ -1,0 +1,136 @@
+"""A whole training: steps, hours, checkpoints, preparation, and how all of it changes with the number of ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import NamedTuple
+
+from translit_scale.config import RunConfig
+from translit_scale.plan.inputs import Corpus
+from translit_scale.plan.machine import Machine
+from translit_scale.plan.memory import count_parameters
+from translit_scale.plan.step import Seconds, largest_micro_batch, step_memory, step_seconds
+from translit_scale.plan.workload import Workload
+
+CHECKPOINT_BYTES = 12
+"""Of a parameter: weight and both moments in fp32 (`train/checkpointing/state.py`)."""
+WRITERS = 16
+"""Ranks that write a checkpoint at most."""
+COPY_RATE, WRITE_RATE = 4.4e9, 0.25e9
+"""Bytes/s at which a rank copies its part to host memory, while training waits, and writes files: one CPU rank with a
+virtual disk (benchmarks/checkpoint.md: 1.08 and 19.06 s for 4.73 GB)."""
+ROMANIZED = {"with spaces": 20_644, "without": 5_507}
+"""Pairs that a core reads, romanizes and packs in a second, cold (benchmarks/prepare.md: the languages of paper A, and
+other scripts)."""
+SELECTED = 125_000
+"""Lines that a core reads, cleans and hashes in a second (benchmarks/prepare.md)."""
+WITHOUT_SPACES = {"Thai", "Laoo", "Hani", "Mymr", "Tibt", "Khmr", "Jpan"}
+"""Scripts whose text has no spaces between words."""
+GOOD_EFFICIENCY = 0.7
+"""A number of ranks scales if it takes at most 1 / 0.7 of the GPU time of one."""
+MOST_RANKS = 1024
+
+
+class Preparation(NamedTuple):
+    """What `prepare` needs."""
+
+    core_hours: float
+    bytes: float
+    """Of the shard set."""
+
+
+def preparation(corpus: Corpus) -> Preparation:
+    """Core-hours and disk of a corpus; languages without spaces take longer."""
+    seconds = (corpus.lines or corpus.total) / SELECTED
+    for language, pairs in corpus.pairs.items():
+        kind = "without" if language.rpartition("_")[2] in WITHOUT_SPACES else "with spaces"
+        seconds += pairs / ROMANIZED[kind]
+    return Preparation(seconds / 3600, corpus.bytes)
+
+
+class Checkpoints(NamedTuple):
+    """Checkpoints of a training."""
+
+    bytes: float
+    """Of one."""
+    number: int
+    kept: int
+    wait: float
+    """Seconds that training waits for one."""
+    write: float
+    """Seconds until its files are written."""
+
+
+def checkpoints(w: Workload, run: RunConfig, steps: int, step: float, ranks: int, wait: float | None) -> Checkpoints:
+    """Size, number and time of the checkpoints.
+
+    Args:
+        step: seconds of one; wait: seconds that training waits for a checkpoint, where that has been measured.
+    """
+    size = CHECKPOINT_BYTES * count_parameters(w.shape, w.positions).total
+    writers = min(ranks, WRITERS)
+    by_steps, by_time = steps // run.checkpoint_every, steps * step // (60 * run.checkpoint_minutes)
+    number = int(max(by_steps, by_time)) + 1
+    kept = min(run.kept_checkpoints(steps), number)
+    waits = size / writers / COPY_RATE if wait is None else wait
+    return Checkpoints(size, number, kept, waits, size / writers / WRITE_RATE)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The training on a number of ranks."""
+
+    ranks: int
+    workload: Workload
+    """With the micro-batch of this row."""
+    seconds: Seconds
+    fits: bool
+    efficiency: float
+    """Time of one rank over the time of all ranks together."""
+    hours: float
+
+    @property
+    def limit(self) -> str:
+        """What takes most of the time."""
+        s = self.seconds
+        parts = {
+            "computing": s.products + s.elementwise + s.embeddings,
+            "micro-batch": s.per_micro_batch + s.update,
+            "traffic": s.traffic,
+            "imbalance": s.waiting,
+            "reading": s.reading,
+        }
+        return max(parts, key=lambda name: parts[name])
+
+
+def row(w: Workload, machine: Machine, ranks: int, steps: int, alone: float) -> Row:
+    """The training on so many ranks, with the largest micro-batch that fits where that of the JSON does not.
+
+    Args:
+        alone: seconds of a step on one rank.
+    """
+    fits = step_memory(w, machine, ranks).total <= machine.memory
+    w = w if fits else largest_micro_batch(w, machine, ranks) or w
+    seconds = step_seconds(w, machine, ranks)
+    return Row(ranks, w, seconds, fits, alone / (ranks * seconds.total), steps * seconds.total / 3600)
+
+
+def scaling(w: Workload, machine: Machine, steps: int, more: Sequence[int] = ()) -> list[Row]:
+    """Rows for 1, 2, 4 … 1 024 ranks, as far as the batch has a pair for each, and for `more` numbers of ranks."""
+    alone = row(w, machine, 1, steps, 1.0).seconds.total
+    numbers = sorted({*_powers(min(MOST_RANKS, w.batch_pairs)), *more})
+    return [row(w, machine, ranks, steps, alone) for ranks in numbers]
+
+
+def _powers(most: int) -> Iterator[int]:
+    ranks = 1
+    while ranks <= most:
+        yield ranks
+        ranks *= 2
+
+
+def last_good(rows: Sequence[Row]) -> Row:
+    """The row with most ranks of which it and all before it are efficient; the first always is."""
+    return list(takewhile(lambda row: row.efficiency >= GOOD_EFFICIENCY, rows))[-1]
