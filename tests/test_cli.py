@@ -41,7 +41,7 @@ LEAVES = {
 def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert {name.removeprefix("translit-scale ") for name in LEAVES} == {
         "languages", "configs", "docs", "demo-text", "romanize", "prepare", "train", "shards verify", "shards stats",
-        "shards cat", "shards contamination", "tokenizer", "select", "export", "evaluate retrieval",
+        "shards cat", "shards contamination", "tokenizer", "plan", "select", "export", "evaluate retrieval",
         "evaluate transfer", "evaluate all", "analyze similarity", "report tables", "demo",
     }  # fmt: skip
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from translit_scale.plan.page import Plan
 
 
+NOT_GLOT500 = {"demo", "many-languages"}
+"""Shipped recipes for other text, whose amount Glot500-c's counts do not tell."""
+
+
 def add(commands: Any) -> None:
     """Declares the command."""
     parser = add_command(
@@ -80,9 +84,10 @@ def _run(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
     from translit_scale.batch.order import total_steps
     from translit_scale.plan.assumptions import describe_rates
-    from translit_scale.plan.calibrate import Run, calibrated, compare, scaled
+    from translit_scale.plan.calibrate import Run, calibrated, compare, copy_rate, scaled
     from translit_scale.plan.inputs import Inputs, model_shape, open_corpus, pair_tokens
     from translit_scale.plan.page import Plan
+    from translit_scale.plan.training import COPY_RATE
     from translit_scale.plan.workload import Workload
 
     inputs, stated = Inputs(), tuple(args.tokens) if args.tokens else None
@@ -91,7 +96,7 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
     shape, positions = model_shape(config, args.vocabulary, inputs)
     tokens = pair_tokens(config, corpus, stated, inputs)
     machines = Machines(args)
-    machine, comparisons, wait = machines.of(args.gpu, args.gpus_per_node), [], None
+    machine, comparisons, copied = machines.of(args.gpu, args.gpus_per_node), [], COPY_RATE
     if args.calibrate:
         run = Run.read(args.calibrate)
         expected = pair_tokens(run.own_config, open_corpus(run.config, Inputs()) or corpus, stated, Inputs())
@@ -101,14 +106,15 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
         inputs.add("tokens per pair", f"{tokens.tokens:.1f}", f"measured, {run.folder}")
         if run.device == machine.name:
             machine = calibrated(run, expected, of_run, machine)
-            wait = run.median("train_speed/checkpoint_seconds")
+            copied = copy_rate(run, expected)
         else:
             inputs.add("speed", "as without --calibrate", f"{run.folder} ran on {run.device}")
     w = Workload.of(config, ds_config, not machine.is_gpu, shape, positions, len(corpus.pairs), tokens)
     ranks = args.nodes * args.gpus_per_node
     w.layout(ranks)
-    describe_rates(machine, w, ranks, inputs)
-    return Plan(config, inputs, corpus, w, machine, ranks, total_steps(config.train, corpus.total), wait, comparisons)
+    describe_rates(machine, w, ranks, copied, inputs)
+    steps = total_steps(config.train, corpus.total)
+    return Plan(config, inputs, corpus, w, machine, ranks, steps, copied, comparisons)
 
 
 class Machines:
@@ -142,9 +148,9 @@ def _planned_corpus(args: argparse.Namespace, config: Config, inputs: Inputs) ->
         each = math.ceil(args.pairs / len(languages))
         return planned_corpus(config, dict.fromkeys(languages, (each, each)), "--pairs", inputs)
     name = args.recipe or config.data.shards.name
-    if not args.recipe and name not in names_of("shards", shipped_folder("shards")):
+    if not args.recipe and (name not in names_of("shards", shipped_folder("shards")) or name in NOT_GLOT500):
         raise ConfigError(
-            f"there is no {config.data.shards / 'manifest.json'}, and no recipe is called {name!r}",
+            f"there is no {config.data.shards / 'manifest.json'}, and {name!r} is no recipe for Glot500-c",
             "say how much text there will be: --pairs N, or --recipe RECIPE of languages that Glot500-c has",
         )
     path = find_file("shards", name)

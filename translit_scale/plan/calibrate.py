@@ -14,7 +14,7 @@ from translit_scale.model.devices import device_of
 from translit_scale.plan.inputs import read_shape
 from translit_scale.plan.machine import Machine
 from translit_scale.plan.step import computing_seconds, slowest_over_mean, step_memory, step_seconds
-from translit_scale.plan.training import checkpoints
+from translit_scale.plan.training import COPY_RATE, checkpoints
 from translit_scale.plan.workload import PairTokens, Workload
 
 CALIBRATED_UNCERTAINTY = 0.15
@@ -138,9 +138,16 @@ def compare(run: Run, tokens: PairTokens, machine: Machine) -> list[Comparison]:
         found.append(Comparison("slowest rank over mean", "", predicted, slowest))
     if wait:
         steps = int(run.records[-1]["step"])
-        waits = checkpoints(w, run.config.run, steps, run.step, run.ranks, None).wait
+        waits = checkpoints(w, run.config.run, steps, run.step, run.ranks, COPY_RATE).wait
         found.append(Comparison("wait for a checkpoint", "s", waits, wait))
     return found
+
+
+def copy_rate(run: Run, tokens: PairTokens) -> float:
+    """Bytes/s at which a rank of the run copied its part of a checkpoint, or the assumed rate."""
+    wait = run.median("train_speed/checkpoint_seconds")
+    one = checkpoints(run.workload(tokens), run.config.run, 1, run.step, run.ranks, copied=1.0)
+    return one.wait / wait if wait else COPY_RATE
 
 
 def calibrated(run: Run, tokens: PairTokens, of_run: Machine, machine: Machine) -> Machine:
@@ -162,5 +169,5 @@ def calibrated(run: Run, tokens: PairTokens, of_run: Machine, machine: Machine) 
         slowness=factor,
         process=max(0.0, of_run.process + unexplained),
         uncertainty=CALIBRATED_UNCERTAINTY,
-        calibrated_by=f"measured, {run.folder}",
+        calibrated_by=f"{run.folder}",
     )

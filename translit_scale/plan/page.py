@@ -21,6 +21,7 @@ from translit_scale.plan.step import (
     step_sent,
 )
 from translit_scale.plan.training import (
+    COPY_RATE,
     GOOD_EFFICIENCY,
     ROMANIZED,
     SELECTED,
@@ -61,8 +62,8 @@ class Plan:
     machine: Machine
     ranks: int
     steps: int
-    wait: float | None = None
-    """Seconds that training waits for a checkpoint, where that has been measured."""
+    copied: float = COPY_RATE
+    """Bytes/s at which a rank copies its part of a checkpoint."""
     comparisons: Sequence[Comparison] = ()
 
     @property
@@ -83,7 +84,7 @@ class Plan:
     def checkpoints(self) -> Checkpoints:
         """On this number of ranks."""
         step = self.chosen.seconds.total
-        return checkpoints(self.chosen.workload, self.config.run, self.steps, step, self.ranks, self.wait)
+        return checkpoints(self.chosen.workload, self.config.run, self.steps, step, self.ranks, self.copied)
 
     @property
     def preparation(self) -> Preparation:
@@ -122,7 +123,11 @@ def columns(rows: Iterable[tuple[str, str, str]]) -> str:
     width = 2 + max(len(name) for name, _, _ in rows)
     lines = [
         textwrap.fill(
-            f"{value} ({about})", WIDTH - 2, initial_indent=f"{name:<{width}}", subsequent_indent=" " * (width + 2)
+            f"{value} ({about})",
+            WIDTH - 2,
+            initial_indent=f"{name:<{width}}",
+            subsequent_indent=" " * (width + 2),
+            break_on_hyphens=False,
         )
         for name, value, about in rows
     ]

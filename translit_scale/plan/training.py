@@ -21,11 +21,11 @@ WRITERS = 16
 COPY_RATE, WRITE_RATE = 4.4e9, 0.25e9
 """Bytes/s at which a rank copies its part to host memory, while training waits, and writes files: one CPU rank with a
 virtual disk (benchmarks/checkpoint.md: 1.08 and 19.06 s for 4.73 GB)."""
-ROMANIZED = {"with spaces": 20_644, "without": 5_507}
-"""Pairs that a core reads, romanizes and packs in a second, cold (benchmarks/prepare.md: the languages of paper A, and
-other scripts)."""
+ROMANIZED = {"with spaces": 24_500, "without": 5_770}
+"""Pairs that a core romanizes and packs in a second, cold (benchmarks/prepare.md: 40.8 µs for the languages of paper A,
+173.4 µs for other scripts)."""
 SELECTED = 125_000
-"""Lines that a core reads, cleans and hashes in a second (benchmarks/prepare.md)."""
+"""Lines that a core reads, cleans, hashes and sorts in a second (benchmarks/prepare.md)."""
 WITHOUT_SPACES = {"Thai", "Laoo", "Hani", "Mymr", "Tibt", "Khmr", "Jpan"}
 """Scripts whose text has no spaces between words."""
 GOOD_EFFICIENCY = 0.7
@@ -63,19 +63,18 @@ class Checkpoints(NamedTuple):
     """Seconds until its files are written."""
 
 
-def checkpoints(w: Workload, run: RunConfig, steps: int, step: float, ranks: int, wait: float | None) -> Checkpoints:
+def checkpoints(w: Workload, run: RunConfig, steps: int, step: float, ranks: int, copied: float) -> Checkpoints:
     """Size, number and time of the checkpoints.
 
     Args:
-        step: seconds of one; wait: seconds that training waits for a checkpoint, where that has been measured.
+        step: seconds of one; copied: bytes/s at which a rank copies its part while training waits.
     """
     size = CHECKPOINT_BYTES * count_parameters(w.shape, w.positions).total
     writers = min(ranks, WRITERS)
     by_steps, by_time = steps // run.checkpoint_every, steps * step // (60 * run.checkpoint_minutes)
     number = int(max(by_steps, by_time)) + 1
     kept = min(run.kept_checkpoints(steps), number)
-    waits = size / writers / COPY_RATE if wait is None else wait
-    return Checkpoints(size, number, kept, waits, size / writers / WRITE_RATE)
+    return Checkpoints(size, number, kept, size / writers / copied, size / writers / WRITE_RATE)
 
 
 @dataclass(frozen=True)
