@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from translit_scale.config import Config
@@ -30,6 +31,7 @@ from translit_scale.plan.training import (
     Row,
     checkpoints,
     last_good,
+    make_row,
     preparation,
     scaling,
 )
@@ -73,12 +75,19 @@ class Plan:
 
     @property
     def chosen(self) -> Row:
-        """The row of this number of ranks; if the micro-batch does not fit, with the largest that does."""
-        return next(row for row in self.rows(self.ranks) if row.ranks == self.ranks)
+        """The training on this number of ranks, with the largest micro-batch that fits if that of the JSON does not."""
+        largest = None if self.fits else largest_micro_batch(self.workload, self.machine, self.ranks)
+        return make_row(largest or self.workload, self.machine, self.ranks, self.steps, 0)
 
-    def rows(self, *more: int) -> list[Row]:
+    @property
+    def fits(self) -> bool:
+        """Whether the micro-batch of the JSON fits."""
+        return step_memory(self.workload, self.machine, self.ranks).total <= self.machine.memory
+
+    @cached_property
+    def rows(self) -> list[Row]:
         """Rows of the table."""
-        return scaling(self.workload, self.machine, self.steps, more)
+        return scaling(self.workload, self.machine, self.steps)
 
     @property
     def checkpoints(self) -> Checkpoints:
@@ -106,7 +115,7 @@ def page(plan: Plan) -> str:
         section("Traffic that a rank sends in a step", traffic(plan)),
         section("Time of a step", seconds(plan)),
         section("Preparation", prepared(plan)),
-        section(f"From 1 to {plan.rows()[-1].ranks:,} ranks", table(plan)),
+        section(f"From 1 to {plan.rows[-1].ranks:,} ranks", table(plan)),
         "\n".join(advice(plan)),
     ]
     return "\n\n".join(part for part in sections if part)
@@ -173,11 +182,11 @@ def batch_lines(plan: Plan) -> list[str]:
     if not machine.is_gpu:
         return textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")
     needed = step_memory(asked, machine, ranks).total
-    text += f": {'fits' if row.fits else 'does not fit'}, {needed / 1e9:.3g} of {machine.memory / 1e9:.3g} GB"
+    text += f": {'fits' if plan.fits else 'does not fit'}, {needed / 1e9:.3g} of {machine.memory / 1e9:.3g} GB"
     lines, largest = [text], largest_micro_batch(asked, machine, ranks)
     if largest is None:
         lines.append("not even one pair fits: what follows is not possible; raise the ZeRO stage or offload states")
-    elif not row.fits:
+    elif not plan.fits:
         lines.append(f"what follows is for the largest that fits: {largest.zero.micro_batch_pairs:,} pairs")
     elif largest.micro_batches(ranks) < asked.micro_batches(ranks):
         step = step_seconds(largest, machine, ranks).total
@@ -250,10 +259,12 @@ def prepared(plan: Plan) -> str:
 def table(plan: Plan) -> str:
     """A row for each number of ranks."""
     names = ["ranks", "K × pairs", "s a step", "efficiency", "hours", plan.unit, "most time"]
-    text = format_table(names, [cells(row) for row in plan.rows()], left=0)
-    if all(row.fits for row in plan.rows()):
+    text = format_table(names, [cells(row) for row in plan.rows], left=0)
+    if plan.machine.is_gpu:
+        text = "each with the largest micro-batch that fits\n" + text
+    if all(row.fits for row in plan.rows):
         return text
-    return text + "\n* the micro-batch of the JSON does not fit; computed with the largest that does"
+    return text + "\n* not even one pair fits"
 
 
 def cells(row: Row) -> list[str]:
@@ -282,7 +293,7 @@ REASONS = {
 
 def advice(plan: Plan) -> list[str]:
     """Where it stops scaling, and what to change."""
-    rows = plan.rows()
+    rows = plan.rows
     good, last = last_good(rows), rows[-1]
     if good.ranks == last.ranks:
         lines = [f"It scales to {last.ranks:,} ranks: their efficiency is above {GOOD_EFFICIENCY:.0%}."]
@@ -334,7 +345,7 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "tokens_per_pair": w.tokens.tokens,
         "micro_batch_pairs": w.zero.micro_batch_pairs,
         "micro_batches": w.micro_batches(plan.ranks),
-        "fits": row.fits,
+        "fits": plan.fits,
         "memory_bytes": step_memory(w, plan.machine, plan.ranks)._asdict(),
         "sent_bytes": step_sent(w, plan.ranks)._asdict(),
         "step_seconds": {**row.seconds._asdict(), "total": row.seconds.total, "low": low, "high": high},
@@ -350,6 +361,6 @@ def as_json(plan: Plan) -> dict[str, Any]:
                 "most_time": each.limit,
                 "fits": each.fits,
             }
-            for each in plan.rows()
+            for each in plan.rows
         ],
     }

@@ -104,23 +104,27 @@ class Row:
         return max(parts, key=lambda name: parts[name])
 
 
-def row(w: Workload, machine: Machine, ranks: int, steps: int, alone: float) -> Row:
-    """The training on so many ranks, with the largest micro-batch that fits where that of the JSON does not.
+def make_row(w: Workload, machine: Machine, ranks: int, steps: int, alone: float) -> Row:
+    """The training on so many ranks, with the micro-batch of `w`.
 
     Args:
         alone: seconds of a step on one rank.
     """
-    fits = step_memory(w, machine, ranks).total <= machine.memory
-    w = w if fits else largest_micro_batch(w, machine, ranks) or w
     seconds = step_seconds(w, machine, ranks)
+    fits = step_memory(w, machine, ranks).total <= machine.memory
     return Row(ranks, w, seconds, fits, alone / (ranks * seconds.total), steps * seconds.total / 3600)
 
 
-def scaling(w: Workload, machine: Machine, steps: int, more: Sequence[int] = ()) -> list[Row]:
-    """Rows for 1, 2, 4 … 1 024 ranks, as far as the batch has a pair for each, and for `more` numbers of ranks."""
-    alone = row(w, machine, 1, steps, 1.0).seconds.total
-    numbers = sorted({*_powers(min(MOST_RANKS, w.batch_pairs)), *more})
-    return [row(w, machine, ranks, steps, alone) for ranks in numbers]
+def scaling(w: Workload, machine: Machine, steps: int) -> list[Row]:
+    """Rows for 1, 2, 4 … 1 024 ranks, as far as the batch has a pair for each.
+
+    On GPUs each has the largest micro-batch that fits, because a smaller one costs time at any number of ranks; how
+    much memory CPU ranks have is not known.
+    """
+    numbers = list(_powers(min(MOST_RANKS, w.batch_pairs)))
+    largest = {ranks: (machine.is_gpu and largest_micro_batch(w, machine, ranks)) or w for ranks in numbers}
+    alone = step_seconds(largest[1], machine, 1).total
+    return [make_row(largest[ranks], machine, ranks, steps, alone) for ranks in numbers]
 
 
 def _powers(most: int) -> Iterator[int]:
