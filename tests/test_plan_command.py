@@ -153,6 +153,9 @@ def test_mistakes(words: list[str], message: str, capsys: pytest.CaptureFixture[
 
 def test_damaged_metrics_of_a_run(tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", tiny_world, "cpu")
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 6, "train_spe')  # killed while it wrote
+    planned(["--config", str(run / "config.yaml"), "--gpus-per-node", "2", "--calibrate", str(run)], capsys)
     (run / "metrics.jsonl").write_text("")
     assert main(["plan", *EXPERIMENT, "--calibrate", str(run)]) == 3
     assert "has no record of a step" in capsys.readouterr().err

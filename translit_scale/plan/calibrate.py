@@ -56,8 +56,8 @@ class Run:
         """
         try:
             environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-            lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-            records = [json.loads(line) for line in lines]
+            text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+            records = [json.loads(line) for line in text.split("\n")[:-1]]  # a killed run may leave part of a line
             name, ranks = environment["device"], int(environment["world_size"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -104,7 +104,7 @@ class Run:
     def peak(self) -> float:
         """Bytes: of tensors on the GPU, or of the process on CPU; the largest."""
         name = "host" if self.device == "cpu" else "device"
-        return 1e9 * max(float(record[f"train_memory/{name}_peak_gb"]) for record in self.records)
+        return 1e9 * max(float(record.get(f"train_memory/{name}_peak_gb") or 0) for record in self.records)
 
     def _required(self, name: str) -> float:
         value = self.median(name)
