@@ -176,8 +176,8 @@ def batch_lines(plan: Plan) -> list[str]:
     """How the batch is divided, whether it fits, and the largest micro-batch."""
     machine, ranks, asked, row = plan.machine, plan.ranks, plan.workload, plan.chosen
     text = (
-        f"batch of {asked.batch_pairs:,} pairs = {ranks:,} ranks × K {asked.micro_batches(ranks):,} micro-batches of "
-        f"at most {asked.zero.micro_batch_pairs:,} pairs"
+        f"batch of {asked.batch_pairs:,} pairs = {ranks:,} rank{'s' * (ranks > 1)} × K {asked.micro_batches(ranks):,} "
+        f"micro-batches of at most {asked.zero.micro_batch_pairs:,} pairs"
     )
     if not machine.is_gpu:
         return textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")
