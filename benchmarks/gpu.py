@@ -1,36 +1,41 @@
-"""Compares speed and memory of the training step on one GPU with the cost model; by default, with Glot500-base's shape.
+"""Compares speed and memory of the training step on one GPU with the planner; by default, with Glot500-base's shape.
 
     python benchmarks/gpu.py [--shards DIR --tokenizer DIR] [--micro 64 128 256] [--batches 4096 65536]
 
 Runs `TrainStep` on its DeepSpeed engine: bf16 autocast, ZeRO-1, all four losses, random weights and tokens. Lengths are
 drawn from shards, or from the distribution in benchmarks/synthetic.py. It measures each micro-batch size with a step of
-one micro-batch, then each effective batch with the last micro-batch size. --predict runs nothing and prints the
-predictions of the cost model at the given rates. Prints Markdown.
+one micro-batch, then each effective batch with the last micro-batch size. Prints Markdown, with the predictions of
+`translit-scale plan`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cost
 import numpy as np
 import torch
 from report import heading
-from synthetic import MAX_LENGTH, POOL_LAYER, Lengths, log_normal_lengths, make_batch, make_config, make_step
+from synthetic import MAX_LENGTH, Lengths, log_normal_lengths, make_batch, make_config, make_step
 
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.reader import PairReader
 from translit_scale.batch.stream import RankBatch
+from translit_scale.config import Precision
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.model.devices import peak_flops
-from translit_scale.model.encoder import resolve_layer
-from translit_scale.model.flops import Shape, contrastive_flops, layer_flops, training_flops
+from translit_scale.deepspeed_json import MICRO
+from translit_scale.model.devices import device_of, peak_flops
+from translit_scale.model.flops import Shape, contrastive_flops, training_flops
+from translit_scale.plan.machine import cpu_machine, gpu_machine, measure_cpu
+from translit_scale.plan.step import step_memory, step_seconds
+from translit_scale.plan.workload import PairTokens, Workload
 from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.preflight import check_tokenizer
 
@@ -101,42 +106,43 @@ def measure(step: Any, batch: RankBatch, steps: int, rank: Rank) -> Measured:
     return Measured(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def operations(shape: Shape, batch: RankBatch, pool_layer: int) -> tuple[int, int]:
-    """Necessary FLOPs of the step, and FLOPs of its embedding pass."""
-    useful, again = contrastive_flops(shape, batch.pairs), 0
-    for micro in batch.micro:
-        useful += training_flops(shape, micro.token_counts)
-        if len(batch.micro) > 1:
-            again += pool_layer * layer_flops(shape, micro.parts[0].token_counts)
-    return useful, again
+def operations(shape: Shape, batch: RankBatch) -> int:
+    """Necessary FLOPs of the step."""
+    useful = contrastive_flops(shape, batch.pairs)
+    return useful + sum(training_flops(shape, micro.token_counts) for micro in batch.micro)
 
 
-def predicted_memory(shape: Shape, batch: RankBatch, dropout: bool, precision: cost.Precision) -> int:
-    """Predicted peak bytes: of the training passes, the contrastive loss or the reduction of gradients."""
-    parameters = cost.count_parameters(shape, MAX_LENGTH + 2)
-    states = cost.model_states(parameters.total, ZERO["stage"], 1, precision, ZERO["reduce_bucket_size"])
-    largest = max(batch.micro, key=lambda micro: micro.tokens)
-    masked = sum(largest.masked)
-    kept = cost.embedding_bytes(shape, batch.pairs, 1)
-    kept += cost.batch_bytes(sum(m.tokens for m in batch.micro), sum(sum(m.masked) for m in batch.micro))
-    passes = cost.activation_bytes(shape, largest.tokens, masked, precision, dropout)
-    passes += cost.cast_weight_bytes(parameters, precision)
-    passes += cost.logits_bytes(shape, masked) + cost.output_gradient_bytes(shape)
-    contrast = cost.contrastive_bytes(shape, batch.pairs, 1)
-    reduction = states.buckets + states.reduced_gradients
-    return states.in_passes + kept + max(passes, contrast, reduction)
+def workload(shape: Shape, batch: RankBatch, dropout: float, precision: Precision, compiled: bool) -> Workload:
+    """What the planner knows of a batch."""
+    micro = -(-batch.pairs // len(batch.micro))
+    config = make_config(shape, batch.pairs, dropout, precision=precision, compile=compiled)
+    parts = [[part.token_counts for m in batch.micro for part in m.parts[i : i + 1]] for i in range(2)]
+    sums = [[sum(c[i] for c in part) / batch.pairs for i in range(4)] if part else [0.0] * 4 for part in parts]
+    tokens = PairTokens(tuple(sums[0]), tuple(sums[1]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "ds.json"
+        path.write_text(json.dumps({MICRO: micro, "zero_optimization": ZERO}))
+        return Workload.of(config, path, precision == "fp32", shape, MAX_LENGTH + 2, 1, tokens)
 
 
 class Report:
-    """Prints the rows of the table; times are predicted from the rate of the first row."""
+    """Prints the rows of the table."""
 
-    def __init__(self, shape: Shape, rank: Rank, precision: cost.Precision) -> None:
-        self.shape, self.precision, self.rate = shape, precision, 0.0
+    def __init__(self, shape: Shape, rank: Rank, precision: Precision, compiled: bool) -> None:
+        self.shape, self.precision, self.compiled, self.has_head = shape, precision, compiled, False
         self.device = torch.cuda.get_device_name() if rank.device.type == "cuda" else "CPU"
         self.matmul, self.peak = matmul_rate(rank.device), peak_flops(self.device)
+        name = device_of(self.device)
+        self.machine = gpu_machine(name, 1, None) if name else cpu_machine(1, 1, measure_cpu(1), None)
+
+    def predicted(self, batch: RankBatch, dropout: float) -> tuple[float, float]:
+        """Seconds and bytes of a step by the formulas of `translit-scale plan`."""
+        w = workload(self.shape, batch, dropout, self.precision, self.compiled)
+        return step_seconds(w, self.machine, 1).total, step_memory(w, self.machine, 1).total
 
     def head(self, batch: RankBatch) -> None:
         """Prints device, shape and the head of the table."""
+        self.has_head = True
         peak = f"{self.peak / 1e12:.0f}" if self.peak else "unknown"
         print(f"{self.device}, {self.precision}: bf16 matmul {self.matmul / 1e12:.3g} TFLOP/s measured, ", end="")
         print(f"{peak} by its datasheet. {described(self.shape, batch)}\n")
@@ -145,12 +151,10 @@ class Report:
             "| of measured | of datasheet | s per step | predicted | GB | predicted |\n" + "|---" * 12 + "|", flush=True
         )
 
-    def line(self, batch: RankBatch, dropout: float, pool_layer: int, found: Measured) -> None:
+    def line(self, batch: RankBatch, dropout: float, found: Measured) -> None:
         """Prints a case."""
-        useful, again = operations(self.shape, batch, pool_layer)
-        self.rate = self.rate or (useful + again) / found.seconds
-        seconds = cost.step_seconds(useful + again, self.rate, sent=0, bandwidth=1)
-        memory = predicted_memory(self.shape, batch, dropout > 0, self.precision)
+        useful = operations(self.shape, batch)
+        seconds, memory = self.predicted(batch, dropout)
         rate, tokens = useful / found.seconds, sum(micro.tokens for micro in batch.micro)
         share = f"{100 * rate / self.peak:.1f} %" if self.peak else "–"
         print(f"| {batch.pairs:,} | {len(batch.micro)} | {dropout:g} | {batch.pairs / found.seconds:,.0f} ", end="")
@@ -165,24 +169,6 @@ def described(shape: Shape, batch: RankBatch) -> str:
     return f"h{shape.hidden} L{shape.layers} V{shape.vocabulary:,}, {tokens:.0f} tokens per pair."
 
 
-def predict(args: argparse.Namespace, lengths: Lengths) -> None:
-    """Prints the cost model's predictions for the cases at the rates of --predict."""
-    shape = Shape(args.hidden, 4 * args.hidden, args.layers, args.vocabulary)
-    for number, (pairs, micro) in enumerate(cases_of(args)):
-        batch = make_batch(make_config(shape, pairs), shape.vocabulary, micro, 1, lengths)
-        if number == 0:
-            print(described(shape, batch) + "\n")
-            print("| effective batch | micro-batches | GFLOP per pair | with the embedding pass | GB, dropout ", end="")
-            print("".join(f"| pairs/s at {rate:g} TFLOP/s " for rate in args.predict), end="|\n")
-            print("|---" * (5 + len(args.predict)) + "|")
-        useful, again = operations(shape, batch, resolve_layer(POOL_LAYER, shape.layers))
-        memory = predicted_memory(shape, batch, True, "bf16_autocast")
-        print(f"| {pairs:,} | {len(batch.micro)} | {useful / pairs / 1e9:.1f} ", end="")
-        print(f"| {(useful + again) / pairs / 1e9:.1f} | {memory / 1e9:.1f} ", end="")
-        rates = [pairs / cost.step_seconds(useful + again, rate * 1e12, 0, 1) for rate in args.predict]
-        print("".join(f"| {rate:,.0f} " for rate in rates) + "|", flush=True)
-
-
 def cases_of(args: argparse.Namespace) -> list[tuple[int, int]]:
     """Effective batch and micro-batch of each case."""
     return [(micro, micro) for micro in args.micro] + [(batch, args.micro[-1]) for batch in args.batches]
@@ -192,25 +178,25 @@ def run(args: argparse.Namespace, lengths: Lengths) -> None:
     """Measures all cases."""
     rank = start_rank()
     shape = Shape(args.hidden, 4 * args.hidden, args.layers, args.vocabulary)
-    precision: cost.Precision = "bf16_autocast" if rank.device.type == "cuda" else "fp32"
-    report = Report(shape, rank, precision)
+    precision: Precision = "bf16_autocast" if rank.device.type == "cuda" else "fp32"
+    report = Report(shape, rank, precision, args.compile)
     cases = cases_of(args)
     for dropout in args.dropout:
         config = make_config(shape, cases[0][0], dropout, precision=precision, compile=args.compile)
         step = make_step(config, shape.vocabulary, ZERO, cases[0][1], rank)
         for pairs, micro in cases:
             batch = make_batch(make_config(shape, pairs), shape.vocabulary, micro, 1, lengths)
-            if not report.rate:
+            if not report.has_head:
                 report.head(batch)
             try:
                 found = measure(step, batch, args.steps, rank)
             except torch.OutOfMemoryError:
                 step.engine.zero_grad()
-                predicted = predicted_memory(shape, batch, dropout > 0, precision)
+                _, predicted = report.predicted(batch, dropout)
                 print(f"| {pairs:,} | {len(batch.micro)} | {dropout:g} | out of memory, predicted ", end="")
                 print(f"{predicted / 1e9:.2f} GB |" + " |" * 8, flush=True)
                 continue
-            report.line(batch, dropout, step.engine.module.pool_layer, found)
+            report.line(batch, dropout, found)
         step.engine.destroy()
 
 
@@ -225,13 +211,12 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="*", default=[4096, 65_536], metavar="N")
     parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, 0.1], metavar="P")
     parser.add_argument("--compile", action="store_true", help="with train.compile")
-    parser.add_argument("--predict", type=float, nargs="+", metavar="TFLOP/s", help="only predict, at these rates")
     args = parser.parse_args()
     if bool(args.shards) != bool(args.tokenizer):
         parser.error("--shards and --tokenizer must be given together")
     print(heading("Training step on one device", ("torch", "deepspeed", "transformers")))
     lengths = shard_lengths(args.shards, args.tokenizer) if args.shards else log_normal_lengths
-    (predict if args.predict else run)(args, lengths)
+    run(args, lengths)
 
 
 if __name__ == "__main__":

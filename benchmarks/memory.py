@@ -18,11 +18,11 @@ import tempfile
 import time
 from pathlib import Path
 
-import cost
 from report import heading
 
 from translit_scale.config import load_config
 from translit_scale.model.flops import Shape
+from translit_scale.plan import memory as cost
 from translit_scale.train.launching.ranks import start_rank
 
 
@@ -75,7 +75,7 @@ def predicted(args: argparse.Namespace, pairs: int, found: dict[str, int]) -> di
         "rows": cost.embedding_bytes(shape, pairs, 1),
         "gradient": states.local_gradients,
         "activations": cost.activation_bytes(shape, tokens, masked, "fp32"),
-        "logits": cost.logits_bytes(shape, masked) + cost.output_gradient_bytes(shape),
+        "logits": cost.head_bytes(shape, masked, "fp32", fused=False),
     }
     contrast = passes["batch"] + passes["rows"] + cost.contrastive_bytes(shape, pairs, 1)
     return passes | {"all": sum(passes.values()), "contrast": contrast}

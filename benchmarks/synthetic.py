@@ -15,21 +15,16 @@ import torch
 from translit_scale.batch.layout import split_into_micro_batches
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.stream import RankBatch
-from translit_scale.config import Config, MaskingConfig, load_config
+from translit_scale.config import Config, MaskingConfig, load_config, resolve_layer
 from translit_scale.corpus.encode import Ragged
-from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
+from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.flops import Shape
+from translit_scale.plan.workload import MEAN_TOKENS, SIGMA
 from translit_scale.train.launching.ranks import Rank
 
 MAX_LENGTH = 512
 POOL_LAYER = 0.667
 """Depth of the layer whose output is pooled."""
-MEAN_TOKENS = (37.4, 61.7)
-"""Tokens of a sentence and of its transliteration, including special tokens: SIB-200 sentences with a vocabulary of
-30 000 pieces; transliterations are shortened to the ratio assumed for Glot500's tokenizer."""
-SIGMA = 0.6
-"""Standard deviation of the logarithm of a pair's length, assumed to resemble text from the web."""
-
 Lengths = Callable[[np.random.Generator, int], np.ndarray]
 """Draws [2, n] tokens of n sentences and their transliterations, without special tokens."""
 

@@ -14,10 +14,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cost import Parameters, count_parameters, gathered_elements, gradient_payload, sent_bytes
 from report import heading
 
 from translit_scale.model.flops import Shape
+from translit_scale.plan.memory import Parameters, count_parameters
+from translit_scale.plan.traffic import gathered_elements, gradient_payload, sent_bytes
 from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -23,11 +23,11 @@ from transformers import (
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
 from translit_scale.batch.segments import Segments
-from translit_scale.config import MaskingConfig, ModelConfig
+from translit_scale.config import MaskingConfig, ModelConfig, resolve_layer
 from translit_scale.corpus.encode import Ragged
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import flash_attention, has_kernel, segment_attention
-from translit_scale.model.encoder import PairEncoder, build_model, mean_pool, resolve_layer
+from translit_scale.model.encoder import PairEncoder, build_model, mean_pool
 from translit_scale.model.families import family_of
 
 VOCABULARY = Vocabulary(bos_id=0, eos_id=2, mask_id=49, size=50, first_position=2)

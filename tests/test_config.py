@@ -11,10 +11,11 @@ import torch
 
 from translit_scale.batch.layout import BatchLayout
 from translit_scale.config import Config, configuration_page, load_config
+from translit_scale.deepspeed_json import BLOCKS
 from translit_scale.errors import ConfigError
 from translit_scale.train.engine import learning_rate, resolve_hardware
 from translit_scale.train.launching.ranks import Rank
-from translit_scale.train.precision import BLOCKS, resolve_precision
+from translit_scale.train.precision import resolve_precision
 
 ROOT = Path(__file__).resolve().parents[1]
 MINIMAL = ["data.shards=s", "model.tokenizer=t", "run.name=n"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from translit_scale.model.devices import peak_flops
+from translit_scale.model.devices import DEVICES, device_of, peak_flops
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,24 @@ def test_known_devices(name: str, teraflops: float) -> None:
 @pytest.mark.parametrize("name", ["", "cpu", "Tesla V100-SXM2-32GB", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA L40"])
 def test_unknown_devices_have_no_peak(name: str) -> None:
     assert peak_flops(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "memory"),
+    [
+        ("NVIDIA H100 80GB HBM3", 80),
+        ("NVIDIA A100-SXM4-40GB", 40),
+        ("NVIDIA A100-SXM4-80GB", 80),
+        ("NVIDIA A100 80GB PCIe", 80),
+        ("NVIDIA A100-PCIE-40GB", 40),
+        ("NVIDIA H200", 141),
+        ("NVIDIA H100 NVL", 94),
+    ],
+)
+def test_memory_of_a_device(name: str, memory: float) -> None:
+    found = device_of(name)
+    assert found is not None and DEVICES[found].memory == memory
+
+
+def test_every_device_has_a_name_of_its_own() -> None:
+    assert [device_of(device.words) for device in DEVICES.values()] == list(DEVICES)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from translit_scale.batch.segments import TokenCounts
+from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
 
 

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.support.tiny import make_config
 from translit_scale.batch.pack import TLM
-from translit_scale.batch.segments import TokenCounts
+from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.model.flops import Shape, training_flops
 from translit_scale.train.launching.ranks import start_rank
 from translit_scale.train.loop import build_training, make_plan

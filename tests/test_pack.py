@@ -14,7 +14,8 @@ from tests.support.naive import MaskedPair, mask_pair
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Vocabulary
 from translit_scale.batch.random_bits import key
-from translit_scale.batch.segments import Segments, TokenCounts
+from translit_scale.batch.segments import Segments
+from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.config import MaskingConfig
 from translit_scale.corpus.encode import Ragged
 

@@ -14,7 +14,7 @@ import torch
 from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad, safe_set_full_grad
 
 from tests.support.tiny import make_config
-from translit_scale.batch.segments import TokenCounts
+from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.errors import NumericError
 from translit_scale.train.engine import Update, take_step
 from translit_scale.train.launching.ranks import start_rank

@@ -59,8 +59,8 @@ def test_same_training_under_every_launcher(experiment: Path, tmp_path: Path) ->
     run = tmp_path / "runs" / "deepspeed"
     there = {path.name for path in run.iterdir()}
     assert there == {
-        ".lock", "config.yaml", "STATUS.json", "logs", "starts.jsonl", "ds_config.json", "environment.json", "metrics.jsonl", "tb",
-        "model", "checkpoints",
+        ".lock", "config.yaml", "STATUS.json", "logs", "starts.jsonl", "ds_config.json", "environment.json",
+        "metrics.jsonl", "tb", "model", "checkpoints",
     }  # fmt: skip
     assert "lr: 0.002" in (run / "config.yaml").read_text()
     assert {path.name for path in (run / "logs").iterdir()} == {"rank_0000.log", "rank_0001.log"}

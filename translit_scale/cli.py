@@ -18,6 +18,7 @@ from translit_scale.commands import (
     evaluate,
     export,
     languages,
+    plan,
     prepare,
     report,
     romanize,
@@ -33,8 +34,8 @@ from translit_scale.errors import EXIT_DATA, UserError
 from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
-    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, doctor, train, select, export, evaluate,
-    analyze, report, submit, demo,
+    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, plan, doctor, train, select, export,
+    evaluate, analyze, report, submit, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""
 OF_RANKS = ("doctor", "train")

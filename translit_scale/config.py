@@ -26,6 +26,24 @@ Layer = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 """A layer as an index (8 = output of the 8th block) or as a fraction of the depth (0.667 = 8 of 12)."""
 
 
+def resolve_layer(layer: Layer, num_layers: int, setting: str = "layer") -> int:
+    """Index into hidden_states (1 … num_layers) of a layer that is given as an index or a fraction of the depth.
+
+    Args:
+        setting: what the user has to change if the layer does not exist.
+
+    Raises:
+        ConfigError: the model is not that deep.
+    """
+    index = layer if isinstance(layer, int) else max(1, round(layer * num_layers))
+    if not 1 <= index <= num_layers:
+        raise ConfigError(
+            f"{setting} is {layer}, but the model has {num_layers} layers",
+            f"set {setting} to 1 … {num_layers}, or to a fraction of the depth such as 0.667",
+        )
+    return index
+
+
 def _one_of(names: Callable[[], Iterable[str]]) -> AfterValidator:
     """Allows the names that `names` has when a configuration is read."""
 
@@ -257,6 +275,10 @@ class RunConfig(Strict):
     """A rank that gives no sign of life for so long is lost: all ranks end, with exit code 76."""
     stalled_minutes: float = Field(30.0, gt=0)
     """All ranks end, with exit code 76, if none of them has got on for so long: longer than any evaluation takes."""
+
+    def kept_checkpoints(self, steps: int) -> int:
+        """How many checkpoints are on the disk at most after so many steps, with the one that is being written."""
+        return 1 + self.keep_checkpoints + (steps // self.keep_every if self.keep_every else 0)
 
     @property
     def path(self) -> Path:

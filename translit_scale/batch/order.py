@@ -81,6 +81,11 @@ class Phase:
         return self.visited + cycles * self.quotas + np.bincount(self.slot_language[:slots], minlength=len(self.quotas))
 
 
+def total_steps(train: TrainConfig, pairs: int) -> int:
+    """Optimizer steps of an experiment on so many pairs."""
+    return train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
+
+
 class PairOrder:
     """The infinite stream of pairs.
 
@@ -134,7 +139,7 @@ class PairOrder:
         Raises:
             ConfigError: as for the class.
         """
-        steps = train.max_steps or math.ceil(train.epochs * sum(pairs.values()) / train.batch_pairs)
+        steps = total_steps(train, sum(pairs.values()))
         changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.mixture_schedule]
         return cls(pairs, data.mixture, changes, train.seed, steps * train.batch_pairs), steps
 

@@ -19,7 +19,8 @@ import torch
 
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.random_bits import Bits, derive, mix, uniforms
-from translit_scale.batch.segments import Segments, TokenCounts
+from translit_scale.batch.segments import Segments
+from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.config import MaskingConfig, ObjectivesConfig
 from translit_scale.corpus.encode import Ragged
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import WIDTH, add_command
-from translit_scale.commands.train import SETTING, add_local_rank, add_settings
+from translit_scale.commands.train import add_local_rank, add_settings
 from translit_scale.errors import ConfigError
 from translit_scale.shipped_files import find_file
 
@@ -36,7 +36,6 @@ def add(commands: Any) -> None:
         "srun translit-scale doctor\n"
         "deepspeed --hostfile hosts --module translit_scale doctor --config my-experiment.yaml",
     )
-    parser.free_words = SETTING
     add_settings(parser, "experiment to check (default: none, only the hosts are checked)", None)
     add_local_rank(parser)
     parser.set_defaults(run=_run)

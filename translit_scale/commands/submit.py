@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from translit_scale.commands import evaluate, export, prepare, report, select, tokenizer
 from translit_scale.commands.arguments import add_command, positive
 from translit_scale.commands.parser import Parser
-from translit_scale.commands.train import SETTING, add_settings
+from translit_scale.commands.train import add_settings
 from translit_scale.errors import ConfigError
 from translit_scale.shipped_files import find_file
 from translit_scale.testsets.registry import default_tasks, transfer_tasks
@@ -41,7 +41,6 @@ def add(commands: Any) -> None:
         "    --prepare 'mediterranean --data GLOT500C_DIR' --select '--task tatoeba --data TESTS ...' \\\n"
         "    --evaluate '--data TESTS --source eng_Latn' --report '--table b2'",
     )
-    parser.free_words = SETTING
     add_settings(parser, "experiment; several files are merged, and later ones win (default: demo)", ["demo"])
     group = parser.add_argument_group("arguments of the stages, in quotes")
     for name, example in (

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from translit_scale.commands.arguments import add_command
+from translit_scale.commands.parser import Parser
 from translit_scale.shipped_files import find_file
 
 SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
@@ -27,7 +28,6 @@ def add(commands: Any) -> None:
         "    --config paper_a/pol-ukr paper_a/model5 train.seed=1 run.name=pol-ukr/model5-seed1\n"
         "torchrun --nproc-per-node 8 -m translit_scale train --config my-experiment.yaml",
     )
-    parser.free_words = SETTING
     add_settings(
         parser,
         "experiment; several files are merged, and later ones win (default: demo, whose data is made from installed "
@@ -42,8 +42,9 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_run)
 
 
-def add_settings(parser: argparse.ArgumentParser, config_help: str, default: list[str] | None) -> None:
-    """Declares `--ds_config`, `--config` and settings that win over the files."""
+def add_settings(parser: Parser, config_help: str, default: list[str] | None) -> None:
+    """Declares `--ds_config`, `--config` and settings that win over the files and may stand anywhere."""
+    parser.free_words = SETTING
     parser.add_argument(
         "--ds_config", default="zero2", metavar="JSON",
         help="DeepSpeed configuration: ZeRO, micro-batch, precision, offload (default: zero2)",

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from translit_scale.config import resolve_layer
 from translit_scale.corpus.tokenizer import encode_batch, tokenizer_fingerprint
 from translit_scale.errors import ConfigError
 from translit_scale.evaluate.loading import (
@@ -30,7 +31,7 @@ from translit_scale.evaluate.loading import (
     special_template,
 )
 from translit_scale.evaluate.packed import flat_states, pack_attention
-from translit_scale.model.encoder import mean_pool, resolve_layer
+from translit_scale.model.encoder import mean_pool
 from translit_scale.progress import Advance
 
 ALIGNMENT_DEPTH = 2 / 3

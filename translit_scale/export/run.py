@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from translit_scale.config import Config, load_config
+from translit_scale.config import Config, load_config, resolve_layer
 from translit_scale.corpus.manifest import Manifest, read_manifest
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.errors import DataError
@@ -15,7 +15,6 @@ from translit_scale.export.card import CardInput, model_card
 from translit_scale.export.folder import export_folder
 from translit_scale.export.licences import check_licence
 from translit_scale.export.results import read_scores
-from translit_scale.model.encoder import resolve_layer
 from translit_scale.train.checkpointing.checkpoint import CheckpointInfo, read_info
 from translit_scale.train.checkpointing.trained import find_checkpoint, trained_model
 

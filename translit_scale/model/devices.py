@@ -1,29 +1,55 @@
-"""What devices can do: their peak rates, which MFU is relative to, and whether they are new enough for bf16."""
+"""What devices can do: the figures of their data sheets, which MFU and the planner refer to, and whether they are new
+enough for bf16."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch
+if TYPE_CHECKING:  # the planner reads this table without torch
+    import torch
 
-PEAK_FLOPS = {
-    "A100 SXM4": 312e12,  # NVIDIA A100 datasheet
-    "A100 PCIe": 312e12,
-    "A30": 165e12,  # NVIDIA A30 datasheet
-    "A40": 149.7e12,  # NVIDIA A40 datasheet
-    "L4": 121e12,  # NVIDIA L4 datasheet: 242 with sparsity
-    "L40S": 362e12,  # NVIDIA L40S datasheet
-    "H100 HBM3": 989.4e12,  # H100 SXM; NVIDIA H100 datasheet: 1 979 with sparsity
-    "H100 PCIe": 756e12,  # 1 513 with sparsity
-    "H100 NVL": 835.5e12,  # 1 671 with sparsity
-    "H200": 989.4e12,  # H200 SXM; NVIDIA H200 datasheet: 1 979 with sparsity. A large matmul measured about 790
-    "H200 NVL": 835.5e12,  # 1 671 with sparsity
-    "GH200": 989.4e12,  # NVIDIA GH200 datasheet: 1 979 with sparsity
-    "B200": 2250e12,  # NVIDIA HGX B200 datasheet: 36 000 with sparsity for eight
-    "MI300X": 1307.4e12,  # AMD Instinct MI300X datasheet
+
+class Device(NamedTuple):
+    """A GPU as its maker's data sheet states it: dense rates without sparsity, decimal units."""
+
+    words: str
+    """Words of the name that its driver gives it."""
+    bf16: float
+    """10¹² FLOP/s of bf16 matrix products. None is reached in practice, because power limits the clock of a large
+    matrix product first: an H100 reached 752 to 784 (benchmarks/h100.md), an H200 about 790."""
+    fp32: float
+    """10¹² FLOP/s in fp32 without TF32."""
+    memory: float
+    """GB."""
+    bandwidth: float
+    """GB/s of its memory."""
+    link: float
+    """GB/s to the other GPUs of a node in one direction: NVLink, or PCI Express where there is none for all of them."""
+    network: float
+    """GB/s to other nodes, a GPU, in one direction, in the maker's reference system (DGX A100: 200 Gbit/s, DGX H100 and
+    later: 400 Gbit/s); for PCI Express cards, which have none, 100 Gbit/s is assumed."""
+
+
+DEVICES = {
+    "a100": Device("A100 SXM4 80GB", 312, 19.5, 80, 2039, 300, 25),
+    "a100-40gb": Device("A100 SXM4", 312, 19.5, 40, 1555, 300, 25),
+    "a100-pcie": Device("A100 PCIe 80GB", 312, 19.5, 80, 1935, 32, 12.5),
+    "a100-pcie-40gb": Device("A100 PCIe", 312, 19.5, 40, 1555, 32, 12.5),
+    "a30": Device("A30", 165, 10.3, 24, 933, 32, 12.5),
+    "a40": Device("A40", 149.7, 37.4, 48, 696, 32, 12.5),
+    "l4": Device("L4", 121, 30.3, 24, 300, 32, 12.5),
+    "l40s": Device("L40S", 362, 91.6, 48, 864, 32, 12.5),
+    "h100": Device("H100 HBM3", 989.4, 67, 80, 3350, 450, 50),  # SXM
+    "h100-pcie": Device("H100 PCIe", 756, 51, 80, 2000, 64, 12.5),
+    "h100-nvl": Device("H100 NVL", 835.5, 60, 94, 3900, 64, 12.5),
+    "h200": Device("H200", 989.4, 67, 141, 4800, 450, 50),  # SXM
+    "h200-nvl": Device("H200 NVL", 835.5, 60, 141, 4800, 64, 12.5),
+    "gh200": Device("GH200", 989.4, 67, 96, 4000, 450, 50),
+    "b200": Device("B200", 2250, 75, 180, 7700, 900, 50),  # an eighth of HGX B200
+    "mi300x": Device("MI300X", 1307.4, 163.4, 192, 5300, 448, 50),
 }
-"""FLOP/s of bf16 matrix products without sparsity, by words of the device's name. None is reached in practice,
-because power limits the clock of a large matrix product first."""
+"""By the names that `translit-scale plan --gpu` knows."""
 
 
 def is_ampere(device: torch.device) -> bool:
@@ -31,17 +57,25 @@ def is_ampere(device: torch.device) -> bool:
 
     V100, T4 and 2080 Ti (paper A's) are older; they have fp16.
     """
+    import torch
+
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def peak_flops(device_name: str) -> float | None:
-    """FLOP/s in bf16, dense, as the maker's datasheet states it; none for a device that is not in the table.
+def device_of(name: str) -> str | None:
+    """The name in `DEVICES` of a device; none for one that is not in the table.
 
     Args:
-        device_name: as `torch.cuda.get_device_name()` gives it, such as `NVIDIA H100 80GB HBM3`.
+        name: as `torch.cuda.get_device_name()` gives it, such as `NVIDIA H100 80GB HBM3`.
     """
-    words = set(re.split(r"[\s-]+", device_name.lower()))
+    words = set(re.split(r"[\s-]+", name.lower()))
     if "mig" in words:  # a slice of a device
         return None
-    fitting = [name for name in PEAK_FLOPS if set(name.lower().split()) <= words]
-    return PEAK_FLOPS[max(fitting, key=lambda name: len(name.split()))] if fitting else None
+    fitting = [key for key, device in DEVICES.items() if set(device.words.lower().split()) <= words]
+    return max(fitting, key=lambda key: len(DEVICES[key].words.split())) if fitting else None
+
+
+def peak_flops(name: str) -> float | None:
+    """FLOP/s in bf16, dense, as the maker's data sheet states it; none for a device that is not in the table."""
+    device = device_of(name)
+    return DEVICES[device].bf16 * 1e12 if device else None

@@ -102,24 +102,6 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
     return model
 
 
-def resolve_layer(layer: int | float, num_layers: int, setting: str = "layer") -> int:
-    """Index into hidden_states (1 … num_layers) of a layer that is given as an index or a fraction of the depth.
-
-    Args:
-        setting: what the user has to change if the layer does not exist.
-
-    Raises:
-        ConfigError: the model is not that deep.
-    """
-    index = layer if isinstance(layer, int) else max(1, round(layer * num_layers))
-    if not 1 <= index <= num_layers:
-        raise ConfigError(
-            f"{setting} is {layer}, but the model has {num_layers} layers",
-            f"set {setting} to 1 … {num_layers}, or to a fraction of the depth such as 0.667",
-        )
-    return index
-
-
 class PairEncoder(nn.Module):
     """A masked language model of a family in `families.py`, run over packed micro-batches.
 

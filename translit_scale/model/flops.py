@@ -6,12 +6,12 @@ softmax, the optimizer, recomputation, the first pass of GradCache and padding (
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from transformers import PretrainedConfig
+from translit_scale.batch.token_counts import TokenCounts
 
-from translit_scale.batch.segments import TokenCounts
-from translit_scale.model.families import family_of
+if TYPE_CHECKING:  # the cost model uses this file without torch
+    from transformers import PretrainedConfig
 
 
 class Shape(NamedTuple):
@@ -29,6 +29,8 @@ class Shape(NamedTuple):
     @classmethod
     def of(cls, model: PretrainedConfig) -> Shape:
         """The sizes of a model of a family in `families.py`."""
+        from translit_scale.model.families import family_of
+
         intermediate = family_of(model).intermediate_size(model)
         return cls(model.hidden_size, intermediate, model.num_hidden_layers, model.vocab_size)
 

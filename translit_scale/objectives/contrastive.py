@@ -19,9 +19,7 @@ from typing import NamedTuple, Protocol
 import torch
 import torch.nn.functional as F
 
-TILE_ELEMENTS = 1 << 24
-"""Logits of a tile: 64 MB in fp32, and three times that while the gradient is computed. Larger tiles are not faster on
-a CPU; much smaller ones read and write the gradient of all 2B·d candidate numbers too often."""
+from translit_scale.objectives.chunks import TILE_ELEMENTS
 
 
 class ContrastiveLoss(Protocol):

@@ -12,12 +12,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-CHUNK_TOKENS = 2048
-"""Masked tokens of a chunk. Every chunk reads the whole output embedding, 616 MB in bf16 for that V, so small chunks
-are slow. (The usual rule, logits of a chunk as large as its input, would choose 16 tokens.)"""
-ALIGNED = 64
-"""GPUs multiply matrices with aligned rows. On an H100 the products of the head over 401,145 pieces (Glot500) run at
-96 to 150 TFLOP/s, over 401,152 at 700 to 780 (benchmarks/h100.md)."""
+from translit_scale.objectives.chunks import ALIGNED, CHUNK_TOKENS
+
 HAS_TRITON = find_spec("triton") is not None
 
 

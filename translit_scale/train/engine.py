@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -15,19 +14,13 @@ from torch import nn
 
 from translit_scale.batch.layout import BatchLayout
 from translit_scale.config import Config, Precision, TrainConfig
+from translit_scale.deepspeed_json import BLOCKS, MICRO, micro_batch_pairs, read_ds_json, zero_stage
 from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launching.ranks import Rank
-from translit_scale.train.precision import (
-    BLOCKS,
-    check_blocks,
-    check_stage,
-    precision_block,
-    resolve_precision,
-)
+from translit_scale.train.precision import check_stage, precision_block, resolve_precision
 
 LOWER_LR_HINT = "lower train.lr or raise train.warmup_steps; the last checkpoint is intact"
 """Hint of every NumericError in training."""
-MICRO = "train_micro_batch_size_per_gpu"
 
 
 @dataclass(frozen=True)
@@ -55,11 +48,9 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         ConfigError: the file is missing or malformed, or contradicts the experiment (both values are printed).
     """
     ds_json = read_ds_json(path)
-    layout = BatchLayout(config.train.batch_pairs, rank.world_size, _micro_batch_pairs(ds_json, path))
+    layout = BatchLayout(config.train.batch_pairs, rank.world_size, micro_batch_pairs(ds_json, path))
     _check_agreement(ds_json, path, config.train, layout)
-    stage = ds_json.get("zero_optimization", {}).get("stage", 0)
-    if stage not in (0, 1, 2, 3):
-        raise ConfigError(f"{path}: zero_optimization.stage is {stage!r}; there are 0, 1, 2 and 3")
+    stage = zero_stage(ds_json, path)
     precision, notes = resolve_precision(config.train.precision, ds_json, rank.device)
     check_stage(precision, stage, ds_json, path)
     ds_config = {key: value for key, value in ds_json.items() if key not in BLOCKS}
@@ -75,42 +66,6 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     }
     ds_config |= precision_block(precision, ds_json)
     return Hardware(path, ds_config, layout, precision, stage, tuple(notes))
-
-
-def read_ds_json(path: Path) -> dict[str, Any]:
-    """Reads a DeepSpeed configuration file.
-
-    Raises:
-        ConfigError: missing, or not a JSON object with objects for ZeRO and precision.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        near = ", ".join(str(p) for p in sorted(path.parent.glob("*.json")))
-        raise ConfigError(f"DeepSpeed configuration not found: {path}", f"there are: {near}" if near else "") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is not valid JSON: {error}") from None
-    except OSError as error:
-        raise ConfigError(f"cannot read the DeepSpeed configuration: {error}") from None
-    if not isinstance(value, dict):
-        raise ConfigError(f"{path}: expected a JSON object")
-    if not isinstance(zero := value.get("zero_optimization", {}), dict):
-        raise ConfigError(
-            f"{path}: zero_optimization must be an object, found {zero!r}",
-            "translit-scale configs zero2 prints one",
-        )
-    check_blocks(value, path)
-    return value
-
-
-def _micro_batch_pairs(ds_json: dict[str, Any], path: Path) -> int:
-    micro = ds_json.get(MICRO)
-    if not isinstance(micro, int) or micro < 1:
-        raise ConfigError(
-            f"{path}: {MICRO} must be a number of pairs, found {micro!r}",
-            "it is how many pairs one device can hold at once; the number of micro-batches follows from it",
-        )
-    return micro
 
 
 def _check_agreement(ds_json: dict[str, Any], path: Path, train: TrainConfig, layout: BatchLayout) -> None:

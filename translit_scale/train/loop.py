@@ -30,15 +30,16 @@ from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.prefetch import Prefetcher
 from translit_scale.batch.reader import PairReader
 from translit_scale.batch.stream import BatchStream
-from translit_scale.config import Config
+from translit_scale.config import Config, resolve_layer
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.staging import open_staged
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
+from translit_scale.deepspeed_json import read_ds_json
 from translit_scale.errors import ConfigError
 from translit_scale.languages import listed
 from translit_scale.locks import lock_folder
-from translit_scale.model.encoder import PairEncoder, build_model, resolve_layer
+from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.families import family_of
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointInfo,
@@ -58,7 +59,6 @@ from translit_scale.train.engine import (
     Update,
     explain_torch_errors,
     learning_rate,
-    read_ds_json,
     resolve_hardware,
     set_learning_rate,
     start_engine,

@@ -8,70 +8,15 @@ from typing import Any
 import torch
 
 from translit_scale.config import Precision
+from translit_scale.deepspeed_json import choose_precision
 from translit_scale.errors import ConfigError
 from translit_scale.model.devices import is_ampere
 
-BLOCKS: dict[str, Precision] = {
-    "fp16": "fp16", "bf16": "bf16", "bfloat16": "bf16", "torch_autocast": "bf16_autocast"
-}  # fmt: skip
-"""Blocks of a DeepSpeed JSON that switch a precision on."""
-LOW_MASTERS = ("_master_weights_and_grads", "_optimizer_states")
-"""Options that would give the optimizer 16-bit weights or states."""
-
 
 def resolve_precision(requested: str, ds_json: dict[str, Any], device: torch.device) -> tuple[Precision, list[str]]:
-    """The precision of the training, and notes for the user about it.
-
-    Args:
-        requested: `train.precision` of the experiment.
-        ds_json: the DeepSpeed JSON; `"enabled": "auto"` leaves the decision to the experiment.
-
-    Raises:
-        ConfigError: experiment and JSON request different precisions.
-    """
-    in_json = [precision for block, precision in BLOCKS.items() if ds_json.get(block, {}).get("enabled") is True]
-    if len(in_json) > 1 or (in_json and requested not in ("auto", in_json[0])):
-        raise ConfigError(
-            f"contradicting precisions: JSON {' and '.join(in_json)}, experiment train.precision={requested}",
-            "leave precision out of the JSON, or set train.precision=auto",
-        )
-    precision = in_json[0] if in_json else requested
-    if device.type == "cpu":
-        if precision == "fp16":
-            return "fp32", ["fp16 does not run on CPU: running fp32"]
-        return ("fp32" if precision == "auto" else precision), []  # type: ignore[return-value]
-    has_bf16 = is_ampere(device)
-    if precision == "auto":
-        return ("bf16_autocast" if has_bf16 else "fp16"), []
-    if precision.startswith("bf16") and not has_bf16:
-        return "fp16", ["this GPU has no bf16: running fp16 with loss scaling"]
-    return precision, []  # type: ignore[return-value]
-
-
-def check_blocks(ds_json: dict[str, Any], path: Path) -> None:
-    """Refuses a DeepSpeed JSON whose precision blocks are wrong.
-
-    Raises:
-        ConfigError: a block is malformed, or requests fp16 autocast or a 16-bit optimizer.
-    """
-    for name in BLOCKS:
-        block = ds_json.get(name, {})
-        if not isinstance(block, dict):
-            raise ConfigError(
-                f"{path}: {name} must be an object, found {block!r}", "translit-scale configs zero2 prints an example"
-            )
-        if block.get("enabled", False) not in (True, False, "auto"):
-            raise ConfigError(f'{path}: {name}.enabled must be true, false or "auto", found {block["enabled"]!r}')
-        for option, value in block.items():
-            if value and option.endswith(LOW_MASTERS):
-                raise ConfigError(
-                    f"{path}: {name}.{option}: optimizer and checkpoints work with fp32 weights here", "remove it"
-                )
-    if ds_json.get("torch_autocast", {}).get("dtype", "bfloat16") != "bfloat16":
-        raise ConfigError(
-            f"{path}: torch_autocast.dtype is {ds_json['torch_autocast']['dtype']!r}; autocast is for bfloat16",
-            'use "fp16": {"enabled": true} for fp16 with loss scaling',
-        )
+    """`choose_precision` for the device of this process."""
+    on_cpu = device.type == "cpu"
+    return choose_precision(requested, ds_json, on_cpu, has_bf16=not on_cpu and is_ampere(device))
 
 
 def check_stage(precision: Precision, stage: int, ds_json: dict[str, Any], path: Path) -> None:

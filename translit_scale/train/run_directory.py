@@ -187,7 +187,7 @@ def checkpoint_plan(run: RunConfig, total_steps: int, size: int) -> str:
     Args:
         size: bytes of a checkpoint.
     """
-    kept = 1 + run.keep_checkpoints + (total_steps // run.keep_every if run.keep_every else 0)
+    kept = run.kept_checkpoints(total_steps)
     when = f"checkpoint every {run.checkpoint_every:,} steps or {run.checkpoint_minutes:g} minutes"
     return f"{when}: {size / 1e9:.3g} GB each, at most {kept} ({kept * size / 1e9:.3g} GB)"
 

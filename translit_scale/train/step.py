@@ -23,8 +23,8 @@ import torch
 import torch.distributed as dist
 
 from translit_scale.batch.pack import STREAMS, TLM, MicroBatch, stream_names
-from translit_scale.batch.segments import TokenCounts
 from translit_scale.batch.stream import RankBatch
+from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.config import ObjectivesConfig
 from translit_scale.errors import NumericError
 from translit_scale.model.encoder import EncoderOutput

@@ -1,8 +1,7 @@
-"""What a training step needs: memory, traffic between ranks, time. Pure functions; properties of machines are
-arguments.
+"""Bytes that a training step holds: parameters and their states, activations, logits, the batch.
 
-Bytes are those of one rank unless a function says otherwise. They are what our step on DeepSpeed 0.19.8 really holds
-and sends, as tests/test_cost.py counts it, which in places differs from the ZeRO paper. Symbols: N parameters, d
+Bytes are those of one rank unless a function says otherwise. They are what our step on DeepSpeed 0.19.8 really
+holds, as tests/test_cost.py counts it, which in places differs from the ZeRO paper. Symbols: N parameters, d
 hidden size, f intermediate size, L layers, V vocabulary, W ranks, K micro-batches of a rank, T tokens, M masked tokens,
 B pairs of the effective batch.
 """
@@ -13,8 +12,7 @@ from typing import NamedTuple
 
 from translit_scale.config import Precision
 from translit_scale.model.flops import Shape
-from translit_scale.objectives.contrastive import TILE_ELEMENTS
-from translit_scale.objectives.masked_lm import CHUNK_TOKENS
+from translit_scale.objectives.chunks import ALIGNED, CHUNK_TOKENS, TILE_ELEMENTS
 
 SIXTEEN_BITS = ("bf16", "fp16")
 FP32, HALF = 4, 2
@@ -166,21 +164,34 @@ def activation_bytes(
 
 
 def cast_weight_bytes(parameters: Parameters, precision: Precision) -> int:
-    """Copies of the weights in bf16 that autocast keeps from forward to backward: those of all linear layers."""
-    return HALF * (parameters.total - parameters.outside_linear) if precision == "bf16_autocast" else 0
+    """Copies of the weights in bf16 that autocast keeps from forward to backward: those of all linear layers but the
+    output embedding, which `head_bytes` counts."""
+    if precision != "bf16_autocast":
+        return 0
+    return HALF * (parameters.total - parameters.outside_linear - parameters.word_embedding)
 
 
-def logits_bytes(shape: Shape, masked: int, chunk: int = CHUNK_TOKENS) -> int:
-    """Peak memory of the logits of a chunk: two fp32 matrices of min(M, chunk) × V, whatever the precision.
+def head_bytes(shape: Shape, masked: int, precision: Precision, fused: bool, chunk: int = CHUNK_TOKENS) -> int:
+    """Peak memory of the head besides its input: logits of a chunk, and the gradient of the output embedding in fp32,
+    V·d + V, which its forward pass already computes.
 
-    Eager cross-entropy over all masked tokens takes 16 bytes per logit instead.
+    With the kernel (`objectives/fused_cross_entropy.py`) there is one matrix of logits, in the type of the matrix
+    product, which becomes their gradient, and that of the chunk before is still there; the output embedding is copied
+    once, padded to an aligned vocabulary, and its gradient is computed in the type of the product. Without it (CPU)
+    the logits are fp32, and the softmax needs a second matrix.
+
+    Args:
+        fused: whether the kernel runs, which it does on GPUs.
     """
-    return 2 * FP32 * min(masked, chunk) * shape.vocabulary
-
-
-def output_gradient_bytes(shape: Shape) -> int:
-    """Gradient of the output embedding, fp32, which the forward pass of the head already computes: V·d + V."""
-    return FP32 * shape.vocabulary * (shape.hidden + 1)
+    first = min(masked, chunk)
+    if not fused:
+        matrices = 2 if masked <= chunk else 3
+        return FP32 * shape.vocabulary * (matrices * first + shape.hidden + 1)
+    vocabulary = -(-shape.vocabulary // ALIGNED) * ALIGNED
+    operand = FP32 if precision == "fp32" else HALF
+    logits = operand * vocabulary * max(min(masked, 2 * chunk), first + shape.hidden)
+    forward = logits + operand * vocabulary * shape.hidden + FP32 * vocabulary * (shape.hidden + 1)
+    return max(forward, 2 * FP32 * vocabulary * shape.hidden)  # backward scales the gradient into a second one
 
 
 def batch_bytes(tokens: int, masked: int) -> int:
@@ -208,117 +219,3 @@ def contrastive_bytes(shape: Shape, pairs: int, ranks: int, tile: int = TILE_ELE
     rows, columns = 2 * pairs // ranks, 2 * pairs
     tiles = min(rows, max(1, tile // columns)) * columns
     return FP32 * (2 * columns * shape.hidden + 3 * tiles)
-
-
-class Sent(NamedTuple):
-    """Bytes that a rank sends in an optimizer step, by ring algorithms."""
-
-    gradients: int
-    parameters: int
-    embeddings: int
-    """Of the contrastive loss."""
-
-    @property
-    def total(self) -> int:
-        """Sum."""
-        return self.gradients + self.parameters + self.embeddings
-
-
-def gradient_payload(parameters: Parameters, stage: int, precision: Precision) -> int:
-    """Bytes of one gradient as it is reduced.
-
-    fp32; of fp16 parameters fp16; with autocast at stages 1–3 bf16 for parameters of linear layers (the output
-    embedding is one), see deepspeed/runtime/torch_autocast.py.
-    """
-    n = parameters.total
-    if precision == "bf16_autocast" and stage > 0:
-        return HALF * (n - parameters.outside_linear) + FP32 * parameters.outside_linear
-    return (HALF if precision in SIXTEEN_BITS else FP32) * n
-
-
-def gathered_elements(
-    parameters: Parameters,
-    micro_batches: int,
-    pool_layer: int | None,
-    tlm: bool,
-    gradient_checkpointing: bool,
-    kept: bool,
-) -> int:
-    """Parameters that ZeRO-3 gathers in the passes of a step.
-
-    The second pass of each micro-batch gathers all parameters for forward and again for backward. With K > 1 and the
-    contrastive loss, the first pass of GradCache up to `pool_layer` comes before it, and TLM runs through all layers
-    separately. The word embedding stays from the first pass on and is gathered again for the head; backward needs other
-    embeddings once.
-
-    Args:
-        pool_layer: none where there is no contrastive loss.
-        kept: what forward has gathered stays until backward and is not gathered for it or for recomputation: with N
-            below `stage3_max_live_parameters` and `stage3_max_reuse_distance` (10⁹ unless set), at the price of up to N
-            more parameters in memory. Parameters below `stage3_param_persistence_threshold` (10⁵ elements unless set:
-            biases and LayerNorm), which are gathered once a step, are counted like all others.
-    """
-    word, other, layer = parameters.word_embedding, parameters.other_embeddings, parameters.layer
-    cached = pool_layer if pool_layer is not None and micro_batches > 1 else 0
-    runs = 2 if cached and tlm else 1
-    body = runs * parameters.layers * layer
-    elements = word + runs * other + body + parameters.head
-    if not kept:
-        elements += word + other + body + parameters.head
-        elements += runs * (parameters.layers - 1) * layer if gradient_checkpointing else 0
-    if cached:
-        elements += other + cached * layer
-    return micro_batches * elements
-
-
-def sent_bytes(
-    parameters: Parameters,
-    stage: int,
-    ranks: int,
-    precision: Precision,
-    gathered: int,
-    embeddings: int,
-    to_owner: bool = False,
-) -> Sent:
-    """Bytes that a rank sends in a step, in rings: (W−1)/W of the whole for a gather or scatter, twice that for both.
-
-    ZeRO paper, section 7: 2N elements at stages 0–2, 3N at stage 3. DeepSpeed 0.19.8 reduces gradients at stages 1 and
-    2 with an all-reduce (2N) and then gathers the updated parameters (N), in fp32 with autocast: 3N. Once a step,
-    whatever K. At stage 3 parameters are gathered in the types that gradients are reduced in.
-
-    Args:
-        gathered: `gathered_elements` at stage 3, else unused.
-        embeddings: bytes of the embeddings of the effective batch, 2B·d·4; 0 without the contrastive loss.
-        to_owner: `use_multi_rank_bucket_allreduce` is false in the DeepSpeed JSON: stages 1 and 2 reduce each part of
-            the gradient to the rank that owns it, N elements instead of 2N.
-    """
-    fraction, gradient = (ranks - 1) / ranks, gradient_payload(parameters, stage, precision)
-    if stage == 3:
-        parameter_bytes = gathered * gradient / parameters.total
-    else:
-        parameter_bytes = (HALF if precision in SIXTEEN_BITS else FP32) * parameters.total if stage else 0
-    reduced = gradient if stage == 3 or (stage and to_owner) else 2 * gradient
-    return Sent(round(fraction * reduced), round(fraction * parameter_bytes), round(fraction * 2 * embeddings))
-
-
-def step_seconds(
-    flops: float, flop_rate: float, sent: int, bandwidth: float, overlapped: float = 0.0, slowest: float = 1.0
-) -> float:
-    """Time of an optimizer step without the update.
-
-    Args:
-        flops: of this rank, with what is computed twice; flop_rate: FLOP/s that the device reaches (not its peak).
-        sent: bytes this rank sends; bandwidth: bytes/s it sends at.
-        overlapped: fraction of the sending that is hidden behind computing. Our step reduces after its last backward
-            pass: 0. A reduction during backward could hide at most 1 − `word_embedding_fraction` of the gradients.
-        slowest: tokens of the slowest rank over the mean.
-    """
-    return flops / flop_rate * slowest + (1 - overlapped) * sent / bandwidth
-
-
-def update_seconds(n: int, stage: int, ranks: int, memory_bandwidth: float) -> float:
-    """Time of AdamW: 28 bytes a parameter of this rank's part, read or written once.
-
-    Reads parameter, gradient and two moments, writes three of them, 7 · 4 bytes.
-    """
-    return 7 * FP32 * n / (ranks if stage else 1) / memory_bandwidth

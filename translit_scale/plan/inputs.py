@@ -1,0 +1,208 @@
+"""The inputs of a plan, each with where it comes from: model, pairs and tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from translit_scale.batch.mixture import language_proportions
+from translit_scale.config import Config
+from translit_scale.corpus.manifest import MANIFEST_NAME
+from translit_scale.corpus.shards import ShardSet
+from translit_scale.errors import ConfigError
+from translit_scale.model.flops import Shape
+from translit_scale.plan.workload import MEAN_TOKENS, PairTokens, log_normal_lengths
+
+KNOWN = {
+    "cis-lmu/glot500-base": (Shape(768, 3072, 12, 401_145), 514),
+    "xlm-roberta-base": (Shape(768, 3072, 12, 250_002), 514),
+    "FacebookAI/xlm-roberta-base": (Shape(768, 3072, 12, 250_002), 514),
+    "xlm-roberta-large": (Shape(1024, 4096, 24, 250_002), 514),
+    "FacebookAI/xlm-roberta-large": (Shape(1024, 4096, 24, 250_002), 514),
+}
+"""Shape and rows of the position embedding of models of the hub, from their config.json."""
+PIECES = 30_002
+"""Entries of a tokenizer that `translit-scale tokenizer` makes by default."""
+SAMPLED = 5_000
+"""Pairs that are tokenized, of all languages together; at least `SAMPLED_OF_LANGUAGE` of each."""
+SAMPLED_OF_LANGUAGE = 40
+CHARACTERS = (2.3, 1.7)
+"""Characters of a token of originals and transliterations where there is no tokenizer: mean of 22 languages, 300
+sentences each, with a tokenizer of 30,000 pieces trained on them; Polish has 3.2 and 2.8, Chinese 1.2 and 1.6."""
+BYTES_PER_PAIR = 286
+"""Of a shard set (benchmarks/prepare.md: 256 to 322)."""
+
+
+@dataclass
+class Inputs:
+    """What is known, and from where."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+    """Name, value and source of each input, in the order in which they are printed."""
+
+    def add(self, name: str, value: str, source: str) -> None:
+        """Records an input, in place of an earlier one of this name."""
+        self.rows = [row for row in self.rows if row[0] != name] + [(name, value, source)]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The text that is trained on."""
+
+    pairs: Mapping[str, int]
+    """Of each language."""
+    lines: int | None
+    """That `prepare` reads; None: unknown."""
+    bytes: float
+    """Of the shard set."""
+    shards: ShardSet | None = None
+
+    @property
+    def total(self) -> int:
+        """Pairs of all languages."""
+        return sum(self.pairs.values())
+
+
+def open_corpus(config: Config, inputs: Inputs) -> Corpus | None:
+    """The shard set of an experiment; None if it has not been made yet.
+
+    Raises:
+        ConfigError, DataError: it is damaged, or lacks a language of the experiment.
+    """
+    folder = config.data.shards
+    if not (folder / MANIFEST_NAME).is_file():
+        return None
+    shards = ShardSet.open(folder, check_files=False)
+    languages = config.data.languages or shards.languages
+    if missing := sorted(set(languages) - set(shards.languages)):
+        raise ConfigError(f"data.languages: {', '.join(missing)} not in {folder}")
+    pairs = {language: shards.rows(language) for language in languages}
+    inputs.add("pairs", f"{sum(pairs.values()):,} of {len(pairs):,} languages", f"{folder / MANIFEST_NAME}")
+    manifest = shards.manifest
+    size = sum(shard.bytes for shard in manifest.shards if shard.language in pairs)
+    return Corpus(pairs, sum(manifest.languages[language].read for language in pairs), size, shards)
+
+
+def planned_corpus(config: Config, counts: Mapping[str, tuple[int, int]], source: str, inputs: Inputs) -> Corpus:
+    """The corpus of a recipe whose text has not been prepared.
+
+    Args:
+        counts: lines and pairs of each language.
+    """
+    chosen = {language: counts[language] for language in config.data.languages or counts if language in counts}
+    pairs = {language: of_language for language, (_, of_language) in chosen.items()}
+    total = sum(pairs.values())
+    inputs.add("pairs", f"{total:,} of {len(pairs):,} languages", source)
+    inputs.add("bytes of shards per pair", f"{BYTES_PER_PAIR}", "measured, benchmarks/prepare.md")
+    return Corpus(pairs, sum(lines for lines, _ in chosen.values()), BYTES_PER_PAIR * total)
+
+
+def model_shape(config: Config, vocabulary: int | None, inputs: Inputs) -> tuple[Shape, int]:
+    """Shape of the encoder and rows of its position embedding.
+
+    Args:
+        vocabulary: number of entries of the tokenizer, if the user states it.
+
+    Raises:
+        ConfigError: the configuration of the pretrained model is not here.
+    """
+    model = config.model
+    if model.pretrained is not None:
+        shape, positions, source = _pretrained(model.pretrained)
+        inputs.add("model", _described(shape), source)
+        return shape, positions
+    file = Path(str(model.tokenizer)) / "tokenizer.json"
+    if vocabulary is None and file.is_file():
+        vocabulary, source = Tokenizer.from_file(str(file)).get_vocab_size(), f"{model.tokenizer}"
+    elif vocabulary is None:
+        vocabulary, source = PIECES, "assumption: no tokenizer yet, default of `tokenizer`"
+    else:
+        source = "--vocabulary"
+    shape = Shape(model.hidden_size, model.intermediate_size, model.num_layers, vocabulary)
+    inputs.add("model", _described(shape), f"experiment; V: {source}")
+    return shape, model.max_length + 2
+
+
+def _described(shape: Shape) -> str:
+    return f"d {shape.hidden}, L {shape.layers}, f {shape.intermediate}, V {shape.vocabulary:,}"
+
+
+def _pretrained(name: str) -> tuple[Shape, int, str]:
+    if name in KNOWN:
+        return *KNOWN[name], f"config.json of {name}"
+    file = Path(name) / "config.json"
+    if not file.is_file():
+        raise ConfigError(
+            f"model.pretrained: there is no {file}, and the shape of {name} is not known",
+            f"hf download {name} config.json --local-dir DIR, and model.pretrained=DIR; known: {', '.join(KNOWN)}",
+        )
+    shape, positions = read_shape(file)
+    return shape, positions, str(file)
+
+
+def read_shape(file: Path) -> tuple[Shape, int]:
+    """Shape and rows of the position embedding from the config.json of a model.
+
+    Raises:
+        ConfigError: it lacks one of the sizes.
+    """
+    try:
+        sizes: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
+        *shape, positions = (int(sizes[name]) for name in names)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{file} is not the configuration of a model: {error!r}") from None
+    return Shape(*shape), positions
+
+
+def pair_tokens(config: Config, corpus: Corpus, stated: tuple[float, float] | None, inputs: Inputs) -> PairTokens:
+    """Tokens of a pair: as stated, or of a sample of the shards, or of their characters, or assumed.
+
+    Args:
+        stated: mean tokens of sentences and transliterations with special tokens.
+    """
+    file = Path(str(config.model.tokenizer or config.model.pretrained)) / "tokenizer.json"
+    weights = None
+    if stated is None and corpus.shards and file.is_file():
+        lengths, weights = sampled_lengths(config, corpus, corpus.shards, Tokenizer.from_file(str(file)))
+        source = f"{lengths.shape[1]:,} pairs of the shards with {file.parent}"
+    elif stated is None and corpus.shards:
+        counts = [corpus.shards.manifest.languages[language] for language in corpus.pairs]
+        sums = sum(c.orig_chars for c in counts), sum(c.latn_chars for c in counts)
+        rows = sum(c.rows for c in counts)
+        orig_mean, latn_mean = (n / rows / of_one + 2 for n, of_one in zip(sums, CHARACTERS, strict=True))
+        lengths = log_normal_lengths((orig_mean, latn_mean))
+        source = f"assumption: {CHARACTERS[0]} and {CHARACTERS[1]} characters a token; characters of the manifest"
+    else:
+        lengths = log_normal_lengths(stated or MEAN_TOKENS)
+        source = "--tokens; log-normal, σ 0.6" if stated else "assumption: SIB-200 sentences; log-normal, σ 0.6"
+    if config.objectives.pair_with == "copy":
+        lengths = np.stack([lengths[0], lengths[0]])
+    tokens = PairTokens.of(lengths, config, weights)
+    orig, latn = np.average(lengths, axis=1, weights=weights) + 2
+    tlm = ", with TLM" if config.objectives.tlm.weight else ""
+    inputs.add("tokens per pair", f"{orig:.1f} + {latn:.1f}: {tokens.tokens:.1f}{tlm}", source)
+    return tokens
+
+
+def sampled_lengths(
+    config: Config, corpus: Corpus, shards: ShardSet, tokenizer: Tokenizer
+) -> tuple[np.ndarray, np.ndarray]:
+    """[2, n] tokens of the first pairs of each language, without special tokens; [n] how much each pair counts."""
+    languages = list(corpus.pairs)
+    share = language_proportions(config.data.mixture, languages, np.array(list(corpus.pairs.values())))
+    most = max(SAMPLED_OF_LANGUAGE, SAMPLED // len(languages))
+    tokenizer.no_truncation()
+    lengths, weights = [], []
+    for language, proportion in zip(languages, share, strict=True):
+        columns = [column.split(b"\n")[:-1][:most] for column in shards.read_columns(language, 0)]
+        encoded = [tokenizer.encode_batch([s.decode() for s in c], add_special_tokens=False) for c in columns]
+        lengths.append(np.array([[len(e.ids) for e in side] for side in encoded], float))
+        weights.append(np.full(lengths[-1].shape[1], proportion / lengths[-1].shape[1]))
+    return np.maximum(np.concatenate(lengths, axis=1), 1), np.concatenate(weights)

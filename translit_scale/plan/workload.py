@@ -1,0 +1,195 @@
+"""What is trained and how it is divided: sizes that an experiment and a DeepSpeed JSON determine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from translit_scale.batch.layout import BatchLayout
+from translit_scale.batch.token_counts import TokenCounts
+from translit_scale.config import Config, Precision, resolve_layer
+from translit_scale.deepspeed_json import choose_precision, micro_batch_pairs, read_ds_json, zero_stage
+from translit_scale.model.flops import Shape
+
+BUCKET, LIVE = 500_000_000, 1_000_000_000
+"""DeepSpeed's defaults of `reduce_bucket_size`, and of `stage3_max_live_parameters` and `stage3_max_reuse_distance`, in
+elements."""
+MEAN_TOKENS = (37.4, 61.7)
+"""Tokens of a sentence and of its transliteration, including special tokens: SIB-200 sentences with a vocabulary of
+30 000 pieces; transliterations are shortened to the ratio assumed for Glot500's tokenizer."""
+SIGMA = 0.6
+"""Standard deviation of the logarithm of a pair's length, assumed to resemble text from the web."""
+
+Lengths = npt.NDArray[np.float64]
+
+
+def log_normal_lengths(means: tuple[float, float], number: int = 2000) -> Lengths:
+    """[2, n] tokens of sentences and transliterations without special tokens, at equally likely quantiles.
+
+    Both sides of a pair are longer or shorter together.
+
+    Args:
+        means: with special tokens.
+    """
+    normal = NormalDist(-SIGMA * SIGMA / 2, SIGMA)
+    factor = np.exp([normal.inv_cdf((index + 0.5) / number) for index in range(number)])
+    return np.maximum(np.outer(means, factor) - 2, 1)
+
+
+class PairTokens(NamedTuple):
+    """Expected counts of one pair, as `TokenCounts` has them of a pass."""
+
+    sentences: tuple[float, ...]
+    """Of the sentence and its transliteration."""
+    joined: tuple[float, ...]
+    """Of the TLM sequence; zeros without it."""
+
+    @classmethod
+    def of(cls, lengths: Lengths, config: Config, weights: Lengths | None = None) -> PairTokens:
+        """Args: lengths: [2, n] tokens without special tokens; weights: [n] how much each pair counts."""
+        longest, masked = config.model.max_length, config.objectives.masking.mlm_probability
+        orig, latn = np.minimum(lengths, longest - 2)
+        room = longest - 3
+        kept = np.minimum(orig, np.maximum(room - latn, room - room // 2))
+        both = kept + np.minimum(latn, room - kept)
+        sentences = (
+            orig + latn + 4,
+            (orig + 2) ** 2 + (latn + 2) ** 2,
+            masked * (orig + latn),
+            masked * (orig * (orig + 2) + latn * (latn + 2)),
+        )
+        joined = (both + 3, (both + 3) ** 2, masked * both, masked * both * (both + 3))
+        if not config.objectives.tlm.weight:
+            joined = tuple(np.zeros_like(both) for _ in joined)
+        mean = [[float(np.average(values, weights=weights)) for values in part] for part in (sentences, joined)]
+        return cls(tuple(mean[0]), tuple(mean[1]))
+
+    @property
+    def tokens(self) -> float:
+        """Tokens of a pair, TLM and special tokens included."""
+        return self.sentences[0] + self.joined[0]
+
+    @property
+    def masked(self) -> float:
+        """Predicted tokens of a pair."""
+        return self.sentences[2] + self.joined[2]
+
+    def counts(self, pairs: float) -> tuple[TokenCounts, TokenCounts]:
+        """Counts of the sentences of so many pairs, and of their TLM sequences."""
+        sentences, joined = (TokenCounts(*(round(pairs * x) for x in part)) for part in self)
+        return sentences, joined
+
+
+@dataclass(frozen=True)
+class Zero:
+    """What the cost model uses of a DeepSpeed JSON."""
+
+    stage: int
+    micro_batch_pairs: int
+    bucket: int
+    """`reduce_bucket_size`, elements."""
+    to_owner: bool
+    """Stages 1 and 2 reduce each part of the gradient to its owner only."""
+    live: int
+    """Elements that ZeRO-3 keeps from forward to backward at most."""
+    optimizer_on_host: bool
+    parameters_on_host: bool
+
+    @classmethod
+    def of(cls, ds_json: Mapping[str, Any], path: Path) -> Zero:
+        """From the contents of a JSON file.
+
+        Raises:
+            ConfigError: there is no such stage, or no micro-batch.
+        """
+        zero = ds_json.get("zero_optimization", {})
+        limits = [zero.get(f"stage3_max_{name}", LIVE) for name in ("live_parameters", "reuse_distance")]
+        return cls(
+            stage=zero_stage(dict(ds_json), path),
+            micro_batch_pairs=micro_batch_pairs(dict(ds_json), path),
+            bucket=int(zero.get("reduce_bucket_size", BUCKET)),
+            to_owner=zero.get("use_multi_rank_bucket_allreduce") is False,
+            live=int(min(limits)),
+            optimizer_on_host=_is_on_host(zero, "offload_optimizer"),
+            parameters_on_host=_is_on_host(zero, "offload_param"),
+        )
+
+
+def _is_on_host(zero: Mapping[str, Any], name: str) -> bool:
+    return (zero.get(name) or {}).get("device", "none") != "none"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The training of an encoder: everything but the machines."""
+
+    shape: Shape
+    positions: int
+    """Rows of the position embedding."""
+    precision: Precision
+    pool_layer: int | None
+    """None without the contrastive loss."""
+    tlm: bool
+    in_micro_batches: bool
+    """The losses depend on micro-batches, so there is no pass for embeddings alone."""
+    dropout: bool
+    gradient_checkpointing: bool
+    compiled: bool
+    batch_pairs: int
+    languages: int
+    workers: int
+    """Processes of each rank that make its batches."""
+    tokens: PairTokens
+    zero: Zero
+
+    @classmethod
+    def of(
+        cls, config: Config, ds_config: Path, on_cpu: bool, shape: Shape, positions: int,
+        languages: int, tokens: PairTokens,
+    ) -> Workload:  # fmt: skip
+        """The workload of an experiment.
+
+        Raises:
+            ConfigError: the JSON is missing, malformed or contradicts the experiment.
+        """
+        ds_json = read_ds_json(ds_config)
+        precision, _ = choose_precision(config.train.precision, ds_json, on_cpu, has_bf16=True)
+        tcm = config.objectives.tcm
+        return cls(
+            shape=shape,
+            positions=positions,
+            precision=precision,
+            pool_layer=resolve_layer(tcm.layer, shape.layers, "objectives.tcm.layer") if tcm.weight else None,
+            tlm=config.objectives.tlm.weight > 0,
+            in_micro_batches=config.objectives.in_micro_batches,
+            dropout=config.model.dropout > 0,
+            gradient_checkpointing=config.train.gradient_checkpointing,
+            compiled=config.train.compile,
+            batch_pairs=config.train.batch_pairs,
+            languages=languages,
+            workers=max(1, config.data.workers),
+            tokens=tokens,
+            zero=Zero.of(ds_json, ds_config),
+        )
+
+    def layout(self, ranks: int) -> BatchLayout:
+        """How so many ranks share the batch.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        return BatchLayout(self.batch_pairs, ranks, self.zero.micro_batch_pairs)
+
+    def micro_batches(self, ranks: int) -> int:
+        """K."""
+        return -(-self.batch_pairs // (ranks * self.zero.micro_batch_pairs))
+
+    def uses_gradcache(self, ranks: int) -> bool:
+        """Whether a pass for embeddings alone comes first."""
+        return self.pool_layer is not None and self.micro_batches(ranks) > 1 and not self.in_micro_batches
