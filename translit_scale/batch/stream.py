@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.batch.layout import BatchLayout, split_into_micro_batches, split_over_ranks
+from translit_scale.batch.cuts import cut_into_parts
+from translit_scale.batch.layout import BatchLayout, sort_by_position, split_into_micro_batches
 from translit_scale.batch.order import PairKeys, PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer
 from translit_scale.batch.reader import PairReader
@@ -77,13 +78,16 @@ class BatchStream:
         """[W] indices of the pairs of each rank; a function of the batch, so the same on every rank."""
         if self.layout.world_size == 1:
             return [np.arange(len(keys))]
-        tokens = self.reader.lengths(keys) * self.token_rates[keys.language]
-        if self.pair_with == "copy":
-            tokens[:, 1] = tokens[:, 0]
-        cost = _COST_UNIT * (np.minimum(tokens, self.packer.max_length - 2).sum(1) + SPECIAL)
-        return split_over_ranks(
-            keys.language, keys.row, cost.astype(np.int64), self.layout.world_size, self.layout.micro_batches
-        )
+        order = sort_by_position(keys.language, keys.row)
+        cost = self.estimated_cost(keys[order])
+        return [order[part] for part in cut_into_parts(cost, self.layout.world_size, self.layout.micro_batches)]
+
+    def estimated_cost(self, keys: PairKeys) -> Indices:
+        """[n] number of tokens of each pair in sixteenths, estimated from its bytes."""
+        sides = (0, 0) if self.pair_with == "copy" else (0, 1)
+        lengths, limit = self.reader.lengths(keys), self.packer.max_length - 2
+        orig, latn = (np.minimum(lengths[:, k] * self.token_rates[:, k][keys.language], limit) for k in sides)
+        return (_COST_UNIT * (orig + latn + SPECIAL)).astype(np.int64)
 
     def step(self, t: int) -> RankBatch:
         """This rank's micro-batches of optimizer step t (from 0).
