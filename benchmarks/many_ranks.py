@@ -54,11 +54,12 @@ class Simulation:
         for _ in range(REPEATS):
             began = time.process_time()
             keys = self.order.batch(start, count)
-            parts = self.stream.split(keys)
+            by_rank, pairs = self.stream.split(keys)
             seconds.append(time.process_time() - began)
         if count == batch:
             self.first_plan_seconds.append(seconds[0])
             self.plan_seconds.append(min(seconds))
+        parts = np.split(by_rank, np.cumsum(pairs)[:-1])
         assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(count)), "the split is not a permutation"
         self._compare_prefixes(keys.language, start)
         for language, visits in enumerate(self.visits):
@@ -97,14 +98,9 @@ class Simulation:
         touched = [len(blocks_of_rank) for blocks_of_rank in self.touched.values()]
         print(f"| blocks of text read by a rank: mean, largest | {np.mean(touched):.1f}, {max(touched)} |")
         print(f"| blocks read by all ranks together, divided by all blocks | {sum(touched) / blocks:.2f} |")
-        planned = 1e3 * np.median(self.plan_seconds)
-        print(
-            f"| processor time to plan a step, on every rank (median over steps of the best of {REPEATS}) | {planned:.1f} ms |"
-        )
-        first = 1e3 * np.median(self.first_plan_seconds)
-        print(
-            f"| the same if the lengths of new blocks are read, as in the first of the {REPEATS} (median) | {first:.1f} ms |"
-        )
+        planned, first = (1e3 * np.median(times) for times in (self.plan_seconds, self.first_plan_seconds))
+        print(f"| time to plan a step on one core, best of {REPEATS}, median of steps | {planned:.1f} ms |")
+        print(f"| the first of the {REPEATS}, which reads lengths of new blocks, median of steps | {first:.1f} ms |")
 
 
 def main() -> None:

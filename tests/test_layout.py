@@ -18,7 +18,8 @@ def split_over_ranks(
 ) -> list[np.ndarray]:
     """The split of `BatchStream`, with known costs."""
     order = sort_by_position(language, row)
-    return [order[part] for part in cut_into_parts(cost[order], ranks, least)]
+    by_rank, pairs = cut_into_parts(cost[order], ranks, least)
+    return np.split(order[by_rank], np.cumsum(pairs)[:-1])
 
 
 def batch(pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
-from itertools import pairwise
+from collections.abc import Set
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ _FAR = 1 << 48
 Indices = npt.NDArray[np.int64]
 
 
-def cut_into_parts(cost: Indices, parts: int, least: int) -> list[Indices]:
+def cut_into_parts(cost: Indices, parts: int, least: int) -> tuple[Indices, Indices]:
     """Cuts a sequence into consecutive parts of equal cost.
 
     A part is first the elements up to its share of the total cost. It is then filled up: of the next elements, it takes
@@ -31,7 +30,7 @@ def cut_into_parts(cost: Indices, parts: int, least: int) -> list[Indices]:
         cost: [n] cost of each element, at least 1; least: smallest number of elements of a part.
 
     Returns:
-        [parts] indices of the elements of each part.
+        [n] indices of the elements in the order of their parts; [parts] number of elements of each part.
 
     Raises:
         ValueError: there are fewer than `parts` · `least` elements.
@@ -45,9 +44,8 @@ def cut_into_parts(cost: Indices, parts: int, least: int) -> list[Indices]:
     begin, cut, taken = _fill_again_where_parts_meet(cost, begin, last, target, least, _Filled(cut, taken, gap))
     part = np.repeat(np.arange(parts), np.diff(begin, prepend=0, append=len(cost)))
     part[taken] = cut
-    order = np.argsort(part.astype(np.min_scalar_type(parts)), kind="stable")  # linear time for small integers
-    ends = np.cumsum(np.bincount(part, minlength=parts)).tolist()
-    return [order[start:end] for start, end in pairwise([0, *ends])]
+    # Small integers are sorted in linear time.
+    return np.argsort(part.astype(np.min_scalar_type(parts)), kind="stable"), np.bincount(part, minlength=parts)
 
 
 class _Filled(NamedTuple):
@@ -100,7 +98,8 @@ def _fill_again_where_parts_meet(
     np.maximum.at(reach, filled.cut, filled.taken)
     if (reach[:-1] < begin[1:]).all() and (number[:-1] + least <= begin[1:]).all():
         return begin, filled.cut, filled.taken
-    costs, begins, numbers, reached = cost.tolist(), begin.tolist(), number.tolist(), reach.tolist()
+    costs = np.ascontiguousarray(cost).data  # gives Python's integers, which are faster one by one
+    begins, numbers, reached = begin.tolist(), number.tolist(), reach.tolist()
     gaps, targets, lasts = filled.gap.tolist(), target.tolist(), last.tolist()
     ahead: set[int] = set()
     again: dict[int, list[int]] = {}
@@ -124,7 +123,7 @@ def _fill_again_where_parts_meet(
 
 
 def _fill_one(
-    cost: Sequence[int], ahead: Set[int], position: int, number: int, least: int, last: int, gap: int
+    cost: memoryview[int], ahead: Set[int], position: int, number: int, least: int, last: int, gap: int
 ) -> tuple[int, list[int], int, int]:
     """Fills one part.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -77,12 +78,15 @@ class Phase:
     visited: Indices
     """[L] pairs of each language visited before this phase."""
 
-    def visits(self, position: Indices) -> tuple[Indices, Indices]:
-        """[n] language, and [n] number of its earlier visits, at positions [n] of this phase."""
+    def language(self, position: Indices) -> npt.NDArray[np.int32]:
+        """[n] language at positions [n] of this phase."""
+        return self.slot_language[(position - self.start) % len(self.slot_language)]
+
+    def earlier_visits(self, position: Indices) -> Indices:
+        """[n] number of earlier visits of the language at positions [n] of this phase."""
         cycle, slot = np.divmod(position - self.start, len(self.slot_language))
-        language = self.slot_language[slot].astype(np.int64)
-        visit = self.visited[language] + cycle.astype(np.int64) * self.quotas[language] + self.slot_rank[slot]
-        return language, visit
+        language = self.slot_language[slot]
+        return self.visited[language] + cycle.astype(np.int64) * self.quotas[language] + self.slot_rank[slot]
 
     def visited_at(self, position: int) -> Indices:
         """[L] pairs of each language visited before a position of this phase, or before its end."""
@@ -173,20 +177,26 @@ class PairOrder:
 
     def batch(self, start: int, count: int) -> PairKeys:
         """The pairs at positions start … start + count − 1."""
-        position = np.arange(start, start + count)
-        cuts = np.searchsorted(position, [phase.start for phase in self.phases[1:]])
-        parts = [phase.visits(p) for phase, p in zip(self.phases, np.split(position, cuts), strict=True) if len(p)]
-        language, visit = (np.concatenate(column) for column in zip(*parts, strict=True))
-        # A language's visits in a batch follow one another, so sorted by language they are a few runs. Small integers
+        end = start + count
+        cuts = [start, *(phase.start for phase in self.phases if start < phase.start < end), end]
+        parts = [self._in_phase(self.phase_at(first), first, last) for first, last in pairwise(cuts)]
+        language, epoch, row = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        return PairKeys(language, epoch, row, self._keys)
+
+    def _in_phase(self, phase: Phase, start: int, end: int) -> tuple[Indices, Indices, Indices]:
+        """[n] language, epoch and row at the positions start … end − 1 of one phase."""
+        position = np.arange(start, end)
+        language = phase.language(position)
+        # A language's visits in a batch follow one another. So sorted by language, they are a few runs. Small integers
         # are sorted in linear time.
         by_language = np.argsort(language.astype(np.min_scalar_type(len(self.languages))), kind="stable")
         visits = np.bincount(language, minlength=len(self.languages))
         present = np.flatnonzero(visits)
-        first_visit = visit[by_language[(np.cumsum(visits) - visits)[present]]]
-        runs = self._runs(present, first_visit, visits[present])
-        epoch, row = np.empty_like(visit), np.empty_like(visit)
+        first = position[by_language[(np.cumsum(visits) - visits)[present]]]
+        runs = self._runs(present, phase.earlier_visits(first), visits[present])
+        epoch, row = np.empty_like(position), np.empty_like(position)
         epoch[by_language], row[by_language] = np.repeat(runs.epoch, runs.visits), self._rows(runs)
-        return PairKeys(language, epoch, row, self._keys)
+        return language.astype(np.int64), epoch, row
 
     def _runs(self, language: Indices, first_visit: Indices, visits: Indices) -> Runs:
         """Cuts intervals of visits, one for each of some languages, where an epoch or a window ends."""
@@ -228,5 +238,5 @@ class PairOrder:
         inside = np.arange(runs.visits.sum()) + np.repeat(runs.inside - first, runs.visits)
         row = permute(inside, np.repeat(width, runs.visits), np.repeat(window_key, runs.visits))
         row += np.repeat(shift, runs.visits)
-        row -= np.where(row >= np.repeat(size, runs.visits), np.repeat(size, runs.visits), 0)
-        return row
+        size = np.repeat(size, runs.visits)
+        return row - size * (row >= size)

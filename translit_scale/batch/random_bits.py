@@ -14,7 +14,9 @@ import numpy.typing as npt
 
 Bits = npt.NDArray[np.uint64]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+# As constants, because making such a number takes as long as adding a thousand of them.
+_GOLDEN, _FIRST_FACTOR, _SECOND_FACTOR = map(np.uint64, (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+_1, _27, _30, _31 = map(np.uint64, (1, 27, 30, 31))
 ROUNDS = 8
 """Feistel rounds of `permute`; with ideal round functions four already give a pseudorandom permutation."""
 _STEPS = np.arange(1, ROUNDS + 1, dtype=np.uint64) * _GOLDEN
@@ -31,9 +33,9 @@ def key(*parts: str | int) -> np.uint64:
 
 def mix(x: Bits) -> Bits:
     """Scrambles 64-bit numbers one to one (the output function of SplitMix64, Steele et al. 2014)."""
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    x = (x ^ (x >> _30)) * _FIRST_FACTOR
+    x = (x ^ (x >> _27)) * _SECOND_FACTOR
+    return x ^ (x >> _31)
 
 
 def derive(keys: Bits, number: npt.ArrayLike) -> Bits:
@@ -58,9 +60,9 @@ def permute(index: npt.NDArray[np.int64], size: npt.NDArray[np.int64], keys: Bit
     Returns:
         [n] images of `index`.
     """
-    bits = np.maximum(np.frexp(size - 1)[1], 2).astype(np.uint64)  # of the largest index; exact below 2⁵³
-    image, limit = index.astype(np.uint64), size.astype(np.uint64)
-    result, left = image, np.arange(len(image))
+    result, left = np.zeros(len(index), np.int64), np.flatnonzero(size > 1)
+    image, limit, keys = index[left].astype(np.uint64), size[left].astype(np.uint64), keys[left]
+    bits = np.maximum(np.frexp(limit - _1)[1], 2).astype(np.uint64)  # of the largest index; exact below 2⁵³
     while len(left):
         chunks = [slice(start, start + _CHUNK) for start in range(0, len(left), _CHUNK)]
         image = np.concatenate([_feistel(image[chunk], bits[chunk], keys[chunk]) for chunk in chunks])
@@ -68,14 +70,14 @@ def permute(index: npt.NDArray[np.int64], size: npt.NDArray[np.int64], keys: Bit
         outside = np.flatnonzero(image >= limit)
         left = left[outside]
         image, limit, bits, keys = (array[outside] for array in (image, limit, bits, keys))
-    return result.astype(np.int64)
+    return result
 
 
 def _feistel(index: Bits, bits: Bits, keys: Bits) -> Bits:
     """Permutes numbers of `bits` binary digits each."""
-    low_bits = bits >> np.uint64(1)
-    low_mask = (np.uint64(1) << low_bits) - np.uint64(1)
-    high_mask = (np.uint64(1) << (bits - low_bits)) - np.uint64(1)
+    low_bits = bits >> _1
+    low_mask = (_1 << low_bits) - _1
+    high_mask = (_1 << (bits - low_bits)) - _1
     low, high = index & low_mask, index >> low_bits
     for half_round in range(0, ROUNDS, 2):
         low ^= mix((keys ^ high) + _STEPS[half_round]) & low_mask  # the half_round-th value of keys ^ high
