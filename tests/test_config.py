@@ -13,6 +13,7 @@ from translit_scale.batch.layout import BatchLayout
 from translit_scale.config import Config, configuration_page, load_config
 from translit_scale.deepspeed_json import BLOCKS
 from translit_scale.errors import ConfigError
+from translit_scale.languages import language_set
 from translit_scale.train.engine import learning_rate, resolve_hardware
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.precision import resolve_precision
@@ -35,10 +36,41 @@ def test_every_shipped_experiment_loads() -> None:
                 assert config.run.name == f"{base}-{variant}"
     shipped = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
     named = {Path(paper, f"{name}.yaml") for paper, groups in VARIANTS.items() for group in groups for name in group}
-    assert shipped == named | {Path("demo.yaml"), Path("small.yaml")}
+    wide = {Path("glot500/glot500.yaml"), Path("glot500/small.yaml")}
+    assert shipped == named | wide | {Path("demo.yaml"), Path("small.yaml")}
     small = load_config([ROOT / f"configs/{name}.yaml" for name in ("paper_a/pol-ukr", "paper_a/model5", "small")])
     assert (small.objectives.tcm.weight, small.model.num_layers, small.run.name) == (1, 4, "pol-ukr-model5-small")
     assert small.selection is None
+
+
+def test_the_experiment_on_all_languages_and_its_small_version() -> None:
+    """It is paper B's objective; the languages that choose checkpoints are in the shard set and have test files."""
+    glot500 = load_config([ROOT / "configs/glot500/glot500.yaml"])
+    paper = load_config([ROOT / f"configs/paper_b/{name}.yaml" for name in ("mediterranean", "mlm_seq_tlm")])
+    assert (glot500.objectives, glot500.model) == (paper.objectives, paper.model)
+    assert glot500.selection and set(glot500.selection.languages) < set(language_set("glot500"))
+    assert len(glot500.selection.languages) == 20
+    small = load_config([ROOT / f"configs/glot500/{name}.yaml" for name in ("glot500", "small")])
+    assert (small.objectives.tlm.weight, small.data.mixture, small.selection) == (1, glot500.data.mixture, None)
+    ablation = load_config([ROOT / f"configs/{name}.yaml" for name in ("glot500/glot500", "paper_b/mlm_seq")])
+    assert (ablation.objectives.tcm.weight, ablation.objectives.tlm.weight, ablation.run.name) == (
+        1,
+        0,
+        "glot500-mlm_seq",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "ranks", "micro_batches", "stage"),
+    [("glot500_1_gpu", 1, 16, 1), ("glot500_8_gpus", 8, 2, 2), ("glot500_128_gpus", 128, 1, 1)],
+)
+def test_the_experiment_on_all_languages_fits_its_hardware(
+    name: str, ranks: int, micro_batches: int, stage: int
+) -> None:
+    glot500 = load_config([ROOT / "configs/glot500/glot500.yaml"])
+    found = resolve_hardware(ROOT / f"ds_configs/{name}.json", glot500, Rank(0, ranks, CPU))
+    assert (found.layout.batch_pairs, found.layout.micro_batches) == (4096, micro_batches)
+    assert found.ds_config["zero_optimization"]["stage"] == stage
 
 
 @pytest.mark.parametrize(("paper", "task", "measure", "source"), [

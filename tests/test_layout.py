@@ -7,8 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from translit_scale.batch.layout import BatchLayout, split_into_micro_batches, split_over_ranks
+from tests.support.naive import split_over_ranks_naively
+from translit_scale.batch.cuts import cut_into_parts
+from translit_scale.batch.layout import BatchLayout, sort_by_position, split_into_micro_batches
 from translit_scale.batch.order import PairOrder
+
+
+def split_over_ranks(
+    language: np.ndarray, row: np.ndarray, cost: np.ndarray, ranks: int, least: int
+) -> list[np.ndarray]:
+    """The split of `BatchStream`, with known costs."""
+    order = sort_by_position(language, row)
+    by_rank, pairs = cut_into_parts(cost[order], ranks, least)
+    return np.split(order[by_rank], np.cumsum(pairs)[:-1])
 
 
 def batch(pairs: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -28,6 +39,30 @@ def test_every_pair_goes_to_one_rank_and_every_rank_has_enough(
     parts = split_over_ranks(language, row, np.array(costs), ranks, least)
     assert len(parts) == ranks and min(map(len, parts)) >= least
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(costs)))
+
+
+@given(st.data(), st.integers(1, 40), st.integers(1, 4), st.integers(0, 2**32))
+@settings(max_examples=100, deadline=None)
+def test_all_parts_at_once_are_the_parts_cut_one_after_another(
+    data: st.DataObject, ranks: int, least: int, seed: int
+) -> None:
+    """From so few pairs to a rank that nearly all parts take some of their neighbours', to so many that none does."""
+    pairs = ranks * least + data.draw(st.sampled_from([0, 1, 10, 300, 2000]))
+    rng = np.random.default_rng(seed)
+    language, row = rng.integers(0, 5, pairs), rng.integers(0, data.draw(st.sampled_from([2, 50, 10_000])), pairs)
+    cost = np.maximum(rng.lognormal(data.draw(st.sampled_from([0.5, 4.4, 9])), 0.8, pairs).astype(np.int64), 1)
+    found = split_over_ranks(language, row, cost, ranks, least)
+    expected = split_over_ranks_naively(language, row, cost, ranks, least)
+    assert [sorted(part.tolist()) for part in found] == [sorted(part.tolist()) for part in expected]
+
+
+@pytest.mark.parametrize("of_each", [8, 32, 64])
+def test_parts_of_many_ranks_are_the_parts_cut_one_after_another(of_each: int) -> None:
+    language, row, cost = batch(512 * of_each, of_each)
+    cost *= 1 + language % 4  # some languages have long sentences
+    found = split_over_ranks(language, row, cost, 512, 1)
+    expected = split_over_ranks_naively(language, row, cost, 512, 1)
+    assert [sorted(part.tolist()) for part in found] == [sorted(part.tolist()) for part in expected]
 
 
 @given(st.integers(1, 12), st.lists(st.integers(1, 10**6), min_size=12, max_size=60))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.naive import visit_naively
 from translit_scale.batch.mixture import apportion, interleave
 from translit_scale.batch.order import LONG_CYCLE, MAX_WINDOW, PairOrder
 from translit_scale.batch.random_bits import derive, key, permute, uniforms
@@ -93,6 +94,17 @@ def test_epochs_seeds_and_visits_differ() -> None:
     assert first.row.tolist() != second.row.tolist()
     assert len(set(first.bits.tolist()) | set(second.bits.tolist())) == 400  # no two visits have the same masks
     assert PairOrder(pairs, seed=1).batch(0, 200).row.tolist() != first.row.tolist()
+
+
+def test_a_batch_is_its_visits_computed_one_by_one() -> None:
+    """Across the ends of epochs, windows, cycles and phases; languages of one pair to several windows."""
+    pairs = {"rus_Cyrl": 3 * MAX_WINDOW + 777, "tig_Ethi": 1, "tir_Ethi": 2 * MAX_WINDOW, "amh_Ethi": 91}
+    mixture, change = MixtureConfig(kind="temperature", alpha=0.5), 2 * LONG_CYCLE + 5000
+    order = PairOrder(pairs, mixture, [(change, MixtureConfig()), (change + 3, mixture)], seed=9)
+    for start in (0, LONG_CYCLE - 300, change - 300, change + 1, 10**11):
+        keys = order.batch(start, 600)
+        found = zip(*(column.tolist() for column in (keys.language, keys.epoch, keys.row, keys.bits)), strict=True)
+        assert list(found) == [visit_naively(order, 9, position) for position in range(start, start + 600)]
 
 
 def test_nothing_to_train_on_is_an_error() -> None:

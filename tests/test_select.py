@@ -40,7 +40,7 @@ def test_select_against_its_definition(items: list[str], held_out: set[str], fra
     taken, counts = taken_of(items, held_out, 5, fraction, minimum)
     candidates = {item for item in items if fold(item) not in held_out}
     ranked = sorted(candidates, key=lambda item: sentence_hash(item, 5))
-    assert taken == ranked[: sample_size(len(candidates), fraction, minimum)]
+    assert taken == ranked[: sample_size(len(candidates), Sample(fraction=fraction, minimum=minimum))]
     assert counts["held_out"] == sum(fold(item) in held_out for item in items)
     assert counts.total() + len(taken) == len(items)
 
@@ -84,20 +84,23 @@ def test_the_hash_is_fixed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n", "fraction", "minimum", "size"),
+    ("n", "fraction", "minimum", "maximum", "size"),
     [
-        (0, 0.1, 10, 0),
-        (5, 0.1, 10, 5),
-        (70, 0.1, 0, 7),  # 0.1 * 70 is 7.000000000000001
-        (71, 0.1, 0, 8),
-        (250_000, 0.1, 10_000, 25_000),
-        (30_000, 0.1, 10_000, 10_000),
-        (30_000, 1.0, 10_000, 30_000),
-        (1, 1e-9, 0, 1),
+        (0, 0.1, 10, None, 0),
+        (5, 0.1, 10, None, 5),
+        (70, 0.1, 0, None, 7),  # 0.1 * 70 is 7.000000000000001
+        (71, 0.1, 0, None, 8),
+        (250_000, 0.1, 10_000, None, 25_000),
+        (30_000, 0.1, 10_000, None, 10_000),
+        (30_000, 1.0, 10_000, None, 30_000),
+        (1, 1e-9, 0, None, 1),
+        (250_000, 0.1, 10_000, 20_000, 20_000),
+        (150_000, 0.1, 10_000, 20_000, 15_000),
+        (30_000, 0.1, 10_000, 10_000, 10_000),
     ],
 )
-def test_sample_size(n: int, fraction: float, minimum: int, size: int) -> None:
-    assert sample_size(n, fraction, minimum) == size
+def test_sample_size(n: int, fraction: float, minimum: int, maximum: int | None, size: int) -> None:
+    assert sample_size(n, Sample(fraction=fraction, minimum=minimum, maximum=maximum)) == size
 
 
 def test_equal_hashes_of_different_sentences_are_settled_by_the_alphabet(

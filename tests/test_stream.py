@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from tests.support.tiny import make_shards, make_tokenizer
-from translit_scale.batch import prefetch
+from translit_scale.batch import prefetch, reader
 from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
@@ -182,6 +182,21 @@ def test_pairs_in_damaged_blocks_are_left_out_by_all_alike(stream: Callable[...,
         assert not sentences([alone]) - sentences([stream().step(t)])  # they are not replaced
         lost += BATCH - alone.pairs
     assert lost > 0
+
+
+@pytest.mark.parametrize("cached_bytes", [4, 4 * 80, 1 << 20])
+def test_lengths_are_those_of_the_blocks_however_few_are_kept(
+    world: Path, stream: Callable[..., BatchStream], monkeypatch: pytest.MonkeyPatch, cached_bytes: int
+) -> None:
+    monkeypatch.setattr(reader, "CACHE_LENGTHS", cached_bytes)
+    shards, one = ShardSet.open(world / "shards"), stream()
+    for start in (0, 1000, 7):
+        keys = one.order.batch(start, 60)
+        expected = [
+            shards.read_lengths(one.order.languages[language], row // 16)[row % 16].tolist()
+            for language, row in zip(keys.language.tolist(), keys.row.tolist(), strict=True)
+        ]
+        assert one.reader.lengths(keys).tolist() == expected
 
 
 def test_a_batch_of_which_nothing_is_left(stream: Callable[..., BatchStream], world: Path) -> None:

@@ -1,4 +1,7 @@
-"""The step written naively, as a reference: padded batches, one forward for each stream, one process, one graph.
+"""The order, the split and the step written naively, as references.
+
+The order of pairs is computed visit by visit, and parts are cut one after another. The step has padded batches, one
+forward for each stream, one process, one graph.
 
 It takes a plain Hugging Face model and shares no code with packing, attention, objectives or the step. From `batch/` it
 takes `mask_tokens`, one sentence at a time, because masks are a function of the pair's key, and `Packer` as the holder
@@ -11,12 +14,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
 from translit_scale.batch.masking import mask_tokens
+from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import LATN, ORIG, Packer
-from translit_scale.batch.random_bits import derive, uniforms
+from translit_scale.batch.random_bits import derive, key, uniforms
+
+Indices = npt.NDArray[np.int64]
 
 
 class Masked(NamedTuple):
@@ -118,3 +125,73 @@ def losses(
         terms.append(torch.logsumexp(similarities, 0) - z[i] @ z[positive])
     result["tcm"] = torch.stack(terms).mean()
     return result
+
+
+def visit_naively(order: PairOrder, seed: int, position: int) -> tuple[int, int, int, int]:
+    """(language, epoch, row, random key) at a position of the stream, as `docs/stream.md` describes them."""
+    phase = order.phase_at(position)
+    cycle, slot = divmod(position - phase.start, len(phase.slot_language))
+    language = int(phase.slot_language[slot])
+    visit = int(phase.visited[language]) + cycle * int(phase.quotas[language]) + int(phase.slot_rank[slot])
+    size, width = order.pairs[order.languages[language]], order.window_rows
+    epoch, offset = divmod(visit, size)
+    of_epoch = _derived(int(key(seed, "order", order.languages[language])), epoch)
+    window, inside = divmod(offset, width)
+    windows = size // width
+    if window < windows:  # the remainder comes last
+        window = _permuted(window, windows, _derived(of_epoch, 1))
+    else:
+        width = size - windows * width
+    inside = _permuted(inside, width, _derived(_derived(of_epoch, 2), window))
+    row = (window * order.window_rows + inside + _derived(of_epoch, 0) % size) % size
+    return language, epoch, row, _derived(of_epoch, row)
+
+
+def _derived(seed: int, number: int) -> int:
+    """The `number`-th value of the SplitMix64 stream that starts from `seed`."""
+    x = (seed + (number + 1) * 0x9E3779B97F4A7C15) % 2**64
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) % 2**64
+    return x ^ (x >> 31)
+
+
+def _permuted(index: int, size: int, seed: int) -> int:
+    """The image of one number under the keyed permutation of 0 … size−1."""
+    digits = max((size - 1).bit_length(), 2)
+    low_digits, high_digits = digits // 2, digits - digits // 2
+    while True:
+        high, low = divmod(index, 2**low_digits)
+        for half_round in range(0, 8, 2):
+            low ^= _derived(seed ^ high, half_round) % 2**low_digits
+            high ^= _derived(seed ^ low, half_round + 1) % 2**high_digits
+        index = high * 2**low_digits + low
+        if index < size:
+            return index
+
+
+def split_over_ranks_naively(
+    language: Indices, row: Indices, cost: Indices, ranks: int, least: int, candidates: int = 32
+) -> list[Indices]:
+    """[W] indices of the pairs of each rank: one rank after another is filled up with the best of the next pairs."""
+    order = np.lexsort((row, language))
+    total = np.cumsum(cost[order])
+    parts, start = [], 0
+    for rank in range(ranks - 1):
+        target = total[-1] * (rank + 1) // ranks
+        last = len(order) - least * (ranks - rank - 1)
+        end = min(max(int(np.searchsorted(total, target, side="right")), start + least), last)
+        while end < last:
+            gap = target - total[end - 1]
+            left = gap - cost[order[end : min(end + candidates, last)]]
+            best = int(np.where(left >= 0, left, left.max(initial=0) - left).argmin())  # prefer not to overfill
+            if abs(left[best]) >= abs(gap):
+                break
+            best += end
+            # Move the chosen pair to the end of this part and update the running totals behind it.
+            moved = slice(end, best + 1)
+            order[moved] = np.roll(order[moved], 1)
+            total[moved] = total[end - 1] + np.cumsum(cost[order[moved]])
+            end += 1
+        parts.append(order[start:end])
+        start = end
+    return [*parts, order[start:]]

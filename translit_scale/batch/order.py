@@ -14,6 +14,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +37,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class PairKeys:
-    """Identifies n visits of pairs. Masks are drawn from `bits`, so they do not depend on the rank."""
+    """Identifies n visits of pairs."""
 
     language: Indices
     """[n] index into `PairOrder.languages`."""
@@ -43,14 +45,22 @@ class PairKeys:
     """[n] number of completed passes through the language."""
     row: Indices
     """[n] row among the language's pairs in the shard set."""
-    bits: Bits
-    """[n] random key of the visit."""
+    language_keys: Bits
+    """[L] random key of each language."""
+
+    @property
+    def bits(self) -> Bits:
+        """[n] random key of each visit. Masks are drawn from it, so they do not depend on the rank.
+
+        It is computed on request, because a rank needs the keys of its own pairs only.
+        """
+        return derive(derive(self.language_keys[self.language], self.epoch), self.row)
 
     def __len__(self) -> int:
         return len(self.row)
 
     def __getitem__(self, chosen: slice | Indices | npt.NDArray[np.bool_]) -> PairKeys:
-        return PairKeys(self.language[chosen], self.epoch[chosen], self.row[chosen], self.bits[chosen])
+        return PairKeys(self.language[chosen], self.epoch[chosen], self.row[chosen], self.language_keys)
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,15 @@ class Phase:
     visited: Indices
     """[L] pairs of each language visited before this phase."""
 
-    def visits(self, position: Indices) -> tuple[Indices, Indices]:
-        """[n] language, and [n] number of its earlier visits, at positions [n] of this phase."""
+    def language(self, position: Indices) -> npt.NDArray[np.int32]:
+        """[n] language at positions [n] of this phase."""
+        return self.slot_language[(position - self.start) % len(self.slot_language)]
+
+    def earlier_visits(self, position: Indices) -> Indices:
+        """[n] number of earlier visits of the language at positions [n] of this phase."""
         cycle, slot = np.divmod(position - self.start, len(self.slot_language))
-        language = self.slot_language[slot].astype(np.int64)
-        visit = self.visited[language] + cycle.astype(np.int64) * self.quotas[language] + self.slot_rank[slot]
-        return language, visit
+        language = self.slot_language[slot]
+        return self.visited[language] + cycle.astype(np.int64) * self.quotas[language] + self.slot_rank[slot]
 
     def visited_at(self, position: int) -> Indices:
         """[L] pairs of each language visited before a position of this phase, or before its end."""
@@ -84,6 +97,21 @@ class Phase:
 def total_steps(train: TrainConfig, pairs: int) -> int:
     """Optimizer steps of an experiment on so many pairs."""
     return train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
+
+
+class Runs(NamedTuple):
+    """R runs of consecutive visits of one language, in one window of one epoch."""
+
+    language: Indices
+    """[R] index of the language."""
+    epoch: Indices
+    """[R] number of completed passes through the language."""
+    window: Indices
+    """[R] number of earlier windows in the epoch; the last one, which is shorter, contains the remaining rows."""
+    inside: Indices
+    """[R] number of earlier visits in the window."""
+    visits: Indices
+    """[R] length."""
 
 
 class PairOrder:
@@ -154,29 +182,66 @@ class PairOrder:
 
     def batch(self, start: int, count: int) -> PairKeys:
         """The pairs at positions start … start + count − 1."""
-        position = np.arange(start, start + count)
-        cuts = np.searchsorted(position, [phase.start for phase in self.phases[1:]])
-        parts = [phase.visits(p) for phase, p in zip(self.phases, np.split(position, cuts), strict=True) if len(p)]
-        language, visit = (np.concatenate(column) for column in zip(*parts, strict=True))
-        size = self._pairs[language]
-        epoch, offset = np.divmod(visit, size)
-        epoch_key = derive(self._keys[language], epoch)
-        row = self._row(offset, size, epoch_key)
-        return PairKeys(language, epoch, row, derive(epoch_key, row))
+        end = start + count
+        cuts = [start, *(phase.start for phase in self.phases if start < phase.start < end), end]
+        parts = [self._in_phase(self.phase_at(first), first, last) for first, last in pairwise(cuts)]
+        language, epoch, row = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+        return PairKeys(language, epoch, row, self._keys)
 
-    def _row(self, offset: Indices, size: Indices, epoch_key: Bits) -> Indices:
-        """[n] row at position `offset` of an epoch's permutation of 0 … size−1.
+    def _in_phase(self, phase: Phase, start: int, end: int) -> tuple[Indices, Indices, Indices]:
+        """[n] language, epoch and row at the positions start … end − 1 of one phase."""
+        position = np.arange(start, end)
+        language = phase.language(position)
+        # A language's visits in a batch follow one another. So sorted by language, they are a few runs. Small integers
+        # are sorted in linear time.
+        by_language = np.argsort(language.astype(np.min_scalar_type(len(self.languages))), kind="stable")
+        visits = np.bincount(language, minlength=len(self.languages))
+        present = np.flatnonzero(visits)
+        first = position[by_language[(np.cumsum(visits) - visits)[present]]]
+        runs = self._runs(present, phase.earlier_visits(first), visits[present])
+        epoch, row = np.empty_like(position), np.empty_like(position)
+        epoch[by_language], row[by_language] = np.repeat(runs.epoch, runs.visits), self._rows(runs)
+        return language.astype(np.int64), epoch, row
+
+    def _runs(self, language: Indices, first_visit: Indices, visits: Indices) -> Runs:
+        """Cuts intervals of visits, one for each of some languages, where an epoch or a window ends."""
+        size = self._pairs[language]
+        windows = size // self.window_rows
+        # The windows of all epochs are numbered through; each epoch has one more for the remainder, which may be empty.
+        first, last = (
+            visit // size * (windows + 1) + visit % size // self.window_rows
+            for visit in (first_visit, first_visit + visits - 1)
+        )
+        runs = last - first + 1
+        of = np.repeat(np.arange(len(language)), runs)
+        language, size, windows = language[of], size[of], windows[of]
+        epoch, window = np.divmod(np.arange(len(of)) + np.repeat(first - np.cumsum(runs) + runs, runs), windows + 1)
+        opened = epoch * size + window * self.window_rows
+        closed = np.where(window < windows, opened + self.window_rows, (epoch + 1) * size)
+        start = np.maximum(opened, first_visit[of])
+        end = np.minimum(closed, (first_visit + visits)[of])
+        return Runs(language, epoch, window, start - opened, end - start)
+
+    def _rows(self, runs: Runs) -> Indices:
+        """[n] rows of the visits of all runs.
 
         Full windows are visited in random order and the shorter remainder last. A random rotation shifts the borders of
         the windows in every epoch.
         """
+        size = self._pairs[runs.language]
         windows = size // self.window_rows
-        window, inside = np.divmod(offset, self.window_rows)
-        is_full = window < windows
-        window = permute(np.where(is_full, window, 0), np.maximum(windows, 1), derive(epoch_key, 1)) * is_full + (
-            windows * ~is_full
-        )
-        width = np.where(is_full, self.window_rows, np.maximum(size - windows * self.window_rows, 1))
-        inside = permute(inside, width, derive(derive(epoch_key, 2), window))
+        epoch_key = derive(self._keys[runs.language], runs.epoch)
+        is_full = runs.window < windows
+        window = permute(np.where(is_full, runs.window, 0), np.maximum(windows, 1), derive(epoch_key, 1))
+        window = np.where(is_full, window, windows)
+        width = np.where(is_full, self.window_rows, size - windows * self.window_rows)
         rotation = (derive(epoch_key, 0) % size.astype(np.uint64)).astype(np.int64)
-        return (window * self.window_rows + inside + rotation) % size
+        window_key = derive(derive(epoch_key, 2), window)
+        shift = (window * self.window_rows + rotation) % size
+
+        first = np.cumsum(runs.visits) - runs.visits
+        inside = np.arange(runs.visits.sum()) + np.repeat(runs.inside - first, runs.visits)
+        row = permute(inside, np.repeat(width, runs.visits), np.repeat(window_key, runs.visits))
+        row += np.repeat(shift, runs.visits)
+        size = np.repeat(size, runs.visits)
+        return row - size * (row >= size)

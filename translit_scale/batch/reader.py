@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from translit_scale.batch.order import PairKeys
+from translit_scale.corpus.blocks import Lengths
 from translit_scale.corpus.shards import ShardSet
 
 CACHE_BYTES = 1 << 30
 """Largest size of the cached text. A single process that reads 500 languages uses all of it, because it needs about
 five blocks of each language at a time. One of several ranks reads only part of the languages."""
 CACHE_LENGTHS = 1 << 26
-"""Largest size of the cached lengths; every rank reads the lengths of all pairs of a batch."""
+"""Bytes of the cached lengths, unless one batch needs more; every rank reads the lengths of all pairs of a batch."""
 
 Indices = npt.NDArray[np.int64]
 Value = TypeVar("Value")
@@ -57,22 +58,21 @@ class PairReader:
         self._columns: _Cache[tuple[_Column, _Column]] = _Cache(
             CACHE_BYTES, lambda name: _columns(*shards.read_columns(*name)), _column_bytes
         )
-        self._lengths = _Cache(CACHE_LENGTHS, lambda name: shards.read_lengths(*name), lambda array: array.nbytes)
+        self._lengths = _LengthsCache(len(self._names), lambda block: shards.read_lengths(*self._names[block]))
 
     def without_damaged(self, keys: PairKeys) -> PairKeys:
         """The pairs that are not in damaged blocks."""
         return keys if self._damaged is None else keys[~self._damaged[self.locate(keys)[0]]]
 
-    def lengths(self, keys: PairKeys) -> Indices:
-        """[n, 2] length in bytes of each sentence and of its transliteration.
+    def lengths(self, keys: PairKeys) -> Lengths:
+        """[n, 2] length in bytes of each sentence and of its transliteration, at most 65 535.
+
+        It takes least time if the pairs are in the order of language and row.
 
         Raises:
             DataError: a shard is damaged.
         """
-        result = np.empty((len(keys), 2), np.int64)
-        for name, chosen, rows in self._by_block(keys):
-            result[chosen] = self._lengths[name][rows]
-        return result
+        return self._lengths(*self.locate(keys))
 
     def texts(self, keys: PairKeys) -> tuple[list[bytes], list[bytes]]:
         """([n] sentences, [n] transliterations) of the pairs, in UTF-8.
@@ -112,6 +112,46 @@ def _columns(orig: bytes, latn: bytes) -> tuple[_Column, _Column]:
 
 def _column_bytes(columns: tuple[_Column, _Column]) -> int:
     return sum(len(column.text) + 36 * len(column.ends) for column in columns)  # 8 + 28 bytes for each int in a list
+
+
+class _LengthsCache:
+    """Lengths of the blocks that batches needed, in one array, so that those of a whole batch are one lookup.
+
+    Args:
+        blocks: number of blocks; read: reads the lengths of a block.
+    """
+
+    def __init__(self, blocks: int, read: Callable[[int], Lengths]) -> None:
+        self._read = read
+        self._lengths, self._used = np.empty((CACHE_LENGTHS // 4, 2), np.uint16), 0
+        self._first, self._rows = np.full(blocks, -1), np.zeros(blocks, np.int64)
+        """[blocks] index of the first row of each block in the array, or −1, and its number of rows."""
+
+    def __call__(self, block: Indices, row: Indices) -> Lengths:
+        """[n, 2] lengths of the given rows of blocks."""
+        is_needed = np.zeros(len(self._first), bool)
+        is_needed[block] = True
+        for number in np.flatnonzero(is_needed & (self._first < 0)).tolist():
+            lengths = self._read(number)
+            if self._used + len(lengths) > len(self._lengths):
+                self._make_room(len(lengths), is_needed)
+            self._add(number, lengths)
+        return self._lengths.take(self._first[block] + row, axis=0)
+
+    def _make_room(self, rows: int, is_needed: npt.NDArray[np.bool_]) -> None:
+        """Forgets the blocks that are not needed now; enlarges the array if the others nearly fill it."""
+        kept = np.flatnonzero(is_needed & (self._first >= 0)).tolist()
+        lengths = [self._lengths[self._first[block] :][: self._rows[block]] for block in kept]
+        size = max(len(self._lengths), 2 * (sum(map(len, lengths)) + rows))
+        self._lengths, self._used = np.empty((size, 2), np.uint16), 0
+        self._first[:] = -1
+        for block, of_block in zip(kept, lengths, strict=True):
+            self._add(block, of_block)
+
+    def _add(self, block: int, lengths: Lengths) -> None:
+        self._first[block], self._rows[block] = self._used, len(lengths)
+        self._lengths[self._used : self._used + len(lengths)] = lengths
+        self._used += len(lengths)
 
 
 class _Cache(Generic[Value]):

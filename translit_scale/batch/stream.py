@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.batch.layout import BatchLayout, split_into_micro_batches, split_over_ranks
+from translit_scale.batch.cuts import cut_into_parts
+from translit_scale.batch.layout import BatchLayout, sort_by_position, split_into_micro_batches
 from translit_scale.batch.order import PairKeys, PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer
 from translit_scale.batch.reader import PairReader
@@ -73,17 +74,25 @@ class BatchStream:
             )
         return keys
 
-    def split(self, keys: PairKeys) -> list[Indices]:
-        """[W] indices of the pairs of each rank; a function of the batch, so the same on every rank."""
+    def split(self, keys: PairKeys) -> tuple[Indices, Indices]:
+        """Gives each rank its pairs; a function of the batch, so the same on every rank.
+
+        Returns:
+            [B] indices of the pairs, first those of rank 0; [W] number of pairs of each rank.
+        """
         if self.layout.world_size == 1:
-            return [np.arange(len(keys))]
-        tokens = self.reader.lengths(keys) * self.token_rates[keys.language]
-        if self.pair_with == "copy":
-            tokens[:, 1] = tokens[:, 0]
-        cost = _COST_UNIT * (np.minimum(tokens, self.packer.max_length - 2).sum(1) + SPECIAL)
-        return split_over_ranks(
-            keys.language, keys.row, cost.astype(np.int64), self.layout.world_size, self.layout.micro_batches
-        )
+            return np.arange(len(keys)), np.array([len(keys)])
+        order = sort_by_position(keys.language, keys.row)
+        cost = self.estimated_cost(keys[order])
+        by_rank, pairs_per_rank = cut_into_parts(cost, self.layout.world_size, self.layout.micro_batches)
+        return order[by_rank], pairs_per_rank
+
+    def estimated_cost(self, keys: PairKeys) -> Indices:
+        """[n] number of tokens of each pair in sixteenths, estimated from its bytes."""
+        sides = (0, 0) if self.pair_with == "copy" else (0, 1)
+        lengths, limit = self.reader.lengths(keys), self.packer.max_length - 2
+        orig, latn = (np.minimum(lengths[:, k] * self.token_rates[:, k][keys.language], limit) for k in sides)
+        return (_COST_UNIT * (orig + latn + SPECIAL)).astype(np.int64)
 
     def step(self, t: int) -> RankBatch:
         """This rank's micro-batches of optimizer step t (from 0).
@@ -93,8 +102,13 @@ class BatchStream:
         """
         keys = self.batch(t)
         fixed = self.layout.equal_split(len(keys)) if self.equal_split else None
-        ranks = [np.concatenate(of_rank) for of_rank in fixed] if fixed else self.split(keys)
-        local = keys[ranks[self.rank] if fixed else np.sort(ranks[self.rank])]
+        if fixed:
+            by_rank = np.concatenate([part for of_rank in fixed for part in of_rank])
+            pairs_per_rank = np.array([sum(map(len, of_rank)) for of_rank in fixed])
+        else:
+            by_rank, pairs_per_rank = self.split(keys)
+        own = by_rank[pairs_per_rank[: self.rank].sum() :][: pairs_per_rank[self.rank]]
+        local = keys[own if fixed else np.sort(own)]
         orig, latn = self.tokens(local)
         limit = np.full(len(local), self.packer.max_length - 2)
         truncated = int((orig.lengths > limit).sum() + (latn.lengths > limit).sum())
@@ -103,12 +117,12 @@ class BatchStream:
             parts = np.split(np.arange(len(local)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
         else:
             parts = split_into_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.layout.micro_batches)
+        bits, language = local.bits, local.language
         micro = [
-            self.packer.micro_batch(orig.take(part), latn.take(part), local.bits[part], local.language[part])
-            for part in parts
+            self.packer.micro_batch(orig.take(part), latn.take(part), bits[part], language[part]) for part in parts
         ]
         counts = [[len(part) for part in of_ranks] for of_ranks in zip(*fixed, strict=True)] if fixed else None
-        return RankBatch(micro, [len(of_rank) for of_rank in ranks], counts, truncated)
+        return RankBatch(micro, pairs_per_rank.tolist(), counts, truncated)
 
     def tokens(self, keys: PairKeys) -> tuple[Ragged, Ragged]:
         """Token ids of the two sides of the pairs."""

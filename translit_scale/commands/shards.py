@@ -119,7 +119,7 @@ def _stats(args: argparse.Namespace) -> None:
     from translit_scale.corpus.shards import ShardSet
     from translit_scale.corpus.summary import statistics_table
 
-    print(statistics_table(ShardSet.open(args.directory).manifest))
+    print(statistics_table(ShardSet.open(args.directory).manifest, args.directory))
 
 
 def _stage(args: argparse.Namespace) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from translit_scale.corpus.manifest import LanguageCounts, Manifest
 from translit_scale.corpus.text import UNREADABLE
+from translit_scale.corpus.thin import summarize_thin_languages
 from translit_scale.corpus.web import KINDS, Kind
 from translit_scale.languages import inventory, listed
 from translit_scale.text_table import format_table
@@ -50,6 +51,7 @@ def _remarks(manifest: Manifest, directory: Path) -> Iterator[str]:
     if fallbacks := sum(counts.fallbacks for counts in manifest.languages.values()):
         yield f"{fallbacks:,} sentences that could not be romanized as a whole were romanized in parts"
     yield from _web(manifest.languages)
+    yield from summarize_thin_languages(manifest, directory)
     if incomplete := [*_fewer_than_published(manifest)]:
         yield (
             "Less than half of the sentences that the authors of Glot500-c count (translit-scale docs languages) were "
@@ -105,8 +107,8 @@ def _fewer_than_published(manifest: Manifest) -> Iterator[str]:
             yield f"{language} {read:,} of {published:,}"
 
 
-def statistics_table(manifest: Manifest) -> str:
-    """A line per language: blocks, pairs, bytes and lengths in characters."""
+def statistics_table(manifest: Manifest, directory: Path) -> str:
+    """A line per language: blocks, pairs, bytes and lengths in characters; and the languages with little text."""
     header = ["language", "blocks", "pairs", "bytes", "bytes/pair", "identical", "chars orig", "chars latn"]
     blocks = Counter[str]()
     for shard in manifest.shards:
@@ -124,7 +126,7 @@ def statistics_table(manifest: Manifest) -> str:
         ]
         for (language, counts), size in zip(manifest.languages.items(), _bytes(manifest), strict=True)
     ]
-    return format_table(header, rows, rule=False)
+    return "\n".join([format_table(header, rows, rule=False), *summarize_thin_languages(manifest, directory)])
 
 
 def _percent(identical: int, rows: int) -> str:

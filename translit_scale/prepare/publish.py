@@ -20,6 +20,7 @@ from translit_scale.corpus.manifest import (
     write_manifest,
 )
 from translit_scale.corpus.text import UNREADABLE
+from translit_scale.corpus.thin import write_thin_languages
 from translit_scale.corpus.web import KINDS
 from translit_scale.errors import DataError
 from translit_scale.files import sync
@@ -94,6 +95,7 @@ def _replace_set(preparation: Preparation, tasks: Sequence[ShardTask], manifest:
     for path in out_dir.iterdir():
         if SHARD_NAME.fullmatch(path.name) and path.name not in names:
             path.unlink()
+    write_thin_languages(out_dir, manifest)
     sync(out_dir)
     write_manifest(out_dir, manifest)
 

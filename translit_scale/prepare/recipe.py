@@ -39,7 +39,7 @@ class _LaterSettings(Strict):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: Any) -> dict[str, Any]:
-        later = ("transliteration", "delimiter", "quoted", "by", "clean")
+        later = ("transliteration", "delimiter", "quoted", "by", "clean", "maximum")
         defaults = {name: type(self).model_fields[name].get_default() for name in later if hasattr(self, name)}
         unused = {name for name, default in defaults.items() if getattr(self, name) == default}
         return {name: value for name, value in serialize(self).items() if name not in unused}
@@ -124,13 +124,21 @@ class LanguageSet(Table):
         return self
 
 
-class Sample(Strict):
-    """Size of the sample of each language: max(⌈fraction · n⌉, min(n, minimum)) of its n sentences."""
+class Sample(_LaterSettings):
+    """Size of the sample of each language: max(⌈fraction · n⌉, min(n, minimum)) of its n sentences, up to maximum."""
 
     fraction: float = Field(1.0, gt=0, le=1)
     """Fraction of the sentences that are left after cleaning, exclusion and deduplication."""
     minimum: int = Field(0, ge=0)
     """At least this number of sentences of a language, if it has them (paper B: 10 000)."""
+    maximum: int | None = Field(None, ge=1)
+    """At most this number of sentences of a language."""
+
+    @model_validator(mode="after")
+    def _bounds_fit(self) -> Sample:
+        if self.maximum is not None and self.maximum < self.minimum:
+            raise ValueError(f"maximum {self.maximum} is less than minimum {self.minimum}")
+        return self
 
 
 class LanguageSettings(_LaterSettings):

@@ -35,10 +35,11 @@ def sentence_hash(sentence: str, seed: int) -> int:
     return int.from_bytes(digest.digest(), "little")
 
 
-def sample_size(n: int, fraction: float, minimum: int) -> int:
-    """max(⌈fraction · n⌉, min(n, minimum)): paper B takes 10 % but at least 10 000 of each language."""
-    decimal = Fraction(str(fraction))  # the decimal number: 10 % of 70 are 7, but 0.1 * 70 > 7 in floats
-    return max(math.ceil(decimal * n), min(n, minimum))
+def sample_size(n: int, sample: Sample) -> int:
+    """max(⌈fraction · n⌉, min(n, minimum)), up to maximum: paper B takes 10 % but at least 10 000 of each language."""
+    decimal = Fraction(str(sample.fraction))  # the decimal number: 10 % of 70 are 7, but 0.1 * 70 > 7 in floats
+    size = max(math.ceil(decimal * n), min(n, sample.minimum))
+    return size if sample.maximum is None else min(size, sample.maximum)
 
 
 class Spool:
@@ -140,7 +141,7 @@ def select(
             )
             added += 1
     distinct = spool.distinct()
-    size = sample_size(distinct, sample.fraction, sample.minimum)
+    size = sample_size(distinct, sample)
     counts["duplicate"] = added - distinct
     counts["not_sampled"] = distinct - size
     return islice(spool.ascending(), size)

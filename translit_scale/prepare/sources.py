@@ -151,8 +151,10 @@ def _of_set(recipe: Recipe, data_dir: Path) -> dict[str, list[Source]]:
             "'missing: skip' in the recipe continues without them",
         )
     if missing:
-        none = f"no text in {len(missing)} of {len(chosen)} languages"
-        print(f"{recipe.name}: {none}: {', '.join(missing)}", file=sys.stderr)
+        print(
+            f"{recipe.name}: no text in {len(missing)} of {len(chosen)} languages: {listed(missing, 8)}",
+            file=sys.stderr,
+        )
     table = settings.model_dump(include=set(Table.model_fields))
     return {code: [Source(path=name, **table) for name in files[code]] for code in chosen if code in files}
 
