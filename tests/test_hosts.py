@@ -6,6 +6,7 @@ table of faults; the times that this file measures are printed with `pytest -s`.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -138,6 +139,16 @@ def test_doctor_and_a_run_directory_that_is_not_shared(place: Place) -> None:
 
 def one_line(text: str) -> str:
     return " ".join(text.split())
+
+
+def test_an_error_that_only_the_first_rank_finds_is_that_of_all(place: Place) -> None:
+    """Not a lost rank: a batch script would start the training again."""
+    (run := place.run("taken")).mkdir(parents=True)
+    with (run / ".lock").open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        job = place.ranks.start(BOTH, place.words("taken"))
+        assert job.wait(120) == [3, 3], job.output()
+    assert job.ranks[0].output.count("is in use") == 1 == job.ranks[1].output.count("is in use"), job.output()
 
 
 # -- ranks that differ -------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ class Training:
         self.slurm.wait_for(self.job, ["RUNNING"])
         before = max(losses(self.run), default=0)
         what = f"step {before + number} (see {self.log})"
-        wait_until(lambda: max(losses(self.run), default=0) >= before + number, 120, what)
+        wait_until(lambda: max(losses(self.run), default=0) >= before + number, 240, what)
 
     def seconds_to_end(self, fault: Callable[[], object]) -> float:
         """From the fault to the end of all ranks."""

@@ -29,6 +29,9 @@ LAUNCHER_SECONDS = 5.0
 START_SECONDS = 30.0
 """Time within which the first rank finds an error that another rank has found before they have met: it may start later
 or import more slowly."""
+ASKED_TO_STOP = (EXIT_PREEMPTED, EXIT_INTERRUPTED)
+VERDICT_SECONDS = 6.0
+"""Time within which all ranks read why they must end; they look every 3 seconds."""
 EXIT_DEFECT = 1
 EXIT_LOST = 76
 """Another rank or its host was lost: nothing is wrong with the experiment, and the same command resumes it."""
@@ -126,6 +129,12 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
         time.sleep(LAUNCHER_SECONDS)
     if several and not reports:
         time.sleep(2 * LAUNCHER_SECONDS)
+    if watched and reports and rank == 0 and code not in ASKED_TO_STOP:
+        # The store ends with this process. The others must read the reason there first, or they would say that they
+        # have lost this rank (76), and a batch script would start a training with a wrong setting again and again.
+        print(message, file=sys.stderr, flush=True)
+        message = ""
+        time.sleep(VERDICT_SECONDS)
     end_process(message if reports else "", code)
 
 
@@ -142,7 +151,7 @@ def end_process(message: str, code: int) -> NoReturn:
 
 def _is_first_to_fail(rank: int, message: str, code: int) -> bool:
     """Whether no other rank has failed before, according to the store that the ranks share."""
-    if watched and code not in (EXIT_PREEMPTED, EXIT_INTERRUPTED):  # with these all ranks leave by themselves
+    if watched and code not in ASKED_TO_STOP:  # with these all ranks leave by themselves
         try:
             return watched[0].report(message, code)
         except RuntimeError:
