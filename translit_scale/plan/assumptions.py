@@ -27,7 +27,7 @@ def describe_rates(machine: Machine, w: Workload, ranks: int, copied: float, inp
         source = "measured here just now" + f"; too low, as other programs ran: load {load:.1f}" * (load > BUSY)
         inputs.add("matrix products", f"{machine.matmul / 1e9:.3g} GFLOP/s a rank", source)
         inputs.add("memory bandwidth", f"{machine.bandwidth / 1e9:.3g} GB/s a rank", source)
-        inputs.add("other work", "bytes moved per number", "fitted to benchmarks/memory.md")
+        inputs.add("other work", "bytes moved per number", "fitted to memory.md")
     if machine.calibrated_by:
         inputs.add(
             "time of computing", f"× {machine.slowness:.2f} of the formulas", f"measured, {machine.calibrated_by}"
@@ -38,9 +38,9 @@ def describe_rates(machine: Machine, w: Workload, ranks: int, copied: float, inp
     if ranks > machine.ranks_per_node:
         source = f"--network × {LINK_REACHED}" if machine.network_stated else f"reference system × {LINK_REACHED}"
         inputs.add("traffic of a node", f"{machine.network / 1e9:.3g} GB/s", f"{source} (assumption)")
-    source = "benchmarks/checkpoint.md, one CPU rank" if copied == COPY_RATE else machine.calibrated_by
+    source = "checkpoint.md, one CPU rank" if copied == COPY_RATE else machine.calibrated_by
     inputs.add("checkpoint", f"copied at {copied / 1e9:.3g} GB/s a rank", f"measured, {source}")
-    inputs.add("its files", f"written at {WRITE_RATE / 1e9:g} GB/s a rank", "measured, benchmarks/checkpoint.md")
+    inputs.add("its files", f"written at {WRITE_RATE / 1e9:g} GB/s a rank", "measured, checkpoint.md")
 
 
 def _describe_gpu(machine: Machine, w: Workload, inputs: Inputs) -> None:
@@ -54,4 +54,4 @@ def _describe_gpu(machine: Machine, w: Workload, inputs: Inputs) -> None:
     inputs.add(
         "memory", f"{machine.memory / 1e9:.3g} of {device.memory:g} GB", f"data sheet × {MEMORY_USABLE} (assumption)"
     )
-    inputs.add("other work", "bytes moved per number", "fitted to one H100, benchmarks/h100.md")
+    inputs.add("other work", "bytes moved per number", "fitted to one H100, h100.md")

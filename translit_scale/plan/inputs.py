@@ -99,7 +99,7 @@ def planned_corpus(config: Config, counts: Mapping[str, tuple[int, int]], source
     pairs = {language: of_language for language, (_, of_language) in chosen.items()}
     total = sum(pairs.values())
     inputs.add("pairs", f"{total:,} of {len(pairs):,} languages", source)
-    inputs.add("bytes of shards per pair", f"{BYTES_PER_PAIR}", "measured, benchmarks/prepare.md")
+    inputs.add("bytes of shards per pair", f"{BYTES_PER_PAIR}", "measured, prepare.md")
     return Corpus(pairs, sum(lines for lines, _ in chosen.values()), BYTES_PER_PAIR * total)
 
 

@@ -238,7 +238,7 @@ def seconds(plan: Plan) -> str:
     host = batch_seconds(row.workload, plan.ranks)
     note = (
         f"Each rank's host plans and packs a batch in {host:.2g} s, in {row.workload.workers} process"
-        f"{'es' * (row.workload.workers > 1)} beside the step (benchmarks/many_ranks.md, loader.md)."
+        f"{'es' * (row.workload.workers > 1)} beside the step (many_ranks.md, loader.md)."
     )
     offload = plan.workload.zero.optimizer_on_host or plan.workload.zero.parameters_on_host
     note += " The time of moving offloaded states to the host and of the update there is not in it." * offload
@@ -248,7 +248,7 @@ def seconds(plan: Plan) -> str:
 def prepared(plan: Plan) -> str:
     """Preparation."""
     found, (spaces, none) = plan.preparation, ROMANIZED.values()
-    about = f"{SELECTED:,} lines/s read, {spaces:,} pairs/s, {none:,} without spaces: measured, benchmarks/prepare.md"
+    about = f"{SELECTED:,} lines/s read, {spaces:,} pairs/s, {none:,} without spaces: measured, prepare.md"
     rows = [
         ("core-hours", f"{found.core_hours:.3g}", about),
         ("shards, GB", gigabytes(found.bytes), "and about as much again while they are made"),
