@@ -19,6 +19,7 @@ from translit_scale.languages import (
     resolve_language,
     suggest_language,
 )
+from translit_scale.prepare.recipe import Sample
 from translit_scale.prepare.select import sample_size
 
 TABLE_1 = {
@@ -39,7 +40,7 @@ def printed(sentences: int, like: str) -> str:
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_inventory_gives_the_sample_sizes_of_paper_b(group: str) -> None:
     for code, expected in zip(GROUPS[group], TABLE_1[group].split(), strict=True):
-        assert printed(sample_size(inventory()[code], 0.1, 10_000), expected) == expected, code
+        assert printed(sample_size(inventory()[code], Sample(fraction=0.1, minimum=10_000)), expected) == expected, code
 
 
 def test_the_inventory_is_sorted_checked_and_named() -> None:

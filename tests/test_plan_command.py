@@ -136,7 +136,7 @@ def test_a_run_on_another_device_gives_its_tokens_only(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["data.shards=shards/demo"], "'demo' is no recipe for Glot500-c"),
+        (["data.shards=nowhere/demo"], "'demo' is no recipe for Glot500-c"),
         (["data.shards=shards/mine"], "say how much text there will be: --pairs N"),
         (["--recipe", "demo", "--calibrate", "nowhere"], "is no run that can be compared"),
         (["--gpu", "h1000"], "invalid choice: 'h1000'"),
