@@ -119,6 +119,8 @@ def test_status_of_a_run(experiment: Path, tmp_path: Path) -> None:
     assert (status["step"], status["checkpoint"]) == (STEPS, f"step_{STEPS:06}")
     before = path.read_text()
     assert subprocess.run(words).returncode == 0 and path.read_text() == before  # nothing was left to train
+    path.write_text(before.replace('"finished"', '"running"'))  # it was killed after the last checkpoint
+    assert subprocess.run(words).returncode == 0 and json.loads(path.read_text())["state"] == "finished"
     log = (path.parent / "logs/rank_0000.log").read_text()
     assert log.count("rank 0 of 1 on ") == 1 and log.endswith(" done\n"), log
     failed = subprocess.run([*words, "train.lr=0.5"], check=False)

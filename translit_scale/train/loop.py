@@ -140,6 +140,7 @@ def _train(
         start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
         if start >= plan.total_steps:
             if rank.is_first:
+                watch.status.finish(start)
                 print(
                     f"nothing to train: {checkpoint} is step {start} of {plan.total_steps}\n"
                     f"  → export the model:   translit-scale export --run {run}\n"

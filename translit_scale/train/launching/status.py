@@ -5,6 +5,7 @@ The process is that of the first rank, on the first of the hosts.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -53,6 +54,16 @@ class StatusFile:
         """Says that the run has ended."""
         self.status.state, self.status.reason = state, reason
         self._write()
+
+    def finish(self, step: int) -> None:
+        """Says that nothing is left to train, if the job that took the last step was killed before it could."""
+        try:
+            state = json.loads(self.path.read_text())["state"] if self.path else "finished"
+        except (OSError, ValueError, KeyError):
+            state = ""
+        if state != "finished":
+            self.status.step, self.status.doing = step, "nothing"
+            self.end("finished")
 
     def _write(self) -> None:
         self.written = time.monotonic()
