@@ -26,7 +26,7 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.train.preflight import check_tokenizer
 
-REPEATS = 7
+REPEATS = 31
 """How often each step is planned; the best time is least disturbed by other processes."""
 
 

@@ -210,7 +210,7 @@ def assert_resumes(place: Place, hosts_of: dict[str, list[str]]) -> None:
         jobs[name] = place.ranks.start(hosts, place.words(name))
     for name, job in jobs.items():
         job.await_text(f"resumed from {place.run(name) / 'checkpoints' / f'step_{starts[name]:06}'}")
-        wait_until(lambda name=name: max(place.losses(name)) > starts[name] + 2, 60, f"two more steps of {name}")
+        job.await_text(f"step {starts[name] + 3}/")
         job.signal(0, signal.SIGUSR1)
         assert set(job.wait(60)) == {EXIT_PREEMPTED}, job.output()
     curves = [place.losses(name) for name in jobs]

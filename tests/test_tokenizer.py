@@ -6,6 +6,7 @@ import random
 import re
 import string
 import unicodedata
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,11 @@ from translit_scale.corpus.tokenizer_parity import compare
 from translit_scale.corpus.tokenizer_training import (
     REPORT_FILE,
     REQUIRED_CHARACTERS,
+    TextFigures,
+    TokenizerReport,
     equal_counts,
     read_report,
+    report_table,
     train_from_shards,
     train_tokenizer,
 )
@@ -339,3 +343,16 @@ def test_a_tokenizer_without_a_mask_is_refused(tmp_path):
     save_tokenizer(tokenizer, tmp_path)
     with pytest.raises(DataError, match="no token for: mask"):
         load_tokenizer(str(tmp_path))
+
+
+def test_the_table_of_many_texts_has_the_worst_ones_only() -> None:
+    def figures(unknown: float) -> TextFigures:
+        return TextFigures(**{**dict.fromkeys((f.name for f in fields(TextFigures)), 1), "unknown_rate": unknown})
+
+    texts = {f"l{number}:orig": figures(number / 1000) for number in range(130)}
+    known = {f.name: 0 for f in fields(TokenizerReport)} | {"settings": {}, "fingerprint": "", "texts": texts}
+    lines = report_table(TokenizerReport(**known)).splitlines()
+    assert [line.split(":")[0] for line in lines[1:21]] == [f"l{number}" for number in range(129, 109, -1)]
+    assert lines[21] == "These have most unknown characters; tokenizer_report.json has the other 110 texts too."
+    few = TokenizerReport(**known | {"texts": dict(list(texts.items())[:90])})
+    assert len(report_table(few).splitlines()) == 92

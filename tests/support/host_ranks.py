@@ -98,9 +98,9 @@ class HostRanks:
     def serve(self, host: str) -> None:
         """Starts the process that forks the ranks of a host."""
         (self.folder / host).mkdir(parents=True, exist_ok=True)
-        self.hosts.start(
-            host, [sys.executable, "-m", "tests.support.host_ranks", self.folder / host], ENVIRONMENT, ROOT
-        )
+        environment = ENVIRONMENT | {"TORCH_CPP_LOG_LEVEL": "ERROR"}  # as `run_rank` sets it before torch is imported
+        command = [sys.executable, "-m", "tests.support.host_ranks", self.folder / host]
+        self.hosts.start(host, command, environment, ROOT)
 
     def start(
         self,

@@ -33,6 +33,8 @@ from translit_scale.files import read_json, sync, write_json
 from translit_scale.progress import Progress
 
 REPORT_FILE = "tokenizer_report.json"
+_MOST_LINES, _WORST = 100, 20
+"""A longer table is not printed as a whole, but so many lines of it."""
 CHARACTER_COVERAGE = 0.9995
 """Fraction of the text's characters that get a piece; the rest becomes `<unk>`. SentencePiece's default: it keeps the
 alphabets of all languages of a balanced sample and drops stray symbols and rare Han."""
@@ -282,12 +284,17 @@ def read_report(folder: Path) -> TokenizerReport:
 
 
 def report_table(report: TokenizerReport) -> str:
-    """The figures of each text as a table, a line each."""
+    """The figures of each text as a table, a line each; of many texts, those with the most unknown characters."""
+    texts = list(report.texts.items())
+    if len(texts) > _MOST_LINES:
+        texts = sorted(texts, key=lambda item: (-item[1].unknown_rate, -item[1].mismatches))[:_WORST]
     lines = [f"{'text':<20}{'sentences':>10}{'tokens/char':>13}{'unknown':>10}{'mismatches':>12}"]
     lines += [
         f"{name:<20}{t.sentences:>10,}{t.tokens_per_character:>13.3f}{t.unknown_rate:>10.2%}{t.mismatches:>12,}"
-        for name, t in report.texts.items()
+        for name, t in texts
     ]
+    if hidden := len(report.texts) - len(texts):
+        lines.append(f"These have most unknown characters; {REPORT_FILE} has the other {hidden:,} texts too.")
     skipped = f" ({report.skipped:,} skipped as unusable)" if report.skipped else ""
     lines.append(f"{report.vocabulary:,} entries from {report.sentences:,} sentences{skipped}")
     return "\n".join(lines)
