@@ -206,8 +206,9 @@ def test_one_bad_result_does_not_end_the_others(
     assert "deu_Latn -> mri_Latn has no top5 that is a number" not in captured.err
     assert "deu_Latn -> gsw_Latn has no top5 that is a number" in captured.err
     rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in captured.out.split("\n") if "|" in line]
-    assert ["all", "7", "base", "30.0 [15.7, 44.3]"] in rows or ["all", "7", "base"] in [row[:3] for row in rows]
-    assert ["", "6", "ours & theirs minus base"] in [[row[0], row[1], row[2].replace("\\", "")] for row in rows]
+    (of_base,) = (row for row in rows if row[:3] == ["all", "7", "base"])
+    assert of_base[3].startswith("30.0 [")
+    assert ["", "6", "minus base"] in [row[:3] for row in rows]
     assert "unknown: gsw\\_Latn, mri\\_Latn" in captured.out
     assert "SR-F from deu\\_Latn" in captured.out and "+10.0 [+10.0, +10.0] *" in captured.out
     assert [row[0] for row in rows if row[0].startswith("family Atlantic")] == ["family Atlantic, Congo"] * 2
@@ -291,7 +292,7 @@ def test_formats_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "script Latn & 2 & m & 25.0 [25.0, 25.0] &" in text and text.count("{") == text.count("}")
     assert report(tmp_path, "--out", str(tmp_path / "tables")) == 0
     lines = [line for line in (tmp_path / "tables/averages.md").read_text().split("\n") if line.startswith("|")]
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["all", "script Latn", "script Cyrl", "tail", "head"]
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["all", "tail", "head", "script Latn", "script Cyrl"]
     assert len({len(line) for line in lines}) == 1 and "written to" in capsys.readouterr().out
     command = ["report", "tables", "--results", str(tmp_path), "--table", "a2", "--seen", "x"]
     assert main(command) == 2

@@ -57,14 +57,14 @@ def groupings(families: Mapping[str, str] | None, seen: Languages | None) -> dic
     """
     found: dict[str, Grouping] = {
         "all": lambda code: "all",
-        "script": lambda code: code.partition("_")[2] or "unknown",
+        "head or tail": lambda code: "head" if is_head(code) else "tail",
     }
-    if families is not None:
-        found["family"] = lambda code: family_of(code, families)
-    found["head or tail"] = lambda code: "head" if is_head(code) else "tail"
     if seen is not None:
         available = sorted(seen)
         found["training"] = lambda code: "seen" if matching_codes(code, available) else "unseen"
+    found["script"] = lambda code: code.partition("_")[2] or "unknown"
+    if families is not None:
+        found["family"] = lambda code: family_of(code, families)
     return found
 
 

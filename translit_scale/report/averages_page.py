@@ -15,8 +15,8 @@ FEWEST = 6
 """Languages from which differences are marked. Five differences of one sign have p = 0.06 in a two-sided sign test,
 although their bootstrap interval never contains 0."""
 EXPLAINED = (
-    "unweighted means over languages in percent [95 % interval over languages]; n: number of languages; A minus B: "
-    "difference over the languages that both have; *: there are at least "
+    "unweighted means over languages in percent [95 % interval over languages]; n: number of languages; minus: "
+    "difference of the model above over the languages that both have; *: there are at least "
     f"{FEWEST} languages, and the interval of the difference does not contain 0"
 )
 NAMES = ("languages", "n", "model")
@@ -105,7 +105,7 @@ def _rows(block: AverageBlock, escape: Callable[[str], str]) -> Iterator[list[st
     before = None
     for average in block.averages:
         group = f"{average.by} {average.group}" if average.by in ("script", "family") else average.group
-        model = f"{average.model} minus {average.minus}" if average.minus else average.model
+        model = f"minus {average.minus}" if average.minus else average.model
         names = ["" if group == before else escape(group), str(len(average.languages)), escape(model)]
         yield names + [_cell(average, average.estimates.get(measure)) for measure in block.measures]
         before = group

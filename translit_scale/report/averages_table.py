@@ -45,9 +45,7 @@ def make_averages(
     """
     of_family = read_families(families) if families else None
     paths = (path for label in models.values() for path in results.model_paths(label))
-    languages, about_seen = (
-        (read_languages(seen), _seen_note(seen, read_languages(seen))) if seen else _seen_by_models(paths)
-    )
+    languages, seen_note = _seen({seen: read_languages(seen)} if seen else languages_of_models(paths))
     scores, incomplete = language_scores(results, models, profile, damaged)
     blocks = average_blocks(scores, groupings(of_family, languages), next(iter(models)))
     if not blocks:
@@ -58,25 +56,20 @@ def make_averages(
     )
     notes = [
         "head: XLM-R was pretrained on the language in this script; tail: the other languages",
-        about_seen,
+        seen_note,
         _family_note(families, of_family, averaged),
         *incomplete,
     ]
     return AveragesTable(blocks, notes)
 
 
-def _seen_note(folder: Path, languages: Languages) -> str:
-    return f"seen: one of the {len(languages)} languages of {folder}; unseen: the other languages"
-
-
-def _seen_by_models(paths: Iterable[str]) -> tuple[Languages | None, str]:
-    """The languages that the models were trained on, if their runs agree, and a note."""
-    found = languages_of_models(paths)
+def _seen(found: Mapping[Path, Languages]) -> tuple[Languages | None, str]:
+    """The seen languages, if all shards or runs agree, and a note for readers."""
     if len(set(found.values())) == 1:
         folder, languages = next(iter(found.items()))
-        return languages, _seen_note(folder, languages)
+        return languages, f"seen: one of the {len(languages)} languages of {folder}; unseen: the other languages"
     if found:
-        counts = ", ".join(f"{folder} {len(languages)}" for folder, languages in found.items())
+        counts = ", ".join(f"{folder}: {len(languages)}" for folder, languages in found.items())
         return (
             None,
             f"seen and unseen: the models were trained on different languages ({counts}); choose with --seen DIR",
