@@ -120,6 +120,9 @@ def test_families_are_those_of_the_file(families: Path, tmp_path: Path) -> None:
         "zho_Hani": "Sino-Tibetan", "yue_Hani": "Sino-Tibetan", "ara_Arab": "Afro-Asiatic", "gsw_Latn": "unknown",
     }  # fmt: skip
     assert {code: family_of(code, found) for code in expected} == expected
+    lines = GLOTTOLOG.split("\n")  # glottolog.org's languoid.csv writes the same columns in lower case
+    (tmp_path / "languoid.csv").write_text("\n".join([lines[0].lower(), *lines[1:]]))
+    assert read_families(tmp_path / "languoid.csv") == found
     own = tmp_path / "own.tsv"
     own.write_text("family\tlanguage\nConstructed\tepo\nSlavic\tsrp_Cyrl\n")
     named = read_families(own)
