@@ -295,7 +295,7 @@ def test_formats_and_options(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "script Latn & 2 & m & 25.0 [25.0, 25.0] &" in text and text.count("{") == text.count("}")
     assert report(tmp_path, "--out", str(tmp_path / "tables")) == 0
     lines = [line for line in (tmp_path / "tables/averages.md").read_text().split("\n") if line.startswith("|")]
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["all", "tail", "head", "script Latn", "script Cyrl"]
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["all", "head", "tail", "script Latn", "script Cyrl"]
     assert len({len(line) for line in lines}) == 1 and "written to" in capsys.readouterr().out
     command = ["report", "tables", "--results", str(tmp_path), "--table", "a2", "--seen", "x"]
     assert main(command) == 2

@@ -91,7 +91,8 @@ def _averages(
         members: dict[str, list[str]] = {}
         for code in languages:
             members.setdefault(grouping(code), []).append(code)
-        for group in sorted(members, key=lambda name: (-len(members[name]), name)):
+        largest_first = by in ("script", "family")  # the others have the same order in all tables
+        for group in sorted(members, key=lambda name: (-len(members[name]) * largest_first, name)):
             yield from _of_group(by, group, members[group], by_model, first)
 
 
