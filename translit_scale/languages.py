@@ -77,6 +77,23 @@ are languages of their own, and a macrolanguage without a standard language (`hb
 """
 _SYNONYM_OF = SYNONYMS | {member: macro for macro, member in SYNONYMS.items()}
 
+_XLM_R = (
+    "afr_Latn amh_Ethi ara_Arab asm_Beng aze_Latn bel_Cyrl ben_Beng bos_Latn bre_Latn bul_Cyrl cat_Latn ces_Latn "
+    "cym_Latn dan_Latn deu_Latn ell_Grek eng_Latn epo_Latn est_Latn eus_Latn fas_Arab fil_Latn fin_Latn fra_Latn "
+    "fry_Latn gla_Latn gle_Latn glg_Latn guj_Gujr hau_Latn heb_Hebr hin_Deva hrv_Latn hun_Latn hye_Armn ind_Latn "
+    "isl_Latn ita_Latn jav_Latn jpn_Jpan kan_Knda kat_Geor kaz_Cyrl khm_Khmr kir_Cyrl kmr_Latn kor_Hang kur_Latn "
+    "lao_Laoo lat_Latn lav_Latn lit_Latn mal_Mlym mar_Deva mkd_Cyrl mlg_Latn mon_Cyrl msa_Latn mya_Mymr nep_Deva "
+    "nld_Latn nor_Latn ori_Orya orm_Latn pan_Guru pol_Latn por_Latn pus_Arab ron_Latn rus_Cyrl san_Deva sin_Sinh "
+    "slk_Latn slv_Latn snd_Arab som_Latn spa_Latn sqi_Latn srp_Cyrl srp_Latn sun_Latn swa_Latn swe_Latn tam_Taml "
+    "tel_Telu tgl_Latn tha_Thai tur_Latn uig_Arab ukr_Cyrl urd_Arab uzb_Latn vie_Latn xho_Latn yid_Hebr zho_Hani"
+)
+XLM_R: frozenset[str] = frozenset(_XLM_R.split())
+"""The languages that XLM-R was pretrained on (Conneau et al. 2020, appendix A), in the scripts of that text.
+
+Its Tagalog is `tgl` and `fil`, its Kurdish is Kurmanji (`kur`, `kmr`). The romanized text of five languages of India is
+left out, as in Glot500's lists of test languages.
+"""
+
 _LANGUAGE_SCRIPT = re.compile(r"(.*?)(?:[-_]([A-Za-z]{4}))?", re.DOTALL)
 
 
@@ -157,7 +174,7 @@ def resolve_language(text: str) -> str | None:
     if iso3 is None:
         return None
     if script is None:
-        related = (code for other in _relatives(iso3) for code in written_in_glot500(other))
+        related = (code for other in related_iso3(iso3) for code in written_in_glot500(other))
         candidates = written_in_glot500(iso3) or list(related)
         return max(candidates, key=lambda code: (code != "jpn_Latn", inventory()[code]), default=None)
     script = WRITTEN_AS.get(script.capitalize(), script.capitalize())
@@ -175,7 +192,7 @@ def related_languages(code: str) -> list[str]:
     These are its macrolanguage and, for a macrolanguage, its members: `pes_Arab` → `fas_Arab`.
     """
     iso3, _, script = check_language(code).partition("_")
-    return [other for related in _relatives(iso3) if (other := f"{related}_{script}") in inventory()]
+    return [other for related in related_iso3(iso3) if (other := f"{related}_{script}") in inventory()]
 
 
 def matching_codes(code: str, available: Sequence[str]) -> list[str]:
@@ -234,8 +251,13 @@ def to_iso3(name: str) -> str | None:
     return next((language.alpha_3 for language in entries if language is not None and language.scope != "S"), None)
 
 
-def _relatives(iso3: str) -> list[str]:
-    """Macrolanguage and members."""
+def is_head(code: str) -> bool:
+    """Whether XLM-R was pretrained on this language and script: Glot500 calls these head languages, the others tail."""
+    return bool(matching_codes(code, sorted(XLM_R)))
+
+
+def related_iso3(iso3: str) -> list[str]:
+    """The macrolanguage of a language, and the members of a macrolanguage."""
     macro = [MACROLANGUAGE[iso3]] if iso3 in MACROLANGUAGE else []
     return macro + _MEMBERS.get(iso3, "").split()
 

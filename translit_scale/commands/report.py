@@ -9,29 +9,37 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import add_command, add_kinds
-from translit_scale.errors import DataError
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.registry import TASKS
 
 if TYPE_CHECKING:
     from translit_scale.report.results import Results
 
+AVERAGES = "averages"
 TABLES = sorted({table for task in TASKS.values() for table in task.tables}, key=lambda name: (name[0], int(name[1:])))
 
 
 def add(commands: Any) -> None:
     """Declares `report tables`."""
-    kinds = add_kinds(commands, "report", "results beside the numbers that the papers print: tables")
+    kinds = add_kinds(
+        commands, "report", "results beside the numbers that the papers print, and averages over languages: tables"
+    )
     parser = add_command(
         kinds,
         "tables",
-        "fill the papers' tables with results, intervals and the printed values",
+        "fill the papers' tables with results and intervals, or average results over groups of languages",
         "Fills Tables 2 and 3 of paper A (a2, a3) and Tables 2 to 5 and 7 to 12 of paper B (b2 to b5, b7 to b12) with "
         "the results under a folder: value, 95 % interval, the paper's value and the difference. A cell without a "
-        "result is `-`. A model that no table shows, and a table that no result fills, are an error.",
+        "result is `-`. A model that no table shows, and a table that no result fills, are an error. The table "
+        "`averages` has the means of all results over languages by script, family, head and tail, seen and unseen, and "
+        "the differences of the other models to the first one.",
         "translit-scale report tables --results results --table a2 --model model1=mlm --model model5=all --out tables",
     )
     parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="where evaluate wrote; required")
-    parser.add_argument("--table", choices=[*TABLES, "all"], default="all", help="which table (default: all)")
+    parser.add_argument(
+        "--table", choices=[*TABLES, "all", AVERAGES], default="all",
+        help="which table (default: all, which means all tables of the papers)",
+    )  # fmt: skip
     parser.add_argument(
         "--model", action="append", default=[], metavar="ROW=LABEL",
         help="a row and the label of its results: model1=mlm, Glot500=base, or a new row such as random=r0; repeat for "
@@ -45,11 +53,58 @@ def add(commands: Any) -> None:
         "--format", choices=["md", "tex", "csv"], default="md", help="Markdown, LaTeX or CSV (default: md)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write DIR/TABLE.FORMAT (default: print)")
-    parser.set_defaults(run=_tables)
+    parser.add_argument(
+        "--families", type=Path, metavar="FILE",
+        help="of averages: Glottolog's languages.csv, or a table with the columns language and family (default: no "
+        "groups by family)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seen", type=Path, metavar="DIR",
+        help="of averages: shards or run whose languages count as seen (default: the run that the models come from)",
+    )  # fmt: skip
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    if args.table == AVERAGES:
+        _averages(args)
+        return
+    if args.families or args.seen:
+        name = "--families" if args.families else "--seen"
+        raise ConfigError(f"{name} is an option of --table {AVERAGES} only, not of {args.table}", f"--table {AVERAGES}")
+    _tables(args)
+
+
+def _averages(args: argparse.Namespace) -> None:
+    """Means over languages; damaged results are left out and listed at the end, with exit code 3."""
+    from translit_scale.report.averages_page import FORMATS
+    from translit_scale.report.averages_table import make_averages
+    from translit_scale.report.results import Results
+    from translit_scale.report.tables import name_rows
+
+    damaged: list[DataError] = []
+    results = Results(args.results, damaged)
+    models = name_rows(args.model, results.labels)
+    table = make_averages(results, models, args.profile, args.families, args.seen, damaged)
+    _write(args, AVERAGES, FORMATS[args.format](table.blocks, table.notes))
+    if args.format == "csv":  # the other formats have the notes themselves
+        print("\n".join(f"note: {note}" for note in table.notes), file=sys.stderr)
+    if args.out is not None:
+        print(f"written to {args.out}")
+    if damaged:
+        raise DataError("\n".join(["these results are left out:", *map(str, damaged)]))
+
+
+def _write(args: argparse.Namespace, name: str, text: str) -> None:
+    from translit_scale.files import write_bytes
+
+    if args.out is None:
+        print(text)
+    else:
+        write_bytes(args.out / f"{name}.{args.format}", text.encode())
 
 
 def _tables(args: argparse.Namespace) -> None:
-    from translit_scale.files import write_bytes
     from translit_scale.report.published import published
     from translit_scale.report.render import FORMATS
     from translit_scale.report.results import Results
@@ -61,11 +116,7 @@ def _tables(args: argparse.Namespace) -> None:
     for name in TABLES if args.table == "all" else [args.table]:
         blocks = fill(published()[name], results, models, args.profile, every_row=args.table != "all")
         shown[name] = {model for block in blocks for model in block.models}
-        text = FORMATS[args.format](blocks)
-        if args.out is None:
-            print(text)
-        else:
-            write_bytes(args.out / f"{name}.{args.format}", text.encode())
+        _write(args, name, FORMATS[args.format](blocks))
     if args.out is not None:
         print(f"written to {args.out}")
     _check_shown(shown, models, results)

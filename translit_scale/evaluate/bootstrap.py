@@ -80,6 +80,20 @@ def paired_difference(
     return percentile_interval((gained - lost) / n, (draws[:, 0] - draws[:, 1]) / n)
 
 
+def mean_over_languages(values: NDArray[np.float64], seed: int = 0, resamples: int = RESAMPLES) -> list[Estimate]:
+    """The mean of each column with its percentile bootstrap interval, whose resamples draw rows with replacement.
+
+    Args:
+        values: [languages, measures]; every measure is resampled with the same languages.
+    """
+    n = len(values)
+    chosen = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
+    resampled = values[chosen].mean(axis=1)
+    return [
+        percentile_interval(float(mean), drawn) for mean, drawn in zip(values.mean(axis=0), resampled.T, strict=True)
+    ]
+
+
 def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Estimate:
     """A value with the 2.5 % and 97.5 % percentiles of its resamples."""
     low, high = np.percentile(resampled, [2.5, 97.5])

@@ -107,8 +107,11 @@ def _checkpoints(label: str, path: str) -> list[ModelName]:
     return [ModelName(label, str(find_checkpoint(Path(run), step)))]
 
 
-def result_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def result_files(folder: Path, damaged: list[DataError] | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The result files of `evaluate` anywhere below a folder, in the order of their paths; other files are ignored.
+
+    Args:
+        damaged: gets the errors of single files, which are raised without it.
 
     Raises:
         DataError: no such folder, a damaged file, or one of another schema.
@@ -116,12 +119,25 @@ def result_files(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     if not folder.is_dir():
         raise DataError(f"results folder not found: {folder}", "evaluate writes it: --out")
     for path in sorted(folder.rglob("*.json")):
-        content = read_json(path, "result", "remove it, or evaluate again")
-        if not isinstance(content, dict) or content.get("task_type") not in KINDS:
+        try:
+            content = _read_result(path)
+        except DataError as error:
+            if damaged is None:
+                raise
+            damaged.append(error)
             continue
-        if content["schema"] != SCHEMA:
-            raise DataError(f"{path}: schema {content['schema']}, expected {SCHEMA}", "evaluate again")
-        yield path, content
+        if content is not None:
+            yield path, content
+
+
+def _read_result(path: Path) -> dict[str, Any] | None:
+    """The content of a result file; None if it is another file."""
+    content = read_json(path, "result", "remove it, or evaluate again")
+    if not isinstance(content, dict) or content.get("task_type") not in KINDS:
+        return None
+    if content.get("schema") != SCHEMA:
+        raise DataError(f"{path}: schema {content.get('schema')}, expected {SCHEMA}", "evaluate again")
+    return content
 
 
 def header(task: str, kind: str) -> dict[str, Any]:

@@ -64,23 +64,38 @@ class ResultFile:
 class Results:
     """All results under a folder: retrieval by task and model, transfer by task, model and source, seed by seed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, damaged: list[DataError] | None = None) -> None:
         """Reads every result file below `folder`; other files are ignored.
+
+        Args:
+            damaged: gets the errors of single files, which are then left out; without it they are raised.
 
         Raises:
             DataError: no such folder, no result, a damaged or newer file, or two results of the same thing.
         """
         self.retrieval: dict[tuple[str, str], ResultFile] = {}
         self.transfer: dict[tuple[str, str, str], dict[int, ResultFile]] = {}
-        for path, content in result_files(folder):
-            self._add(ResultFile(path, content))
+        for path, content in result_files(folder, damaged):
+            try:
+                self._add(ResultFile(path, content))
+            except DataError as error:
+                if damaged is None:
+                    raise
+                damaged.append(error)
         if not self.labels:
-            raise DataError(f"no results in {folder}", "evaluate writes OUT/TASK/LABEL.json")
+            problems = "".join(f"\n{error}" for error in damaged or [])
+            raise DataError(f"no results in {folder}{problems}", "evaluate writes OUT/TASK/LABEL.json")
 
     @property
     def labels(self) -> list[str]:
         """Labels of all models that have a result."""
         return sorted({key[1] for key in (*self.retrieval, *self.transfer)})
+
+    def model_paths(self, label: str) -> list[str]:
+        """Where the results say that a model was when it was evaluated."""
+        files = [result for (_, name), result in self.retrieval.items() if name == label]
+        files += [result for key, seeds in self.transfer.items() if key[1] == label for result in seeds.values()]
+        return list(dict.fromkeys(path for file in files if (path := file.content["model"].get("path"))))
 
     @property
     def summary(self) -> str:
@@ -94,12 +109,15 @@ class Results:
 
     def _add(self, result: ResultFile) -> None:
         content = result.content
-        task, label = content["task_name"], content["model"]["label"]
+        try:
+            task, label, settings = content["task_name"], content["model"]["label"], content["settings"]
+            source, seed = ("", 0) if content["task_type"] == "retrieval" else (settings["source"], settings["seed"])
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{result.path} is not a complete result: {error}", "evaluate again") from None
         if content["task_type"] == "retrieval":
             earlier = self.retrieval.setdefault((task, label), result)
         else:
-            source, seed = "+".join(content["settings"]["source"]), content["settings"]["seed"]
-            earlier = self.transfer.setdefault((task, label, source), {}).setdefault(seed, result)
+            earlier = self.transfer.setdefault((task, label, "+".join(source)), {}).setdefault(seed, result)
         if earlier is not result:
             raise DataError(
                 f"{earlier.path} and {result.path} are results of the same thing", "keep one of them in the folder"

@@ -1,0 +1,121 @@
+"""The scores of every language in results, by task and source: what means over languages are made of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from translit_scale.errors import DataError
+from translit_scale.languages import listed
+from translit_scale.report.results import ResultFile, Results
+from translit_scale.testsets.task import TOP_K
+
+EACH_OTHER = "every other language"
+"""The source of retrieval between all pairs of languages."""
+
+Measures = dict[str, float]
+"""Measure → score of one language, a fraction."""
+Scores = dict[tuple[str, str], dict[str, dict[str, Measures]]]
+"""(task, source) → row of a table → language → measures."""
+
+
+def language_scores(
+    results: Results, models: Mapping[str, str], profile: str, damaged: list[DataError]
+) -> tuple[Scores, list[str]]:
+    """All scores, and notes about those that were left out because a language lacks some seeds.
+
+    Args:
+        models: row → label of results, in the order of the rows.
+        profile: of transfer scores, `paper` or `strict`.
+        damaged: gets an error about every result that cannot be read; the others are used.
+    """
+    scores: Scores = {}
+    notes: list[str] = []
+    for row, label in models.items():
+        for task in [task for task, of_model in results.retrieval if of_model == label]:
+            by_source = _retrieval_scores(results.retrieval[task, label], damaged)
+            for source, by_language in by_source.items():
+                scores.setdefault((task, source), {})[row] = by_language
+        for key in [key for key in results.transfer if key[1] == label]:
+            task, _, source = key
+            by_language, incomplete = _transfer_scores(results.transfer[key], source, profile, damaged)
+            scores.setdefault((task, source), {})[row] = by_language
+            if incomplete:
+                notes.append(
+                    f"{row}, {task} from {source}: left out without results of all seeds: {listed(incomplete)}"
+                )
+    return scores, notes
+
+
+def _retrieval_scores(result: ResultFile, damaged: list[DataError]) -> dict[str, dict[str, Measures]]:
+    """Source → target → measures of the direction source → target.
+
+    Of both directions of a pair, `evaluate` writes the one from the source first. Where all pairs were measured there
+    is no source: the score of a language is the mean over the directions from every other language.
+    """
+    directions: dict[tuple[str, str], Measures] = {}
+    forward: dict[tuple[str, str], None] = {}
+    for test in _tests(result, damaged, "query", "candidates"):
+        direction = test["query"], test["candidates"]
+        if direction[::-1] not in forward:
+            forward[direction] = None
+        if found := _measures(result, " -> ".join(direction), test, [f"top{k}" for k in TOP_K], damaged):
+            directions[direction] = found
+    languages = {code for direction in forward for code in direction}
+    sources = dict.fromkeys(query for query, _ in forward)
+    if len(languages) > 2 and len(sources) == len(languages) - 1:
+        into: dict[str, list[Measures]] = {}
+        for (_, target), found in directions.items():
+            into.setdefault(target, []).append(found)
+        return {EACH_OTHER: {code: _mean(found) for code, found in into.items()}}
+    by_source: dict[str, dict[str, Measures]] = {source: {} for source in sources}
+    for (query, target), found in directions.items():
+        if query in by_source:
+            by_source[query][target] = found
+    return by_source
+
+
+def _transfer_scores(
+    by_seed: Mapping[int, ResultFile], source: str, profile: str, damaged: list[DataError]
+) -> tuple[dict[str, Measures], list[str]]:
+    """Target → means over seeds, and the targets that some seeds have no result of."""
+    found: dict[str, list[Measures]] = {}
+    for result in by_seed.values():
+        for test in _tests(result, damaged, "language", profile):
+            language = test["language"]
+            measures = _measures(result, language, test[profile], list(test[profile]), damaged)
+            if measures and language not in source.split("+"):
+                found.setdefault(language, []).append(measures)
+    incomplete = [language for language, of_seeds in found.items() if len(of_seeds) < len(by_seed)]
+    return {code: _mean(of_seeds) for code, of_seeds in found.items() if code not in incomplete}, incomplete
+
+
+def _tests(result: ResultFile, damaged: list[DataError], *fields: str) -> list[dict[str, Any]]:
+    """The entries of a result; none, with an error, if the file is not complete."""
+    try:
+        return [test for test in result.tests if all(test[field] for field in fields)]
+    except (KeyError, TypeError) as error:
+        damaged.append(DataError(f"{result.path} is not a complete result: {error}", "evaluate again"))
+        return []
+
+
+def _measures(
+    result: ResultFile, what: str, values: Mapping[str, Any], names: list[str], damaged: list[DataError]
+) -> Measures | None:
+    """The named scores; None, with an error, if one of them is missing or is no number."""
+    wrong = [name for name in names if not _is_number(values.get(name))]
+    if wrong:
+        damaged.append(DataError(f"{result.path}: {what} has no {wrong[0]} that is a number", "evaluate again"))
+        return None
+    return {name: float(values[name]) for name in names}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _mean(of_language: list[Measures]) -> Measures:
+    return {name: float(np.mean([measures[name] for measures in of_language])) for name in of_language[0]}
