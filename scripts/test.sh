@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Creates .venv if needed, checks style, types and imports, and runs all tests. Arguments are passed to pytest: scripts/test.sh -m "not slow"
+# Creates .venv if needed, checks style, types and imports, and runs the tests. Arguments are passed to pytest:
+#   scripts/test.sh -m "not slow"
+#   scripts/test.sh -m hosts       several hosts and a SLURM on this machine: needs root, Debian, and a quarter of an hour
 source "$(dirname "$0")/environment.sh"
 make_environment demo,dev
 say "style, types and imports"
@@ -9,5 +11,5 @@ mypy
 lint-imports --no-cache
 say "tests"
 # Most tests use one core; only few start several ranks.
-python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
+python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not hosts" "$@"
 say "all checks passed; the slowest tests are listed above"
