@@ -21,6 +21,11 @@ TORCHRUN = {
     "MASTER_PORT": "4000", "TORCHELASTIC_RUN_ID": "none",
 }  # fmt: skip
 
+DEEPSPEED = {
+    "RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_SIZE": "2", "CROSS_RANK": "0", "CROSS_SIZE": "2",
+    "MASTER_ADDR": "node7", "MASTER_PORT": "29500",
+}  # fmt: skip
+
 
 @pytest.mark.parametrize(
     ("variables", "world"),
@@ -28,6 +33,9 @@ TORCHRUN = {
         ({}, World()),
         ({"SLURM_NTASKS": "", "WORLD_SIZE": "", "MASTER_ADDR": " "}, World()),
         (TORCHRUN, World(3, 8, 1, 2, "node7", 4000, "torchrun")),
+        ({**DEEPSPEED, "LOCAL_WORLD_SIZE": "1"}, World(1, 4, 1, 2, "node7", 29500, "deepspeed")),  # of an earlier job
+        ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "9"},
+         World(1, 2, 0, 2, "localhost", 9, "the variables RANK and WORLD_SIZE")),
         ({**SRUN, **TORCHRUN}, World(3, 8, 1, 2, "node7", 4000, "torchrun")),  # one torchrun a node, started by srun
         (SRUN, World(5, 6, 1, 1, "gpu08", 27112, "srun")),
         ({**SRUN, "SLURM_NODEID": "0"}, World(5, 6, 1, 2, "gpu08", 27112, "srun")),

@@ -94,13 +94,16 @@ def _launched(variables: Mapping[str, str]) -> World:
     missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in variables]
     if size > 1 and missing:
         raise _half_set("WORLD_SIZE", variables)
+    address = variables.get("MASTER_ADDR", "127.0.0.1")
+    on_one_host = address == "localhost" or address.startswith("127.")
     by_torchrun, by_deepspeed = "TORCHELASTIC_RUN_ID" in variables, "CROSS_RANK" in variables
     return World(
         rank=_number(variables, "RANK"),
         size=size,
         local_rank=_number(variables, "LOCAL_RANK", 0),
-        local_size=_number(variables, "LOCAL_WORLD_SIZE", _number(variables, "LOCAL_SIZE", 1)),
-        address=variables.get("MASTER_ADDR", "127.0.0.1"),
+        # deepspeed sets LOCAL_SIZE; LOCAL_WORLD_SIZE may then be left from somebody else.
+        local_size=_number(variables, "LOCAL_SIZE" if by_deepspeed else "LOCAL_WORLD_SIZE", size if on_one_host else 1),
+        address=address,
         port=_number(variables, "MASTER_PORT", 0),
         launcher="torchrun" if by_torchrun else "deepspeed" if by_deepspeed else "the variables RANK and WORLD_SIZE",
     )
