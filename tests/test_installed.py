@@ -149,7 +149,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_the_wheel_has_every_settings_file_once(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        inside = [name for name in archive.namelist() if name.endswith((".yaml", ".json", ".tsv", ".typed", ".md"))]
+        inside = [name for name in archive.namelist() if name.endswith((*FOLDERS.values(), ".tsv", ".typed"))]
     shipped = {
         f"translit_scale/{folder}/{name}{suffix}"
         for folder, suffix in FOLDERS.items()
