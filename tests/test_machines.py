@@ -18,7 +18,7 @@ from translit_scale.train.launching.machines import (
 from translit_scale.train.launching.probes import Speed, check_network
 
 GB = 10**9
-CPU = Machine("node1", 0, 0, 8, "10.0.0.1", 1000.0, {"run directory": 50 * GB, "temporary files": 5 * GB}, {})
+CPU = Machine("node1", 0, "10.0.0.1", 1000.0, {"run directory": 50 * GB, "temporary files": 5 * GB}, {})
 GPU = replace(CPU, device="H100", identity="GPU-1", capability="sm_90", built_for=("sm_80", "sm_90"))
 
 

@@ -40,6 +40,19 @@ def try_lock(file: IO[bytes], shared: bool = False) -> OSError | None:
     return None
 
 
+def await_lock(file: IO[bytes], waiting: str) -> None:
+    """Locks an open file until it is closed, as soon as nobody else holds it; nothing on a file system without locks.
+
+    Args:
+        waiting: printed if another process holds it.
+    """
+    try:
+        try_lock(file)
+    except BlockingIOError:
+        print(waiting, file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
 @contextmanager
 def lock_folder(folder: Path, hint: str) -> Iterator[None]:
     """Reserves a folder for this process; the folder's file `.lock` names the process.

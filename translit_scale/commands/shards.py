@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.commands.arguments import add_command, add_kinds, code, positive
+from translit_scale.commands.parser import Parser
 from translit_scale.errors import DataError
 
 
@@ -46,7 +47,16 @@ def add(commands: Any) -> None:
     )
     cat.add_argument("--language", type=code, metavar="CODE", help="such as uk or ukr_Cyrl (default: all languages)")
     cat.add_argument("--limit", type=positive, metavar="N", help="number of pairs of each language (default: all)")
-    contamination = add_command(
+    handlers = {
+        verify: _verify, stats: _stats, cat: _cat, _add_contamination(kinds): _contamination, _add_stage(kinds): _stage,
+    }  # fmt: skip
+    for parser, run in handlers.items():
+        parser.add_argument("directory", type=Path, metavar="DIR", help="shard set made by prepare")
+        parser.set_defaults(run=run)
+
+
+def _add_contamination(kinds: Any) -> Parser:
+    parser = add_command(
         kinds,
         "contamination",
         "list training sentences that occur in evaluation files",
@@ -56,19 +66,23 @@ def add(commands: Any) -> None:
         "`exclude` in a recipe leaves out the exact matches.",
         "translit-scale shards contamination shards/pol-ukr --files srb/*.tsv --near 0.8",
     )
-    contamination.add_argument(
+    parser.add_argument(
         "--files", nargs="+", type=Path, required=True, metavar="FILE",
         help="evaluation files, required. Read are all fields of .csv and .tsv, all strings of .jsonl, .parquet and "
         ".arrow, and the lines of other files",
     )  # fmt: skip
-    contamination.add_argument(
+    parser.add_argument(
         "--near", type=float, metavar="FRACTION",
         help="also list sentences with this fraction of an evaluation sentence's 5-grams (default: exact only)",
     )  # fmt: skip
-    contamination.add_argument(
+    parser.add_argument(
         "--workers", type=positive, default=1, metavar="N", help="processes, each with its own index (default: 1)"
     )
-    stage = add_command(
+    return parser
+
+
+def _add_stage(kinds: Any) -> Parser:
+    parser = add_command(
         kinds,
         "stage",
         "copy a set to a disk of this host, for data.staged of training",
@@ -77,11 +91,8 @@ def add(commands: Any) -> None:
         "with data.staged=DIR reads the copy.",
         "translit-scale shards stage shards/pol-ukr --out /scratch",
     )
-    stage.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this host; required")
-    handlers = {verify: _verify, stats: _stats, cat: _cat, contamination: _contamination, stage: _stage}
-    for parser, run in handlers.items():
-        parser.add_argument("directory", type=Path, metavar="DIR", help="shard set made by prepare")
-        parser.set_defaults(run=run)
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of this host; required")
+    return parser
 
 
 def _verify(args: argparse.Namespace) -> None:

@@ -6,17 +6,15 @@ the same one, have other folders. Like every set it is complete if it has a mani
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
-import sys
 from pathlib import Path
 
 from translit_scale.corpus.manifest import MANIFEST_NAME, ShardEntry
 from translit_scale.corpus.shards import ShardSet, size_problem
 from translit_scale.errors import DataError
 from translit_scale.files import atomic_open, full_disk_as_error, write_bytes
-from translit_scale.locks import try_lock
+from translit_scale.locks import await_lock
 from translit_scale.progress import Progress
 
 CHUNK_BYTES = 2**24
@@ -67,11 +65,7 @@ def stage(directory: Path, folder: Path) -> tuple[Path, int]:
         copy.mkdir(parents=True, exist_ok=True)
         lock = (copy / ".lock").open("a+b")
     with lock:
-        try:
-            try_lock(lock)
-        except BlockingIOError:
-            print(f"waiting for another process that copies to {copy}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        await_lock(lock, f"waiting for another process that copies to {copy}")
         if (copy / MANIFEST_NAME).is_file():
             return open_staged(shards, folder).directory, 0
         missing = [shard for shard in shards.manifest.shards if size_problem(copy, shard)]

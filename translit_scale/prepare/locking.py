@@ -20,7 +20,7 @@ from typing import IO
 from translit_scale.errors import DataError
 from translit_scale.files import full_disk_as_error
 from translit_scale.languages import listed
-from translit_scale.locks import try_lock
+from translit_scale.locks import await_lock, try_lock
 
 _RUN_DIR = re.compile(r"\.run\.(?P<host>.+)\.(?P<pid>[0-9]+)")
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
@@ -133,9 +133,5 @@ def one_at_a_time(target: Path) -> Iterator[None]:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = target.with_suffix(".lock").open("a+b")
     with lock:
-        try:
-            try_lock(lock)
-        except BlockingIOError:
-            print(f"waiting for another task that makes {target.name}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        await_lock(lock, f"waiting for another task that makes {target.name}")
         yield

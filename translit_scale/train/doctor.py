@@ -15,15 +15,15 @@ from typing import Any
 from transformers import AutoConfig
 
 from translit_scale.config import Config
-from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
+from translit_scale.deepspeed_json import read_ds_json
 from translit_scale.errors import UserError
-from translit_scale.train.engine import read_ds_json, resolve_hardware
+from translit_scale.train.engine import resolve_hardware
 from translit_scale.train.launching.agreement import check_agreement, check_shared, gathered, software
-from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.machines import Finding, Machine, check_machines, gather_machines
 from translit_scale.train.launching.probes import check_locks, check_network, measure_all_reduce
 from translit_scale.train.launching.ranks import Rank
+from translit_scale.train.preflight import open_shards
 from translit_scale.train.run_directory import counted
 
 
@@ -42,7 +42,7 @@ def diagnose(rank: Rank, folder: Path, experiment: tuple[Config, Path] | None) -
         folder: the parent of the run directories, in which files are tried out; the first rank makes it.
         experiment: an experiment and its DeepSpeed JSON, whose files are checked as well.
     """
-    machines = gather_machines(rank, join_world(), folder)
+    machines = gather_machines(rank, folder)
     findings = check_machines(machines)
     findings.append(_agreement("software", {"version": software()}, "the same versions and code on all ranks"))
     findings += _check_folder(rank, folder)
@@ -74,7 +74,7 @@ def _check_experiment(rank: Rank, config: Config, ds_config: Path) -> list[Findi
         return f"{found.precision}, ZeRO-{found.zero_stage}, {micro} of about {pairs:.3g} pairs a rank"
 
     def shards() -> str:
-        found = ShardSet.open(config.data.shards)
+        found = open_shards(config.data)
         return f"{sum(found.rows(language) for language in found.languages):,} pairs, {found.fingerprint[:12]}"
 
     def tokenizer() -> str:

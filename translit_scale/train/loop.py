@@ -33,7 +33,6 @@ from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config, resolve_layer
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.staging import open_staged
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.deepspeed_json import read_ds_json
 from translit_scale.errors import ConfigError
@@ -75,7 +74,13 @@ from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.launching.starts import record_start
 from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
-from translit_scale.train.preflight import DamagedBlock, TokenizerCheck, check_tokenizer, find_damaged_blocks
+from translit_scale.train.preflight import (
+    DamagedBlock,
+    TokenizerCheck,
+    check_tokenizer,
+    find_damaged_blocks,
+    open_shards,
+)
 from translit_scale.train.run_directory import (
     banner,
     metric_logger,
@@ -209,12 +214,10 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     Raises:
         ConfigError, DataError: the settings contradict each other or do not fit the data or the machines.
     """
-    machines = gather_machines(rank, join_world(), config.run.path)
+    machines = gather_machines(rank, config.run.path)
     findings = examine(machines, rank)
     hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
-    shards = ShardSet.open(data.shards, check_files=not (data.max_damaged_fraction or data.staged))
-    if data.staged:
-        shards = open_staged(shards, data.staged)
+    shards = open_shards(data)
     languages = chosen_languages(config, shards)
     damaged: list[DamagedBlock] = []
     if data.max_damaged_fraction:

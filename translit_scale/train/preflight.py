@@ -9,13 +9,15 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch.distributed as dist
 from transformers import PreTrainedTokenizerFast
 
+from translit_scale.config import DataConfig
 from translit_scale.corpus.encode import TextEncoder, differing, sentencepiece_model
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.staging import open_staged
 from translit_scale.errors import DataError
 from translit_scale.files import write_json
+from translit_scale.train.launching.agreement import gathered
 from translit_scale.train.launching.ranks import Rank
 
 SAMPLE = 500
@@ -25,6 +27,16 @@ COMPARED = 50
 MAX_DIFFERING = 1e-3
 """Training encodes with SentencePiece if it gives other ids than the tokenizer for at most this fraction of the
 sentences. A single tie may always differ, however small the sample."""
+
+
+def open_shards(data: DataConfig) -> ShardSet:
+    """The shards of an experiment: the set itself, or this host's copy of it.
+
+    Raises:
+        DataError: there is no such set or no complete copy, or files are missing (unless damage is allowed).
+    """
+    shards = ShardSet.open(data.shards, check_files=not (data.max_damaged_fraction or data.staged))
+    return open_staged(shards, data.staged) if data.staged else shards
 
 
 @dataclass(frozen=True)
@@ -107,9 +119,7 @@ def find_damaged_blocks(
             shards.read_columns(language, number)
         except DataError as error:
             damaged_here.append(DamagedBlock(language, number, int(rows), error.message))
-    of_rank: list[list[DamagedBlock]] = [[] for _ in range(rank.world_size)]
-    dist.all_gather_object(of_rank, damaged_here)
-    damaged = [block for blocks_of_rank in of_rank for block in blocks_of_rank]
+    damaged: list[DamagedBlock] = [block for of_rank in gathered(damaged_here) for block in of_rank]
     lost, total = sum(block.rows for block in damaged), sum(int(rows) for _, _, rows in blocks)
     if lost > max_fraction * total:
         first = "\n    ".join(block.problem for block in damaged[:5])

@@ -15,13 +15,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.distributed as dist
 
-from translit_scale.cores import cores
+from translit_scale.train.launching.agreement import gathered
 from translit_scale.train.launching.environment import World
 from translit_scale.train.launching.meeting import INTERFACE, NAME_ADVICE, is_local, own_address
 from translit_scale.train.launching.ranks import Rank
@@ -42,9 +43,6 @@ class Machine:
 
     host: str
     rank: int
-    local_rank: int
-    cores: int
-    """That this rank's process may use; they are shared with the other ranks of the host."""
     address: str
     """To which the host's own name resolves; empty if it does not."""
     clock: float
@@ -74,19 +72,16 @@ class Finding:
     advice: str = ""
 
 
-def gather_machines(rank: Rank, world: World, folder: Path) -> list[Machine]:
+def gather_machines(rank: Rank, folder: Path) -> list[Machine]:
     """The facts of every rank. Every rank must call it.
 
     Args:
         folder: the run directory.
     """
-    machines: list[Machine | None] = [None] * rank.world_size
-    own = _this_machine(rank, world, folder)
-    dist.all_gather_object(machines, own)
-    return [machine for machine in machines if machine]
+    return gathered(_this_machine(rank, folder))
 
 
-def _this_machine(rank: Rank, world: World, folder: Path) -> Machine:
+def _this_machine(rank: Rank, folder: Path) -> Machine:
     gpu = _gpu_facts(rank.device) if rank.device.type == "cuda" else {}
     free = {}
     for name, path in {"run directory": folder, "temporary files": Path(tempfile.gettempdir())}.items():
@@ -95,10 +90,8 @@ def _this_machine(rank: Rank, world: World, folder: Path) -> Machine:
     variables = {name: os.environ[name] for name in sorted(os.environ) if name.startswith(NETWORK_PREFIXES)}
     dist.barrier()
     clock = time.time()
-    return Machine(
-        socket.gethostname(), world.rank, world.local_rank, cores(), own_address(), clock, free, variables,
-        **gpu,  # type: ignore[arg-type]
-    )  # fmt: skip
+    host = socket.gethostname()
+    return Machine(host, rank.rank, own_address(), clock, free, variables, **gpu)  # type: ignore[arg-type]
 
 
 def _gpu_facts(device: torch.device) -> dict[str, object]:
@@ -123,7 +116,7 @@ def _check_devices(machines: Sequence[Machine]) -> Finding:
     shared = [key for key, count in Counter((m.host, m.identity) for m in machines if m.identity).items() if count > 1]
     if shared:
         return Finding(
-            "devices", "error", f"several ranks use the same GPU on {_listed(host for host, _ in shared)}",
+            "devices", "error", f"several ranks use the same GPU on {_listed([host for host, _ in shared])}",
             "start one rank per GPU, and let CUDA_VISIBLE_DEVICES give each task its own or all of the host",
         )  # fmt: skip
     unknown = [machine for machine in machines if machine.built_for and not _runs_on(machine)]
@@ -209,11 +202,11 @@ def _check_variables(machines: Sequence[Machine]) -> Finding:
 
 
 def _hosts(machines: Sequence[Machine]) -> str:
-    return _listed(dict.fromkeys(machine.host for machine in machines))
+    return _listed([machine.host for machine in machines])
 
 
-def _listed(names: object) -> str:
-    hosts = list(dict.fromkeys(names))  # type: ignore[call-overload]
+def _listed(names: Sequence[str]) -> str:
+    hosts = list(dict.fromkeys(names))
     return ", ".join(hosts[:4]) + (f" and {len(hosts) - 4} more hosts" if len(hosts) > 4 else "")
 
 
@@ -234,6 +227,7 @@ def describe_job(world: World) -> dict[str, str]:
     return {"launcher": world.launcher} | {f"SLURM_{name}": value for name, value in job.items() if value}
 
 
+@cache  # git walks through the whole checkout
 def commit_of_code() -> str:
     """The commit of the checkout that this program runs from, or nothing: for an installed program, or without git."""
     root = Path(__file__).parents[3]

@@ -64,7 +64,7 @@ def meet(world: World, backend: Literal["nccl", "gloo"]) -> dist.Store:
         _check_own_name()
     deadline = time.monotonic() + MEETING_SECONDS
     store = _connect(world, deadline)
-    here = dist.PrefixStore(f"meeting/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    here = keys_of_this_start("meeting", store)
     here.set(str(world.rank), socket.gethostname())
     here.add("count", 1)
     if world.rank == 0:
@@ -79,6 +79,11 @@ def meet(world: World, backend: Literal["nccl", "gloo"]) -> dist.Store:
             "the message of rank 0 names those that are missing",
         ) from None
     return store
+
+
+def keys_of_this_start(purpose: str, store: dist.Store) -> dist.Store:
+    """The part of the ranks' store for one purpose; torchrun keeps the store when it starts the ranks again."""
+    return dist.PrefixStore(f"{purpose}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _check_own_name() -> None:

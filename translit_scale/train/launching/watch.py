@@ -25,6 +25,7 @@ import torch.distributed as dist
 from translit_scale.config import RunConfig
 from translit_scale.train.launching.environment import World
 from translit_scale.train.launching.failure import EXIT_LOST
+from translit_scale.train.launching.meeting import keys_of_this_start
 from translit_scale.train.launching.rank_log import LOG, log_stacks
 from translit_scale.train.launching.status import StatusFile
 
@@ -90,7 +91,7 @@ class Watch:
             # A client of its own: that of torch is locked while the main thread waits for it.
             timeout = timedelta(seconds=run.lost_seconds)
             store = dist.TCPStore(world.address, world.port, None, False, timeout, wait_for_workers=False)
-            self.store = dist.PrefixStore(f"watch/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            self.store = keys_of_this_start("watch", store)
             for body in (self._talk, self._wait_for_store):
                 threading.Thread(target=body, daemon=True, name="watch").start()
 
