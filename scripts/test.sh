@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv if needed, checks style, types and imports, and runs the tests. Arguments are passed to pytest:
 #   scripts/test.sh -m "not slow"
-#   scripts/test.sh -m hosts       several hosts and a SLURM on this machine: needs root, Debian, and a quarter of an hour
+#   scripts/test.sh -m hosts       several hosts and a SLURM on this machine; skipped without root or Debian packages
 source "$(dirname "$0")/environment.sh"
 make_environment demo,dev
 say "style, types and imports"
@@ -10,6 +10,5 @@ ruff format --check .
 mypy
 lint-imports --no-cache
 say "tests"
-# Most tests use one core; only few start several ranks.
-python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not hosts" "$@"
+python -m pytest --numprocesses auto --dist worksteal "$@" # most tests use one core; only few start several ranks
 say "all checks passed; the slowest tests are listed above"

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tests.support.host_ranks import HostRanks, Job
-from tests.support.hosts import Hosts, wait_until
+from tests.support.hosts import Hosts, missing_programs, wait_until
 from tests.support.ranks import ENVIRONMENT, ROOT
 from tests.support.tiny import make_config, make_shards
 from tests.support.train_script import SCRIPT, ZERO2, records
@@ -84,17 +84,17 @@ def launcher_commands(place: Place, what: list[object]) -> dict[str, dict[str, l
     mpirun += ["--mca", "btl_tcp_if_include", "eth0", "--mca", "oob_tcp_if_include", "eth0", "-x", "MASTER_ADDR=host1"]
     mpirun += [word for name in ENVIRONMENT for word in ("-x", name)]
     deepspeed = [TOOLS / "deepspeed", "--hostfile", hostfile, "--master_addr", "host1", SCRIPT]
-    commands: dict[str, dict[str, list[object]]] = {
+    return {
         "torchrun": dict.fromkeys(BOTH, torchrun),
         "deepspeed": {"host1": [*deepspeed, *what, "run.name=deepspeed"]},
         "mpirun": {"host1": [*mpirun, sys.executable, SCRIPT, *what, "run.name=mpirun"]},
     }
-    needed = {"deepspeed": "pdsh"}
-    return {name: command for name, command in commands.items() if shutil.which(needed.get(name, name))}
 
 
 def test_every_launcher_makes_one_world(place: Place) -> None:
     """And the losses are those of one process. `srun` is tested in test_slurm.py."""
+    if missing := missing_programs({"pdsh": "pdsh", "mpirun": "openmpi-bin"}):
+        pytest.skip(f"needs programs that are not installed: apt install {' '.join(missing)}")
     what = [*place.words("")[1:-1], "train.max_steps=3"]
     commands = launcher_commands(place, what)
     environment = ENVIRONMENT | {"PATH": f"{TOOLS}:/usr/bin:/bin:/usr/sbin:/sbin"}

@@ -183,7 +183,10 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_the_whole_chain_from_text_to_the_report(slurm: Slurm, project: Path) -> None:
-    """One command; a job of it fails because of a missing test set, and the same command does the rest."""
+    """One command; a job of it fails because of a missing test set, and the same command does the rest.
+
+    A node is lost while it evaluates: SLURM does this task of the array again.
+    """
     scratch = project / "scratch"
     command = [
         sys.executable, "-m", "translit_scale.cli", "submit", "--config", "tiny.yaml", "--ds_config", "zero1",
@@ -207,7 +210,15 @@ def test_the_whole_chain_from_text_to_the_report(slurm: Slurm, project: Path) ->
     (project / "elsewhere").rename(project / "tests")
     jobs = submit()
     assert list(jobs) == ["finetune", "evaluate", "report"]
+    task = f"{jobs['finetune']}_0"
+    slurm.wait_for(task, ["RUNNING"])
+    node = slurm.fields(task)["NodeList"]
+    wait_until(lambda: slurm.hosts.pids(node, "translit-scale evaluate"), 60, "the start of an evaluation")
+    slurm.power_off(node)
+    slurm.wait_for(task, ["PENDING"], 60)
+    slurm.power_on(node)
     assert slurm.wait_for(jobs["report"]) == "COMPLETED", _logs(project)
+    assert slurm.restarts(task) == 1
     table = (project / "results/tables/a2.md").read_text()
     assert "tiny" in table
     assert submit() == {}
