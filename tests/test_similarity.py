@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from tests.support.encoders import WORDS, save_encoder
-from translit_scale.analyze.similarity import derangement, four_similarities, similarity_gap
+from translit_scale.analyze.similarity import derangement, four_similarities, separability, similarity_gap
 from translit_scale.cli import main
 
 
@@ -61,7 +62,33 @@ def test_similarity_gap_by_hand() -> None:
     assert found.matched == pytest.approx(0.7) and found.random == pytest.approx(0.3)
     assert found.gap == pytest.approx(0.4) and found.gap_se == pytest.approx(0.4 / np.sqrt(3))
     assert found.matched_se == pytest.approx(0.2 / np.sqrt(3))
-    assert found.matched_higher == pytest.approx(2 / 3)
+    assert found.separability == pytest.approx(8.5 / 9)  # 0.5 and 0.5 are a tie
+
+
+few_values = st.integers(2, 20).flatmap(
+    lambda n: st.tuples(*[st.lists(st.integers(-4, 4), min_size=n, max_size=n).map(lambda x: np.array(x) / 4)] * 2)
+)
+
+
+@given(few_values)
+def test_separability_is_the_area_under_the_roc_curve(pairs: tuple[np.ndarray, np.ndarray]) -> None:
+    matched, random = pairs
+    kind = [1] * len(matched) + [0] * len(random)
+    value, _ = separability(matched, random)
+    assert value == pytest.approx(roc_auc_score(kind, np.concatenate([matched, random])))
+    wins = [(m > r) + (m == r) / 2 for m in matched for r in random]
+    assert value == pytest.approx(np.mean(wins))
+
+
+def test_error_of_separability_is_the_spread_over_samples() -> None:
+    """Sentences differ in how similar both of their pairs are, so their pairs are correlated."""
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(400):
+        level = generator.normal(size=120)
+        found.append(separability(level + generator.normal(1, 1, 120), level + generator.normal(0, 1, 120)))
+    values, errors = np.array(found).T
+    assert errors.mean() == pytest.approx(values.std(), rel=0.1)
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,11 +103,13 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", "similarity", *arguments, "--out", str(tmp_path / "out")]) == 0
     results = [json.loads((tmp_path / f"out/sr_x/{name}.similarity.json").read_bytes()) for name in ("one", "two")]
     for result, label in zip(results, ("one", "two"), strict=True):
-        (score,) = result["scores"]["test"]
+        score, back = result["scores"]["test"]
+        assert (back["s"], back["t"], back["hf_subset"]) == ("pol_Latn", "ukr_Cyrl", "pol_Latn-ukr_Cyrl")
+        assert back["retrieval"]["top1"] == score["retrieval"]["top1"] == 1
         assert (score["s"], score["t"], score["n"]) == ("ukr_Cyrl", "pol_Latn", 20)
         for name in ("transliteration", "translation", "transliteration_transliteration"):
             assert score[name]["matched"] == pytest.approx(1)
-            assert score[name]["random"] < 0.999 and score[name]["matched_higher"] == 1
+            assert score[name]["random"] < 0.999 and score[name]["separability"] == 1
         values = np.load(tmp_path / f"out/sr_x/{label}.similarity.npz")
         random = values["ukr_Cyrl-pol_Latn:translation:random"]
         assert score["translation"]["random"] == pytest.approx(random.mean()) and len(random) == 20
@@ -88,10 +117,43 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert results[0]["settings"]["romanizer"]["lcode"] == "none"
     captured = capsys.readouterr()
     assert "s = ukr_Cyrl, t = pol_Latn, 20 pairs" in captured.out and "sim(r_s, t)" in captured.out
-    figures = {path.name for path in (tmp_path / "out/sr_x").glob("similarity.*")}
-    assert figures == {"similarity.ukr_Cyrl-pol_Latn.png", "similarity.ukr_Cyrl-pol_Latn.pdf"}
+    charts = {path.name for path in (tmp_path / "out/sr_x").iterdir() if "json" not in path.name}
+    names = [
+        f"{kind}.{pair}" for kind in ("similarity", "comparison") for pair in ("ukr_Cyrl-pol_Latn", "pol_Latn-ukr_Cyrl")
+    ]
+    arrays = {"one.similarity.npz", "two.similarity.npz"}
+    assert charts == {f"{name}.{ending}" for name in names for ending in ("png", "pdf", "csv")} | arrays
     progress = [line.split(":")[0] for line in captured.err.rstrip("\n").split("\n")]
-    assert progress == ["romanizing", "embedding with one", "embedding with two"]
+    assert progress == ["romanizing", "embedding with one", "embedding with two", "drawing"]
+
+
+def test_both_directions_have_the_same_random_pairs_and_the_retrieval_of_evaluate(tmp_path: Path) -> None:
+    """Whichever language is named first, and however often a sentence occurs."""
+    lines = [f"{WORDS[i % 17]} {WORDS[59 - i]} {WORDS[(7 * i) % 60]}" for i in range(20)]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "b.txt").write_text("\n".join(f"{line} {WORDS[3]}" for line in lines[::-1][:19]) + "\nw1")
+    model, files = save_encoder(tmp_path / "m"), [f"ukr_Cyrl:{tmp_path}/a.txt", f"pol_Latn:{tmp_path}/b.txt"]
+    results = []
+    for name, order in (("one", files), ("other", files[::-1])):
+        arguments = ["--model", model, "--parallel", *order, "--out", str(tmp_path), "--name", name]
+        assert main(["analyze", "similarity", *arguments, "--no-figure"]) == 0
+        scores = json.loads((tmp_path / f"{name}/m.similarity.json").read_bytes())["scores"]["test"]
+        results.append({score["hf_subset"]: score for score in scores})
+    for name in ("ukr_Cyrl-pol_Latn", "pol_Latn-ukr_Cyrl"):
+        one, other = ({**result[name], "text_sha256": None} for result in results)
+        assert one == other
+    there, back = results[0].values()
+    for similarity in ("translation", "transliteration_transliteration"):
+        for measure, value in there[similarity].items():
+            assert value == pytest.approx(back[similarity][measure], abs=1e-12)
+    assert there["transliteration"]["random"] != back["transliteration"]["random"]
+    assert (
+        main(["evaluate", "retrieval", "--model", model, "--parallel", *files, "--out", str(tmp_path), "--name", "r"])
+        == 0
+    )
+    for score in json.loads((tmp_path / "r/m.json").read_bytes())["scores"]["test"]:
+        found = results[0][score["hf_subset"]]["retrieval"]
+        assert {name: score[name] for name in found} == found
 
 
 @pytest.mark.parametrize("installed", [True, False])
@@ -99,7 +161,7 @@ def test_figures_are_optional(
     installed: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not installed:
-        monkeypatch.setitem(sys.modules, "matplotlib", None)
+        monkeypatch.setitem(sys.modules, "vl_convert", None)
     (tmp_path / "a.txt").write_text("w1 w2\nw3\nw4 w5\n")
     files = [f"ukr_Cyrl:{tmp_path}/a.txt", f"pol_Latn:{tmp_path}/a.txt"]
     arguments = ["--model", save_encoder(tmp_path / "m"), "--parallel", *files, "--out", str(tmp_path / "out")]
@@ -107,7 +169,7 @@ def test_figures_are_optional(
     assert main(["analyze", "similarity", *arguments]) == 0
     captured = capsys.readouterr()
     assert "3 pairs" in captured.out
-    assert ("note: no figures" in captured.err and "pip install 'matplotlib>=3.9'" in captured.err) != installed
+    assert ("note: no figures" in captured.err and "pip install 'vl-convert-python>=1.9'" in captured.err) != installed
     names = {path.name for path in (tmp_path / "out/similarity").iterdir()}
     assert names == {"m.similarity.json", "m.similarity.npz"}
 

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ class Axes:
         series: column that colour and shape tell apart.
         panel: column with a panel for each of its values; None for a chart without panels.
         low, high: columns of an interval around the value; None for no interval.
+        mean: of histograms: column of means, which have rows of their own without bins.
         columns: panels side by side, where there is room for so many.
+        own_scales: `x` and `y` for panels whose scale follows their own values instead of those of all panels.
     """
 
     x: str
@@ -65,9 +68,11 @@ class Axes:
     panel: str | None = None
     low: str | None = None
     high: str | None = None
+    mean: str | None = None
     x_title: str = ""
     y_title: str = ""
     columns: int = 4
+    own_scales: tuple[str, ...] = ()
 
 
 def line_chart(name: str, title: str, rows: Sequence[Row], axes: Axes) -> Chart:
@@ -126,31 +131,36 @@ def scatter_chart(name: str, title: str, rows: Sequence[Row], axes: Axes) -> Cha
 def histogram_chart(name: str, title: str, rows: Sequence[Row], axes: Axes) -> Chart:
     """Histograms: rows are bins from `low` to `high` with the height `y`. The first series is filled, others outlined.
 
-    Bins of a series must touch each other. A panel has its own vertical scale: on a shared one, a narrow peak would
-    flatten all others.
+    Bins of a series must touch each other, and the last one must be empty, because an outline ends at its left edge.
+    A panel has its own scales: on a shared one, a narrow peak would flatten all others. A vertical rule marks the mean
+    of each series.
     """
     assert axes.low and axes.high
     series = _values(rows, axes.series)
+    x = _number(axes.low, axes.x_title) | {"scale": {"zero": False, "nice": False}}
     shared = {
-        "x": {**_number(axes.low, axes.x_title), "bin": {"binned": True}},
-        "x2": {"field": axes.high},
+        "x": x,
         "y": _number(axes.y, axes.y_title) | {"scale": {"zero": True}},
         "color": _scale(axes.series, series, COLOURS),
-        "tooltip": _tooltip(rows),
     }
-    first = {"filter": {"field": axes.series, "equal": series[0]}}
+    first = {"field": axes.series, "equal": series[0]}
+    bins = {"field": axes.low, "valid": True}
     outline = {"type": "line", "interpolate": "step-after", "strokeWidth": 1.2}
-    layers = [
-        {"transform": [first], "mark": {"type": "bar", "opacity": 0.6, "binSpacing": 0}, "encoding": shared},
-        {"transform": [{"filter": {"not": first["filter"]}}], "mark": outline, "encoding": {
-            **{name: value for name, value in shared.items() if name != "x2"},
-            "x": _number(axes.low, axes.x_title), "strokeDash": _scale(axes.series, series, DASHES),
-        }},
+    layers: list[dict[str, Any]] = [
+        {"transform": [{"filter": {"and": [bins, first]}}], "mark": {"type": "bar", "opacity": 0.5, "binSpacing": 0},
+         "encoding": {**shared, "x": {**x, "bin": {"binned": True}}, "x2": {"field": axes.high}}},
+        {"transform": [{"filter": {"and": [bins, {"not": first}]}}], "mark": outline, "encoding": shared},
     ]  # fmt: skip
-    chart = _chart(name, title, rows, axes, {}, layers)
-    if axes.panel:
-        chart = Chart(name, title, {**chart.spec, "resolve": {"scale": {"y": "independent"}}}, rows)
-    return chart
+    if axes.mean:
+        layers.append({
+            "transform": [{"filter": {"field": axes.mean, "valid": True}}],
+            "mark": {"type": "rule", "strokeWidth": 1.2},
+            "encoding": {
+                "x": {**x, "field": axes.mean}, "color": shared["color"],
+                "strokeDash": _scale(axes.series, series, DASHES),
+            },
+        })  # fmt: skip
+    return _chart(name, title, rows, replace(axes, own_scales=("x", "y")), {}, layers)
 
 
 def write_chart(chart: Chart, folder: Path) -> None:
@@ -159,8 +169,13 @@ def write_chart(chart: Chart, folder: Path) -> None:
 
     spec = {**chart.spec, "config": STYLE, "background": "white"}
     write_bytes(folder / f"{chart.name}.png", vl_convert.vegalite_to_png(spec, scale=3))
-    write_bytes(folder / f"{chart.name}.pdf", vl_convert.vegalite_to_pdf(spec))
+    write_bytes(folder / f"{chart.name}.pdf", _in_order(vl_convert.vegalite_to_pdf(spec)))
     write_bytes(folder / f"{chart.name}.csv", comma_separated(chart.rows).encode())
+
+
+def _in_order(pdf: bytes) -> bytes:
+    """The same PDF with the entries of its dictionaries of references in order; vl-convert writes them in any order."""
+    return re.sub(rb"(?:\n */\w+ \d+ 0 R)+", lambda lines: b"\n".join(sorted(lines[0].split(b"\n"))), pdf)
 
 
 def comma_separated(rows: Sequence[Row]) -> str:
@@ -194,8 +209,13 @@ def _chart(
     body = {"width": width, "height": PANEL_HEIGHT if axes.panel else WIDTH // 2, **unit, "layer": list(layers)}
     if axes.panel is None:
         return Chart(name, title, spec | body, rows)
-    facet = {"field": axes.panel, "type": "nominal", "title": None, "sort": _values(rows, axes.panel)}
-    return Chart(name, title, {**spec, "facet": facet, "columns": axes.columns, "spec": body}, rows)
+    # A name such as "tcm | top-1" takes two lines above its panel.
+    header = {"labelExpr": "split(datum.label, ' | ')", "title": None}
+    facet = {"field": axes.panel, "type": "nominal", "header": header, "sort": _values(rows, axes.panel)}
+    spec |= {"facet": facet, "columns": axes.columns, "spec": body}
+    if axes.own_scales:
+        spec["resolve"] = {"scale": dict.fromkeys(axes.own_scales, "independent")}
+    return Chart(name, title, spec, rows)
 
 
 def _values(rows: Sequence[Row], column: str) -> list[Any]:

@@ -1,99 +1,141 @@
-"""Histograms of the four similarities after paper A's Figures 1 and 2: models in rows, similarities in columns.
-
-All panels of a figure share bins and x axis, so that models can be compared. Each panel has its own y axis: on a shared
-one, a narrow peak (Polish and its romanization) would flatten all others. Needs matplotlib (extra `plots`). The user's
-matplotlib settings are ignored: the same values and version give the same bytes.
-"""
+"""Charts of the four similarities, after the figures of paper A."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.style import context
 from numpy.typing import NDArray
 
-from translit_scale.analyze.similarity import SIMILARITIES, Pairs
-from translit_scale.files import atomic_open
+from translit_scale.analyze.measurement import Similarities
+from translit_scale.analyze.similarity import SIMILARITIES, formula, similarity_gap
+from translit_scale.charts import Axes, Chart, Row, histogram_chart, interval_chart, write_chart
+from translit_scale.extras import install_command
+from translit_scale.progress import Progress
 
-WIDTH, ROW_HEIGHT, MARGINS = 7.0, 1.1, 1.2
-"""Inches: text width of a page, a row of panels, and title, column heads and legend together."""
 BINS = 50
-MATCHED, RANDOM = "#0072B2", "#D55E00"
-"""Blue and vermilion of Okabe and Ito's palette, safe for colour blindness; in grey, filled and outlined differ."""
-STYLE: dict[str, Any] = {
-    "font.size": 7,
-    "axes.titlesize": 6,
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "figure.titlesize": 8,
-    "figure.labelsize": 7,
-    "legend.frameon": False,
-    "patch.linewidth": 0.8,
-    "figure.dpi": 200,
-    "pdf.fonttype": 42,
+DRAWN = 8
+"""Directions with charts, at most; the files have the numbers of all."""
+ENLARGED = 5
+"""A panel has bins of its own if its values take less than one part in so many of the range of its column."""
+MEASURES = {
+    "matched": "matched pairs",
+    "random": "random pairs",
+    "gap": "gap (matched minus random)",
+    "separability": "separability (area under the ROC curve)",
 }
+"""Fields of a result file and their titles."""
 
 
-def shared_bins(values: Iterable[NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Edges [BINS + 1] of equal bins over the range of all values (cosines), rounded outwards to 0.05."""
-    everything = np.clip(np.concatenate(list(values)), -1, 1)
-    low, high = np.floor(everything.min() * 20) / 20, np.ceil(everything.max() * 20) / 20
-    return np.linspace(low, max(high, low + 0.05), BINS + 1)
-
-
-def similarity_figure(models: Mapping[str, Pairs], title: str) -> Figure:
-    """One text with several models: matched and random pairs, their means and the gap.
+def similarity_charts(task: str, models: Mapping[str, Similarities]) -> list[Chart]:
+    """The histograms and the comparison of several models in one direction.
 
     Args:
-        models: by label, in the order of the rows.
+        models: by label, in the order in which they are shown.
     """
-    bins = shared_bins(values for pairs in models.values() for both in pairs.values() for values in both)
-    with context(["default", STYLE]):
-        figure = Figure(figsize=(WIDTH, ROW_HEIGHT * len(models) + MARGINS), layout="constrained")
-        panels = figure.subplots(len(models), len(SIMILARITIES), sharex=True, squeeze=False)
-        for row, (label, pairs) in zip(panels, models.items(), strict=True):
-            row[0].set_ylabel("\n".join(textwrap.wrap(label, 18)), fontweight="bold")
-            for panel, name in zip(row, SIMILARITIES, strict=True):
-                _draw_panel(panel, *pairs[name], bins)
-        for top, bottom, (name, (first, second)) in zip(panels[0], panels[-1], SIMILARITIES.items(), strict=True):
-            top.set_title(f"{name.replace('_', '–')}\nsim(${first}$, ${second}$)", pad=15)
-            bottom.set_xlabel("cosine")
-        figure.suptitle(title, parse_math=False)
-        figure.supylabel("% of pairs")
-        handles, names = panels[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=2)
-    return figure
+    first = next(iter(models.values()))
+    title = f"{task}: {first.title}"
+    return [
+        histograms(f"similarity.{first.name}", title, models),
+        comparison(f"comparison.{first.name}", title, models),
+    ]
 
 
-def _draw_panel(
-    panel: Axes, matched: NDArray[np.float64], random: NDArray[np.float64], bins: NDArray[np.float64]
-) -> None:
-    for values, colour, line, fill, label in (
-        (matched, MATCHED, "-", True, "matched pairs (mean: solid line)"),
-        (random, RANDOM, "--", False, "random pairs (mean: dashed line)"),
-    ):
-        heights, _ = np.histogram(np.clip(values, -1, 1), bins)
-        panel.stairs(100 * heights / len(values), bins, fill=fill, color=colour, alpha=0.5 if fill else 1, label=label)
-        panel.axvline(values.mean(), color=colour, linestyle=line, linewidth=1)
-    panel.locator_params(axis="y", nbins=4)
-    above: dict[str, Any] = {"y": 1.03, "transform": panel.transAxes, "va": "bottom"}
-    panel.text(x=0, s=f"{random.mean():.2f}", color=RANDOM, ha="left", **above)
-    panel.text(x=0.5, s=f"gap {(matched - random).mean():.2f}", ha="center", **above)
-    panel.text(x=1, s=f"{matched.mean():.2f}", color=MATCHED, ha="right", **above)
+def histograms(name: str, title: str, models: Mapping[str, Similarities]) -> Chart:
+    """Matched and random pairs, their means and the gap: a row of panels for each model (Figures 1 and 4)."""
+    rows: list[Row] = []
+    bins = {
+        similarity: panel_bins([np.concatenate(of_model.pairs[similarity]) for of_model in models.values()])
+        for similarity in SIMILARITIES
+    }
+    for number, (label, of_model) in enumerate(models.items()):
+        for similarity, (matched, random) in of_model.pairs.items():
+            edges, enlarged = bins[similarity][number]
+            gap = matched.mean() - random.mean()
+            panel = f"{label}{' (enlarged)' if enlarged else ''} | {formula(similarity)}: gap {gap:.3f}"
+            for series, values in (("matched pairs", matched), ("random pairs", random)):
+                rows += _bin_rows({"panel": panel, "pairs": series}, values, edges)
+                rows.append({"panel": panel, "pairs": series, "mean": round(float(values.mean()), 6)})
+    axes = Axes(
+        x="low", y="percent", series="pairs", panel="panel", low="low", high="high", mean="mean",
+        x_title="cosine (lines: means)", y_title="% of pairs",
+    )  # fmt: skip
+    return histogram_chart(name, title, rows, axes)
 
 
-def write_figure(figure: Figure, stem: Path) -> None:
-    """Writes `<stem>.png` and `<stem>.pdf`, each atomically and without its date."""
-    with context(["default", STYLE]):
-        for suffix, metadata in ((".png", None), (".pdf", {"CreationDate": None})):
-            with atomic_open(stem.with_name(stem.name + suffix)) as file:
-                figure.savefig(file, format=suffix[1:], metadata=metadata)
+def panel_bins(columns: Sequence[NDArray[np.float64]]) -> list[tuple[NDArray[np.float64], bool]]:
+    """Edges [BINS + 1] of equal bins for each panel of a column, and whether they are the panel's own.
+
+    The panels of a column have the same bins, so that models can be compared, but for a panel that would be almost
+    empty. The first and the last bin are empty.
+    """
+    shared = _edges(np.concatenate(columns))
+    own = [_edges(values) for values in columns]
+    return [(edges, True) if ENLARGED * np.ptp(edges) < np.ptp(shared) else (shared, False) for edges in own]
+
+
+def _edges(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    values = np.clip(values, -1, 1)
+    low, high = values.min(), max(values.max(), values.min() + 1e-4)
+    margin = 1.2 * (high - low) / BINS  # more than the width of a bin
+    return np.linspace(low - margin, high + margin, BINS + 1)
+
+
+def _bin_rows(names: Row, values: NDArray[np.float64], edges: NDArray[np.float64]) -> list[Row]:
+    percent = 100 * np.histogram(np.clip(values, -1, 1), edges)[0] / len(values)
+    limits = [round(float(edge), 6) for edge in edges]
+    return [
+        {**names, "low": low, "high": high, "percent": round(float(height), 4)}
+        for low, high, height in zip(limits, limits[1:], percent, strict=False)
+    ]
+
+
+def comparison(name: str, title: str, models: Mapping[str, Similarities]) -> Chart:
+    """Means, gap and separability of the four similarities over models (Figures 2, 5, 7 and 8)."""
+    rows: list[Row] = []
+    for measure, panel in MEASURES.items():
+        for label, of_model in models.items():
+            for similarity, values in of_model.pairs.items():
+                gap = vars(similarity_gap(*values))
+                rows.append({
+                    "panel": panel, "model": label, "similarity": formula(similarity),
+                    **interval(gap[measure], gap[f"{measure}_se"], measure),
+                })  # fmt: skip
+    axes = Axes(
+        x="value", y="model", series="similarity", panel="panel", low="low", high="high", columns=2,
+        own_scales=("x",),
+    )  # fmt: skip
+    return interval_chart(name, title, rows, axes)
+
+
+def interval(value: float, error: float, measure: str) -> dict[str, float]:
+    """A value and its 95 % interval, for a row of a chart."""
+    highest = 1.0 if measure != "gap" else 2.0
+    low, high = value - 1.96 * error, min(value + 1.96 * error, highest)
+    return {"value": value, "low": low, "high": high}
+
+
+def can_draw() -> bool:
+    """Whether charts can be written; says so if not."""
+    if find_spec("vl_convert") is None:
+        print(f"note: no figures without vl-convert: {install_command('plots')}", file=sys.stderr)
+        return False
+    return True
+
+
+def draw(charts: Sequence[Chart], folder: Path) -> None:
+    """Writes PNG, PDF and CSV of all charts."""
+    with Progress("drawing", len(charts), "charts") as progress:
+        for chart in charts:
+            write_chart(chart, folder)
+            progress.advance(1)
+
+
+def drawn_directions(names: Sequence[str]) -> list[str]:
+    """The directions that charts show, the first ones; a note tells if these are not all."""
+    if len(names) > DRAWN:
+        print(f"note: charts show the first {DRAWN} of {len(names)} directions; the files have all", file=sys.stderr)
+    return list(names[:DRAWN])

@@ -1,17 +1,22 @@
-"""Similarities with several models on several parallel texts: result files, values of all pairs, figures, one table."""
+"""Similarities with several models on several parallel texts: result files, values of all pairs, charts, tables."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from translit_scale.analyze.similarity import SIMILARITIES, Pairs, derangement, four_similarities, similarity_gap
-from translit_scale.corpus.clean import clean
-from translit_scale.errors import ConfigError, DataError
+from translit_scale.analyze.figures import can_draw, draw, drawn_directions, similarity_charts
+from translit_scale.analyze.measurement import (
+    RomanizedText,
+    Similarities,
+    check_texts,
+    direction_names,
+    measure,
+    romanize_texts,
+    similarity_settings,
+)
+from translit_scale.analyze.similarity import formula, similarity_gap
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
@@ -19,19 +24,14 @@ from translit_scale.evaluate.results import (
     check_earlier,
     describe_model,
     describe_omissions,
-    describe_text,
     header,
+    percent,
     write_arrays,
 )
-from translit_scale.extras import install_command
+from translit_scale.evaluate.retrieval.run import METRIC_COLUMNS
 from translit_scale.files import write_json
-from translit_scale.progress import Progress
-from translit_scale.romanize.romanizer import Romanizer
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.text_table import format_table
-
-Sides = Mapping[str, Sequence[str]]
-"""The sentences of `s`, `t`, `r_s` and `r_t`."""
 
 
 def run_similarity(
@@ -46,9 +46,8 @@ def run_similarity(
 ) -> str:
     """Measures all models, writes `<out>/<task>/` and returns the tables.
 
-    Files: `<label>.similarity.json` and `.npz` (every pair) for each model, and for each text a figure of all models,
-    `similarity.<s>-<t>.png` and `.pdf`, if matplotlib is installed. The random pairs depend only on `seed` and the
-    number of pairs, so they are the same for all models.
+    Files: `<label>.similarity.json` and `.npz` (every pair) for each model, and charts of all models for each direction
+    of the texts (`figures.similarity_charts`), if vl-convert is installed.
 
     Args:
         force: replaces earlier results of other settings, weights or texts.
@@ -57,14 +56,12 @@ def run_similarity(
         DataError: a text has only one pair, or there are earlier results that the new ones do not contain.
         ConfigError: a language pair occurs twice.
     """
-    for text in texts:
-        if len(text) < 2:
-            raise DataError(f"{text.name} has one pair: random pairs need at least two")
-    if len({text.name for text in texts}) < len(texts):
-        raise ConfigError("a language pair occurs twice in one run", "use separate runs with different --name")
+    check_texts(texts)
     folder = out / task
     if not force:
-        tests = [{"hf_subset": text.name, "text_sha256": text.fingerprint} for text in texts]
+        tests = [
+            {"hf_subset": name, "text_sha256": text.fingerprint} for text in texts for name in direction_names(text)
+        ]
         check_earlier(
             models,
             embedding,
@@ -72,88 +69,42 @@ def run_similarity(
             lambda model, encoder: _result(task, model, encoder, embedding, seed, tests),
         )
     folder.mkdir(parents=True, exist_ok=True)  # fails here rather than after the models have run
-    figures = figures and _can_draw()
-    sides = _with_romanizations(texts)
-    measured = {model.label: _measure(model, texts, sides, embedding, task, folder, seed) for model in models}
-    tables = []
-    for index, text in enumerate(texts):
-        by_model = {label: pairs[index] for label, pairs in measured.items()}
-        title = f"{task}: s = {text.source_language}, t = {text.target_language}, {len(text)} pairs"
-        tables.append("\n".join([title, _table(by_model), *filter(None, [describe_omissions(text)])]))
-        if figures:
-            from translit_scale.analyze.figures import similarity_figure, write_figure
-
-            write_figure(similarity_figure(by_model, title), folder / f"similarity.{text.name}")
-    return "\n\n".join(tables)
+    romanized = romanize_texts(texts)
+    measured = {model.label: _measure(model, romanized, embedding, task, folder, seed) for model in models}
+    by_direction = _by_direction(measured)
+    if figures and can_draw():
+        shown = drawn_directions(list(by_direction))
+        draw([chart for name in shown for chart in similarity_charts(task, by_direction[name])], folder)
+    return "\n\n".join(_table(task, models_of, seed) for models_of in by_direction.values())
 
 
-def _with_romanizations(texts: Sequence[ParallelText]) -> list[Sides]:
-    """Both sides of each text and their romanizations, made from the cleaned sentence as for training."""
-    romanizer = Romanizer()
-    with Progress("romanizing", sum(2 * len(text) for text in texts), "sentences") as progress:
-
-        def romanize(sentences: Sequence[str], language: str) -> list[str]:
-            romanized = []
-            for sentence in sentences:
-                romanized.append(romanizer(clean(sentence), language)[0])
-                progress.advance(1)
-            return romanized
-
-        return [
-            {
-                "s": text.source,
-                "t": text.target,
-                "r_s": romanize(text.source, text.source_language),
-                "r_t": romanize(text.target, text.target_language),
-            }
-            for text in texts
-        ]
+def _by_direction(measured: Mapping[str, Sequence[Similarities]]) -> dict[str, dict[str, Similarities]]:
+    """The similarities of all models, by the name of the direction and the label of the model."""
+    directions = zip(*measured.values(), strict=True)
+    return {of_models[0].name: dict(zip(measured, of_models, strict=True)) for of_models in directions}
 
 
 def _measure(
     model: ModelName,
-    texts: Sequence[ParallelText],
-    sides: Sequence[Sides],
+    texts: Sequence[RomanizedText],
     embedding: EmbeddingSettings,
     task: str,
     folder: Path,
     seed: int,
-) -> list[Pairs]:
-    """Embeds with one model, writes its files and returns its similarities for each text."""
+) -> list[Similarities]:
+    """Measures with one model and writes its files."""
     encoder = embedding.load(model)
-    scores, measured = [], []
-    with Progress(f"embedding with {model.label}", sum(4 * len(text) for text in texts), "sentences") as progress:
-        for text, sentences in zip(texts, sides, strict=True):
-            embeddings = {
-                side: embedding.embed(encoder, sentences[side], progress.advance) for side in ("s", "t", "r_s", "r_t")
-            }
-            vectors = {side: embedded.vectors for side, embedded in embeddings.items()}
-            pairs = four_similarities(vectors, derangement(len(text), seed))
-            counts = {
-                "truncated": sum(embedded.truncated for embedded in embeddings.values()),
-                "no_tokens": sum(embedded.no_tokens for embedded in embeddings.values()),
-            }
-            scores.append(_score(text, pairs) | counts)
-            measured.append(pairs)
+    measured = measure(encoder, texts, embedding, model.label, seed)
     arrays = {
-        f"{text.name}:{name}:{kind}": values
-        for text, pairs in zip(texts, measured, strict=True)
-        for name, both in pairs.items()
+        f"{similarities.name}:{name}:{kind}": values
+        for similarities in measured
+        for name, both in similarities.pairs.items()
         for kind, values in zip(("matched", "random"), both, strict=True)
     }
     write_arrays(folder / f"{model.label}.similarity.npz", arrays)
+    scores = [similarities.score(seed) for similarities in measured]
     write_json(folder / f"{model.label}.similarity.json", _result(task, model, encoder, embedding, seed, scores))
     return measured
-
-
-def _score(text: ParallelText, pairs: Pairs) -> dict[str, Any]:
-    return {
-        "hf_subset": text.name,
-        "s": text.source_language,
-        "t": text.target_language,
-        **{name: asdict(similarity_gap(*values)) for name, values in pairs.items()},
-        **describe_text(text),
-    }
 
 
 def _result(
@@ -162,29 +113,28 @@ def _result(
     return {
         **header(task, "similarity"),
         "model": describe_model(model, encoder),
-        "settings": {
-            **embedding.record(encoder),
-            "romanizer": Romanizer().provenance(),
-            "random_pairs": {"kind": "derangement", "seed": seed},
-        },
+        "settings": similarity_settings(encoder, embedding, seed),
         "scores": {"test": scores},
     }
 
 
-def _table(by_model: Mapping[str, Pairs]) -> str:
-    """A line for each model and similarity."""
-    lines = []
-    for label, pairs in by_model.items():
-        for name, (first, second) in SIMILARITIES.items():
-            gap = similarity_gap(*pairs[name])
+def _table(task: str, models: Mapping[str, Similarities], seed: int) -> str:
+    """One direction: a line for each model and similarity, then a line for the retrieval of each model."""
+    first = next(iter(models.values()))
+    lines, retrieval = [], []
+    for label, similarities in models.items():
+        for name, values in similarities.pairs.items():
+            gap = similarity_gap(*values)
             means = [(gap.matched, gap.matched_se), (gap.random, gap.random_se), (gap.gap, gap.gap_se)]
             cells = [f"{mean:.3f} ±{1.96 * error:.3f}" for mean, error in means]
-            lines.append([label, f"sim({first}, {second})", *cells, f"{100 * gap.matched_higher:.1f}"])
-    return format_table(["model", "similarity", "matched", "random", "gap", "matched higher %"], lines, left=2)
-
-
-def _can_draw() -> bool:
-    if find_spec("matplotlib") is None:
-        print(f"note: no figures without matplotlib: {install_command('plots')}", file=sys.stderr)
-        return False
-    return True
+            separable = f"{100 * gap.separability:.1f} ±{196 * gap.separability_se:.1f}"
+            lines.append([label, formula(name), *cells, separable])
+        retrieval.append([label, *map(percent, similarities.direction.accuracies(seed))])
+    omitted = describe_omissions(first.direction.text)
+    return "\n".join([
+        f"{task}: {first.title}",
+        format_table(["model", "similarity", "matched", "random", "gap", "AUC %"], lines, left=2),
+        f"\n{task}: retrieval, {first.direction.query} -> {first.direction.candidates} (query -> candidates)",
+        format_table(["model", *METRIC_COLUMNS], retrieval),
+        *([omitted] if omitted else []),
+    ])  # fmt: skip

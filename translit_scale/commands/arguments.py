@@ -194,6 +194,18 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
         The group of the results, to which more options may be added.
     """
     add_embedding(add_encoders(parser))
+    add_texts(parser)
+    group = add_results(parser, name, out)
+    group.add_argument(
+        "--force", action="store_true",
+        help="replace earlier results under this name that have other models, settings or texts (default: they are an "
+        "error)",
+    )  # fmt: skip
+    return group
+
+
+def add_texts(parser: argparse.ArgumentParser) -> None:
+    """Declares parallel text: files or a test set. `read_texts` reads it."""
     group = parser.add_argument_group("parallel text (.txt, .tsv, .csv; each option can be repeated)")
     group.add_argument(
         "--parallel", nargs="+", action="append", default=[], metavar="LANGUAGE:FILE",
@@ -212,6 +224,10 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
         "every two are a pair)",
     )  # fmt: skip
     add_test_set(parser)
+
+
+def add_results(parser: argparse.ArgumentParser, name: str, out: str) -> argparse._ArgumentGroup:
+    """Declares where results go, and the seed; arguments and return value as `add_measurement`."""
     group = parser.add_argument_group("results")
     group.add_argument(
         "--name", type=file_name, help=f"name of the test set in files and tables (default: the task, else {name})"
@@ -220,11 +236,6 @@ def add_measurement(parser: argparse.ArgumentParser, name: str, out: str) -> arg
     group.add_argument(
         "--out", type=Path, default=Path(out), metavar="DIR", help="write files to DIR/NAME (default: %(default)s)"
     )
-    group.add_argument(
-        "--force", action="store_true",
-        help="replace earlier results under this name that have other models, settings or texts (default: they are an "
-        "error)",
-    )  # fmt: skip
     group.add_argument(
         "--seed", type=int, default=0, metavar="N", help="seed of resampling and random pairs (default: %(default)s)"
     )

@@ -111,5 +111,5 @@ shards        {SHARDS}/ (readable with tar, webdataset and `translit-scale shard
 held-out text {TEXT}/heldout/
 runs          runs/demo/mlm, runs/demo/tcm (config.yaml, metrics.jsonl, checkpoints/)
 curves        tensorboard --logdir runs/demo
-results       runs/demo/results/demo/ (*.json, and figures of the similarities if matplotlib is installed)
+results       runs/demo/results/demo/ (*.json, and charts of the similarities if vl-convert is installed)
 model         AutoModelForMaskedLM.from_pretrained("runs/demo/tcm/export")"""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from translit_scale import __version__
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.evaluate.bootstrap import Estimate
+from translit_scale.evaluate.bootstrap import Estimate, number_ids
 from translit_scale.evaluate.embedding import BATCH_TOKENS, Embeddings, Encoder
 from translit_scale.files import atomic_open, read_json
-from translit_scale.progress import Advance
+from translit_scale.progress import Advance, Progress
 from translit_scale.schema import changed_settings
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.train.checkpointing.checkpoint import checkpoint_step, complete_checkpoints
@@ -52,6 +52,15 @@ class EmbeddingSettings:
         """Embeds sentences; `advance` is called with numbers of finished sentences."""
         return encoder.embed(sentences, self.include_special, self.batch_tokens, advance)
 
+    def embed_once(
+        self, encoder: Encoder, lists: Iterable[Sequence[str]], label: str
+    ) -> Callable[[Sequence[str]], Embeddings]:
+        """Embeds all sentences of some lists, equal ones once; the function that is returned looks embeddings up."""
+        index_of = number_ids(lists)
+        with Progress(f"embedding with {label}", len(index_of), "sentences") as progress:
+            embeddings = self.embed(encoder, list(index_of), progress.advance)
+        return lambda sentences: embeddings.take([index_of[sentence] for sentence in sentences])
+
     def record(self, encoder: Encoder) -> dict[str, Any]:
         """The settings that change the numbers."""
         return {
@@ -75,18 +84,31 @@ def name_models(arguments: Sequence[str]) -> list[ModelName]:
     """
     models: list[ModelName] = []
     for argument in arguments:
-        label, equals, path = argument.partition("=")
-        if not equals or "/" in label or Path(argument).exists():
-            label, path = Path(argument).resolve().name, argument
-        if not re.fullmatch(r"[\w.=@-]+", label) or not path:
-            raise ConfigError(f"--model {argument!r}: {label!r} is not a label", "write LABEL=DIR_OR_ID")
-        models += _checkpoints(label, path) or [ModelName(label, path)]
+        named = split_label(argument, "--model")
+        models += _checkpoints(named.label, named.path) or [named]
+    check_labels(models, "give labels: --model mlm=runs/a/export --model tcm=…")
+    return models
+
+
+def split_label(argument: str, option: str) -> ModelName:
+    """`LABEL=PATH` or `PATH`, whose label is the last part of the path.
+
+    Raises:
+        ConfigError: the label is not a valid file name.
+    """
+    label, equals, path = argument.partition("=")
+    if not equals or "/" in label or Path(argument).exists():
+        label, path = Path(argument).resolve().name, argument
+    if not re.fullmatch(r"[\w.=@-]+", label) or not path:
+        raise ConfigError(f"{option} {argument!r}: {label!r} is not a label", "write LABEL=DIR_OR_ID")
+    return ModelName(label, path)
+
+
+def check_labels(models: Sequence[ModelName], hint: str) -> None:
+    """Raises a ConfigError if two models have the same label."""
     labels = [model.label for model in models]
     if repeated := [label for label in labels if labels.count(label) > 1]:
-        raise ConfigError(
-            f"two models have the label {repeated[0]!r}", "give labels: --model mlm=runs/a/export --model tcm=…"
-        )
-    return models
+        raise ConfigError(f"two models have the label {repeated[0]!r}", hint)
 
 
 def _checkpoints(label: str, path: str) -> list[ModelName]:

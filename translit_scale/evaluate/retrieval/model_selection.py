@@ -15,21 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from translit_scale import __version__
-from translit_scale.config import Config, load_config
+from translit_scale.config import Config
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.bootstrap import Estimate, mean_accuracy
+from translit_scale.evaluate.checkpoint_records import CheckpointRecords, removed_steps
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, percent
 from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.evaluate.retrieval.run import Direction, rank_texts
-from translit_scale.files import read_json, sha256_file, write_json
+from translit_scale.files import write_json
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.testsets.registry import retrieval_tasks
 from translit_scale.testsets.task import MEASURES
 from translit_scale.text_table import format_table
-from translit_scale.train.checkpointing.checkpoint import COMPLETE, checkpoint_step, complete_checkpoints
+from translit_scale.train.checkpointing.checkpoint import checkpoint_step, complete_checkpoints
 from translit_scale.train.checkpointing.trained import trained_encoder
 
 ALL, SELECT, HOLDOUT = "all", "select", "holdout"
@@ -71,6 +71,7 @@ class CheckpointScorer:
 
     def __init__(self, run: Path, criterion: Criterion) -> None:
         self.run, self.criterion = run, criterion
+        self.records = CheckpointRecords(run / "selection", criterion.key, "remove it and select again")
         self.metric = f"validation/{criterion.task}/{criterion.measure}"
 
     def scored(self, checkpoint: Path) -> ScoredCheckpoint:
@@ -79,41 +80,31 @@ class CheckpointScorer:
         Raises:
             DataError: the checkpoint is incomplete or damaged, or the disk is full.
         """
-        path, content = self._record(checkpoint.name), sha256_file(checkpoint / COMPLETE)
-        if path.exists():
-            record = read_json(path, "record of a checkpoint", "remove it and select again")
-            if record["checkpoint_sha256"] == content:
-                return _scored(record)
-        directions = self._measure(checkpoint)
-        record = {
-            "schema": SCHEMA, "tool": f"translit-scale {__version__}", "checkpoint": checkpoint.name,
-            "checkpoint_sha256": content, "task": self.criterion.task, "source": self.criterion.source,
-            "directions": [{"name": direction.name, "n": len(direction.text)} for direction in directions],
-            "estimates": {
-                part: {name: asdict(estimate) for name, estimate in of_part.items()}
-                for part, of_part in estimates(directions).items()
-            },
-        }  # fmt: skip
-        write_json(path, record)
-        return _scored(record)
+        return _scored(self.records.get(checkpoint, lambda: self._record(checkpoint)))
 
     def score(self, checkpoint: Path) -> float:
         """The measure of a checkpoint; best.json then names the best of the measured checkpoints that still exist."""
         value = self.scored(checkpoint).estimates[ALL][self.criterion.measure].value
-        measured = [path for path in complete_checkpoints(checkpoint.parent) if self._record(path.name).exists()]
+        measured = [path for path in complete_checkpoints(checkpoint.parent) if self.records.path(path.name).exists()]
         order = ranked([self.scored(path) for path in measured], self.criterion.measure)
         write_choice(self.run, self.criterion, order)
         return value
 
     def values(self) -> dict[int, float]:
         """The measure of every checkpoint that has a record, by step; the checkpoint itself may have been removed."""
-        records = sorted((self.run / "selection").glob(f"step_*.{self.criterion.key}.json"))
-        scored = [_scored(read_json(path, "record of a checkpoint", "remove it and select again")) for path in records]
         measure = self.criterion.measure
-        return {checkpoint_step(Path(item.checkpoint)): item.estimates[ALL][measure].value for item in scored}
+        return {step: _scored(record).estimates[ALL][measure].value for step, record in self.records.all().items()}
 
-    def _record(self, checkpoint: str) -> Path:
-        return self.run / "selection" / f"{checkpoint}.{self.criterion.key}.json"
+    def _record(self, checkpoint: Path) -> dict[str, Any]:
+        directions = self._measure(checkpoint)
+        return {
+            "task": self.criterion.task, "source": self.criterion.source,
+            "directions": [{"name": direction.name, "n": len(direction.text)} for direction in directions],
+            "estimates": {
+                part: {name: asdict(estimate) for name, estimate in of_part.items()}
+                for part, of_part in estimates(directions).items()
+            },
+        }  # fmt: skip
 
     def _measure(self, checkpoint: Path) -> list[Direction]:
         embedding, source = self.criterion.embedding, self.criterion.source
@@ -222,9 +213,8 @@ def select(run: Path, criterion: Criterion, holdout: bool = False) -> str:
 
 def _removed(run: Path, checkpoints: Sequence[Path]) -> list[str]:
     """A remark if training has written checkpoints up to the newest that do not exist any more."""
-    every = load_config([run / "config.yaml"]).run.checkpoint_every
     steps = {checkpoint_step(path) for path in checkpoints}
-    gone = [step for step in range(every, max(steps), every) if step not in steps]
+    gone, every = removed_steps(run, steps)
     if not gone:
         return []
     return [

@@ -17,10 +17,9 @@ from translit_scale.evaluate.bootstrap import (
     Estimate,
     accuracy,
     mean_accuracy,
-    number_ids,
     paired_difference,
 )
-from translit_scale.evaluate.embedding import Encoder
+from translit_scale.evaluate.embedding import Embeddings, Encoder
 from translit_scale.evaluate.results import (
     EmbeddingSettings,
     ModelName,
@@ -35,7 +34,6 @@ from translit_scale.evaluate.results import (
 )
 from translit_scale.evaluate.retrieval.metrics import hits, ranks
 from translit_scale.files import read_json, write_json
-from translit_scale.progress import Progress
 from translit_scale.testsets.parallel import ParallelText
 from translit_scale.testsets.task import TOP_K
 from translit_scale.text_table import format_table
@@ -135,30 +133,25 @@ def _check_directions(texts: Sequence[ParallelText]) -> None:
 def rank_texts(
     encoder: Encoder, texts: Sequence[ParallelText], embedding: EmbeddingSettings, label: str
 ) -> list[Direction]:
-    """Both directions of every text. Each sentence of a language is embedded once, however many texts contain it."""
-    sides = [((text.source_language, text.source), (text.target_language, text.target)) for text in texts]
-    of_language: dict[str, list[list[str]]] = {}
-    for language, sentences in (side for both in sides for side in both):
-        of_language.setdefault(language, []).append(sentences)
-    index_of = {language: number_ids(lists) for language, lists in of_language.items()}
-    with Progress(f"embedding with {label}", sum(map(len, index_of.values())), "sentences") as progress:
-        embeddings = {
-            language: embedding.embed(encoder, list(indices), progress.advance)
-            for language, indices in index_of.items()
-        }
-    directions = []
-    for text, both in zip(texts, sides, strict=True):
-        a, b = (
-            embeddings[language].take([index_of[language][sentence] for sentence in sentences])
-            for language, sentences in both
-        )
-        truncated, no_tokens = a.truncated + b.truncated, a.no_tokens + b.no_tokens
-        for query, candidates, rank in (
-            (text.source_language, text.target_language, ranks(a.vectors, b.vectors, text.target)),
-            (text.target_language, text.source_language, ranks(b.vectors, a.vectors, text.source)),
-        ):
-            directions.append(Direction(text, query, candidates, rank, truncated, no_tokens))
-    return directions
+    """Both directions of every text. Each sentence is embedded once, however many texts contain it."""
+    look_up = embedding.embed_once(encoder, [side for text in texts for side in (text.source, text.target)], label)
+    return [
+        direction for text in texts for direction in both_directions(text, look_up(text.source), look_up(text.target))
+    ]
+
+
+def both_directions(text: ParallelText, source: Embeddings, target: Embeddings) -> tuple[Direction, Direction]:
+    """The ranks from source to target and from target to source.
+
+    Args:
+        source, target: embeddings [n, d] of the sentences of the text.
+    """
+    a, b = text.source_language, text.target_language
+    truncated, no_tokens = source.truncated + target.truncated, source.no_tokens + target.no_tokens
+    return (
+        Direction(text, a, b, ranks(source.vectors, target.vectors, text.target), truncated, no_tokens),
+        Direction(text, b, a, ranks(target.vectors, source.vectors, text.source), truncated, no_tokens),
+    )
 
 
 def _write_result(folder: Path, task: str, result: ModelResult, seed: int, notes: Sequence[str]) -> None:
@@ -220,14 +213,14 @@ def _score(direction: Direction, seed: int) -> dict[str, Any]:
         "query": direction.query,
         "candidates": direction.candidates,
         "main_score": estimates[0].value,
-        **_by_k(estimates),
+        **by_k(estimates),
         **describe_text(direction.text),
         "truncated": direction.truncated,
         "no_tokens": direction.no_tokens,
     }
 
 
-def _by_k(estimates: Sequence[Estimate]) -> dict[str, Any]:
+def by_k(estimates: Sequence[Estimate]) -> dict[str, Any]:
     """`top1`, `top5`, `top10`, and their intervals under `ci95`."""
     named = {f"top{k}": estimate for k, estimate in zip(TOP_K, estimates, strict=True)}
     return {
@@ -243,7 +236,7 @@ def _comparison(task: str, results: Sequence[ModelResult], seed: int) -> dict[st
             "model": other.model.label,
             "hf_subset": f"{base.query}-{base.candidates}",
             "n": len(base.text),
-            **_by_k(direction.minus(base, seed)),
+            **by_k(direction.minus(base, seed)),
         }
         for other in others
         for base, direction in zip(first.directions, other.directions, strict=True)
