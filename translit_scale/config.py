@@ -307,6 +307,23 @@ class SelectionConfig(Strict):
     """Training ends when this many checkpoints in a row are not better than the best before them."""
 
 
+class MonitorConfig(Strict):
+    """The four similarities and retrieval at every checkpoint, measured in the background (docs/analysis.md)."""
+
+    task: Annotated[str, _one_of(retrieval_tasks)]
+    """Set of parallel sentences: Bible verses (paper A), FLORES or Tatoeba (paper B)."""
+    data: Path
+    """Folder of the test set, or its parent."""
+    languages: list[str] = Field(min_length=1)
+    """Languages whose pairs are measured: every two of them, or with `source` each of them with that language."""
+    source: str | None = None
+    """Language that each of `languages` is paired with; default: none."""
+    limit: int | None = Field(None, ge=1)
+    """Use only so many pairs of sentences, the first ones; default: all."""
+    layer: Layer | None = None
+    """Layer whose hidden states are averaged; default: 2/3 of the depth, layer 8 of 12."""
+
+
 class Config(Strict):
     """One experiment."""
 
@@ -317,11 +334,13 @@ class Config(Strict):
     run: RunConfig
     selection: SelectionConfig | None = None
     """Early stopping; default: none."""
+    monitor: MonitorConfig | None = None
+    """Similarities at every checkpoint; default: none."""
 
     def science(self) -> dict[str, Any]:
         """The settings on which the weights depend."""
         hardware = {"workers", "prefetch", "max_damaged_fraction", "staged"}
-        not_science: Any = {"run": True, "selection": True, "data": hardware}
+        not_science: Any = {"run": True, "selection": True, "monitor": True, "data": hardware}
         return self.model_dump(mode="json", exclude=not_science)
 
     def to_yaml(self) -> str:

@@ -160,7 +160,7 @@ def run_dynamics(
     rows = dynamics_rows(entries)
     write_json(folder / "dynamics.json", {
         **header(task, "dynamics"),
-        "runs": [_describe(run, records[run.label]) for run in runs],
+        "runs": [_describe(run, dynamics.key, records[run.label]) for run in runs],
         "not_measured": problems,
         "scores": {"test": entries},
     })  # fmt: skip
@@ -198,9 +198,9 @@ def with_average(scores: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
     return [*scores, average]
 
 
-def _describe(run: ModelName, records: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+def _describe(run: ModelName, key: str, records: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     settings = next((record["settings"] for record in records.values()), None)
-    return {"label": run.label, "path": run.path, "steps": list(records), "settings": settings}
+    return {"label": run.label, "path": run.path, "key": key, "steps": list(records), "settings": settings}
 
 
 def _table(task: str, direction: str, entries: Sequence[Mapping[str, Any]]) -> str:

@@ -27,7 +27,7 @@ def public_name(name: str) -> str:
 
 def used_settings(config: Config) -> dict[str, Any]:
     """Settings that had an effect on the weights, by section; local folders by their names only."""
-    sections = config.model_dump(mode="json", exclude={"run", "selection"}, exclude_none=True)
+    sections = config.model_dump(mode="json", exclude={"run", "selection", "monitor"}, exclude_none=True)
     for section, names in SPEED_ONLY.items():
         for name in names:
             sections[section].pop(name, None)

@@ -35,16 +35,21 @@ class Scorer(Protocol):
 
 
 @contextmanager
-def _selection_errors() -> Iterator[None]:
-    """Names the settings of a test set that cannot be read; a hint of its reader that names options is left out."""
+def test_set_errors(section: str, without: str) -> Iterator[None]:
+    """Names the settings of a test set that cannot be read; a hint of its reader that names options is left out.
+
+    Args:
+        section: of the configuration.
+        without: what `section=null` does.
+    """
     try:
         yield
     except UserError as error:
-        error.message = f"selection: {error.message}"
+        error.message = f"{section}: {error.message}"
         error.hint = "\n    ".join([
             *([error.hint] if error.hint and "--" not in error.hint else []),
-            "set selection.data=DIR and selection.languages to what the test set has,",
-            "or train without early stopping: selection=null",
+            f"set {section}.data=DIR and {section}.languages to what the test set has,",
+            f"or train without {without}: {section}=null",
         ])  # fmt: skip
         raise
 
@@ -70,7 +75,7 @@ class EarlyStopping:
         if self.patience:
             assert make_scorer, "early stopping needs a scorer"
             if rank.is_first:
-                with _selection_errors():
+                with test_set_errors("selection", "early stopping"):
                     self.scorer = make_scorer(config)
             self.group = dist.new_group(backend="gloo", timeout=LONGEST_EVALUATION)  # nccl would time out
 

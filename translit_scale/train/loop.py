@@ -52,7 +52,7 @@ from translit_scale.train.checkpointing.checkpoint import (
 )
 from translit_scale.train.checkpointing.saving import CheckpointWriter
 from translit_scale.train.checkpointing.state import load_weights
-from translit_scale.train.early_stopping import EarlyStopping, Scorer
+from translit_scale.train.early_stopping import EarlyStopping, Scorer, test_set_errors
 from translit_scale.train.engine import (
     Hardware,
     Update,
@@ -74,6 +74,7 @@ from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.launching.starts import record_start
 from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.monitor import check_test_set
 from translit_scale.train.preflight import (
     DamagedBlock,
     TokenizerCheck,
@@ -157,6 +158,9 @@ def _train(
         if rank.is_first:
             with run_directory_errors(run):
                 record_start(run, start, start_facts(plan))
+        if config.monitor and rank.is_first:
+            with test_set_errors("monitor", "monitoring"):
+                check_test_set(config.monitor)
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
         training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:

@@ -7,6 +7,7 @@ import math
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from translit_scale.files import write_bytes
 from translit_scale.progress import duration, fit
 from translit_scale.train.checkpointing.checkpoint import file_errors
 from translit_scale.train.meter import Meter, MeterContext, memory
+from translit_scale.train.monitor import Measurement, Monitor
 from translit_scale.train.step import StepResult
 from translit_scale.train.tensorboard import RunDescription, TensorBoardFile
 
@@ -34,6 +36,7 @@ class MetricLogger:
         context: what rates and languages refer to.
         start: steps taken before; records of later steps, left by a killed process, are removed.
         description: what TensorBoard shows beside the curves.
+        make_monitor: called when the records of later steps are removed; makes what measures checkpoints.
 
     Raises:
         DataError: the files cannot be written (here, or in `step`).
@@ -47,6 +50,7 @@ class MetricLogger:
         total_steps: int,
         every: int,
         description: RunDescription | None = None,
+        make_monitor: Callable[[], Monitor] | None = None,
     ) -> None:
         self.path, self.context = directory / "metrics.jsonl", context
         self.first, self.total_steps, self.every = start + 1, total_steps, every
@@ -56,6 +60,8 @@ class MetricLogger:
                 directory / "tb", self.first, description or RunDescription(), context.many_languages
             )
             self.file = self.path.open("a", encoding="utf-8")
+        self.monitor = make_monitor() if make_monitor else None
+        self.last_step = start
         self.truncated = 0
         self.checkpoint_seconds: float | None = None
         self.live = sys.stdout.isatty()
@@ -77,7 +83,10 @@ class MetricLogger:
             waited: seconds that this rank has waited for batches so far.
         """
         self.truncated += result.truncated
+        self.last_step = step
         self.meter.add(result)
+        if self.monitor:
+            self._monitored(self.monitor.look(step))
         if step % self.every and step != self.total_steps:
             if step == self.first:
                 self.meter.restart(time.monotonic(), waited)
@@ -94,6 +103,8 @@ class MetricLogger:
         }
         if self.checkpoint_seconds is not None:
             record["train_speed/checkpoint_seconds"] = self.checkpoint_seconds
+        if self.monitor:
+            record["train_speed/monitor_seconds"], self.monitor.seconds = self.monitor.seconds, 0.0
         self._write(record)
         self._print(record)
         self.checkpoint_seconds = None
@@ -110,6 +121,15 @@ class MetricLogger:
         self._write({"step": step, name: value, "train_speed/evaluation_seconds": seconds})
         print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
         self.line_is_open = False
+
+    def _monitored(self, measurements: Sequence[Measurement]) -> None:
+        """Records what was measured of earlier checkpoints, at their steps."""
+        for item in measurements:
+            self._write({"step": item.step, **item.numbers})
+            self.tensorboard.add_pictures(item.step, item.pictures)
+            text = f"checkpoint {item.step}: similarities and retrieval are measured"
+            print(f"{chr(10) if self.line_is_open else ''}{text}", flush=True)
+            self.line_is_open = False
 
     def _write(self, record: dict[str, Any]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in record.items()}
@@ -153,11 +173,18 @@ class MetricLogger:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Closes the files, and ends the live line, so that an error message begins on a new one."""
+        """Ends monitoring, closes the files, and ends the live line, so that an error message begins on a new one."""
         if self.line_is_open:
             print(flush=True)
-        self.file.close()
-        self.tensorboard.close()
+            self.line_is_open = False
+        try:
+            if self.monitor and exception[0] is None:
+                self._monitored(self.monitor.finish(self.last_step))
+            elif self.monitor:
+                self.monitor.stop()
+        finally:
+            self.file.close()
+            self.tensorboard.close()
 
 
 def _step_of(line: bytes) -> float:

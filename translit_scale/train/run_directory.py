@@ -6,6 +6,7 @@ import json
 import math
 import platform
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.machines import commit_of_code, describe_hosts, describe_job
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.monitor import Monitor
 from translit_scale.train.preflight import write_damaged_blocks
 from translit_scale.train.tensorboard import RunDescription, make_charts
 
@@ -52,7 +54,8 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
         has_kernel(device, dtype, head_size),
     )
     run, described = training.config.run, description(training, context.many_languages)
-    return MetricLogger(run.path, context, start, training.total_steps, run.log_every, described)
+    monitor = partial(Monitor, training.config) if training.config.monitor else None
+    return MetricLogger(run.path, context, start, training.total_steps, run.log_every, described, monitor)
 
 
 def description(plan: Plan, many_languages: bool) -> RunDescription:
@@ -69,7 +72,9 @@ def description(plan: Plan, many_languages: bool) -> RunDescription:
         "Environment": _verbatim(json.dumps(environment(plan), indent=2)),
     }
     configuration = "\n\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
-    charts = make_charts(many_languages, config.objectives.tcm.weight > 0, config.selection is not None)
+    charts = make_charts(
+        many_languages, config.objectives.tcm.weight > 0, config.selection is not None, config.monitor is not None
+    )
     return RunDescription(settings, configuration, charts)
 
 

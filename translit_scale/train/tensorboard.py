@@ -7,11 +7,13 @@ groups `train_…` and `validation`.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -33,12 +35,12 @@ class RunDescription:
     charts: Charts = field(default_factory=dict)
 
 
-def make_charts(many_languages: bool, contrastive: bool, validated: bool) -> Charts:
+def make_charts(many_languages: bool, contrastive: bool, validated: bool, monitored: bool = False) -> Charts:
     """The charts of a run; without curves that it does not have, because TensorBoard would show an empty chart.
 
     Args:
         many_languages: the run has losses by script instead of by language.
-        contrastive, validated: whether it has a contrastive objective, and early stopping.
+        contrastive, validated, monitored: whether it has a contrastive objective, early stopping, and a monitor.
     """
     kind, group = ("script", BY_SCRIPT) if many_languages else ("language", BY_LANGUAGE)
     charts: Charts = {
@@ -55,6 +57,13 @@ def make_charts(many_languages: bool, contrastive: bool, validated: bool) -> Cha
         }
     if validated:
         charts["validation"] = {"score of checkpoints": _lines("validation/.*")}
+    if monitored:
+        charts["similarities"] = {
+            "gap of matched and random pairs": _lines("validation_similarity/.*/gap"),
+            "separability (area under the ROC curve)": _lines("validation_similarity/.*/separability"),
+            "similarity of matched pairs": _lines("validation_similarity/.*/matched"),
+            "retrieval": _lines("validation_similarity/.*/top[0-9]+"),
+        }
     charts["speed"] = {
         "pairs per second": _lines("train_speed/pairs_per_sec"),
         "seconds a step, and of them waiting for data": _lines("train_speed/(step|data_wait)_seconds"),
@@ -95,6 +104,14 @@ class TensorBoardFile:
             if value is not None and not (self.hidden and name.startswith(self.hidden)):
                 self.writer.add_scalar(name, value, step)
         self.writer.flush()  # so that after a kill it has the same records as metrics.jsonl
+
+    def add_pictures(self, step: int, pictures: Mapping[str, bytes]) -> None:
+        """Adds PNG files as they are, by name."""
+        for name, png in pictures.items():
+            width, height = struct.unpack(">II", png[16:24])  # of the header, which is always the first chunk
+            image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
+            self.writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=name, image=image)]), step)
+        self.writer.flush()
 
     def close(self) -> None:
         """Closes the file."""
