@@ -114,6 +114,20 @@ def test_a_damaged_checkpoint_is_named_and_does_not_end_the_others(
     assert dynamics(files, tmp_path / "out", f"a={run}", f"a={run}") == 2
 
 
+def test_a_damaged_record_is_named_and_does_not_end_the_others(
+    trained: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "tiny")
+    assert dynamics(files, tmp_path / "out", str(run)) == 0
+    record = next((run / "analysis/x").glob("step_000002.*.json"))
+    record.write_text("{")
+    assert dynamics(files, tmp_path / "out", str(run)) == 3
+    errors = capsys.readouterr().err
+    assert errors.count(record.name) == 1 and "remove it" in errors
+    entries = json.loads(content(tmp_path / "out")["dynamics.json"])["scores"]["test"]
+    assert {entry["step"] for entry in entries} == {1, 3}
+
+
 def test_charts_have_a_line_for_each_run(trained: Path, files: list[str], tmp_path: Path) -> None:
     run = shutil.copytree(trained, tmp_path / "tiny")
     shutil.rmtree(run / "checkpoints/step_000003")

@@ -87,7 +87,9 @@ class Dynamics:
                 removed = "training has removed the checkpoint meanwhile"
                 problems.append(f"{label}: {error if isinstance(error, DataError) else removed}")
                 failed.add(step)
-        found = {step: record for step, record in records.all().items() if step not in failed}
+        damaged: list[DataError] = []
+        found = {step: record for step, record in records.all(damaged).items() if step not in failed}
+        problems += [text for text in map(str, damaged) if not any(text in problem for problem in problems)]
         if not found and not problems:
             missing = "has no complete checkpoint" if path.is_dir() else "does not exist"
             problems.append(f"{run.label}: the run folder {path} {missing}")
@@ -221,6 +223,8 @@ def _table(task: str, direction: str, entries: Sequence[Mapping[str, Any]]) -> s
 
 
 def _removed(run: ModelName, steps: Sequence[int]) -> list[str]:
+    if not (Path(run.path) / "config.yaml").is_file():  # somebody has copied the checkpoints only
+        return []
     gone, every = removed_steps(Path(run.path), steps)
     if not gone:
         return []

@@ -8,6 +8,7 @@ from typing import Any
 
 from translit_scale import __version__
 from translit_scale.config import load_config
+from translit_scale.errors import DataError
 from translit_scale.evaluate.results import SCHEMA
 from translit_scale.files import read_json, sha256_file, write_json
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, checkpoint_step
@@ -52,10 +53,22 @@ class CheckpointRecords:
         write_json(path, record)
         return record
 
-    def all(self) -> dict[int, dict[str, Any]]:
-        """All records, by step; their checkpoints may have been removed."""
-        records = map(self._read, sorted(self.folder.glob(f"step_*.{self.key}.json")))
-        by_step = {checkpoint_step(Path(record["checkpoint"])): record for record in records}
+    def all(self, damaged: list[DataError] | None = None) -> dict[int, dict[str, Any]]:
+        """All records, by step; their checkpoints may have been removed.
+
+        Args:
+            damaged: gets the errors of single records, which are raised without it.
+        """
+        by_step: dict[int, dict[str, Any]] = {}
+        for path in self.folder.glob(f"step_*.{self.key}.json"):
+            try:
+                record = self._read(path)
+            except DataError as error:
+                if damaged is None:
+                    raise
+                damaged.append(error)
+                continue
+            by_step[checkpoint_step(Path(record["checkpoint"]))] = record
         return dict(sorted(by_step.items()))
 
     def _read(self, path: Path) -> dict[str, Any]:
