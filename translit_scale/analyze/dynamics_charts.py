@@ -19,8 +19,9 @@ def dynamics_rows(entries: Sequence[Mapping[str, Any]]) -> list[Row]:
         for name in SIMILARITIES:
             for measure in MEASURES:
                 value, error = entry[name][measure], entry[name].get(f"{measure}_se")
-                limits = {"value": value, "low": None, "high": None}
-                limits = limits if error is None else interval(value, error, measure)
+                limits: Row = {"value": value, "low": None, "high": None}
+                if error is not None:
+                    limits = interval(value, error, measure)
                 rows.append({**names, "what": formula(name), "measure": measure, **limits})
         for k in TOP_K:
             low, high = entry["retrieval"].get("ci95", {}).get(f"top{k}", (None, None))
