@@ -84,7 +84,7 @@ def test_error_of_separability_is_the_spread_over_samples() -> None:
     """Sentences differ in how similar both of their pairs are, so their pairs are correlated."""
     generator = np.random.default_rng(0)
     found = []
-    for _ in range(400):
+    for _ in range(2000):
         level = generator.normal(size=120)
         found.append(separability(level + generator.normal(1, 1, 120), level + generator.normal(0, 1, 120)))
     values, errors = np.array(found).T
