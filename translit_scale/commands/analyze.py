@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import Any
 
+from translit_scale.commands import analyze_text
 from translit_scale.commands.arguments import (
     add_command,
     add_kinds,
@@ -17,8 +18,8 @@ from translit_scale.commands.arguments import (
 
 
 def add(commands: Any) -> None:
-    """Declares `analyze similarity`."""
-    kinds = add_kinds(commands, "analyze", "look inside any Hugging Face encoder: similarity")
+    """Declares `analyze similarity`, `analyze vocabulary` and `analyze words`."""
+    kinds = add_kinds(commands, "analyze", "look inside any Hugging Face encoder: similarity, vocabulary, words")
     parser = add_command(
         kinds,
         "similarity",
@@ -33,6 +34,7 @@ def add(commands: Any) -> None:
     results = add_measurement(parser, name="similarity", out="analysis")
     results.add_argument("--no-figure", action="store_true", help="write no histograms")
     parser.set_defaults(run=_similarity)
+    analyze_text.add(kinds)
 
 
 def _similarity(args: argparse.Namespace) -> None:
