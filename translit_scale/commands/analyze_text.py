@@ -9,8 +9,11 @@ from typing import Any
 
 from translit_scale.commands.arguments import (
     add_command,
+    add_embedding,
+    add_encoders,
     code,
     codes,
+    embedding_settings,
     file_name,
     positive,
     raise_skipped,
@@ -19,8 +22,9 @@ from translit_scale.commands.parser import Parser
 
 
 def add(kinds: Any) -> None:
-    """Declares `analyze vocabulary`."""
+    """Declares `analyze vocabulary` and `analyze words`."""
     _add_vocabulary(kinds)
+    _add_words(kinds)
 
 
 def _add_vocabulary(kinds: Any) -> None:
@@ -54,6 +58,24 @@ def _add_vocabulary(kinds: Any) -> None:
     )  # fmt: skip
     _add_results(parser, "vocabulary")
     parser.set_defaults(run=_vocabulary)
+
+
+def _add_words(kinds: Any) -> None:
+    parser = add_command(
+        kinds,
+        "words",
+        "how well words of a sentence find those of its transliteration, without gold data",
+        "Word i of a sentence corresponds to word i of its transliteration. Embeds words (the mean of the hidden "
+        "states of their tokens in the whole sentence), matches them by cosine in both directions, and prints the "
+        "accuracy of each direction and F1 of words that choose each other, with 95 % intervals over sentences, beside "
+        "chance. Languages whose script has no white space between words are named and not measured. Writes "
+        "DIR/NAME/LABEL.words.json, .npz (counts of every sentence) and a chart.",
+        "translit-scale analyze words --model mlm=runs/mlm/export --model tcm=runs/tcm/export --shards shards/demo",
+    )
+    add_embedding(add_encoders(parser), special=False)
+    _add_text(parser, 500)
+    _add_results(parser, "words")
+    parser.set_defaults(run=_words, exclude_special=True)
 
 
 def _add_text(parser: Parser, sentences: int) -> None:
@@ -115,4 +137,24 @@ def _vocabulary(args: argparse.Namespace) -> None:
         name_models(args.tokenizer), sample, settings, args.name, args.out, not args.no_figure, args.force
     )
     print(f"{tables}\n\nwritten to {args.out / args.name}")
+    raise_skipped(skipped)
+
+
+def _words(args: argparse.Namespace) -> None:
+    from translit_scale.analyze.text_sample import open_sample
+    from translit_scale.analyze.words_run import run_words
+    from translit_scale.evaluate.results import name_models
+
+    sample = open_sample(args.shards, args.text, args.sentences, args.seed, args.languages)
+    table, skipped = run_words(
+        name_models(args.model),
+        sample,
+        embedding_settings(args),
+        {"sentences": args.sentences, "seed": args.seed},
+        args.name,
+        args.out,
+        not args.no_figure,
+        args.force,
+    )
+    print(f"{table}\n\nwritten to {args.out / args.name}")
     raise_skipped(skipped)
