@@ -43,8 +43,7 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         "languages", "configs", "docs", "demo-text", "romanize", "prepare", "plan", "doctor", "train", "shards verify",
         "shards stats", "shards cat", "shards contamination", "shards stage", "tokenizer", "select", "export",
         "evaluate retrieval", "evaluate transfer", "evaluate all", "analyze similarity", "analyze vocabulary",
-        "report tables", "submit",
-        "demo",
+        "analyze words", "report tables", "report association", "submit", "demo",
     }  # fmt: skip
 
 
