@@ -18,20 +18,21 @@ _MOST = 20
 
 
 def correlation_table(found: Sequence[Correlation]) -> str:
-    """A line for each correlation, with intervals over target languages; an asterisk if it does not contain 0."""
+    """A table for each task, with intervals over target languages; an asterisk if one does not contain 0."""
     if not found:
         return "no correlation: fewer than four target languages have both a score of transfer and a predictor"
-    lines = [
-        [item.task, item.predictor, item.model or "(all, per pair)", str(item.languages),
-         _interval(item.pearson), _interval(item.spearman)]
-        for item in found
-    ]  # fmt: skip
-    columns = ["task", "predictor", "model", "n", "Pearson [95 %]", "Spearman [95 %]"]
-    return "\n".join([
-        "Correlation of F1 of transfer with alignment and overlap, over n target languages",
-        format_table(columns, lines, left=3),
-        "(all, per pair): over models and checkpoints, after subtracting the mean of each pair",
-    ])  # fmt: skip
+    parts = ["Correlation of F1 of transfer with alignment and overlap, over n target languages"]
+    columns = ["predictor", "model", "n", "Pearson [95 %]", "Spearman [95 %]"]
+    for task in dict.fromkeys(item.task for item in found):
+        lines = [
+            [item.predictor, item.model or "(all)", str(item.languages), *map(_interval, (item.pearson, item.spearman))]
+            for item in found
+            if item.task == task
+        ]
+        parts.append(f"{task}\n{format_table(columns, lines, left=2)}")
+    if any(item.model is None for item in found):
+        parts.append("(all): over models and checkpoints, minus the mean of each pair of languages")
+    return "\n\n".join(parts)
 
 
 def _interval(estimate: Estimate) -> str:
