@@ -29,4 +29,4 @@ def published_pair(first: str, second: str) -> dict[str, Any] | None:
 def published_group(group: str) -> dict[str, Any] | None:
     """Paper B's numbers of unique tokens in a group; None if it has none."""
     row = _published()["groups"]["rows"].get(group)
-    return row and {"source": _published()["groups"]["source"], **row}
+    return None if row is None else {"source": _published()["groups"]["source"], **row}

@@ -163,10 +163,11 @@ def lexical_overlap(shared: NDArray[np.int32]) -> NDArray[np.float64]:
     """Shared types divided by the types of either language: [L, L] → [L, L]; 0 for two languages without types."""
     types = shared.diagonal().astype(np.int64)
     total = types[:, None] + types[None, :] - shared
-    return np.divide(shared, total, out=np.zeros(shared.shape), where=total > 0)
+    overlap: NDArray[np.float64] = np.divide(shared, total, out=np.zeros(shared.shape), where=total > 0)
+    return overlap
 
 
-def nearest(overlap: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+def nearest(overlap: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     """The `count` languages with the highest overlap for each language, itself left out: [L, min(count, L − 1)].
 
     Equal overlaps are in the order of the languages.

@@ -25,7 +25,7 @@ from translit_scale.analyze.vocabulary import (
     unique_types,
 )
 from translit_scale.analyze.vocabulary_pages import vocabulary_charts, vocabulary_tables
-from translit_scale.charts import comma_separated, write_chart
+from translit_scale.charts import Row, comma_separated, write_chart
 from translit_scale.corpus.tokenizer import tokenizer_fingerprint
 from translit_scale.errors import DataError
 from translit_scale.evaluate.loading import model_tokenizer
@@ -232,7 +232,7 @@ def _write(folder: Path, label: str, result: Mapping[str, Any], shared: Mapping[
     arrays: dict[str, NDArray[Any]] = {"languages": np.array(list(languages))}
     arrays |= {f"shared_{side}": matrix for side, matrix in shared.items()}
     write_arrays(folder / f"{label}.vocabulary.npz", arrays)
-    tables = {
+    tables: dict[str, list[Row]] = {
         "languages": [
             {"language": code, "script": side, **figures[side]} for code, figures in languages.items() for side in SIDES
         ],

@@ -193,7 +193,8 @@ def word_scores(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     words, forward, backward, links, correct = np.moveaxis(np.asarray(sums, np.float64), -1, 0)
 
     def ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+        fraction: NDArray[np.float64] = np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)
+        return fraction
 
     scores = [ratio(forward, words), ratio(backward, words), ratio(correct, links), ratio(correct, words)]
     return np.stack([*scores, ratio(2 * correct, links + words)], axis=-1)

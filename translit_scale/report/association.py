@@ -63,7 +63,8 @@ def spearman(x: Numbers, y: Numbers) -> float:
 def mean_ranks(values: Numbers) -> Numbers:
     """Ranks from 1; equal values have the mean of their ranks."""
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    ranks: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return ranks
 
 
 def correlations(observations: Sequence[Observation], seed: int = 0) -> list[Correlation]:

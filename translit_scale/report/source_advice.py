@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -132,9 +133,9 @@ def _rules(
         known = {source: value for source, value in values.items() if value is not None}
         return max(known, key=lambda source: known[source]) if len(known) == len(values) else None
 
-    rules: dict[str, Choose] = {BEST_SOURCE: lambda target: highest_mean(target, lambda code: "")}
+    rules: dict[str, Choose] = {BEST_SOURCE: partial(highest_mean, group=lambda code: "")}
     for name, group in group_of.items():
-        rules[f"best of the same {name}"] = lambda target, group=group: highest_mean(target, group)  # type: ignore[misc]
+        rules[f"best of the same {name}"] = partial(highest_mean, group=group)
     for predictor in dict.fromkeys(name for item in by_pair.values() for name in item.predictors):
-        rules[f"highest {predictor}"] = lambda target, name=predictor: highest(target, name)  # type: ignore[misc]
+        rules[f"highest {predictor}"] = partial(highest, predictor=predictor)
     return rules
