@@ -6,6 +6,7 @@ import argparse
 from functools import partial
 from typing import Any
 
+from translit_scale.commands import analyze_text
 from translit_scale.commands.arguments import (
     add_command,
     add_device,
@@ -22,10 +23,12 @@ from translit_scale.commands.arguments import (
 
 
 def add(commands: Any) -> None:
-    """Declares `analyze similarity` and `analyze dynamics`."""
-    kinds = add_kinds(commands, "analyze", "look inside any Hugging Face encoder: similarity, dynamics")
+    """Declares the kinds of `analyze`."""
+    summary = "look inside any Hugging Face encoder: similarity, dynamics, vocabulary, words"
+    kinds = add_kinds(commands, "analyze", summary)
     _add_similarity(kinds)
     _add_dynamics(kinds)
+    analyze_text.add(kinds)
 
 
 def _add_similarity(kinds: Any) -> None:

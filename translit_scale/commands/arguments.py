@@ -159,17 +159,22 @@ def add_device(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--device", choices=devices, default="auto", help="auto: a GPU if there is one (default: auto)")
 
 
-def add_embedding(group: argparse._ArgumentGroup) -> None:
-    """Declares how sentences are embedded."""
+def add_embedding(group: argparse._ArgumentGroup, special: bool = True) -> None:
+    """Declares how sentences are embedded.
+
+    Args:
+        special: lets the user choose whether special tokens belong to the mean.
+    """
     group.add_argument(
         "--layer", type=_layer, metavar="INDEX_OR_FRACTION",
         help="layer whose hidden states are averaged: 8 is hidden_states[8] (0: the embedding layer), 0.667 is a "
         "fraction of the depth (default: 2/3, layer 8 of 12)",
     )  # fmt: skip
-    group.add_argument(
-        "--exclude-special", action="store_true",
-        help="leave <s> and </s> out of the mean (default: they are included, as in the papers' evaluation)",
-    )  # fmt: skip
+    if special:
+        group.add_argument(
+            "--exclude-special", action="store_true",
+            help="leave <s> and </s> out of the mean (default: they are included, as in the papers' evaluation)",
+        )  # fmt: skip
     group.add_argument(
         "--batch-tokens", type=positive, default=8192, metavar="N",
         help="tokens in one forward pass, counted as if padded; does not change results (default: %(default)s)",

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from translit_scale.commands import report_association
 from translit_scale.commands.arguments import add_command, add_kinds
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.registry import TASKS
@@ -20,9 +21,11 @@ TABLES = sorted({table for task in TASKS.values() for table in task.tables}, key
 
 
 def add(commands: Any) -> None:
-    """Declares `report tables`."""
+    """Declares `report tables` and `report association`."""
     kinds = add_kinds(
-        commands, "report", "results beside the numbers that the papers print, and averages over languages: tables"
+        commands,
+        "report",
+        "results beside the numbers that the papers print, and averages over languages: tables, association",
     )
     parser = add_command(
         kinds,
@@ -63,6 +66,7 @@ def add(commands: Any) -> None:
         help="of averages: shards or run whose languages count as seen (default: the run that the models come from)",
     )  # fmt: skip
     parser.set_defaults(run=_run)
+    report_association.add(kinds)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -128,6 +128,17 @@ def encode_batch(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> li
     return [encoding.ids for encoding in _text_encoder(tokenizer).encode_batch_fast(list(texts))]
 
 
+def encode_with_offsets(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]
+) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """As `encode_batch`, and for each token the characters `text[start:end]` that it stands for.
+
+    A token may stand for no character, and a piece such as `▁` for white space.
+    """
+    encodings = _text_encoder(tokenizer).encode_batch(list(texts))
+    return [(encoding.ids, encoding.offsets) for encoding in encodings]
+
+
 def _stateless(tokenizer: PreTrainedTokenizerFast) -> Tokenizer:
     backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     backend.no_truncation()

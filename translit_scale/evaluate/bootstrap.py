@@ -94,6 +94,20 @@ def mean_over_languages(values: NDArray[np.float64], seed: int = 0, resamples: i
     ]
 
 
+def resampled_sums(counts: NDArray[Any], seed: int = 0, resamples: int = RESAMPLES) -> NDArray[np.float64]:
+    """Sums of the rows of bootstrap resamples: [n, c] counts of n items → [resamples, c].
+
+    A resample draws n rows with replacement, so ratios of its columns are those of a resample of items.
+    """
+    n = len(counts)
+    generator, sums = np.random.default_rng(seed), np.empty((resamples, counts.shape[1]))
+    block = max(1, _BLOCK // n)
+    for start in range(0, resamples, block):
+        end = min(start + block, resamples)
+        sums[start:end] = generator.multinomial(n, np.full(n, 1 / n), size=end - start) @ counts
+    return sums
+
+
 def percentile_interval(value: float, resampled: NDArray[np.float64]) -> Estimate:
     """A value with the 2.5 % and 97.5 % percentiles of its resamples."""
     low, high = np.percentile(resampled, [2.5, 97.5])
