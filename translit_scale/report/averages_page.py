@@ -10,6 +10,7 @@ from translit_scale.escaping import escape_csv, escape_latex, escape_markdown
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.report.averages import Average, AverageBlock
 from translit_scale.testsets.registry import TASKS
+from translit_scale.text_table import markdown_table
 
 FEWEST = 6
 """Languages from which differences are marked. Five differences of one sign have p = 0.06 in a two-sided sign test,
@@ -27,8 +28,8 @@ def markdown(blocks: Sequence[AverageBlock], notes: Sequence[str]) -> str:
     """A table for each task and source. Its columns are aligned, so it can be read in a terminal, too."""
     parts = ["## Averages over languages", *(escape_markdown(f"{note}.") for note in (EXPLAINED, *notes))]
     for block in blocks:
-        lines = [[*NAMES, *map(escape_markdown, _heads(block))], *_rows(block, escape_markdown)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in _aligned(lines))
+        heads = [*NAMES, *map(escape_markdown, _heads(block))]
+        table = markdown_table(heads, list(_rows(block, escape_markdown)), left=(0, 2))
         parts.append(f"**{escape_markdown(_title(block))}**\n\n{table}")
     return "\n\n".join(parts) + "\n"
 
@@ -79,16 +80,6 @@ FORMATS: dict[str, Callable[[Sequence[AverageBlock], Sequence[str]], str]] = {
     "tex": tex,
     "csv": comma_separated,
 }
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Padded cells, names to the left and numbers to the right, with Markdown's line below the heads."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width if index in (0, 2) else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
-    return [
-        [f"{cell:{'<' if index in (0, 2) else '>'}{widths[index]}}" for index, cell in enumerate(line)]
-        for line in (lines[0], rule, *lines[1:])
-    ]
 
 
 def _title(block: AverageBlock) -> str:
