@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from translit_scale.report.results import Results
 
 AVERAGES, LANGUAGES = "averages", "languages"
+DETAILS = {
+    "intervals": "95 %% intervals",
+    "published": "the numbers that the paper prints",
+    "differences": "differences to the numbers that the paper prints",
+}
 MEASURES = [f"top{k}" for k in TOP_K]
 TABLES = sorted({table for task in TASKS.values() for table in task.tables}, key=lambda name: (name[0], int(name[1:])))
 
@@ -55,6 +60,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--format", choices=["md", "tex", "csv"], default="md", help="Markdown, LaTeX or CSV (default: md)"
     )
+    for option, what in DETAILS.items():
+        parser.add_argument(
+            f"--{option}", action=argparse.BooleanOptionalAction,
+            help=f"show {what} in the papers' tables (default: md yes, tex no; csv always has them)",
+        )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="write DIR/TABLE.FORMAT (default: print)")
     parser.add_argument(
         "--families", type=Path, metavar="FILE",
@@ -145,6 +155,7 @@ def _write(args: argparse.Namespace, name: str, text: str) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
+    from translit_scale.report.paper_latex import Details
     from translit_scale.report.published import published
     from translit_scale.report.render import FORMATS
     from translit_scale.report.results import Results
@@ -152,11 +163,13 @@ def _tables(args: argparse.Namespace) -> None:
 
     results = Results(args.results)
     models = name_rows(args.model, results.labels)
+    chosen = (getattr(args, name) for name in DETAILS)
+    details = Details(*(args.format != "tex" if shown is None else shown for shown in chosen))
     shown: dict[str, set[str]] = {}
     for name in TABLES if args.table == "all" else [args.table]:
         blocks = fill(published()[name], results, models, args.profile, every_row=args.table != "all")
         shown[name] = {model for block in blocks for model in block.models}
-        _write(args, name, FORMATS[args.format](blocks))
+        _write(args, name, FORMATS[args.format](blocks, details))
     if args.out is not None:
         print(f"written to {args.out}")
     _check_shown(shown, models, results)

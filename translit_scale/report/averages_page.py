@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from translit_scale.escaping import escape_csv, escape_latex, escape_markdown
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.report.averages import Average, AverageBlock
+from translit_scale.report.latex import PACKAGES, Panel, Row, float_tables
 from translit_scale.testsets.registry import TASKS
 from translit_scale.text_table import markdown_table
 
@@ -35,19 +36,13 @@ def markdown(blocks: Sequence[AverageBlock], notes: Sequence[str]) -> str:
 
 
 def tex(blocks: Sequence[AverageBlock], notes: Sequence[str]) -> str:
-    """A `longtable` for each task and source, because there may be more rows than a page has.
-
-    It needs the packages booktabs and longtable.
-    """
-    parts = [f"% {' '.join(note.split())}" for note in (EXPLAINED, *notes, "\\usepackage{booktabs,longtable}")]
+    """A `table*` for each task and source, or several if a page has too few rows. It needs the package booktabs."""
+    parts = [f"% {' '.join(note.split())}" for note in (EXPLAINED, *notes, PACKAGES)]
     for number, block in enumerate(blocks, 1):
-        heads = " & ".join([*NAMES, *map(escape_latex, _heads(block))])
-        body = "\n".join(" & ".join(row) + " \\\\" for row in _rows(block, escape_latex))
-        parts.append(
-            f"\\begin{{longtable}}{{lrl{'r' * len(block.measures)}}}\n"
-            f"\\caption{{{escape_latex(f'{_title(block)}: {EXPLAINED}.')}}}\n\\label{{tab:averages-{number}}} \\\\\n"
-            f"\\toprule\n{heads} \\\\\n\\midrule\n\\endhead\n{body}\n\\bottomrule\n\\end{{longtable}}"
-        )
+        rows = [Row(group, cells) for group, *cells in _rows(block, escape_latex)]
+        heads = [(head,) for head in (*NAMES[1:], *map(escape_latex, _heads(block)))]
+        caption = escape_latex(f"{_title(block)}. {EXPLAINED[0].upper()}{EXPLAINED[1:]}.")
+        parts.append(float_tables([Panel(heads, rows, labels=NAMES[:1])], caption, f"averages-{number}"))
     return "\n".join(parts) + "\n"
 
 

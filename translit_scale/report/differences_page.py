@@ -10,6 +10,7 @@ from translit_scale.errors import DataError
 from translit_scale.escaping import escape_csv, escape_latex, escape_markdown
 from translit_scale.languages import language_name
 from translit_scale.report.differences import BETTER, UNCLEAR, WORSE, DifferenceBlock, Judged
+from translit_scale.report.latex import PACKAGES, Panel, Row, float_tables
 from translit_scale.report.paired import MEASURES
 from translit_scale.testsets.registry import TASKS
 from translit_scale.text_table import markdown_table
@@ -39,22 +40,18 @@ def markdown(blocks: Sequence[DifferenceBlock], notes: Sequence[str], measure: s
 
 
 def tex(blocks: Sequence[DifferenceBlock], notes: Sequence[str], measure: str) -> str:
-    """A `longtable` for each task, source and model, because there may be more rows than a page has.
+    """Tables as wide as a column for each task, source and model, with as many rows as a page has.
 
-    It needs the packages booktabs and longtable, and a page with one column.
+    They need the package booktabs.
     """
     shown = list(chosen(blocks, measure))
-    comments = (EXPLAINED, *notes, *map(summary, shown), "\\usepackage{booktabs,longtable}")
-    parts = [f"% {' '.join(comment.split())}" for comment in comments]
+    parts = [f"% {' '.join(comment.split())}" for comment in (EXPLAINED, *notes, *map(summary, shown), PACKAGES)]
     for number, block in enumerate(shown, 1):
-        heads = f"language & $n$ & {escape_latex(block.minus)} & {escape_latex(block.model)} & difference & "
-        body = "\n".join(" & ".join(_row(judged, escape_latex)) + " \\\\" for judged in block.languages)
+        rows = [Row(name, cells) for name, *cells in (_row(judged, escape_latex) for judged in block.languages)]
+        names = ["$n$", escape_latex(block.minus), escape_latex(block.model), "difference", "verdict"]
         caption = escape_latex(f"{summary(block)}. {EXPLAINED[0].upper()}{EXPLAINED[1:]}.")
-        parts.append(
-            f"\\begin{{longtable}}{{lrrrrl}}\n\\caption{{{caption}}}\n\\label{{tab:languages-{number}}} \\\\\n"
-            f"\\toprule\n{heads}verdict \\\\\n\\midrule\n\\endfirsthead\n"
-            f"\\toprule\n{heads}verdict \\\\\n\\midrule\n\\endhead\n{body}\n\\bottomrule\n\\end{{longtable}}"
-        )
+        panel = Panel([(name,) for name in names], rows, labels=("language",))
+        parts.append(float_tables([panel], caption, f"languages-{number}", narrow=True))
     return "\n".join(parts) + "\n"
 
 
