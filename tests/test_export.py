@@ -25,10 +25,12 @@ from translit_scale.escaping import escape_markdown
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.export import folder
 from translit_scale.export.card import CardInput, fenced, hub_language, model_card
+from translit_scale.export.card_results import describe_results, main_scores
 from translit_scale.export.folder import export_folder
 from translit_scale.export.licences import check_licence
-from translit_scale.export.results import read_scores
+from translit_scale.export.results import Score, read_scores
 from translit_scale.files import write_json
+from translit_scale.languages import inventory
 from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
 
 SETTINGS = {
@@ -289,3 +291,21 @@ def test_all_files_can_be_read_by_whom_the_card_can(tmp_path: Path) -> None:
 def test_libraries_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export_folder(tiny_model(), word_tokenizer(), tmp_path / "out", "# A card", 2)
     assert capsys.readouterr() == ("", "")
+
+
+def test_a_card_stays_short_with_hundreds_of_languages() -> None:
+    codes = list(inventory())[:300]
+    scores = [
+        Score("sr_b", "retrieval", f"eng_Latn → {code}", 500, metric, 0.5 + index / 1000, 0.5)
+        for index, code in enumerate(codes) for metric in ("top1", "top5", "top10")
+    ]  # fmt: skip
+    text = describe_results(scores, "org/base")
+    assert "| average of 300 | | 65.0 \\[" in text and "| minus the base model, 300 | | +15.0 \\[" in text
+    rows = [line for line in text.split("\n") if line.startswith("| eng")]
+    assert len(rows) == 10 and escape_markdown(codes[0]) in rows[0] and escape_markdown(codes[-1]) in rows[-1]
+    assert "290 others are left out" in text and "org/base, from which training continued" in text
+    assert [(score.languages, score.metric) for score in main_scores(scores)] == [
+        ("average of 300", metric) for metric in ("top1", "top5", "top10")
+    ]
+    few = describe_results(scores[:6], None)
+    assert few.count("| eng") == 2 and "left out" not in few

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +26,14 @@ from translit_scale.evaluate.results import header, write_arrays
 from translit_scale.evaluate.transfer.metrics import main_counts, profiles
 from translit_scale.files import write_json
 from translit_scale.languages import GROUPS, PAIRS
+from translit_scale.report.paper_latex import Details
 from translit_scale.report.published import AVERAGE, Column, Line, TableBlock, averaged, published
 from translit_scale.report.render import comma_separated, markdown, tex
 from translit_scale.report.results import Results, Value
 from translit_scale.report.tables import Cell, fill, mark_columns, mark_models_and_sources, name_rows
 from translit_scale.testsets.registry import TASKS, transfer_tasks
 
+EVERYTHING = Details(True, True, True)
 CELLS = {"a2": 120, "a3": 119, "b2": 330, "b3": 288, "b4": 100, "b5": 95,
          "b7": 165, "b8": 165, "b9": 165, "b10": 144, "b11": 144, "b12": 144}  # fmt: skip
 SUMS = {"a2": 10114.6, "a3": 9451.8, "b2": 20448.8, "b3": 15345.3, "b4": 6265.4, "b5": 5117.8,
@@ -152,13 +157,12 @@ MARKDOWN = """\
 | Model-5 | **87.5** [43.8, 87.5] (82.0, +5.5) | **100.0** [50.0, 100.0] (91.8, +8.2) |
 """
 
-TEX = r"""\begin{tabular}{lrr}
+TEX = r"""\begin{tabular}{@{}lrrrrrrrrrrrr@{}}
 \toprule
-model & top-1 pol\_Latn $\to$ ukr\_Cyrl & top-5 pol\_Latn $\to$ ukr\_Cyrl \\
-\midrule
-Model-1 & \underline{75.0} {\scriptsize [37.5, 75.0] (74.7, +0.3)} & \underline{87.5} {\scriptsize [43.8, 87.5] (88.2, -0.7)} \\
-Model-2 & - {\scriptsize (70.2)} & - {\scriptsize (85.3)} \\
-"""  # noqa: E501
+ & \multicolumn{3}{c}{SR-B (pol $\to$ ukr)} & \multicolumn{3}{c}{SR-B (ukr $\to$ pol)} &"""
+TEX_ROW = r"Model-1 & \underline{75.0} & \underline{87.5} & \underline{87.5} & "
+TEX_ALL = r"""Model-2 & -- & -- & -- & -- & -- & -- \\
+ & (70.2) & (85.3) & (88.7) & (74.7) & (90.0) & (92.7) \\"""
 
 
 def test_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -177,9 +181,12 @@ def test_rendered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "\n".join(lines[:7]) + "\n" == MARKDOWN
     assert main([*command, *rows, "--format", "tex", "--out", str(tmp_path / "tables")]) == 0
     text = (tmp_path / "tables/a2.tex").read_text()
-    table = text[text.index("\\begin{tabular}") :].replace("{lrrrrrr}", "{lrr}").split("\n")[:6]
-    cut = [" & ".join(line.split(" & ")[:3]) + (" \\\\" if " & " in line else "") for line in table]
-    assert "\n".join(cut) + "\n" == TEX
+    assert TEX not in text and TEX.replace("r" * 12, "r" * 6) in text.replace(r" \\" + "\n\\cmidrule", " &")
+    assert TEX_ROW in text.replace(r" \\", " & ") and "Model-2" not in text and "[" not in text.split("\\midrule")[1]
+    shown = ["--intervals", "--published", "--differences"]
+    assert main([*command, *rows, "--format", "tex", "--out", str(tmp_path / "tables"), *shown]) == 0
+    text = (tmp_path / "tables/a2.tex").read_text()
+    assert TEX_ALL in text and " & 37.5--75.0 & " in text and "(74.7, +0.3)" in text and "(88.2, $-$0.7)" in text
     assert main([*command, *rows, "--format", "csv", "--out", str(tmp_path / "tables")]) == 0
     records = list(csv.DictReader(io.StringIO((tmp_path / "tables/a2.csv").read_text())))
     assert len(records) == 120 and sum(float(record["paper"]) for record in records) == pytest.approx(SUMS["a2"])
@@ -208,11 +215,13 @@ def test_averages_leave_out_the_source_and_say_what_is_missing(tmp_path: Path) -
     (block,) = fill(table, results, {"MLM": "full", "MLM+TLM": "part"})
     full, cut = (next(row[1] for row in block.rows if row[0].line.model == model) for model in ("MLM", "MLM+TLM"))
     assert full.difference == pytest.approx(62.5 - 53.2) and cut.difference is None and cut.value == part
-    assert "3/8 (54.7)" in markdown([block]) and "| - (44.5)" in markdown([block])
+    assert "3/8 (54.7)" in markdown([block], EVERYTHING) and "| - (44.5)" in markdown([block], EVERYTHING)
     (b2,) = fill(published()["b2"], results, {"Ours": "full"})
     row = next(row for row in b2.rows if row[0].line == Line("Ours", "fas_Arab"))
-    assert [cell.is_source for cell in row[:4]] == [False, True, False, False] and "| src |" in markdown([b2])
-    assert comma_separated([b2]).count("fas_Arab,fas_Arab") == 0
+    assert [cell.is_source for cell in row[:4]] == [False, True, False, False] and "| src |" in markdown(
+        [b2], EVERYTHING
+    )
+    assert comma_separated([b2], EVERYTHING).count("fas_Arab,fas_Arab") == 0
 
 
 def test_means_over_seeds_and_what_the_test_set_calls_a_language(tmp_path: Path) -> None:
@@ -353,7 +362,7 @@ def test_tables_of_nothing_but_printed_numbers(tmp_path: Path) -> None:
     write_retrieval(tmp_path, "other", "my_set", {("pol_Latn", "ukr_Cyrl"): [1]})
     for name in TABLES:
         for render in (markdown, tex, comma_separated):
-            assert render(fill(published()[name], Results(tmp_path), {}))
+            assert render(fill(published()[name], Results(tmp_path), {}), EVERYTHING)
 
 
 def test_no_model_is_left_out_and_no_table_is_empty_unsaid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,9 +383,52 @@ def test_no_model_is_left_out_and_no_table_is_empty_unsaid(tmp_path: Path, capsy
     assert "has a result of stray" in capsys.readouterr().err
 
 
-def test_the_latex_of_a_table_is_no_wider_than_a_page_and_has_a_caption(tmp_path: Path) -> None:
-    write_example(tmp_path)
-    text = tex(fill(published()["b2"], Results(tmp_path), {}))
-    assert text.count("\\begin{table*}") == text.count("\\end{table*}") == text.count("\\resizebox{") == 5
-    assert [f"\\label{{tab:b2-{number}}}" in text for number in range(1, 6)] == [True] * 5
-    assert text.count("\\caption{") == 5 and text.count("{") == text.count("}")
+def write_everything(folder: Path, tables: Sequence[str]) -> None:
+    """Invented results of retrieval for every cell of tables."""
+    generator = np.random.default_rng(0)
+    for label in ("first", "second"):
+        ranks: dict[str, dict[tuple[str, str], Sequence[int]]] = {}
+        for block in (block for name in tables for block in published()[name].blocks):
+            for column in (column for column in block.columns if column.metric.startswith("top")):
+                for target in [column.target] if column.target else block.targets:
+                    if target not in (None, AVERAGE, column.source):
+                        direction = (column.source, str(target))
+                        ranks.setdefault(column.task, {})[direction] = generator.integers(1, 30, 20).tolist()
+        for task, of_task in ranks.items():
+            write_retrieval(folder, label, task, of_task)
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-base)")
+def test_the_latex_fits_the_page_of_the_acl_style(tmp_path: Path) -> None:
+    """Two columns, A4, margins of 2.5 cm, 11 pt, and no smaller font than \\scriptsize."""
+    write_everything(tmp_path / "results", ("a2", "b2"))
+    command = ["report", "tables", "--results", str(tmp_path / "results"), "--format", "tex", "--table"]
+    models = ["--model", "Glot500=first", "--model", "Ours=second"]
+    for name, options in {
+        "b2": [],
+        "a2": ["--intervals", "--published", "--differences"],
+        "b4": ["--published"],
+    }.items():
+        rows = ["--model", "Model-1=first", "--model", "Model-5=second"] if name == "a2" else models
+        assert main([*command, name, *rows, *options, "--out", str(tmp_path)]) == 0
+    for name in ("averages", "languages"):
+        assert main([*command, name, *models, "--out", str(tmp_path)]) == 0
+    names = ("a2", "b2", "b4", "averages", "languages")
+    inputs = "".join(f"\\input{{{name}.tex}}\\clearpage\n" for name in names)
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass[11pt,a4paper,twocolumn]{article}\n"
+        "\\usepackage[a4paper,margin=2.5cm,columnsep=0.6cm]{geometry}\n\\usepackage{booktabs}\n"
+        f"\\begin{{document}}\nText.\n{inputs}\\end{{document}}\n"
+    )
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    text = "".join((tmp_path / f"{name}.tex").read_text() for name in names)
+    assert "resizebox" not in text and "tiny" not in text
+    assert all(f"\\label{{tab:{name}}}" in text for name in ("a2", "b2", "b4", "averages-1", "languages-1"))
+    assert "\\multicolumn{4}{c}{SR-B}" in text and "Latn & Arab & Grek & Hebr" in re.sub(
+        r"\\multicolumn\{1\}\{c\}\{(\w+)\}", r"\1", text
+    )

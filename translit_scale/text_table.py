@@ -1,4 +1,4 @@
-"""Tables printed for people."""
+"""Tables printed for people, in the terminal and in Markdown."""
 
 from __future__ import annotations
 
@@ -18,3 +18,19 @@ def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: in
         table.insert(1, ["-" * width for width in widths])
     line = "  ".join(f"{{:{'<' if index < left else '>'}{width}}}" for index, width in enumerate(widths))
     return "\n".join(line.format(*cells).rstrip() for cells in table)
+
+
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> str:
+    """A Markdown table whose columns are aligned, so that it can be read in a terminal, too.
+
+    Args:
+        columns: their names; all texts are escaped already.
+        left: indices of the columns that are aligned to the left; the others are aligned to the right.
+    """
+    widths = [max(3, *map(len, column)) for column in zip(columns, *rows, strict=True)]
+    rule = ["-" * width if index in left else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
+    lines = [
+        [f"{cell:{'<' if index in left else '>'}{widths[index]}}" for index, cell in enumerate(line)]
+        for line in (columns, rule, *rows)
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

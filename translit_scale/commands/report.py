@@ -12,11 +12,18 @@ from translit_scale.commands import report_association
 from translit_scale.commands.arguments import add_command, add_kinds
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.testsets.registry import TASKS
+from translit_scale.testsets.task import TOP_K
 
 if TYPE_CHECKING:
     from translit_scale.report.results import Results
 
-AVERAGES = "averages"
+AVERAGES, LANGUAGES = "averages", "languages"
+DETAILS = {
+    "intervals": "95 %% intervals",
+    "published": "the numbers that the paper prints",
+    "differences": "differences to the numbers that the paper prints",
+}
+MEASURES = [f"top{k}" for k in TOP_K]
 TABLES = sorted({table for task in TASKS.values() for table in task.tables}, key=lambda name: (name[0], int(name[1:])))
 
 
@@ -30,17 +37,18 @@ def add(commands: Any) -> None:
     parser = add_command(
         kinds,
         "tables",
-        "fill the papers' tables with results and intervals, or average results over groups of languages",
+        "fill the papers' tables with results and intervals, average over languages, or compare every language",
         "Fills Tables 2 and 3 of paper A (a2, a3) and Tables 2 to 5 and 7 to 12 of paper B (b2 to b5, b7 to b12) with "
         "the results under a folder: value, 95 % interval, the paper's value and the difference. A cell without a "
         "result is `-`. A model that no table shows, and a table that no result fills, are an error. The table "
         "`averages` has the means of all results over languages by script, family, head and tail, seen and unseen, and "
-        "the differences of the other models to the first one.",
+        "the differences of the other models to the first one. The table `languages` has the differences in every "
+        "language, those that became worse first.",
         "translit-scale report tables --results results --table a2 --model model1=mlm --model model5=all --out tables",
     )
     parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="where evaluate wrote; required")
     parser.add_argument(
-        "--table", choices=[*TABLES, "all", AVERAGES], default="all",
+        "--table", choices=[*TABLES, "all", AVERAGES, LANGUAGES], default="all",
         help="which table (default: all, which means all tables of the papers)",
     )  # fmt: skip
     parser.add_argument(
@@ -55,6 +63,11 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--format", choices=["md", "tex", "csv"], default="md", help="Markdown, LaTeX or CSV (default: md)"
     )
+    for option, what in DETAILS.items():
+        parser.add_argument(
+            f"--{option}", action=argparse.BooleanOptionalAction,
+            help=f"show {what} in the papers' tables (default: md yes, tex no; csv always has them)",
+        )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="write DIR/TABLE.FORMAT (default: print)")
     parser.add_argument(
         "--families", type=Path, metavar="FILE",
@@ -64,6 +77,10 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--seen", type=Path, metavar="DIR",
         help="of averages: shards or run whose languages count as seen (default: the run that the models come from)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--measure", choices=MEASURES, default=MEASURES[-1],
+        help="of languages: the measure of retrieval in md and tex; csv has all of them (default: %(default)s)",
     )  # fmt: skip
     parser.set_defaults(run=_run)
     report_association.add(kinds)
@@ -76,7 +93,10 @@ def _run(args: argparse.Namespace) -> None:
     if args.families or args.seen:
         name = "--families" if args.families else "--seen"
         raise ConfigError(f"{name} is an option of --table {AVERAGES} only, not of {args.table}", f"--table {AVERAGES}")
-    _tables(args)
+    if args.table == LANGUAGES:
+        _languages(args)
+    else:
+        _tables(args)
 
 
 def _averages(args: argparse.Namespace) -> None:
@@ -91,12 +111,42 @@ def _averages(args: argparse.Namespace) -> None:
     models = name_rows(args.model, results.labels)
     table = make_averages(results, models, args.profile, args.families, args.seen, damaged)
     _write(args, AVERAGES, FORMATS[args.format](table.blocks, table.notes))
+    _finish(args, table.notes, damaged)
+
+
+def _languages(args: argparse.Namespace) -> None:
+    """Differences in every language; damaged results are left out and listed at the end, with exit code 3."""
+    from translit_scale.report.differences import difference_blocks
+    from translit_scale.report.differences_page import FORMATS, chosen, summary
+    from translit_scale.report.results import Results
+    from translit_scale.report.tables import name_rows
+
+    damaged: list[DataError] = []
+    results = Results(args.results, damaged)
+    models = name_rows(args.model, results.labels)
+    blocks, notes = difference_blocks(results, models, args.profile, damaged)
+    if not blocks:
+        problems = "".join(f"\n{error}" for error in damaged)
+        first, *others = models
+        raise DataError(
+            f"no language has results of {first} and of another model ({', '.join(others) or 'there is none'})"
+            f"{problems}",
+            "evaluate both models on the same test sets; the others are compared with the first --model",
+        )
+    _write(args, LANGUAGES, FORMATS[args.format](blocks, notes, args.measure))
+    if args.out is not None:
+        print("\n".join(map(summary, chosen(blocks, args.measure))))
+    _finish(args, notes, damaged)
+
+
+def _finish(args: argparse.Namespace, notes: list[str], damaged: list[DataError]) -> None:
     if args.format == "csv":  # the other formats have the notes themselves
-        print("\n".join(f"note: {note}" for note in table.notes), file=sys.stderr)
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
     if args.out is not None:
         print(f"written to {args.out}")
     if damaged:
-        raise DataError("\n".join(["these results are left out:", *map(str, damaged)]))
+        raise DataError("\n".join(["these results are left out:", *dict.fromkeys(map(str, damaged))]))
 
 
 def _write(args: argparse.Namespace, name: str, text: str) -> None:
@@ -109,6 +159,7 @@ def _write(args: argparse.Namespace, name: str, text: str) -> None:
 
 
 def _tables(args: argparse.Namespace) -> None:
+    from translit_scale.report.paper_latex import Details
     from translit_scale.report.published import published
     from translit_scale.report.render import FORMATS
     from translit_scale.report.results import Results
@@ -116,11 +167,13 @@ def _tables(args: argparse.Namespace) -> None:
 
     results = Results(args.results)
     models = name_rows(args.model, results.labels)
+    chosen = (getattr(args, name) for name in DETAILS)
+    details = Details(*(args.format != "tex" if shown is None else shown for shown in chosen))
     shown: dict[str, set[str]] = {}
     for name in TABLES if args.table == "all" else [args.table]:
         blocks = fill(published()[name], results, models, args.profile, every_row=args.table != "all")
         shown[name] = {model for block in blocks for model in block.models}
-        _write(args, name, FORMATS[args.format](blocks))
+        _write(args, name, FORMATS[args.format](blocks, details))
     if args.out is not None:
         print(f"written to {args.out}")
     _check_shown(shown, models, results)

@@ -39,6 +39,17 @@ def mean_accuracy(
 ) -> Estimate:
     """Unweighted mean of the accuracies of several directions, with its percentile bootstrap interval.
 
+    Args:
+        directions: as for `mean_draws`.
+    """
+    return percentile_interval(*mean_draws(directions, seed, resamples))
+
+
+def mean_draws(
+    directions: Sequence[tuple[Sequence[str], NDArray[Any]]], seed: int = 0, resamples: int = RESAMPLES
+) -> tuple[float, NDArray[np.float64]]:
+    """Unweighted mean of the accuracies of several directions, and its bootstrap resamples [resamples].
+
     Items are resampled by id, together in all directions that have them: a verse that is hard in one language is hard
     in others.
 
@@ -60,7 +71,7 @@ def mean_accuracy(
         counts = weights @ present
         accuracies = np.divide(weights @ hit, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
         resampled[start:end] = np.nanmean(accuracies, axis=1)
-    return percentile_interval(value, resampled)
+    return value, resampled
 
 
 def paired_difference(
@@ -120,11 +131,14 @@ def two_level(draws: NDArray[np.float64], seed: int = 0) -> Estimate:
     Args:
         draws: [resamples, seeds, languages] bootstrap distribution over items of every score.
     """
-    resamples, seeds, _ = draws.shape
+    return percentile_interval(float(draws.mean()), resample_seeds(draws.mean(axis=2), seed))
+
+
+def resample_seeds(draws: NDArray[np.float64], seed: int = 0) -> NDArray[np.float64]:
+    """Means over as many seeds as there are, drawn with replacement: [resamples, seeds] → [resamples]."""
+    resamples, seeds = draws.shape
     chosen = np.random.default_rng(seed).integers(0, seeds, size=(resamples, seeds))
-    means = draws.mean(axis=2)
-    drawn = np.take_along_axis(means, chosen, axis=1).mean(axis=1)
-    return percentile_interval(float(draws.mean()), drawn)
+    return np.asarray(np.take_along_axis(draws, chosen, axis=1).mean(axis=1))
 
 
 def number_ids(groups: Iterable[Iterable[str]]) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from translit_scale.batch.order import PairOrder
 from translit_scale.config import Config, ObjectivesConfig
 from translit_scale.corpus.manifest import Manifest
 from translit_scale.escaping import escape_markdown
+from translit_scale.export.card_results import METRIC_NAMES, describe_results, main_scores
 from translit_scale.export.card_texts import (
     CITATION,
     EMBED,
@@ -37,7 +37,6 @@ TASK_TYPES = {
     "tagging": "token-classification",
 }
 """Names that the hub has for kinds of tasks."""
-METRIC_NAMES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "top10": "top-10 accuracy", "main_score": "F1"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def model_card(facts: CardInput) -> str:
         _training(facts),
         "## Training data",
         _data(facts),
-        *(["## Results", _results(facts)] if facts.scores else []),
+        *(["## Results", describe_results(facts.scores, config.model.pretrained)] if facts.scores else []),
         "## Limits",
         LIMITS.strip() + ("" if config.objectives.tcm.weight else NOT_CONTRASTED.rstrip()),
         "## Settings",
@@ -95,7 +94,7 @@ def _metadata(facts: CardInput) -> ModelCardData:
             metric_name=METRIC_NAMES[score.metric],
             metric_value=score.value,
         )
-        for score in facts.scores
+        for score in main_scores(facts.scores)
     ]
     return ModelCardData(
         language=list(dict.fromkeys(hub_language(code) for code in facts.info.pairs)),
@@ -232,32 +231,3 @@ def _transliterations(facts: CardInput) -> list[str]:
     if given := [f"{count:,} of {code}" for code, count in counts.items() if count]:
         sentences.append(f"Transliterations of these pairs came with the text instead: {', '.join(given)}.")
     return sentences
-
-
-def _results(facts: CardInput) -> str:
-    """One table for each task; where the base model was evaluated too, each cell also has its score."""
-    of_task: dict[tuple[str, str], dict[tuple[str, int], list[Score]]] = defaultdict(lambda: defaultdict(list))
-    for score in facts.scores:
-        of_task[score.task, score.kind][score.languages, score.n].append(score)
-    base, compared = facts.config.model.pretrained, any(score.base is not None for score in facts.scores)
-    lines = ["Percent."]
-    if base and compared:
-        lines[0] += f" In brackets: {escape_markdown(public_name(base))}, from which training continued."
-    lines.append("")
-    for (task, kind), rows in of_task.items():
-        names = [METRIC_NAMES[score.metric] for score in next(iter(rows.values()))]
-        what = "query → candidates" if kind == "retrieval" else "fine-tuned on → tested on"
-        lines += [
-            f"| {escape_markdown(title(task))}: {what} | n | {' | '.join(names)} |",
-            f"|---|---:|{'---:|' * len(names)}",
-            *(
-                f"| {escape_markdown(languages)} | {n:,} | {' | '.join(map(_cell, scores))} |"
-                for (languages, n), scores in rows.items()
-            ),
-            "",
-        ]
-    return "\n".join(lines).rstrip()
-
-
-def _cell(score: Score) -> str:
-    return f"{100 * score.value:.1f}" + ("" if score.base is None else f" ({100 * score.base:.1f})")

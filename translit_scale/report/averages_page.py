@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from translit_scale.escaping import escape_csv, escape_latex, escape_markdown
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.report.averages import Average, AverageBlock
+from translit_scale.report.latex import PACKAGES, Panel, Row, float_tables
 from translit_scale.testsets.registry import TASKS
+from translit_scale.text_table import markdown_table
 
 FEWEST = 6
 """Languages from which differences are marked. Five differences of one sign have p = 0.06 in a two-sided sign test,
@@ -27,26 +29,20 @@ def markdown(blocks: Sequence[AverageBlock], notes: Sequence[str]) -> str:
     """A table for each task and source. Its columns are aligned, so it can be read in a terminal, too."""
     parts = ["## Averages over languages", *(escape_markdown(f"{note}.") for note in (EXPLAINED, *notes))]
     for block in blocks:
-        lines = [[*NAMES, *map(escape_markdown, _heads(block))], *_rows(block, escape_markdown)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in _aligned(lines))
+        heads = [*NAMES, *map(escape_markdown, _heads(block))]
+        table = markdown_table(heads, list(_rows(block, escape_markdown)), left=(0, 2))
         parts.append(f"**{escape_markdown(_title(block))}**\n\n{table}")
     return "\n\n".join(parts) + "\n"
 
 
 def tex(blocks: Sequence[AverageBlock], notes: Sequence[str]) -> str:
-    """A `longtable` for each task and source, because there may be more rows than a page has.
-
-    It needs the packages booktabs and longtable.
-    """
-    parts = [f"% {' '.join(note.split())}" for note in (EXPLAINED, *notes, "\\usepackage{booktabs,longtable}")]
+    """A `table*` for each task and source, or several if a page has too few rows. It needs the package booktabs."""
+    parts = [f"% {' '.join(note.split())}" for note in (EXPLAINED, *notes, PACKAGES)]
     for number, block in enumerate(blocks, 1):
-        heads = " & ".join([*NAMES, *map(escape_latex, _heads(block))])
-        body = "\n".join(" & ".join(row) + " \\\\" for row in _rows(block, escape_latex))
-        parts.append(
-            f"\\begin{{longtable}}{{lrl{'r' * len(block.measures)}}}\n"
-            f"\\caption{{{escape_latex(f'{_title(block)}: {EXPLAINED}.')}}}\n\\label{{tab:averages-{number}}} \\\\\n"
-            f"\\toprule\n{heads} \\\\\n\\midrule\n\\endhead\n{body}\n\\bottomrule\n\\end{{longtable}}"
-        )
+        rows = [Row(group, cells) for group, *cells in _rows(block, escape_latex)]
+        heads = [(head,) for head in (*NAMES[1:], *map(escape_latex, _heads(block)))]
+        caption = escape_latex(f"{_title(block)}. {EXPLAINED[0].upper()}{EXPLAINED[1:]}.")
+        parts.append(float_tables([Panel(heads, rows, labels=NAMES[:1])], caption, f"averages-{number}"))
     return "\n".join(parts) + "\n"
 
 
@@ -79,16 +75,6 @@ FORMATS: dict[str, Callable[[Sequence[AverageBlock], Sequence[str]], str]] = {
     "tex": tex,
     "csv": comma_separated,
 }
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Padded cells, names to the left and numbers to the right, with Markdown's line below the heads."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rule = ["-" * width if index in (0, 2) else "-" * (width - 1) + ":" for index, width in enumerate(widths)]
-    return [
-        [f"{cell:{'<' if index in (0, 2) else '>'}{widths[index]}}" for index, cell in enumerate(line)]
-        for line in (lines[0], rule, *lines[1:])
-    ]
 
 
 def _title(block: AverageBlock) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,9 @@ from translit_scale.testsets.task import TOP_K
 EACH_OTHER = "every other language"
 """The source of retrieval between all pairs of languages."""
 
+SIDES = ("query", "candidates")
+Direction = tuple[str, str]
+"""Language of the queries, language of the candidates."""
 Measures = dict[str, float]
 """Measure → score of one language, a fraction."""
 Scores = dict[tuple[str, str], dict[str, dict[str, Measures]]]
@@ -51,30 +54,48 @@ def language_scores(
 
 
 def _retrieval_scores(result: ResultFile, damaged: list[DataError]) -> dict[str, dict[str, Measures]]:
-    """Source → target → measures of the direction source → target.
+    """Source → target → means of the measures over the target's directions that can be read."""
+    tests = {(test["query"], test["candidates"]): test for test in readable_tests(result, damaged, *SIDES)}
+    names = [f"top{k}" for k in TOP_K]
+    measured = {
+        direction: found
+        for direction, test in tests.items()
+        if (found := finite_measures(result, " -> ".join(direction), test, names, damaged))
+    }
+    return {
+        source: {
+            target: mean_measures([measured[direction] for direction in directions if direction in measured])
+            for target, directions in by_target.items()
+            if any(direction in measured for direction in directions)
+        }
+        for source, by_target in directions_of_languages(list(tests)).items()
+    }
+
+
+def directions_of_languages(directions: Sequence[Direction]) -> dict[str, dict[str, list[Direction]]]:
+    """Source → target → the directions whose mean is the score of the target.
 
     Of both directions of a pair, `evaluate` writes the one from the source first. Where all pairs were measured there
     is no source: the score of a language is the mean over the directions from every other language.
+
+    Args:
+        directions: (query, candidates) in the order of the result.
     """
-    directions: dict[tuple[str, str], Measures] = {}
-    forward: dict[tuple[str, str], None] = {}
-    for test in _tests(result, damaged, "query", "candidates"):
-        direction = test["query"], test["candidates"]
+    forward: dict[Direction, None] = {}
+    for direction in directions:
         if direction[::-1] not in forward:
             forward[direction] = None
-        if found := _measures(result, " -> ".join(direction), test, [f"top{k}" for k in TOP_K], damaged):
-            directions[direction] = found
     languages = {code for direction in forward for code in direction}
     sources = dict.fromkeys(query for query, _ in forward)
     if len(languages) > 2 and len(sources) == len(languages) - 1:
-        into: dict[str, list[Measures]] = {}
-        for (_, target), found in directions.items():
-            into.setdefault(target, []).append(found)
-        return {EACH_OTHER: {code: _mean(found) for code, found in into.items()}}
-    by_source: dict[str, dict[str, Measures]] = {source: {} for source in sources}
-    for (query, target), found in directions.items():
+        into: dict[str, list[Direction]] = {}
+        for query, target in directions:
+            into.setdefault(target, []).append((query, target))
+        return {EACH_OTHER: into}
+    by_source: dict[str, dict[str, list[Direction]]] = {source: {} for source in sources}
+    for query, target in directions:
         if query in by_source:
-            by_source[query][target] = found
+            by_source[query][target] = [(query, target)]
     return by_source
 
 
@@ -84,16 +105,16 @@ def _transfer_scores(
     """Target → means over seeds, and the targets that some seeds have no result of."""
     found: dict[str, list[Measures]] = {}
     for result in by_seed.values():
-        for test in _tests(result, damaged, "language", profile):
+        for test in readable_tests(result, damaged, "language", profile):
             language = test["language"]
-            measures = _measures(result, language, test[profile], list(test[profile]), damaged)
+            measures = finite_measures(result, language, test[profile], list(test[profile]), damaged)
             if measures and language not in source.split("+"):
                 found.setdefault(language, []).append(measures)
     incomplete = [language for language, of_seeds in found.items() if len(of_seeds) < len(by_seed)]
-    return {code: _mean(of_seeds) for code, of_seeds in found.items() if code not in incomplete}, incomplete
+    return {code: mean_measures(of_seeds) for code, of_seeds in found.items() if code not in incomplete}, incomplete
 
 
-def _tests(result: ResultFile, damaged: list[DataError], *fields: str) -> list[dict[str, Any]]:
+def readable_tests(result: ResultFile, damaged: list[DataError], *fields: str) -> list[dict[str, Any]]:
     """The entries of a result; none, with an error, if the file is not complete."""
     try:
         return [test for test in result.tests if all(test[field] for field in fields)]
@@ -102,8 +123,8 @@ def _tests(result: ResultFile, damaged: list[DataError], *fields: str) -> list[d
         return []
 
 
-def _measures(
-    result: ResultFile, what: str, values: Mapping[str, Any], names: list[str], damaged: list[DataError]
+def finite_measures(
+    result: ResultFile, what: str, values: Mapping[str, Any], names: Sequence[str], damaged: list[DataError]
 ) -> Measures | None:
     """The named scores; None, with an error, if one of them is missing or is no number."""
     wrong = [name for name in names if not _is_number(values.get(name))]
@@ -117,5 +138,5 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _mean(of_language: list[Measures]) -> Measures:
+def mean_measures(of_language: list[Measures]) -> Measures:
     return {name: float(np.mean([measures[name] for measures in of_language])) for name in of_language[0]}

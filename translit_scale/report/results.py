@@ -15,7 +15,7 @@ from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import mean_accuracy, number_ids, two_level
 from translit_scale.evaluate.results import result_files
 from translit_scale.evaluate.retrieval.metrics import hits
-from translit_scale.evaluate.transfer.metrics import ClassCounts, main_counts, resampled
+from translit_scale.evaluate.transfer.metrics import ClassCounts, main_count, resampled
 from translit_scale.languages import matching_codes
 from translit_scale.testsets.registry import transfer_tasks
 
@@ -202,7 +202,7 @@ def _draws(
     Texts with ids (the same sentences in all languages) are resampled together in all languages, other items
     separately in each language.
     """
-    tests = [_counts(result, language, task, profile) for result in results for language in languages]
+    tests = [item_counts(result, language, task, profile) for result in results for language in languages]
     complete = [test for test in tests if test is not None]
     if len(complete) < len(tests):
         return None
@@ -214,18 +214,20 @@ def _draws(
     return np.stack(draws, axis=2)
 
 
-def _counts(result: ResultFile, language: str, task: str, profile: str) -> tuple[list[str] | None, ClassCounts] | None:
-    """The ids of one test set's items, if they have any, and the counts of its main score."""
+def item_counts(
+    result: ResultFile, language: str, task: str, profile: str
+) -> tuple[list[str] | None, ClassCounts] | None:
+    """The ids of one test set's items, if they have any, and the counts of its main score; None without items."""
     arrays = result.arrays
     if arrays is None or f"gold:{language}" not in arrays:
         return None
     gold, predicted = (arrays[f"{side}:{language}"] for side in ("gold", "predicted"))
     ids = arrays.get(f"ids:{language}")
     if ids is not None:
-        return ids.tolist(), main_counts(transfer_tasks()[task], gold.tolist(), predicted.tolist())[profile]
+        return ids.tolist(), main_count(transfer_tasks()[task], profile, gold, predicted)
     ends = np.cumsum(arrays[f"words:{language}"])[:-1]
-    sentences = ([part.tolist() for part in np.split(side, ends)] for side in (gold, predicted))
-    return None, main_counts(transfer_tasks()[task], *sentences)[profile]
+    sentences = (np.split(side, ends) for side in (gold, predicted))
+    return None, main_count(transfer_tasks()[task], profile, *sentences)
 
 
 def _aligned(tests: Sequence[tuple[list[str] | None, ClassCounts]]) -> list[ClassCounts]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ PROFILES = Metrics._fields
 _BLOCK = 2**22
 """Multiplicities drawn at once (32 MiB)."""
 
-Labels = Sequence[Any]
+Labels = Sequence[Any] | NDArray[Any]
 """One label (int) for each text, or a list with one for each word of each sentence."""
 
 
@@ -83,8 +83,12 @@ def main_estimates(
 
 def main_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, ClassCounts]:
     """The counts of each profile's main score."""
-    main = {profile: names[0] for profile, names in task.metrics._asdict().items()}
-    return {profile: _METRICS[profile][name](gold, predicted, task.labels) for profile, name in main.items()}
+    return {profile: main_count(task, profile, gold, predicted) for profile in PROFILES}
+
+
+def main_count(task: TransferTask, profile: str, gold: Labels, predicted: Labels) -> ClassCounts:
+    """The counts of the main score of one profile."""
+    return _METRICS[profile][getattr(task.metrics, profile)[0]](gold, predicted, task.labels)
 
 
 def metric_counts(task: TransferTask, gold: Labels, predicted: Labels) -> dict[str, dict[str, ClassCounts]]:
@@ -113,6 +117,43 @@ def resampled(counts: Sequence[ClassCounts], seed: int = 0, resamples: int = RES
         for index, item in enumerate(counts):
             result[start : start + block, index] = item.f1(sums[2 * index], sums[2 * index + 1])
     return result
+
+
+def paired_draws(
+    first: Sequence[ClassCounts], second: Sequence[ClassCounts], seed: int = 0, resamples: int = RESAMPLES
+) -> NDArray[np.float64]:
+    """Bootstrap distributions of the scores of `second` minus those of `first`, pair by pair, over the same sentences.
+
+    All test sets with the same number of sentences have the same resamples, which are drawn once.
+
+    Returns:
+        [resamples, pairs]
+    """
+    hits, marked = (
+        np.stack([getattr(item, side) for item in (*first, *second)], axis=1).astype(np.float32)
+        for side in ("hits", "marked")
+    )
+    n, models, classes = hits.shape
+    result = np.empty((resamples, models))
+    times = _times_drawn(n, seed, resamples)
+    step = max(1, _BLOCK // max(n, models * classes))
+    for start in range(0, resamples, step):
+        drawn = times[start : start + step].astype(np.float32)  # sums of counts stay far below 2^24 and are exact
+        sums = [(drawn @ side.reshape(n, -1)).reshape(-1, models, classes) for side in (hits, marked)]
+        result[start : start + step] = first[0].f1(sums[0].astype(np.float64), sums[1])
+    return result[:, len(first) :] - result[:, : len(first)]
+
+
+@lru_cache(maxsize=2)
+def _times_drawn(n: int, seed: int, resamples: int) -> NDArray[np.uint16]:
+    """How often each of n sentences is in each resample: [resamples, n]."""
+    generator, times = np.random.default_rng(seed), np.empty((resamples, n), dtype=np.uint16)
+    step = max(1, _BLOCK // n)
+    for start in range(0, resamples, step):
+        rows = min(step, resamples - start)
+        drawn = generator.integers(0, n, size=(rows, n)) + np.arange(rows)[:, None] * n
+        times[start : start + rows] = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+    return times
 
 
 def label_counts(gold: Labels, predicted: Labels, labels: Sequence[str]) -> ClassCounts:
@@ -187,6 +228,8 @@ def _seqeval_spans(prefix: NDArray[np.str_], kind: NDArray[np.int64]) -> NDArray
 
 def _flat(gold: Labels, predicted: Labels) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Sentence index, gold label and predicted label of every word: 3 x [words]."""
+    if isinstance(gold, np.ndarray) and isinstance(predicted, np.ndarray) and gold.shape == predicted.shape:
+        return np.arange(len(gold)), gold.astype(np.int64), predicted.astype(np.int64)  # a label for each text
     lengths, others = ([np.size(labels) for labels in side] for side in (gold, predicted))
     if lengths != others:
         raise ValueError("gold and predicted labels must have the same sentences and words")
