@@ -72,7 +72,8 @@ def _groups(runs: Sequence[Run]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _panel(metric: str) -> str:
-    return metric.partition("/")[2].replace("_", " ")
+    name = metric.partition("/")[2].replace("_", " ")
+    return "learning rate" if name == "lr" else name
 
 
 def _independent(chart: Chart) -> Chart:

@@ -56,7 +56,7 @@ def language_table(inputs: Inputs, measured: Measured | None, families: Path | N
         return None
     columns = [Column("language"), Column("name"), Column("script")]
     columns += [Column("family")] if of_family is not None else []
-    columns += [Column("head or tail")]
+    columns += [Column("head/tail")]
     trained = _trained(inputs)
     columns += [Column(f"training pairs{f' of {name}' if len(trained) > 1 else ''}") for name in trained]
     rows = [_about(code, of_family, trained.values()) for code in codes]

@@ -24,8 +24,8 @@ MOST_GROUPS = 12
 """Scripts in a chart, those with most languages; tables have all."""
 EXPLAINED = (
     "Values are percent, with 95 % intervals in brackets. A mean over languages is unweighted, and its interval is "
-    "over languages; the interval of a single language is over its test items. Differences are between models on the same "
-    f"languages; ▲ and ▼ mark those of at least {FEWEST} languages, or of the same items, whose interval does not "
+    "over languages; the interval of a single language is over its test items. Differences are between models on the "
+    f"same languages; ▲ and ▼ mark those of at least {FEWEST} languages, or of the same items, whose interval does not "
     "contain 0."
 )
 
@@ -202,13 +202,14 @@ def _paper_table(block: Filled) -> Table:
         metric = f" top-{column.metric[3:]}" if column.metric.startswith("top") else ""
         task = TASKS[column.task].title if several else ""
         heads.append(f"{task}{metric} {column.source}{f' → {column.target}' if column.target else ''}".strip())
-    source = f"{block.table.paper}, Table {block.table.number}"
+    source = f"Paper {block.table.name[0].upper()}, Table {block.table.number}"
     tasks = dict.fromkeys(column.task for column in block.columns)
     names = ", ".join(TASKS[task].title for task in tasks)
     note = " ".join(f"{TASKS[task].title}: {TASKS[task].note}." for task in tasks if TASKS[task].note)
     return Table(
         f"{source}: {block.table.title} ({names})", heads, rows, names=1 + with_target, closed=True,
-        note=f"Our value [95 % interval]; the paper's value and the difference to it follow in brackets. {note}",
+        note="Our value [95 % interval]; the paper's value and the difference to it follow in brackets. "
+        f"Paper {block.table.name[0].upper()} is “{block.table.paper}”. {note}",
     )  # fmt: skip
 
 

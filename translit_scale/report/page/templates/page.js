@@ -16,8 +16,9 @@
     rule: { color: "currentColor" },
   };
 
-  // The colour of text is that of the page, light or dark, and black series and lines follow it.
-  const withPageColours = (text) => text.replaceAll('"#000000"', '"currentColor"');
+  // Colours of series become variables of the page's style, which has them for light and dark screens and for paper.
+  const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000"];
+  const withPageColours = (text) => PALETTE.reduce((before, colour, i) => before.replaceAll(`"${colour}"`, `"var(--c${i})"`), text);
 
   function fitted(text, width) {
     const spec = JSON.parse(withPageColours(text));
@@ -32,6 +33,7 @@
       const shared = spec.resolve?.scale?.y !== "independent"; // then only the first column has the axis
       const room = shared ? width - axis - 24 * columns : width - (axis + 24) * columns;
       spec.columns = columns;
+      if (values.size % columns) spec.resolve = { ...spec.resolve, axis: { x: "independent" } }; // none below empty places
       spec.spec.width = Math.max(90, Math.min(420, Math.floor(room / columns)));
     } else if (!spec.hconcat && !spec.vconcat && !spec.concat) {
       spec.width = Math.min(width, 900);
