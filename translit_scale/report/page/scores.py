@@ -185,31 +185,33 @@ def _papers(inputs: Inputs, profile: str) -> Iterator[Table]:
         except DataError as error:
             inputs.damaged.append(error)
             continue
-        yield from (_paper_table(block) for block in blocks if block.models)
+        for block in blocks:
+            for task in dict.fromkeys(column.task for column in block.columns):
+                indices = [index for index, column in enumerate(block.columns) if column.task == task]
+                rows = [[row[index] for index in indices] for row in block.rows]
+                if any(cell.value is not None for row in rows for cell in row):
+                    yield _paper_table(block, task, rows)
 
 
-def _paper_table(block: Filled) -> Table:
-    """A block of a table: rows with a result, and all rows that the paper prints."""
-    with_target = block.rows[0][0].line.target is not None
-    shown = [row for row in block.rows if any(cell.value is not None or cell.printed is not None for cell in row)]
+def _paper_table(block: Filled, task: str, cells: Sequence[Sequence[TableCell]]) -> Table:
+    """One task of a block of a table: rows with a result, and all rows that the paper prints."""
+    with_target = cells[0][0].line.target is not None
     rows = [
         [row[0].line.model, *([str(row[0].line.target)] if with_target else []), *map(_paper_cell, row)]
-        for row in shown
+        for row in cells
+        if any(cell.value is not None or cell.printed is not None for cell in row)
     ]
-    several = len({column.task for column in block.columns}) > 1
     heads = ["model", *(["target"] if with_target else [])]
-    for column in block.columns:
-        metric = f" top-{column.metric[3:]}" if column.metric.startswith("top") else ""
-        task = TASKS[column.task].title if several else ""
-        heads.append(f"{task}{metric} {column.source}{f' → {column.target}' if column.target else ''}".strip())
-    source = f"Paper {block.table.name[0].upper()}, Table {block.table.number}"
-    tasks = dict.fromkeys(column.task for column in block.columns)
-    names = ", ".join(TASKS[task].title for task in tasks)
-    note = " ".join(f"{TASKS[task].title}: {TASKS[task].note}." for task in tasks if TASKS[task].note)
+    for column in (cell.column for cell in cells[0]):
+        metric = f"top-{column.metric[3:]} " if column.metric.startswith("top") else ""
+        heads.append(f"{metric}{column.source}{f' → {column.target}' if column.target else ''}")
+    paper = f"Paper {block.table.name[0].upper()}"
+    note = f" {TASKS[task].note[0].upper()}{TASKS[task].note[1:]}." if TASKS[task].note else ""
     return Table(
-        f"{source}: {block.table.title} ({names})", heads, rows, names=1 + with_target, closed=True,
+        f"{paper}, Table {block.table.number}, {TASKS[task].title}: {block.table.title}", heads, rows,
+        names=1 + with_target, closed=True,
         note="Our value [95 % interval]; the paper's value and the difference to it follow in brackets. "
-        f"Paper {block.table.name[0].upper()} is “{block.table.paper}”. {note}",
+        f"{paper} is “{block.table.paper}”.{note}",
     )  # fmt: skip
 
 
