@@ -41,7 +41,7 @@ def make_run(
         if step % 50 == 0:
             lines.append({"step": step, "validation/sr_b/mean": 1 - 1 / step})
     write_bytes(path / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
-    info = CheckpointInfo(records, 2, 2, config.science(), "s", "t", {code: 60 for code in languages})
+    info = CheckpointInfo(records, 2, 2, config.science(), "s", "t", dict.fromkeys(languages, 60))
     counts = EngineCounts(records, 0, {})
     record = {"format": FORMAT, **asdict(info), "counts": asdict(counts), "files": {}}
     write_json(path / "checkpoints" / f"step_{records:06d}" / COMPLETE, record)
@@ -94,7 +94,7 @@ def write_similarity(folder: Path, label: str, gap: float, path: str) -> None:
         ("matched_se", "random_se", "gap_se"), 0.01
     )
     tests = [
-        {"hf_subset": f"{s}-{t}", "s": s, "t": t, "n": 50, **{name: {**score, "matched_higher": 0.9} for name in names}}
+        {"hf_subset": f"{s}-{t}", "s": s, "t": t, "n": 50, **{name: {**score, "separability": 0.9} for name in names}}
         for s, t in (("ukr_Cyrl", "pol_Latn"), ("urd_Arab", "hin_Deva"))
     ]
     model = {"label": label, "path": path, "weights_sha256": label, "tokenizer_sha256": "t"}

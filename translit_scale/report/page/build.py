@@ -29,8 +29,9 @@ from translit_scale.report.page.inputs import Inputs
 from translit_scale.report.page.languages import language_table
 from translit_scale.report.page.provenance import provenance, settings_of
 from translit_scale.report.page.scores import measure, scores
-from translit_scale.report.page.similarities import similarities
+from translit_scale.report.page.similarities import dynamics, similarities
 from translit_scale.report.page.summary import summary
+from translit_scale.report.page.vocabulary import vocabulary
 from translit_scale.romanize.table_cache import cache_folder
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -59,6 +60,7 @@ def write_page(inputs: Inputs, options: Options) -> int:
     measured = measure(inputs, options.profile, options.families, options.seen)
     languages = language_table(inputs, measured, options.families)
     sections = [curves(inputs.runs), scores(inputs, measured, options.profile), similarities(inputs)]
+    sections += [dynamics(inputs), vocabulary(inputs)]
     sections_after = [settings_of(inputs.runs), provenance(inputs, options.command)]
     folder = options.out.with_suffix("")
     _write_charts([chart for section in sections for chart in section.charts], folder)

@@ -101,9 +101,12 @@ def _own(runs: Sequence[Run], name: str, kinds: Sequence[str] | None) -> list[Pa
 
 def _mentions(folder: Path, runs: Sequence[Run], kinds: Sequence[str] | None) -> bool:
     for _, content in _contents(folder, kinds, []):
-        model = content.get("model")
-        path = model.get("path") if isinstance(model, dict) else None
-        if isinstance(path, str) and any(run.holds(path) for run in runs):
+        tokenizer, models = content.get("tokenizer"), [content.get("model"), *(content.get("runs") or [])]
+        paths = [model.get("path") for model in models if isinstance(model, dict)]
+        if any(isinstance(path, str) and run.holds(path) for path in paths for run in runs):
+            return True
+        checksum = tokenizer.get("tokenizer_sha256") if isinstance(tokenizer, dict) else None
+        if checksum and any(run.environment.get("tokenizer") == checksum for run in runs):
             return True
     return False
 

@@ -1,10 +1,9 @@
-"""The four similarities of paper A (section 5.1), from the files that `analyze similarity` writes."""
+"""The four similarities of paper A (section 5), of models and over training, from the files that `analyze` writes."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from translit_scale.charts import Axes, Chart, Row, interval_chart, line_chart
@@ -24,6 +23,8 @@ EXPLAINED = (
     "pairs. Retrieval needs the gap between both: a high similarity of matched pairs alone says little, because random "
     "pairs may be as similar (paper A, section 5). Intervals are 1.96 standard errors over sentences."
 )
+MOST_STEPS = 4
+"""Directions with a chart over the steps; of more the average."""
 MOST_TEXTS = 30
 """Language pairs in a chart; the table has all."""
 
@@ -39,26 +40,58 @@ def similarities(inputs: Inputs) -> Section:
         )
         return section
     section.paragraphs.append(EXPLAINED)
-    steps: dict[str, set[int]] = {}
-    for row in rows:
-        steps.setdefault(str(row["run"]), set()).add(row["step"])
-    section.charts += _over_steps([row for row in rows if row["run"] and len(steps[row["run"]]) > 2])
-    last = [row for row in rows if not row["run"] or row["step"] == max(steps[row["run"]])]
-    section.charts += _models(last)
-    section.tables.append(_table(rows))
+    section.charts += _models(rows)
+    section.tables += [_table(rows)] if rows else []
     return section
+
+
+def dynamics(inputs: Inputs) -> Section:
+    """Gaps and retrieval over the checkpoints of runs, from the files that `analyze dynamics` writes."""
+    section = Section("dynamics", "Dynamics")
+    rows = [row for analysis in inputs.of_kind("dynamics") for row in _steps(analysis, inputs)]
+    if not rows:
+        runs = " ".join(f"--run {run.path}" for run in inputs.runs)
+        section.missing = (
+            "There are no similarities over the steps of training. Make them with `translit-scale analyze dynamics "
+            f"{runs} --parallel pol_Latn:FILE ukr_Cyrl:FILE --out {inputs.runs[0].path}/analysis`."
+        )
+        return section
+    texts = list(dict.fromkeys(row["text"] for row in rows))
+    averages = [text for text in texts if text.endswith(": average")]
+    for number, text in enumerate(averages or texts[:MOST_STEPS], 1):
+        of_text = [{name: row[name] for name in row if name != "text"} for row in rows if row["text"] == text]
+        axes = Axes("step", "value", "run", panel="measure", x_title="step", columns=2)
+        title = f"Gaps, separability and retrieval over the steps of training, {text}"
+        chart = line_chart(f"dynamics.{number}", title, of_text, axes)
+        section.charts.append(replace(chart, spec={**chart.spec, "resolve": {"scale": {"y": "independent"}}}))
+    if len(texts) > MOST_STEPS:
+        section.paragraphs.append(f"dynamics.json has {len(texts)} directions; the average over them is shown.")
+    return section
+
+
+def _steps(analysis: Analysis, inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """A row for each run, step, direction and measure."""
+    try:
+        for entry in analysis.content["scores"]["test"]:
+            measures = {f"gap {NAMES[name]}": entry[name]["gap"] for name in NAMES}
+            measures["separability sim(s, t)"] = entry["translation"].get("separability")
+            measures |= {f"top-{k}, percent": 100 * entry["retrieval"][f"top{k}"] for k in (1, 10)}
+            for name, value in measures.items():
+                if value is not None:
+                    text = f"{analysis.content['task_name']}: {entry['hf_subset']}"
+                    yield {"run": entry["run"], "step": entry["step"], "text": text, "measure": name, "value": value}
+    except (KeyError, TypeError) as error:
+        inputs.damaged.append(DataError(f"{analysis.path} is not a complete result: {error}", "analyze again"))
 
 
 def _rows(analysis: Analysis, inputs: Inputs) -> Iterator[dict[str, Any]]:
     """A row for each language pair and similarity of one model."""
     try:
         model = analysis.content["model"]
-        step = re.search(r"/step_([0-9]+)$", model["path"])
-        run = next((run.name for run in inputs.runs if run.holds(model["path"])), Path(model["path"]).parts[-3:-2])
         for score in analysis.content["scores"]["test"]:
             for name in NAMES:
                 yield {
-                    "model": model["label"], "run": str(run) if step else "", "step": int(step[1]) if step else 0,
+                    "model": model["label"],
                     "text": f"{analysis.content['task_name']}: {score['s']} → {score['t']}", "n": score["n"],
                     "similarity": NAMES[name], **score[name],
                 }  # fmt: skip
@@ -91,23 +124,13 @@ def _models(rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
         yield interval_chart(f"similarities.{number}", f"Matched and random pairs, {text}", of_text, axes)
 
 
-def _over_steps(rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
-    """Lines over the checkpoints, one chart for each language pair."""
-    for number, text in enumerate(list(dict.fromkeys(row["text"] for row in rows))[:4], 1):
-        lines: list[Row] = [
-            {"run": row["run"], "step": row["step"], "similarity": row["similarity"], **_interval(row, "gap")}
-            for row in sorted(rows, key=lambda row: row["step"])
-            if row["text"] == text
-        ]
-        axes = Axes("step", "cosine", "run", "similarity", "low", "high", x_title="step", y_title="gap", columns=2)
-        yield line_chart(f"similarity-steps.{number}", f"Gap over the steps of training, {text}", lines, axes)
-
-
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    separated = all("separability" in row for row in rows)
     body: list[list[Cell | str]] = []
     for row in rows:
         cells = [Cell(f"{row[name]:.3f}", f"±{1.96 * row[f'{name}_se']:.3f}") for name in ("matched", "random", "gap")]
-        higher = Cell(f"{100 * row['matched_higher']:.1f}")
-        body.append([row["text"], row["model"], row["similarity"], *cells, higher, str(row["n"])])
-    heads = ["text", "model", "similarity", "matched", "random", "gap", "matched higher, %", "pairs"]
+        higher = [Cell(f"{100 * row['separability']:.1f}")] if separated else []
+        body.append([row["text"], row["model"], row["similarity"], *cells, *higher, str(row["n"])])
+    heads = ["text", "model", "similarity", "matched", "random", "gap"]
+    heads += [*(["separability (AUC), %"] if separated else []), "pairs"]
     return Table("All similarities", heads, body, names=3, closed=True)
