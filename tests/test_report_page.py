@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.page_world import make_page_world, make_run, write_retrieval, write_similarity
-from translit_scale.charts import Chart
+from translit_scale.charts import Chart, comma_separated
 from translit_scale.cli import main
 from translit_scale.files import read_json, write_bytes, write_json
 from translit_scale.report.page import build
@@ -29,7 +29,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_numbers(chart: Chart, folder: Path) -> None:
-    write_bytes(folder / f"{chart.name}.csv", build.comma_separated(chart.rows).encode())
+    write_bytes(folder / f"{chart.name}.csv", comma_separated(chart.rows).encode())
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycountry
 
 from translit_scale.config import load_config
 from translit_scale.evaluate.results import header, write_arrays
@@ -18,7 +19,8 @@ from translit_scale.shipped_files import find_file
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, FORMAT, CheckpointInfo, EngineCounts
 
 ITEMS = 40
-CODES = tuple(inventory())[:1155]
+_MORE = (f"{language.alpha_3}_Latn" for language in pycountry.languages)
+CODES = tuple(dict.fromkeys([*inventory(), *_MORE]))[:1155]
 
 
 def make_run(

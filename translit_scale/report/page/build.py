@@ -28,7 +28,7 @@ from translit_scale.report.page.curves import curves
 from translit_scale.report.page.inputs import Inputs
 from translit_scale.report.page.languages import language_table
 from translit_scale.report.page.provenance import provenance, settings_of
-from translit_scale.report.page.scores import measure, scores
+from translit_scale.report.page.scores import measure, papers, scores
 from translit_scale.report.page.similarities import dynamics, similarities
 from translit_scale.report.page.summary import summary
 from translit_scale.report.page.vocabulary import vocabulary
@@ -59,8 +59,8 @@ def write_page(inputs: Inputs, options: Options) -> int:
         raise ConfigError("the page needs vl-convert for its charts", install_command("plots"))
     measured = measure(inputs, options.profile, options.families, options.seen)
     languages = language_table(inputs, measured, options.families)
-    sections = [curves(inputs.runs), scores(inputs, measured, options.profile), similarities(inputs)]
-    sections += [dynamics(inputs), vocabulary(inputs)]
+    sections = [curves(inputs.runs), scores(inputs, measured), papers(inputs, options.profile)]
+    sections += [similarities(inputs), dynamics(inputs), vocabulary(inputs)]
     sections_after = [settings_of(inputs.runs), provenance(inputs, options.command)]
     folder = options.out.with_suffix("")
     _write_charts([chart for section in sections for chart in section.charts], folder)

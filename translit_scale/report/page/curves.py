@@ -96,6 +96,6 @@ def _selection(runs: Sequence[Run]) -> Chart | None:
     if not rows:
         return None
     rows.sort(key=lambda row: str(row["checkpoint"]))
-    title = f"Scores by which `select` chose a checkpoint ({', '.join(dict.fromkeys(tasks))}), with 95 % intervals"
+    title = f"Scores by which a checkpoint was chosen ({', '.join(dict.fromkeys(tasks))}), with 95 % intervals"
     axes = Axes("score", "checkpoint", "run", low="low", high="high", x_title="score")
     return interval_chart("selection", title, rows, axes)

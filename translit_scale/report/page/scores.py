@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from translit_scale.charts import Axes, Chart, Row, interval_chart
+from translit_scale.charts import COLOURS, SHAPES, Axes, Chart, Row, interval_chart
 from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.report.averages import Average, AverageBlock
@@ -16,6 +17,7 @@ from translit_scale.report.language_scores import EACH_OTHER, Scores, language_s
 from translit_scale.report.page.elements import Cell, Section, Table
 from translit_scale.report.page.inputs import Inputs
 from translit_scale.report.published import published
+from translit_scale.report.results import Results
 from translit_scale.report.tables import Cell as TableCell
 from translit_scale.report.tables import Filled, fill
 from translit_scale.testsets.registry import TASKS
@@ -87,7 +89,7 @@ def overall(block: AverageBlock) -> list[Average]:
     return [average for average in block.averages if average.by == "all"]
 
 
-def scores(inputs: Inputs, measured: Measured | None, profile: str) -> Section:
+def scores(inputs: Inputs, measured: Measured | None) -> Section:
     """Charts and tables of all results."""
     section = Section("scores", "Retrieval and transfer")
     if measured is None:
@@ -99,17 +101,35 @@ def scores(inputs: Inputs, measured: Measured | None, profile: str) -> Section:
     section.paragraphs += [EXPLAINED, *(f"{note[0].upper()}{note[1:]}." for note in measured.notes)]
     section.charts += _charts(measured)
     section.tables += [_averages(block) for block in measured.blocks]
-    section.tables += _papers(inputs, profile)
+    return section
+
+
+def papers(inputs: Inputs, profile: str) -> Section:
+    """The papers' tables of which at least one cell has a result."""
+    section = Section("papers", "Beside the papers")
+    section.tables += [] if inputs.results is None else _papers(inputs.results, inputs, profile)
+    if section.tables:
+        section.paragraphs.append(
+            "Our value [95 % interval]; the number that the paper prints there and the difference to it follow in "
+            "brackets. Papers and results may differ in more than the model: the papers' verses and models are not "
+            "published."
+        )
+    elif inputs.results is not None:
+        section.missing = (
+            "No result fills a cell of the papers' tables; `translit-scale docs tables` says which tasks, sources and "
+            "languages they have."
+        )
     return section
 
 
 def _charts(measured: Measured) -> Iterator[Chart]:
     rows = list(_rows(measured.blocks, "all"))
+    models = list(dict.fromkeys(str(row["model"]) for row in rows))
     axes = Axes("percent", "test", "model", low="low", high="high", x_title="percent")
     yield interval_chart("scores", "Means over languages, with 95 % intervals", by_kind(rows, False), axes)
     if differences := by_kind(rows, True):
         title = f"Differences to {measured.first} in points, with 95 % intervals"
-        yield interval_chart("differences", title, differences, _points(axes), zero=True)
+        yield _same_marks(interval_chart("differences", title, differences, _points(axes), zero=True), models)
     for by in ("head or tail", "training", "family", "script"):
         grouped = list(_rows(measured.blocks, by))
         sizes: dict[str, int] = {}
@@ -125,7 +145,25 @@ def _charts(measured: Measured) -> Iterator[Chart]:
         yield interval_chart(name, f"Means by {by}, {of}", by_kind(shown, False), several)
         if differences := by_kind(shown, True):
             title = f"Differences to {measured.first} by {by}, {of}"
-            yield interval_chart(f"{name}.differences", title, differences, _points(several), zero=True)
+            chart = interval_chart(f"{name}.differences", title, differences, _points(several), zero=True)
+            yield _same_marks(chart, models)
+
+
+def _same_marks(chart: Chart, models: Sequence[str]) -> Chart:
+    """Gives models the colours and shapes that they have in a chart of all `models`."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(inner) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {"domain", "range"}:
+            marks = COLOURS if value["range"][0] in COLOURS else SHAPES
+            chosen = [marks[models.index(name) % len(marks)] for name in value["domain"]]
+            return {"domain": value["domain"], "range": chosen}
+        return {name: inner if name == "data" else moved(inner) for name, inner in value.items()}
+
+    return replace(chart, spec=moved(dict(chart.spec)))
 
 
 def _points(axes: Axes) -> Axes:
@@ -176,12 +214,10 @@ def _averages(block: AverageBlock) -> Table:
     return Table(f"{title}: means over groups of languages", heads, rows, names=3, closed=True)
 
 
-def _papers(inputs: Inputs, profile: str) -> Iterator[Table]:
-    """The papers' tables of which at least one cell has a result, beside the printed numbers."""
-    assert inputs.results is not None
+def _papers(results: Results, inputs: Inputs, profile: str) -> Iterator[Table]:
     for table in published().values():
         try:
-            blocks = fill(table, inputs.results, inputs.models, profile)
+            blocks = fill(table, results, inputs.models, profile)
         except DataError as error:
             inputs.damaged.append(error)
             continue
@@ -210,8 +246,7 @@ def _paper_table(block: Filled, task: str, cells: Sequence[Sequence[TableCell]])
     return Table(
         f"{paper}, Table {block.table.number}, {TASKS[task].title}: {block.table.title}", heads, rows,
         names=1 + with_target, closed=True,
-        note="Our value [95 % interval]; the paper's value and the difference to it follow in brackets. "
-        f"{paper} is “{block.table.paper}”.{note}",
+        note=f"{paper} is “{block.table.paper}”.{note}",
     )  # fmt: skip
 
 

@@ -56,7 +56,7 @@
     element.dataset.width = String(width);
     const text = figure.querySelector(".spec").textContent;
     const drawing = document.createElement("div");
-    const options = { renderer: "svg", actions: false, ast: true, defaultStyle: false, mode: "vega-lite", tooltip: { disableDefaultStyle: true } };
+    const options = { renderer: "svg", actions: false, ast: true, defaultStyle: false, logLevel: 1, mode: "vega-lite", tooltip: { disableDefaultStyle: true } };
     const result = await vegaEmbed(drawing, fitted(text, width), options);
     element.view?.finalize();
     element.view = result.view;
