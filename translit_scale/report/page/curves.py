@@ -88,10 +88,10 @@ def _selection(runs: Sequence[Run]) -> Chart | None:
     tasks = []
     for run in runs:
         for entry in run.best.get("ranked") or []:
-            low, high = entry.get("ci95") or (None, None)
-            rows.append({
-                "checkpoint": entry["checkpoint"], "run": run.name, "score": entry["value"], "low": low, "high": high,
-            })  # fmt: skip
+            if isinstance(entry, dict) and {"checkpoint", "value"} <= entry.keys():
+                low, high = entry.get("ci95") or (None, None)
+                names = {"checkpoint": str(entry["checkpoint"]), "run": run.name}
+                rows.append({**names, "score": entry["value"], "low": low, "high": high})
         tasks += [f"{run.best.get('measure')} of {run.best.get('task')}"] if run.best.get("ranked") else []
     if not rows:
         return None

@@ -121,7 +121,11 @@ def _merged(folders: Sequence[Path], damaged: list[DataError]) -> Results | None
     """The results of all folders; of two results of the same thing the first one, and the other is reported."""
     merged: Results | None = None
     for folder in folders:
-        results = Results(folder, damaged)
+        try:
+            results = Results(folder, damaged)
+        except DataError as error:
+            damaged.append(error)
+            continue
         if merged is None:
             merged = results
             continue

@@ -11,7 +11,7 @@ from typing import Any
 from translit_scale.errors import DataError
 from translit_scale.files import read_json
 from translit_scale.schema import read_yaml
-from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, read_info
+from translit_scale.train.checkpointing.checkpoint import COMPLETE, complete_checkpoints
 
 MOST_RECORDS = 250
 """Training records of a run that the page contains; of a longer run those at equal distances, and the last one."""
@@ -100,12 +100,10 @@ def _optional(path: Path, damaged: list[DataError]) -> Mapping[str, Any]:
 
 
 def _pairs(path: Path, damaged: list[DataError]) -> Mapping[str, int]:
+    """Needs the record of the newest checkpoint only, so a copy of a run without its weights has them, too."""
     checkpoints = complete_checkpoints(path / "checkpoints")
-    try:
-        return read_info(checkpoints[-1]).pairs if checkpoints else {}
-    except DataError as error:
-        damaged.append(error)
-        return {}
+    pairs = _optional(checkpoints[-1] / COMPLETE, damaged).get("pairs") if checkpoints else {}
+    return {str(code): int(count) for code, count in pairs.items()} if isinstance(pairs, dict) else {}
 
 
 def _read_records(path: Path, damaged: list[DataError]) -> tuple[tuple[Record, ...], int]:

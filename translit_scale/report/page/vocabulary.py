@@ -38,9 +38,11 @@ def vocabulary(inputs: Inputs) -> Section:
     if section.tables:
         section.paragraphs.append(EXPLAINED)
     else:
+        run = inputs.runs[0]
+        shards = run.settings.get("data", {}).get("shards", "SHARDS")
         section.missing = (
-            f"There is no vocabulary. Make it with `translit-scale analyze vocabulary --out {inputs.runs[0].path}"
-            "/analysis`; `translit-scale analyze vocabulary --help` says what it reads."
+            f"There is no vocabulary. Make it with `translit-scale analyze vocabulary --tokenizer {run.path}/model "
+            f"--shards {shards} --out {run.path}/analysis`."
         )
     return section
 
