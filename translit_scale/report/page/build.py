@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
@@ -147,12 +148,12 @@ def vega_code() -> str:
     """
     import vl_convert
 
-    path = cache_folder() / f"vega-embed-{vl_convert.__version__}.js"
+    path = cache_folder() / f"vega-embed-{version('vl-convert-python')}.js"
     with suppress(OSError, UnicodeDecodeError):
         status = path.stat()
         if status.st_uid == os.getuid() and not status.st_mode & 0o022:
             return path.read_text(encoding="utf-8")
-    code: str = vl_convert.javascript_bundle()
+    code: str = vl_convert.javascript_bundle(None)
     with suppress(OSError, DataError):  # a cache that cannot be written only costs time
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_bytes(path, code.encode())
