@@ -42,8 +42,8 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
     assert {name.removeprefix("translit-scale ") for name in LEAVES} == {
         "languages", "configs", "docs", "demo-text", "romanize", "prepare", "plan", "doctor", "train", "shards verify",
         "shards stats", "shards cat", "shards contamination", "shards stage", "tokenizer", "select", "export",
-        "evaluate retrieval", "evaluate transfer", "evaluate all", "analyze similarity", "analyze vocabulary",
-        "analyze words", "report tables", "report association", "submit", "demo",
+        "evaluate retrieval", "evaluate transfer", "evaluate all", "analyze similarity", "analyze dynamics",
+        "analyze vocabulary", "analyze words", "report tables", "report association", "report page", "submit", "demo",
     }  # fmt: skip
 
 

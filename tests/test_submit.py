@@ -94,6 +94,8 @@ def test_every_stage_waits_for_the_one_before(folder: Path, capsys: pytest.Captu
     assert jobs["finetune"][-2:] == ["--model", "tiny=runs/two/tiny/export"] == jobs["evaluate"][-2:]
     assert "--gpus=1" in jobs["evaluate"] and "--gpus=1" not in jobs["export"]
     assert jobs["report"][-6:] == ["report", "tables", "--results", "results", "--out", "results/tables"]
+    page = script(capsys, "--evaluate", EVALUATION, "--report", "page --profile strict")["report"]
+    assert page[-7:] == ["report", "page", "runs/two/tiny", "--results", "results", "--profile", "strict"]
 
 
 def test_what_is_done_is_skipped_and_what_follows_is_not(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

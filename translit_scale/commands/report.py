@@ -1,4 +1,4 @@
-"""`translit-scale report`: the papers' tables, filled with results."""
+"""`translit-scale report`: the papers' tables, filled with results, and one HTML page about runs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,19 @@ TABLES = sorted({table for task in TASKS.values() for table in task.tables}, key
 
 
 def add(commands: Any) -> None:
-    """Declares `report tables` and `report association`."""
+    """Declares `report tables`, `report association` and `report page`."""
     kinds = add_kinds(
         commands,
         "report",
-        "results beside the numbers that the papers print, and averages over languages: tables, association",
+        "results beside the numbers that the papers print, averages over languages, and one HTML page about runs: "
+        "tables, association, page",
     )
+    _add_tables(kinds)
+    report_association.add(kinds)
+    _add_page(kinds)
+
+
+def _add_tables(kinds: Any) -> None:
     parser = add_command(
         kinds,
         "tables",
@@ -51,15 +58,7 @@ def add(commands: Any) -> None:
         "--table", choices=[*TABLES, "all", AVERAGES, LANGUAGES], default="all",
         help="which table (default: all, which means all tables of the papers)",
     )  # fmt: skip
-    parser.add_argument(
-        "--model", action="append", default=[], metavar="ROW=LABEL",
-        help="a row and the label of its results: model1=mlm, Glot500=base, or a new row such as random=r0; repeat for "
-        "several (default: every label is a row)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--profile", choices=["paper", "strict"], default="paper",
-        help="transfer scores as the papers' code computes them, or as the metrics' names say (default: paper)",
-    )  # fmt: skip
+    _add_scores(parser, "every label is a row")
     parser.add_argument(
         "--format", choices=["md", "tex", "csv"], default="md", help="Markdown, LaTeX or CSV (default: md)"
     )
@@ -83,7 +82,78 @@ def add(commands: Any) -> None:
         help="of languages: the measure of retrieval in md and tex; csv has all of them (default: %(default)s)",
     )  # fmt: skip
     parser.set_defaults(run=_run)
-    report_association.add(kinds)
+
+
+def _add_scores(parser: argparse.ArgumentParser, rows: str) -> None:
+    """Declares the models and the profile of scores.
+
+    Args:
+        rows: what the rows are without --model.
+    """
+    parser.add_argument(
+        "--model", action="append", default=[], metavar="ROW=LABEL",
+        help="a row and the label of its results: model1=mlm, Glot500=base, or a new row such as random=r0; repeat for "
+        f"several (default: {rows})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--profile", choices=["paper", "strict"], default="paper",
+        help="transfer scores as the papers' code computes them, or as the metrics' names say (default: paper)",
+    )  # fmt: skip
+
+
+def _add_page(kinds: Any) -> None:
+    parser = add_command(
+        kinds,
+        "page",
+        "one HTML page about runs: training, results with intervals, similarities, every language, provenance",
+        "Writes one page that needs no network and can be sent as a file: what was trained on what, curves, retrieval "
+        "and transfer beside the papers' values, similarities, a table of all languages, settings and provenance, of "
+        "one run or of several side by side. Its figures are also written as PDF, PNG and CSV, to a folder of the same "
+        "name beside it. Without options it finds what evaluate and analyze wrote in RUN/results and RUN/analysis, in "
+        "these folders beside RUN and in the working directory, and says what it used.",
+        "translit-scale report page runs/demo/mlm runs/demo/tcm --out demo.html",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run directory; several are compared")
+    parser.add_argument(
+        "--results", type=Path, action="append", default=[], metavar="DIR",
+        help="where evaluate wrote; repeat for several (default: look for results of RUN)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--analysis", type=Path, action="append", default=[], metavar="DIR",
+        help="where analyze wrote; repeat for several (default: look for analyses of RUN)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help="the page; figures go to a folder of its name (default: report.html in the first RUN)",
+    )  # fmt: skip
+    _add_scores(parser, "every label is a row, those of no RUN first; the first one is what others are compared with")
+    parser.add_argument(
+        "--families", type=Path, metavar="FILE",
+        help="Glottolog's languages.csv, or a table with the columns language and family (default: no families)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seen", type=Path, metavar="DIR",
+        help="shards or run whose languages count as seen (default: the run that the models come from)",
+    )  # fmt: skip
+    parser.set_defaults(run=_page)
+
+
+def _page(args: argparse.Namespace) -> None:
+    """Writes the page; damaged files are left out and listed at the end, with exit code 3."""
+    from translit_scale.report.page.build import Options, write_page
+    from translit_scale.report.page.inputs import read_inputs
+
+    out = args.out or args.runs[0] / "report.html"
+    if out.suffix != ".html":
+        raise ConfigError(f"--out {out} is not the name of an HTML file", f"--out {out}.html")
+    inputs = read_inputs(args.runs, args.results, args.analysis, args.model)
+    size = write_page(inputs, Options(out, args.profile, args.families, args.seen, args.command_line))
+    print(f"results and analyses: {', '.join(inputs.used) or 'none were found; the page says how to make them'}")
+    if len(inputs.models) > 1:
+        print(f"differences are to {next(iter(inputs.models))}; --model ROW=LABEL chooses another order")
+    print(f"written to {out} ({size / 1e6:.1f} MB) and {out.with_suffix('')}/ (figures as PDF, PNG and CSV)")
+    if inputs.damaged:
+        raise DataError("\n".join(["the page is made without:", *map(str, inputs.damaged)]))
 
 
 def _run(args: argparse.Namespace) -> None:

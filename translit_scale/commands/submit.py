@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         ("select", "'--task sr_b --data DIR --languages pol_Latn,ukr_Cyrl'; export then takes the best checkpoint"),
         ("export", "'--license apache-2.0'"),
         ("evaluate", "'--data DIR --source eng_Latn', of `evaluate all`"),
-        ("report", "'--table b2', of `report tables`"),
+        ("report", "'--table b2', of `report tables`, or 'page', of `report page`"),
     ):
         group.add_argument(f"--{name}", metavar="ARGUMENTS", help=f"such as {example} (default: none)")
     _add_hardware(parser)
@@ -187,7 +187,11 @@ def _model_stages(args: argparse.Namespace, config: Config) -> list[Stage]:
     if set(parsed.task or default_tasks()) & set(transfer_tasks()):
         stages.append(Stage("finetune", "evaluate_array", words, gpu, complete, may_fail=True))
     stages.append(Stage("evaluate", "command", ["evaluate", "all", *words], gpu, complete, may_fail=True))
-    if args.report is not None:
+    if args.report is not None and shlex.split(args.report)[:1] == ["page"]:
+        words = ["report", "page", str(run), "--results", str(parsed.out), *shlex.split(args.report)[1:]]
+        page = _parsed(report, words).out or run / "report.html"
+        stages.append(Stage("report", "command", words, done=exists(page)))
+    elif args.report is not None:
         results = ["--results", str(parsed.out), "--out", str(parsed.out / "tables")]
         words = ["report", "tables", *results, *shlex.split(args.report)]
         tables = _parsed(report, words).out

@@ -14,9 +14,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from translit_scale.errors import UserError
+from translit_scale.extras import install_command
 from translit_scale.languages import PAIRS
 from translit_scale.progress import duration
 
@@ -60,7 +62,11 @@ def run_demo(ranks: int) -> None:
     )
     # Paper A, section 5.1: s is Ukrainian or Urdu and t its translation.
     _run("the four similarities", ["translit-scale", "analyze", "similarity", *models, *_tables(is_reversed=True)])
-    print(_summary(time.monotonic() - started), flush=True)
+    page = find_spec("vl_convert") is not None  # draws its charts
+    if page:
+        runs = [f"runs/demo/{name}" for name in RUNS]
+        _run("one page about both", ["translit-scale", "report", "page", *runs, "--out", "runs/demo/report.html"])
+    print(_summary(page, time.monotonic() - started), flush=True)
 
 
 def _tables(is_reversed: bool) -> list[str]:
@@ -104,7 +110,8 @@ def _run(purpose: str, command: Sequence[str]) -> None:
         raise UserError(f"the command above ended with exit code {exit_code}", "fix the problem and run it again")
 
 
-def _summary(seconds: float) -> str:
+def _summary(page: bool, seconds: float) -> str:
+    shown = "runs/demo/report.html (open it in a browser)" if page else f"needs {install_command('plots')}"
     return f"""
 == demo finished in {duration(seconds)}
 shards        {SHARDS}/ (readable with tar, webdataset and `translit-scale shards cat {SHARDS}`)
@@ -112,4 +119,5 @@ held-out text {TEXT}/heldout/
 runs          runs/demo/mlm, runs/demo/tcm (config.yaml, metrics.jsonl, checkpoints/)
 curves        tensorboard --logdir runs/demo
 results       runs/demo/results/demo/ (*.json, and charts of the similarities if vl-convert is installed)
+page          {shown}
 model         AutoModelForMaskedLM.from_pretrained("runs/demo/tcm/export")"""

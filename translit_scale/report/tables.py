@@ -86,9 +86,11 @@ def name_rows(arguments: Sequence[str], labels: Sequence[str]) -> dict[str, str]
     Raises:
         ConfigError: a row occurs twice, or a label has no results.
     """
+    if not arguments:
+        return {label: label for label in labels}
     known = {_plain(model): model for table in published().values() for b in table.blocks for model in b.models}
     rows: dict[str, str] = {}
-    for argument in arguments or labels:
+    for argument in arguments:
         name, equals, label = argument.partition("=")
         label = label if equals else name
         if equals:  # a bare label such as `mlm` is not matched with a row of a paper

@@ -1,0 +1,136 @@
+"""The four similarities of paper A (section 5), of models and over training, from the files that `analyze` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from translit_scale.charts import Axes, Chart, Row, interval_chart, line_chart
+from translit_scale.errors import DataError
+from translit_scale.report.page.elements import Cell, Section, Table
+from translit_scale.report.page.inputs import Analysis, Inputs
+
+NAMES = {
+    "translation": "sim(s, t)",
+    "transliteration": "sim(s, r_s)",
+    "transliteration_translation": "sim(r_s, t)",
+    "transliteration_transliteration": "sim(r_s, r_t)",
+}
+"""Field of a score → what it compares; s: sentence, t: translation, r: romanization."""
+EXPLAINED = (
+    "Cosines of a sentence s, its translation t and their romanizations r_s and r_t, for matched pairs and for random "
+    "pairs. Retrieval needs the gap between both: a high similarity of matched pairs alone says little, because random "
+    "pairs may be as similar (paper A, section 5). Intervals are 1.96 standard errors over sentences."
+)
+MOST_STEPS = 4
+"""Directions with a chart over the steps; of more the average."""
+MOST_TEXTS = 30
+"""Language pairs in a chart; the table has all."""
+
+
+def similarities(inputs: Inputs) -> Section:
+    """Gaps of all models, their course over the checkpoints of a run, and one table with all numbers."""
+    section = Section("similarities", "Similarities")
+    rows = [row for analysis in inputs.of_kind("similarity") for row in _rows(analysis, inputs)]
+    if not rows:
+        section.missing = (
+            "There are no similarities. Make them with `translit-scale analyze similarity --model base=BASE_MODEL "
+            f"--model RUN@best --parallel pol_Latn:FILE ukr_Cyrl:FILE --out {inputs.runs[0].path}/analysis`."
+        )
+        return section
+    section.paragraphs.append(EXPLAINED)
+    section.charts += _models(rows)
+    section.tables += [_table(rows)] if rows else []
+    return section
+
+
+def dynamics(inputs: Inputs) -> Section:
+    """Gaps and retrieval over the checkpoints of runs, from the files that `analyze dynamics` writes."""
+    section = Section("dynamics", "Dynamics")
+    rows = [row for analysis in inputs.of_kind("dynamics") for row in _steps(analysis, inputs)]
+    if not rows:
+        runs = " ".join(f"--run {run.path}" for run in inputs.runs)
+        section.missing = (
+            "There are no similarities over the steps of training. Make them with `translit-scale analyze dynamics "
+            f"{runs} --parallel pol_Latn:FILE ukr_Cyrl:FILE --out {inputs.runs[0].path}/analysis`."
+        )
+        return section
+    texts = list(dict.fromkeys(row["text"] for row in rows))
+    averages = [text for text in texts if text.endswith(": average")]
+    for number, text in enumerate(averages or texts[:MOST_STEPS], 1):
+        of_text = [{name: row[name] for name in row if name != "text"} for row in rows if row["text"] == text]
+        axes = Axes("step", "value", "run", panel="measure", x_title="step", columns=2)
+        title = f"Gaps, separability and retrieval over the steps of training, {text}"
+        chart = line_chart(f"dynamics.{number}", title, of_text, axes)
+        section.charts.append(replace(chart, spec={**chart.spec, "resolve": {"scale": {"y": "independent"}}}))
+    if len(texts) > MOST_STEPS:
+        section.paragraphs.append(f"dynamics.json has {len(texts)} directions; the average over them is shown.")
+    return section
+
+
+def _steps(analysis: Analysis, inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """A row for each run, step, direction and measure."""
+    try:
+        for entry in analysis.content["scores"]["test"]:
+            measures = {f"gap {NAMES[name]}": entry[name]["gap"] for name in NAMES}
+            measures["separability sim(s, t)"] = entry["translation"].get("separability")
+            measures |= {f"top-{k}, percent": 100 * entry["retrieval"][f"top{k}"] for k in (1, 10)}
+            for name, value in measures.items():
+                if value is not None:
+                    text = f"{analysis.content['task_name']}: {entry['hf_subset']}"
+                    yield {"run": entry["run"], "step": entry["step"], "text": text, "measure": name, "value": value}
+    except (KeyError, TypeError) as error:
+        inputs.damaged.append(DataError(f"{analysis.path} is not a complete result: {error}", "analyze again"))
+
+
+def _rows(analysis: Analysis, inputs: Inputs) -> Iterator[dict[str, Any]]:
+    """A row for each language pair and similarity of one model."""
+    try:
+        model = analysis.content["model"]
+        for score in analysis.content["scores"]["test"]:
+            for name in NAMES:
+                yield {
+                    "model": model["label"],
+                    "text": f"{analysis.content['task_name']}: {score['s']} → {score['t']}", "n": score["n"],
+                    "similarity": NAMES[name], **score[name],
+                }  # fmt: skip
+    except (KeyError, TypeError, ValueError) as error:
+        inputs.damaged.append(DataError(f"{analysis.path} is not a complete result: {error}", "analyze again"))
+
+
+def _interval(row: dict[str, Any], name: str) -> dict[str, float]:
+    margin = 1.96 * row[f"{name}_se"]
+    return {"cosine": row[name], "low": row[name] - margin, "high": row[name] + margin}
+
+
+def _models(rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
+    texts = list(dict.fromkeys(row["text"] for row in rows))
+    shown = [row for row in rows if row["text"] in texts[:MOST_TEXTS]]
+    some = f", the first {MOST_TEXTS} language pairs" if len(texts) > MOST_TEXTS else ""
+    names = ("text", "similarity", "model")
+    gaps: list[Row] = [{name: row[name] for name in names} | _interval(row, "gap") for row in shown]
+    axes = Axes("cosine", "text", "model", panel="similarity", low="low", high="high", x_title="gap", columns=2)
+    yield interval_chart("similarity-gaps", f"Gap between matched and random pairs{some}", gaps, axes, zero=True)
+    levels: list[Row] = [
+        {name: row[name] for name in names} | {"pairs": kind} | _interval(row, kind)
+        for row in shown
+        if row["text"] in texts[:4]
+        for kind in ("matched", "random")
+    ]
+    for number, text in enumerate(texts[:4], 1):
+        of_text = [row for row in levels if row["text"] == text]
+        axes = Axes("cosine", "model", "pairs", panel="similarity", low="low", high="high", x_title="cosine", columns=2)
+        yield interval_chart(f"similarities.{number}", f"Matched and random pairs, {text}", of_text, axes)
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    separated = all("separability" in row for row in rows)
+    body: list[list[Cell | str]] = []
+    for row in rows:
+        cells = [Cell(f"{row[name]:.3f}", f"±{1.96 * row[f'{name}_se']:.3f}") for name in ("matched", "random", "gap")]
+        higher = [Cell(f"{100 * row['separability']:.1f}")] if separated else []
+        body.append([row["text"], row["model"], row["similarity"], *cells, *higher, str(row["n"])])
+    heads = ["text", "model", "similarity", "matched", "random", "gap"]
+    heads += [*(["separability (AUC), %"] if separated else []), "pairs"]
+    return Table("All similarities", heads, body, names=3, closed=True)
