@@ -15,7 +15,7 @@ class Cell:
     text: str
     details: str = ""
     mark: str = ""
-    """`better` or `worse` for a difference whose interval does not contain 0, else empty."""
+    """`better` or `worse`, else empty."""
     best: bool = False
 
 

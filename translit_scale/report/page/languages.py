@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from translit_scale.errors import DataError
-from translit_scale.evaluate.bootstrap import Estimate, paired_difference
-from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.languages import is_head, language_name, listed, matching_codes
+from translit_scale.report.differences import UNCLEAR, WORSE, DifferenceBlock, Judged
+from translit_scale.report.differences_page import summary
 from translit_scale.report.families import family_of, read_families
-from translit_scale.report.language_scores import Measures
+from translit_scale.report.language_scores import Measures, Scores
 from translit_scale.report.page.elements import Cell
 from translit_scale.report.page.inputs import Inputs
-from translit_scale.report.page.scores import Measured, estimate_cell, main_measure, mark, title_of
+from translit_scale.report.page.scores import Measured, estimate_cell, main_measure, title_of
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,9 @@ def language_table(inputs: Inputs, measured: Measured | None, families: Path | N
     """
     of_family = read_families(families) if families else None
     scores = measured.by_language if measured else {}
+    blocks: dict[tuple[str, str, str, str], list[DifferenceBlock]] = {}
+    for block in measured.differences if measured else []:
+        blocks.setdefault((block.task, block.source, block.measure, block.model), []).append(block)
     codes = sorted(
         {code for run in inputs.runs for code in run.pairs}
         | {code for by_model in scores.values() for of_model in by_model.values() for code in of_model}
@@ -70,29 +71,25 @@ def language_table(inputs: Inputs, measured: Measured | None, families: Path | N
             columns.append(Column(model, len(groups)))
             for code, row in zip(codes, rows, strict=True):
                 row.append(_score(of_model.get(code), measure))
-            if measured is None or model == measured.first or measured.first not in by_model:
-                continue
-            columns.append(Column(f"{model} minus {measured.first}", len(groups)))
-            of_first = by_model[measured.first]
-            for code, row in zip(codes, rows, strict=True):
-                row.append(_difference(inputs, (task, source, code), (measured.first, model), measure,
-                                       of_first.get(code), of_model.get(code)))  # fmt: skip
-    return LanguageTable(groups, columns, rows, list(_sentences(groups, columns, rows)))
+            for block in blocks.get((task, source, measure, model), []):
+                columns.append(Column(f"{model} minus {block.minus}", len(groups)))
+                judged = {found.difference.language: found for found in block.languages}
+                for code, row in zip(codes, rows, strict=True):
+                    row.append(_difference(judged.get(code)))
+    shown = [block for found in blocks.values() for block in found if _is_shown(block, scores)]
+    return LanguageTable(groups, columns, rows, [sentence(block) for block in shown])
 
 
-def _sentences(groups: Sequence[str], columns: Sequence[Column], rows: Sequence[Sequence[Cell | str]]) -> Iterator[str]:
-    for index, column in enumerate(columns):
-        if not column.group or " minus " not in column.head:
-            continue
-        model, _, first = column.head.rpartition(" minus ")
-        cells = [(str(row[0]), cell) for row in rows if isinstance(cell := row[index], Cell)]
-        better, worse = ([code for code, cell in cells if cell.mark == kind] for kind in ("better", "worse"))
-        if any(cell.details for _, cell in cells):
-            yield (
-                f"{groups[column.group - 1]}: of {len(cells)} languages, {model} is better than {first} for "
-                f"{len(better)}{f' ({listed(better, 6)})' if better else ''} and worse for "
-                f"{len(worse)}{f' ({listed(worse, 6)})' if worse else ''}; the intervals of the others contain 0."
-            )
+def _is_shown(block: DifferenceBlock, scores: Scores) -> bool:
+    """Whether the table has the block's measure."""
+    by_language = scores.get((block.task, block.source), {}).get(block.model)
+    return bool(by_language) and block.measure == main_measure(list(next(iter(by_language.values()))))
+
+
+def sentence(block: DifferenceBlock) -> str:
+    """For how many languages a model is better or worse, and which are worse."""
+    worse = [found.difference.language for found in block.languages if found.verdict == WORSE]
+    return summary(block) + (f"; worse: {listed(worse, 6)}." if worse else ".")
 
 
 def _trained(inputs: Inputs) -> Mapping[str, Mapping[str, int]]:
@@ -121,34 +118,10 @@ def _score(measures: Measures | None, measure: str) -> Cell | str:
     return "–" if measures is None or measure not in measures else Cell(f"{100 * measures[measure]:.1f}")
 
 
-def _difference(
-    inputs: Inputs, where: tuple[str, str, str], models: tuple[str, str], measure: str,
-    of_first: Measures | None, of_model: Measures | None,
-) -> Cell | str:  # fmt: skip
-    if of_first is None or of_model is None:
+def _difference(judged: Judged | None) -> Cell | str:
+    if judged is None:
         return "–"
-    difference = of_model[measure] - of_first[measure]
-    estimate = _paired(inputs, where, models, measure)
-    if estimate is None:
-        return Cell(f"{100 * difference:+.1f}")
-    return estimate_cell(estimate, "+", mark(estimate))
-
-
-def _paired(inputs: Inputs, where: tuple[str, str, str], models: tuple[str, str], measure: str) -> Estimate | None:
-    """The paired difference of a direction of retrieval, from the ranks of the same items."""
-    task, source, target = where
-    assert inputs.results is not None
-    found = [inputs.results.retrieval.get((task, inputs.models[model])) for model in models]
-    try:
-        arrays = [None if result is None else result.arrays for result in found]
-    except DataError as error:
-        inputs.damaged.append(error)
-        return None
-    name = f"{source}->{target}"
-    a, b = arrays
-    if a is None or b is None or f"rank:{name}" not in a or f"rank:{name}" not in b:
-        return None
-    if not np.array_equal(a[f"ids:{name}"], b[f"ids:{name}"]):
-        return None
-    k = int(measure.removeprefix("top"))
-    return paired_difference(hits(a[f"rank:{name}"], k), hits(b[f"rank:{name}"], k))
+    compared = judged.difference.comparison
+    if compared is None:
+        return Cell(f"{100 * judged.difference.difference:+.1f}")
+    return estimate_cell(compared.estimate, "+", "" if judged.verdict == UNCLEAR else judged.verdict)

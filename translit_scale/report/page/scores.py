@@ -13,6 +13,7 @@ from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.report.averages import Average, AverageBlock
 from translit_scale.report.averages_page import FEWEST
 from translit_scale.report.averages_table import make_averages
+from translit_scale.report.differences import DifferenceBlock, difference_blocks
 from translit_scale.report.language_scores import EACH_OTHER, Scores, language_scores
 from translit_scale.report.page.elements import Cell, Section, Table
 from translit_scale.report.page.inputs import Inputs
@@ -27,8 +28,7 @@ MOST_GROUPS = 12
 EXPLAINED = (
     "Values are percent, with 95 % intervals in brackets. A mean over languages is unweighted, and its interval is "
     "over languages; the interval of a single language is over its test items. Differences are between models on the "
-    f"same languages; ▲ and ▼ mark those of at least {FEWEST} languages, or of the same items, whose interval does not "
-    "contain 0."
+    f"same languages; ▲ and ▼ mark those of at least {FEWEST} languages whose interval does not contain 0."
 )
 
 
@@ -39,6 +39,8 @@ class Measured:
     by_language: Scores
     blocks: list[AverageBlock]
     notes: list[str]
+    differences: list[DifferenceBlock]
+    """Of every language, to the first model."""
     first: str
     """The model that others are compared with."""
 
@@ -55,7 +57,10 @@ def measure(inputs: Inputs, profile: str, families: Path | None, seen: Path | No
     if not any(of_model for by_model in by_language.values() for of_model in by_model.values()):
         return None
     averages = make_averages(inputs.results, inputs.models, profile, families, seen, [])
-    return Measured(by_language, averages.blocks, averages.notes, next(iter(inputs.models)))
+    differences, notes = difference_blocks(inputs.results, inputs.models, profile, [])
+    return Measured(
+        by_language, averages.blocks, [*averages.notes, *notes], differences, next(iter(inputs.models))
+    )
 
 
 def main_measure(names: Sequence[str]) -> str:
