@@ -10,5 +10,6 @@ ruff format --check .
 mypy
 lint-imports --no-cache
 say "tests"
-python -m pytest --numprocesses auto --dist worksteal "$@" # most tests use one core; only few start several ranks
+# Most tests use one core; only few start several ranks.
+python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
 say "all checks passed; the slowest tests are listed above"
