@@ -17,20 +17,14 @@ if not torch.cuda.is_available():
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config, make_world
 from tests.support.train_script import STEPS
-from translit_scale.cores import cores
 
 settings.register_profile("no deadline", deadline=None)  # a busy machine is no defect
 settings.load_profile("no deadline")
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One process more than there are cores: the tests of several hosts mostly wait."""
-    return min(4, cores() + 1)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of several hosts come first, one after another: at the end, nothing else would run while they wait."""
-    items.sort(key=lambda item: item.get_closest_marker("hosts") is None)
+    """The tests of several hosts come first and one after another, so that other tests run while they wait."""
+    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("hosts", "slurm")))
 
 
 @pytest.fixture(scope="session")

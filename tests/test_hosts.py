@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tests.support.host_ranks import HostRanks, Job
-from tests.support.hosts import Hosts, missing_programs, wait_until
+from tests.support.hosts import Hosts, reason_without, wait_until
 from tests.support.ranks import ENVIRONMENT, ROOT
 from tests.support.tiny import make_config, make_shards
 from tests.support.train_script import SCRIPT, ZERO2, records
@@ -93,8 +93,8 @@ def launcher_commands(place: Place, what: list[object]) -> dict[str, dict[str, l
 
 def test_every_launcher_makes_one_world(place: Place) -> None:
     """And the losses are those of one process. `srun` is tested in test_slurm.py."""
-    if missing := missing_programs({"pdsh": "pdsh", "mpirun": "openmpi-bin"}):
-        pytest.skip(f"needs programs that are not installed: apt install {' '.join(missing)}")
+    if reason := reason_without({"pdsh": "pdsh", "mpirun": "openmpi-bin"}):
+        pytest.skip(reason)
     what = [*place.words("")[1:-1], "train.max_steps=3"]
     commands = launcher_commands(place, what)
     environment = ENVIRONMENT | {"PATH": f"{TOOLS}:/usr/bin:/bin:/usr/sbin:/sbin"}

@@ -37,10 +37,12 @@ def meet_in_thread(world: World, raised: list[UserError]) -> threading.Thread:
     return thread
 
 
-def test_all_come(world: World) -> None:
+def test_all_come(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "MEETING_SECONDS", 60.0)
     raised: list[UserError] = []
     others = [meet_in_thread(replace(world, rank=rank, local_rank=rank), raised) for rank in (1, 2)]
-    meet(world, "gloo").set("key", "value")
+    store = meet(world, "gloo")  # it ends with its last reference, and others may still read it
+    store.set("key", "value")
     for thread in others:
         thread.join()
     assert not raised

@@ -20,7 +20,7 @@ from tests.support.slurm import Slurm
 from tests.support.small_corpus import contents, run, write_corpus
 from tests.support.tiny import make_config
 
-pytestmark = [pytest.mark.hosts, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
 SCRIPTS = ROOT / "scripts" / "slurm"
 VARIABLES = {
     "VENV": sys.prefix, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1",
@@ -148,8 +148,24 @@ def test_restarts_are_limited_and_cancelled_jobs_stay_cancelled(slurm: Slurm, ti
     assert len(training.starts) == 3 and training.starts[-1] > 0
 
 
+def lose_node(slurm: Slurm, task: str, command: str) -> None:
+    """Takes the power from the node of a task of an array, while it runs this command; SLURM queues the task again."""
+    slurm.wait_for(task, ["RUNNING"])
+    node = slurm.fields(task)["NodeList"]
+    wait_until(lambda: slurm.hosts.pids(node, command), 60, f"the start of {command}")
+    for pid in slurm.hosts.pids(node, command):
+        os.kill(pid, signal.SIGSTOP)  # or it might finish before its end
+    slurm.power_off(node)
+    slurm.wait_for(task, ["PENDING"], 60)
+    assert slurm.restarts(task) == 1
+    slurm.power_on(node)
+
+
 def test_lost_array_tasks_are_made_again(slurm: Slurm, tmp_path: Path) -> None:
-    """A task is cancelled, and so is the job that waits for all; the same commands again make the same set."""
+    """A task is cancelled, and so is the job that waits for all; the same commands again make the same set.
+
+    The second time a node is lost while a task runs there: SLURM does this task again.
+    """
     data, out = write_corpus(tmp_path / "data"), tmp_path / "set"
     words = [data / "recipe.yaml", "--out", out]
 
@@ -165,6 +181,7 @@ def test_lost_array_tasks_are_made_again(slurm: Slurm, tmp_path: Path) -> None:
     assert slurm.wait_for(finalize) == "CANCELLED"
     assert not (out / "manifest.json").exists()
     array, finalize = submit()
+    lose_node(slurm, f"{array}_1", "translit-scale prepare")
     assert slurm.wait_for(finalize) == "COMPLETED"
     run(data, tmp_path / "plain")
     assert contents(out) == contents(tmp_path / "plain")
@@ -210,15 +227,8 @@ def test_the_whole_chain_from_text_to_the_report(slurm: Slurm, project: Path) ->
     (project / "elsewhere").rename(project / "tests")
     jobs = submit()
     assert list(jobs) == ["finetune", "evaluate", "report"]
-    task = f"{jobs['finetune']}_0"
-    slurm.wait_for(task, ["RUNNING"])
-    node = slurm.fields(task)["NodeList"]
-    wait_until(lambda: slurm.hosts.pids(node, "translit-scale evaluate"), 60, "the start of an evaluation")
-    slurm.power_off(node)
-    slurm.wait_for(task, ["PENDING"], 60)
-    slurm.power_on(node)
+    lose_node(slurm, f"{jobs['finetune']}_0", "translit-scale evaluate")
     assert slurm.wait_for(jobs["report"]) == "COMPLETED", _logs(project)
-    assert slurm.restarts(task) == 1
     table = (project / "results/tables/a2.md").read_text()
     assert "tiny" in table
     assert submit() == {}

@@ -13,9 +13,10 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.support.ranks import ROOT
+from tests.support.ranks import ROOT, Ranks
 from tests.support.tiny import SHARD_BLOCKS, make_shards
 from tests.support.train_script import (
+    SCRIPT,
     SECONDS_TO_END,
     SPOILT,
     STEPS,
@@ -106,8 +107,7 @@ def test_error_of_all_ranks_is_said_once(
     assert_said_once(finish(launch(launcher, "--config", experiment, *override.split()), code), message)
 
 
-@pytest.mark.parametrize(("launcher", "code"), [("deepspeed", DataError.exit_code), ("torchrun", 1)])
-def test_damaged_block_that_one_rank_meets(launcher: str, code: int, experiment: Path, tmp_path: Path) -> None:
+def test_damaged_block_that_one_rank_meets(experiment: Path, tmp_path: Path) -> None:
     """Blocks of one pair: the one with the flipped bit is read by rank 1 alone, in step 2."""
     shards = make_shards(tmp_path / "shards", {"ukr_Cyrl": 40}, block_rows=1)
     victim = int(PairOrder({"ukr_Cyrl": 40}).batch(2 * 12, 12).row.max())  # the last rank has the last rows
@@ -116,14 +116,14 @@ def test_damaged_block_that_one_rank_meets(launcher: str, code: int, experiment:
     damaged = bytearray(tar.read_bytes())
     damaged[ShardSet.open(shards).manifest.shards[number].blocks[block].offset + 1024 + 512] ^= 1
     tar.write_bytes(damaged)
-    output = finish(launch(launcher, "--config", experiment, f"data.shards={shards}"), code)
+    output = finish(launch("deepspeed", "--config", experiment, f"data.shards={shards}"), DataError.exit_code)
     assert_said_once(output, rf"error on rank 1: .*ukr_Cyrl-{number:05d}-{block:04d}: .*crc32")
     assert [record["step"] for record in records(tmp_path / "runs" / "tiny")] == [1, 2]
 
 
-def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Path) -> None:
+def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> None:
     """Files larger than 64 KiB cannot be written: the second checkpoint fails, and later the run goes on."""
-    finish(launch("torchrun", "--config", experiment))
+    run_ranks(2, SCRIPT, "--config", experiment)
     checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
     whole = consolidated_weights(checkpoints / "step_000004")
     shutil.rmtree(checkpoints / "step_000004")
@@ -132,18 +132,42 @@ def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Pat
     assert_said_once(output, r"error.*: could not write the checkpoint .*step_000004: ")
     assert [path.name for path in checkpoints.glob("step_*")] == ["step_000002"]
 
-    assert "resumed from" in finish(launch("torchrun", "--config", experiment))
+    assert "resumed from" in run_ranks(2, SCRIPT, "--config", experiment).stdout
     resumed = consolidated_weights(checkpoints / "step_000004")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
-def test_checkpoints_are_written_by_time_too(experiment: Path, tmp_path: Path) -> None:
+def test_checkpoints_are_written_by_time_too(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> None:
     """The clock of the first rank decides for all."""
     words = ("run.checkpoint_every=1000", "run.checkpoint_minutes=1e-6", "run.keep_checkpoints=9")
-    output = finish(launch("torchrun", "--config", experiment, *words))
+    output = run_ranks(2, SCRIPT, "--config", experiment, *words).stdout
     assert "checkpoint every 1,000 steps or 1e-06 minutes" in output
     written = complete_checkpoints(tmp_path / "runs" / "tiny" / "checkpoints")
     assert [path.name for path in written] == [f"step_{step:06d}" for step in range(1, STEPS + 1)]
+
+
+STARTS = """
+import gc, os, runpy, sys
+gc.unfreeze()
+from translit_scale.train import loop
+
+take_step = loop.take_step
+def checked(*arguments):
+    print(gc.isenabled(), gc.get_freeze_count() > 100_000)
+    print("torch._inductor.compile_fx" in sys.modules, "TORCHDYNAMO_DISABLE" in os.environ, flush=True)
+    return take_step(*arguments)
+loop.take_step = checked
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+def test_a_rank_starts_without_the_compiler_and_trains_without_searching_its_modules(
+    experiment: Path, tmp_path: Path, run_ranks: Ranks
+) -> None:
+    """Both would take seconds, at the start or while the other ranks wait."""
+    (tmp_path / "script.py").write_text(STARTS)
+    output = run_ranks(1, tmp_path / "script.py", SCRIPT, "--config", experiment).stdout
+    assert output.count("True True\nFalse False\n") == STEPS, output
 
 
 @pytest.mark.parametrize("launcher", ["deepspeed", "torchrun", "python"])

@@ -67,10 +67,11 @@ PidFile /run/sshd.pid
 """
 
 
-def missing_programs(packages: Mapping[str, str]) -> list[str]:
-    """The Debian packages of programs that are not installed."""
+def reason_without(packages: Mapping[str, str]) -> str:
+    """Why tests that need these programs are skipped, with the Debian packages to install; empty if all are there."""
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return sorted({package for program, package in packages.items() if not shutil.which(program, path=path)})
+    missing = sorted({package for program, package in packages.items() if not shutil.which(program, path=path)})
+    return f"needs programs that are not installed: apt install {' '.join(missing)}" if missing else ""
 
 
 @cache
@@ -78,8 +79,8 @@ def reason_without_hosts() -> str:
     """Why this machine cannot have hosts; empty if it can."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "needs Linux, and root to make namespaces"
-    if missing := missing_programs(PACKAGES):
-        return f"needs programs that are not installed: apt install {' '.join(missing)}"
+    if reason := reason_without(PACKAGES):
+        return reason
     attempt = subprocess.run(["unshare", *NAMESPACES, "--fork", "mount", "-t", "tmpfs", "tmpfs", "/run"], check=False)
     return "namespaces are not allowed on this machine" if attempt.returncode else ""
 

@@ -13,7 +13,7 @@ from typing import Self
 
 import pytest
 
-from tests.support.hosts import HEAD, Hosts, missing_programs, wait_until
+from tests.support.hosts import HEAD, Hosts, reason_without, wait_until
 
 PACKAGES = {"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "sbatch": "slurm-wlm", "munged": "munge"}
 KILL_WAIT = 20
@@ -70,8 +70,8 @@ class Slurm:
     """
 
     def __init__(self, hosts: Hosts, cpus: int = 4, memory: int = 8000) -> None:
-        if missing := missing_programs(PACKAGES):
-            pytest.skip(f"needs SLURM: apt install {' '.join(missing)}")
+        if reason := reason_without(PACKAGES):
+            pytest.skip(reason)
         self.hosts, self.folder = hosts, hosts.folder.parent / "slurm"
         self.configuration = self.folder / "slurm.conf"
         nodes = "\n".join(f"NodeName={name} NodeAddr={hosts.addresses[name]}" for name in hosts.names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,6 +20,8 @@ from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.precision import check_stage, precision_block, resolve_precision
 
+NO_COMPILER = "TORCHDYNAMO_DISABLE"
+"""Variable with which torch.compile does nothing."""
 LOWER_LR_HINT = "lower train.lr or raise train.warmup_steps; the last checkpoint is intact"
 """Hint of every NumericError in training."""
 
@@ -104,14 +107,32 @@ def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
         betas=config.train.betas,
         eps=config.train.eps,
     )
+    compiler = nullcontext() if config.train.compile else without_compiler()
     try:
-        engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=hardware.ds_config)
+        with compiler:
+            engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=hardware.ds_config)
     except (ValueError, AssertionError, NotImplementedError) as error:  # pydantic's error is a ValueError
         raise ConfigError(
             f"DeepSpeed refuses {hardware.path}: {error}",
             "start from what `translit-scale configs zero2` prints",
         ) from error
     return engine
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Leaves torch's compiler out, which takes seconds to import: DeepSpeed would load it for optimizers of its own
+    that are not used here.
+    """
+    before = os.environ.get(NO_COMPILER)
+    os.environ[NO_COMPILER] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[NO_COMPILER]
+        else:
+            os.environ[NO_COMPILER] = before
 
 
 @contextmanager

@@ -8,6 +8,7 @@ until the launcher ends them.
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import re
@@ -68,6 +69,7 @@ def run_rank(body: Callable[[], object]) -> None:
     """
     # Otherwise asking the store of a first rank that has ended prints a C++ stack; set this before torch is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    gc.disable()  # it would search the thousands of modules that are imported again and again; training turns it on
     try:
         world = join_world()
     except UserError as error:  # found before there are other ranks to wait for
