@@ -13,6 +13,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from scripts.check_export import mteb_accuracies
 from tests.support.encoders import POSITIONS, WORDS, tiny_model, word_tokenizer
+from tests.support.labelled_world import save_learner, write_sib200
 from tests.test_export import CONFIG, INFO
 from translit_scale.cli import main
 from translit_scale.evaluate.embedding import Encoder
@@ -96,3 +97,25 @@ def test_mteb_counts_the_translations_that_evaluate_counts(exported: Path, tmp_p
     assert min(ours.values()) > 0.1 and max(ours.values()) < 0.95
     model = SentenceTransformer(str(exported), device="cpu")
     assert mteb_accuracies(model, *sides.values()) == [ours["pol_Latn"], ours["ukr_Cyrl"]]
+
+
+@pytest.mark.slow
+def test_mteb_reads_our_results(tmp_path: Path) -> None:
+    """Of retrieval and of transfer, with the languages under the codes that mteb uses."""
+    from mteb.results import TaskResult
+
+    save_learner(tmp_path / "model")
+    for language in ("pol_Latn", "ukr_Cyrl"):
+        (tmp_path / language).write_text("".join(f"w{number}\n" for number in range(9)))
+    write_sib200(tmp_path, ("pol_Latn", "ukr_Cyrl"))
+    model, parallel = f"m={tmp_path / 'model'}", [f"{name}:{tmp_path / name}" for name in ("pol_Latn", "ukr_Cyrl")]
+    out = ["--out", str(tmp_path / "results")]
+    assert main(["evaluate", "retrieval", "--model", model, "--parallel", *parallel, "--name", "own", *out]) == 0
+    transfer = ["--task", "sib200", "--source", "pol_Latn", "--epochs", "1", "--num-seeds", "1", "--workers", "1"]
+    assert main(["evaluate", "transfer", "--model", model, "--data", str(tmp_path), *transfer, *out]) == 0
+    for path in ("own/m.json", "sib200/m.pol_Latn.seed42.json"):
+        file = tmp_path / "results" / path
+        read, scores = TaskResult.from_disk(file), json.loads(file.read_bytes())["scores"]["test"]
+        assert read.get_score() == pytest.approx(np.mean([score["main_score"] for score in scores]))
+        ukrainian = [score["main_score"] for score in scores if "ukr-Cyrl" in score["languages"]]
+        assert ukrainian and read.get_score(languages=["ukr"]) == pytest.approx(np.mean(ukrainian))

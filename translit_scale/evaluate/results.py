@@ -163,8 +163,18 @@ def _read_result(path: Path) -> dict[str, Any] | None:
 
 
 def header(task: str, kind: str) -> dict[str, Any]:
-    """First fields of every result file."""
-    return {"schema": SCHEMA, "tool": f"translit-scale {__version__}", "task_name": task, "task_type": kind}
+    """First fields of every result file. mteb's tools ask for the last three of them; its release and its time are
+    null, because it has not computed the numbers.
+    """
+    return {
+        "schema": SCHEMA,
+        "tool": f"translit-scale {__version__}",
+        "task_name": task,
+        "task_type": kind,
+        "dataset_revision": "local files, see text_sha256",
+        "mteb_version": None,
+        "evaluation_time": None,
+    }
 
 
 def describe_model(model: ModelName, encoder: Encoder) -> dict[str, Any]:

@@ -240,6 +240,7 @@ def _score(
     estimates = main_estimates(task, *labels)
     return {
         "hf_subset": data.language,
+        "languages": [data.language.replace("_", "-")],
         **_describe(folder, data),
         "main_score": estimates["strict"].value,
         **profiles(task, *labels),
