@@ -5,7 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 say() { printf '\n== %s\n' "$*"; }
 
 install() { # arguments of pip install; prints one line per package
-  .venv/bin/pip install --disable-pip-version-check --progress-bar off -c constraints.txt "$@" |
+  # Python itself compiles the modules that are imported; compiling all of them takes more than a minute.
+  .venv/bin/pip install --disable-pip-version-check --progress-bar off --no-compile -c constraints.txt "$@" |
     { grep -E '^(Collecting|Successfully)' || true; }
 }
 

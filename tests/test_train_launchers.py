@@ -154,7 +154,8 @@ from translit_scale.train import loop
 take_step = loop.take_step
 def checked(*arguments):
     print(gc.isenabled(), gc.get_freeze_count() > 100_000)
-    print("torch._inductor.compile_fx" in sys.modules, "TORCHDYNAMO_DISABLE" in os.environ, flush=True)
+    print("torch._inductor.compile_fx" in sys.modules, "setuptools" in sys.modules, flush=True)
+    assert "TORCHDYNAMO_DISABLE" not in os.environ
     return take_step(*arguments)
 loop.take_step = checked
 runpy.run_path(sys.argv.pop(1), run_name="__main__")

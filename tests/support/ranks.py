@@ -29,6 +29,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DE
 IMPORTED = (
     "translit_scale.cli",
     "translit_scale.train.loop",
+    "translit_scale.evaluate.retrieval.model_selection",
     "transformers.models.xlm_roberta.modeling_xlm_roberta",
     "deepspeed",
 )

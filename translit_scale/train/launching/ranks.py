@@ -66,8 +66,9 @@ def start_rank(timeout: timedelta = timedelta(minutes=10)) -> Rank:
     import deepspeed
 
     if not on_gpu:
-        # Its shared-memory collectives would be compiled now, for a minute, and only on machines with a compiler.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # Otherwise DeepSpeed would try a compiler for each of its operations now, and, where there is one, compile its
+        # shared-memory collectives for a minute.
+        deepspeed.ops.__compatible_ops__ = {"deepspeed_shm_comm": False}
     backend: Literal["nccl", "gloo"] = "nccl" if on_gpu else "gloo"
     if not torch.distributed.is_initialized():
         store = meet(world, backend)
