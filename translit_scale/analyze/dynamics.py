@@ -214,8 +214,9 @@ def _table(task: str, direction: str, entries: Sequence[Mapping[str, Any]]) -> s
             percents = [entry["translation"]["separability"], entry["retrieval"]["top1"], entry["retrieval"]["top10"]]
             lines.append([entry["run"], str(entry["step"]), *gaps, *(f"{100 * value:.1f}" for value in percents)])
             last = entry
-    what = f"average of {last['directions']} directions"
-    if direction != AVERAGE:
+    if direction == AVERAGE:
+        what = f"average of {last['directions']} directions"
+    else:
         what = f"s = {last['s']}, t = {last['t']}, {last['n']} pairs"
     columns = ["run", "step", *map(",".join, SIMILARITIES.values()), "AUC %", "top-1 %", "top-10 %"]
     legend = "gaps (matched minus random pairs) of the four similarities; AUC and retrieval of s,t"

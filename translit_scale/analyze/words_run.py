@@ -192,8 +192,8 @@ def _table(scores: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 def _notes(scores: Mapping[str, Sequence[Mapping[str, Any]]], unspaced: Sequence[str], languages: int) -> Iterator[str]:
     """What was left out, and what the columns are."""
-    yield "In percent. F1: of words that choose each other. to lat., back: accuracy of the two"
-    yield "directions. changed: F1 of the words that transliteration changes."
+    yield "In percent. F1: of words that choose each other. to lat., back: accuracy of the"
+    yield "two directions. changed: F1 of the words that transliteration changes."
     reasons: dict[str, int] = {}
     for score in next(iter(scores.values())):
         for reason, count in score["left_out"].items():

@@ -21,7 +21,7 @@ def correlation_table(found: Sequence[Correlation]) -> str:
     """A table for each task, with intervals over target languages; an asterisk if one does not contain 0."""
     if not found:
         return "no correlation: fewer than four target languages have both a score of transfer and a predictor"
-    parts = ["Correlation of F1 of transfer with alignment and overlap, over n target languages"]
+    parts = ["Correlation of transfer's F1 with alignment and overlap over n target languages"]
     columns = ["predictor", "model", "n", "Pearson [95 %]", "Spearman [95 %]"]
     for task in dict.fromkeys(item.task for item in found):
         lines = [

@@ -96,7 +96,8 @@ def _width(panel: Panel, points: float, sep: float) -> float:
 
 def _cut(panel: Panel, width: float, points: float, sep: float) -> list[Panel]:
     """Panels of as many neighbouring groups of columns as the width allows."""
-    room, parts = 0.0, []
+    room = 0.0
+    parts: list[list[int]] = []
     columns = iter(range(len(panel.heads)))
     for (_, group), needed in zip(_groups(panel), _group_widths(panel, points, sep), strict=True):
         if needed > room or not parts:

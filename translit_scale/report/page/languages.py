@@ -82,8 +82,9 @@ def language_table(inputs: Inputs, measured: Measured | None, families: Path | N
 
 def _is_shown(block: DifferenceBlock, scores: Scores) -> bool:
     """Whether the table has the block's measure."""
-    by_language = scores.get((block.task, block.source), {}).get(block.model)
-    return bool(by_language) and block.measure == main_measure(list(next(iter(by_language.values()))))
+    by_language = scores.get((block.task, block.source), {}).get(block.model) or {}
+    measures = next(iter(by_language.values()), None)
+    return measures is not None and block.measure == main_measure(list(measures))
 
 
 def sentence(block: DifferenceBlock) -> str:

@@ -58,9 +58,7 @@ def measure(inputs: Inputs, profile: str, families: Path | None, seen: Path | No
         return None
     averages = make_averages(inputs.results, inputs.models, profile, families, seen, [])
     differences, notes = difference_blocks(inputs.results, inputs.models, profile, [])
-    return Measured(
-        by_language, averages.blocks, [*averages.notes, *notes], differences, next(iter(inputs.models))
-    )
+    return Measured(by_language, averages.blocks, [*averages.notes, *notes], differences, next(iter(inputs.models)))
 
 
 def main_measure(names: Sequence[str]) -> str:
