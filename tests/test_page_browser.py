@@ -139,6 +139,7 @@ def test_the_skip_link_and_the_numbers_of_a_chart(browser: Browser, report: Path
         page.locator("figure details summary").first.focus()
         page.keyboard.press("Enter")
         table = page.locator("figure details table").first
+        table.locator("tbody tr").first.wait_for()  # it is made when it is opened
         assert table.locator("th[scope=col]").count() >= 4 and table.locator("tbody tr").count() > 10
         with page.expect_download() as download:
             page.locator("figure details button.download").first.click()
