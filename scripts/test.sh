@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv if needed, checks style, types and imports, and runs the tests. Arguments are passed to pytest:
 #   scripts/test.sh -m "not slow"
-#   scripts/test.sh -m hosts       several hosts on this machine; skipped without root or Debian packages
-#   scripts/test.sh -m slurm       the same with a SLURM, in 9 minutes
+#   scripts/test.sh -m "hosts or slurm"       several hosts on this machine; skipped without root or Debian packages
 source "$(dirname "$0")/environment.sh"
 make_environment demo,dev
 say "style, types and imports"
@@ -12,5 +11,5 @@ mypy
 lint-imports --no-cache
 say "tests"
 # Most tests use one core; only few start several ranks.
-python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m "not slurm" "$@"
+python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal "$@"
 say "all checks passed; the slowest tests are listed above"

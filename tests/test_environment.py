@@ -25,6 +25,7 @@ DEEPSPEED = {
     "RANK": "1", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_SIZE": "2", "CROSS_RANK": "0", "CROSS_SIZE": "2",
     "MASTER_ADDR": "node7", "MASTER_PORT": "29500",
 }  # fmt: skip
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "9"}
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,8 @@ DEEPSPEED = {
         ({**DEEPSPEED, "LOCAL_WORLD_SIZE": "1"}, World(1, 4, 1, 2, "node7", 29500, "deepspeed")),  # of an earlier job
         ({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "9"},
          World(1, 2, 0, 2, "localhost", 9, "the variables RANK and WORLD_SIZE")),
+        ({**SRUN, **ALONE, "RANK": "7", "WORLD_SIZE": "12"},  # a script starts two ranks in each task
+         World(7, 12, 0, 12, "localhost", 9, "the variables RANK and WORLD_SIZE")),
         ({**SRUN, **TORCHRUN}, World(3, 8, 1, 2, "node7", 4000, "torchrun")),  # one torchrun a node, started by srun
         (SRUN, World(5, 6, 1, 1, "gpu08", 27112, "srun")),
         ({**SRUN, "SLURM_NODEID": "0"}, World(5, 6, 1, 2, "gpu08", 27112, "srun")),
@@ -70,6 +73,10 @@ def test_a_shell_of_salloc_and_a_batch_script_are_one_process_and_say_so(variabl
         ({**TORCHRUN, "WORLD_SIZE": "two"}, ["WORLD_SIZE should be a number", "'two'"]),
         (OPEN_MPI, ["4 ranks on several hosts", "-x MASTER_ADDR=HOST"]),
         ({"PMIX_RANK": "3"}, ["rank 3 (PMIX_RANK)", "of how many"]),
+        ({**SRUN, "WORLD_SIZE": "8"}, ["WORLD_SIZE is set to 8", "unset WORLD_SIZE before srun"]),
+        ({**SRUN, **ALONE}, ["WORLD_SIZE 1, but this is process 5 of 6 of srun", "unset RANK WORLD_SIZE"]),
+        ({**SRUN, **ALONE, "WORLD_SIZE": "6"}, ["RANK is 0 and WORLD_SIZE 6, but this is process 5 of 6 of srun"]),
+        ({**OPEN_MPI, **ALONE}, ["WORLD_SIZE 1, but this is process", "before mpirun"]),
     ],
 )  # fmt: skip
 def test_what_an_earlier_job_left_is_named(variables: dict[str, str], named: list[str]) -> None:

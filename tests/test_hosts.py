@@ -127,6 +127,13 @@ def test_doctor_and_a_run_directory_that_is_not_shared(place: Place) -> None:
     assert good.wait(120) == [0, 0] and "2 ranks of " in good.output() and "ready to train" in good.output()
     codes = [bad.wait(120)[0], *training.wait(120)]
     place.hosts.unmount("host2", Path("/mnt"))
+    (frozen := place.folder / "frozen").mkdir()
+    for host in BOTH:
+        place.hosts.mount_read_only(host, frozen)
+    nowhere = place.ranks.start(BOTH, [*words, f"run.dir={frozen}"])
+    assert nowhere.wait(120)[0] == 2 and "host1 cannot write there: Read-only file system" in one_line(nowhere.output())
+    for host in BOTH:
+        place.hosts.unmount(host, frozen)
     shutil.rmtree("/mnt/runs", ignore_errors=True)
     assert codes[0] == 2 and 3 in codes[1:], bad.output() + training.output()
     print(f"\nrun directory not shared: {training.ended() - fault:.0f} s, exit codes {codes[1:]}")

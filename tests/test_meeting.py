@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -67,6 +68,34 @@ def test_a_first_rank_that_does_not_come(world: World, capfd: pytest.CaptureFixt
 def test_a_name_that_nobody_knows(world: World) -> None:
     with pytest.raises(ConfigError, match=r"does not know the host no\.such\.host of the first rank \(MASTER_ADDR\)"):
         meet(replace(world, rank=1, address="no.such.host"), "gloo")
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("no.such.host", "does not know the host"), ("192.0.2.1", "but MASTER_ADDR is 192.0.2.1, where")],
+)
+def test_the_first_rank_whom_the_others_look_for_elsewhere(world: World, address: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        meet(replace(world, address=address), "gloo")
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_another_program_in_place_of_the_first_rank(
+    answer: bytes, world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def serve(server: socket.socket, held: list[socket.socket]) -> None:
+        with suppress(OSError):  # the test is over
+            while True:
+                connection, _ = server.accept()
+                held.append(connection)
+                connection.sendall(answer)
+
+    with socket.create_server(("", world.port)) as server:
+        threading.Thread(target=serve, args=(server, []), daemon=True).start()
+        with pytest.raises(LostPeerError, match=rf"listens at localhost:{world.port} does not answer .* within 1 s"):
+            meet(replace(world, rank=1), "gloo")
+        server.shutdown(socket.SHUT_RDWR)
+    assert "it goes on trying" in capfd.readouterr().err
 
 
 def test_a_port_that_is_taken(world: World) -> None:

@@ -119,6 +119,8 @@ def test_damaged_block_that_one_rank_meets(experiment: Path, tmp_path: Path) -> 
     output = finish(launch("deepspeed", "--config", experiment, f"data.shards={shards}"), DataError.exit_code)
     assert_said_once(output, rf"error on rank 1: .*ukr_Cyrl-{number:05d}-{block:04d}: .*crc32")
     assert [record["step"] for record in records(tmp_path / "runs" / "tiny")] == [1, 2]
+    status = json.loads((tmp_path / "runs" / "tiny" / "STATUS.json").read_text())
+    assert status["state"] == "failed" and "error on rank 1: " in status["reason"] and status["step"] == 2
 
 
 def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> None:

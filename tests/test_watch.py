@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import STEPS
 from tests.support.ranks import Ranks
+from tests.support.train_script import SCRIPT, STEPS
 from translit_scale.train.launching.failure import EXIT_LOST
 
 pytestmark = pytest.mark.slow
 
-SCRIPT = """
+BODY = """
 import os, signal, sys, time
 from pathlib import Path
 
@@ -103,26 +103,29 @@ def wait_for(
 ) -> tuple[int, str, float]:  # fmt: skip
     """Exit code, error output and seconds of three ranks."""
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
+    script.write_text(BODY)
     began = time.monotonic()
     done = run_ranks(3, script, what, tmp_path, lost, stalled, check=False, timeout=60)
     return done.returncode, done.stderr, time.monotonic() - began
 
 
-def test_status_of_a_run(experiment: Path, tmp_path: Path) -> None:
+def test_status_of_a_run(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> None:
     path = tmp_path / "runs/tiny/STATUS.json"
-    words = [sys.executable, "-m", "translit_scale", "train", "--config", str(experiment), "run.name=tiny"]
-    assert subprocess.run(words, env={**os.environ, "SLURM_JOB_ID": "4711"}).returncode == 0
+    words = ["--config", experiment, "run.name=tiny"]
+    job = {**os.environ, "SLURM_JOB_ID": "4711"}
+    assert subprocess.run([sys.executable, SCRIPT, *words], env=job).returncode == 0
     status = json.loads(path.read_text())
-    assert (status["state"], status["reason"]) == ("finished", "")
+    assert (status["state"], status["reason"], status["doing"]) == ("finished", "", "nothing")
     assert (status["job"], status["hosts"]) == ("4711", [os.uname().nodename])
     assert (status["step"], status["checkpoint"]) == (STEPS, f"step_{STEPS:06}")
     before = path.read_text()
-    assert subprocess.run(words).returncode == 0 and path.read_text() == before  # nothing was left to train
+    run_ranks(1, SCRIPT, *words)
+    assert path.read_text() == before  # nothing was left to train
     path.write_text(before.replace('"finished"', '"running"'))  # it was killed after the last checkpoint
-    assert subprocess.run(words).returncode == 0 and json.loads(path.read_text())["state"] == "finished"
+    run_ranks(1, SCRIPT, *words)
+    assert json.loads(path.read_text())["state"] == "finished"
     log = (path.parent / "logs/rank_0000.log").read_text()
-    assert log.count("rank 0 of 1 on ") == 1 and log.endswith(" done\n"), log
-    failed = subprocess.run([*words, "train.lr=0.5"], check=False)
+    assert log.count("rank 0 of 1 on ") == 1 and log.endswith(f" step {STEPS}: done\n"), log
+    failed = run_ranks(1, SCRIPT, *words, "train.lr=0.5", check=False)
     status = json.loads(path.read_text())
     assert failed.returncode == 3 and status["state"] == "failed" and "train.lr" in status["reason"]

@@ -25,7 +25,10 @@ from pathlib import Path
 from translit_scale.corpus.workers import end_with_parent
 
 ROOT = Path(__file__).resolve().parents[2]
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT),
+    "HF_HUB_OFFLINE": "1",
+}  # fmt: skip
 IMPORTED = (
     "translit_scale.cli",
     "translit_scale.train.loop",

@@ -66,7 +66,7 @@ from translit_scale.train.engine import (
 )
 from translit_scale.train.launching.agreement import check_agreement, check_shared, software
 from translit_scale.train.launching.environment import join_world
-from translit_scale.train.launching.failure import end_at_once, end_process, watched
+from translit_scale.train.launching.failure import end_at_once, end_process, reason_of, watched
 from translit_scale.train.launching.machines import Finding, Machine, gather_machines
 from translit_scale.train.launching.preemption import Interrupted, Preempted, StopRequest
 from translit_scale.train.launching.probes import check_locks, examine
@@ -116,7 +116,7 @@ def train(
     try:
         _train(config, ds_config, resume, rank, make_scorer, watch)
     except Exception as error:
-        watch.status.end("stopped" if isinstance(error, Preempted) else "failed", str(error))
+        watch.status.end("stopped" if isinstance(error, Preempted) else "failed", reason_of(error))
         raise
     watch.close()
 
@@ -171,7 +171,8 @@ def _train(
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
             run_steps(training, start, checkpoints, stopping, logger, watch)
-        LOG.info("done")
+        LOG.info("step %d: done", watch.own.step)
+        watch.at(watch.own.step, "nothing")
         watch.status.end("finished")
         if rank.is_first:
             print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
@@ -382,7 +383,8 @@ def run_steps(
                 f"asked to stop: checkpoint {run.path / 'checkpoints' / checkpoint_name(steps)} is written",
                 "the same command resumes from it",
             )
-        watch.at(steps, "measuring the checkpoint")
+        if stopping.due(steps):
+            watch.at(steps, "measuring the checkpoint")
         if stopping.ends(steps, logger):
             return
         watch.at(steps, "reading its batch")

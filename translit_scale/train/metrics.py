@@ -14,6 +14,7 @@ from typing import Any
 from translit_scale.files import write_bytes
 from translit_scale.progress import duration, fit
 from translit_scale.train.checkpointing.checkpoint import file_errors
+from translit_scale.train.launching.environment import join_world
 from translit_scale.train.meter import Meter, MeterContext, memory
 from translit_scale.train.monitor import Measurement, Monitor
 from translit_scale.train.step import StepResult
@@ -64,7 +65,7 @@ class MetricLogger:
         self.last_step = start
         self.truncated = 0
         self.checkpoint_seconds: float | None = None
-        self.live = sys.stdout.isatty()
+        self.live = sys.stdout.isatty() and join_world().launcher != "mpirun"  # whose ranks always have a terminal
         self.line_is_open = False
         self.meter = Meter(context, time.monotonic(), waited=0.0)
 

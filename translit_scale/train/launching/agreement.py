@@ -88,7 +88,8 @@ def check_shared(folder: Path, is_first: bool) -> None:
     problem = _writable(folder, token[0]) or _seen(probe, token[0])
     found = gathered((socket.gethostname(), problem))
     if is_first:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
     if problems := {host: problem for host, problem in found if problem}:
         raise DataError(
             f"not all hosts share the run directory {folder.resolve()}:\n    "

@@ -23,6 +23,13 @@ MPI_VARIABLES = (
 )
 """Rank, world size, local rank and local world size: of Open MPI, and of MPICH and Intel MPI."""
 
+OUTER = (
+    ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
+    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
+    ("mpirun", "PMI_RANK", "PMI_SIZE"),
+)
+"""Launchers that may have started a process in which the variables of torch are set, and their number and count."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -97,8 +104,11 @@ def _launched(variables: Mapping[str, str]) -> World:
     address = variables.get("MASTER_ADDR", "127.0.0.1")
     on_one_host = address == "localhost" or address.startswith("127.")
     by_torchrun, by_deepspeed = "TORCHELASTIC_RUN_ID" in variables, "CROSS_RANK" in variables
+    rank = _number(variables, "RANK")
+    if not by_torchrun and not by_deepspeed:
+        _check_outer(rank, size, variables)
     return World(
-        rank=_number(variables, "RANK"),
+        rank=rank,
         size=size,
         local_rank=_number(variables, "LOCAL_RANK", 0),
         # deepspeed sets LOCAL_SIZE; LOCAL_WORLD_SIZE may then be left from somebody else.
@@ -107,6 +117,28 @@ def _launched(variables: Mapping[str, str]) -> World:
         port=_number(variables, "MASTER_PORT", 0),
         launcher="torchrun" if by_torchrun else "deepspeed" if by_deepspeed else "the variables RANK and WORLD_SIZE",
     )
+
+
+def _check_outer(rank: int, size: int, variables: Mapping[str, str]) -> None:
+    """Raises a ConfigError if `srun` or `mpirun` says something else than the variables of torch do.
+
+    A script that starts several ranks in each task has more ranks than tasks.
+    """
+    for name, number, count in OUTER:
+        if number not in variables or not variables.get(count, "").isdecimal():
+            continue
+        outer_rank, outer_size = _number(variables, number), _number(variables, count)
+        if outer_size > 1 and (size < outer_size or (size == outer_size and rank != outer_rank)):
+            raise ConfigError(
+                f"RANK is {rank} and WORLD_SIZE {size}, but this is process {outer_rank} of {outer_size} of {name}",
+                f"the variables are left from an earlier job: unset {' '.join(_set(variables))} before {name}, which "
+                "does without them",
+            )
+
+
+def _set(variables: Mapping[str, str]) -> list[str]:
+    """The variables of torch that are set."""
+    return [name for name in (*RANK_VARIABLES, "MASTER_ADDR", "MASTER_PORT", "LOCAL_RANK") if name in variables]
 
 
 def _of_mpi(variables: Mapping[str, str]) -> World | None:
@@ -179,11 +211,15 @@ def _alone(variables: Mapping[str, str]) -> World:
 def _half_set(name: str, variables: Mapping[str, str]) -> ConfigError:
     needed = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     missing = [other for other in needed if other not in variables]
-    unset = " ".join(f"-u {other}" for other in (*needed, "LOCAL_RANK") if other in variables)
+    unset = " ".join(f"-u {other}" for other in _set(variables))
+    hint = f"for one process: env {unset} …; for several a launcher (translit-scale docs launching)"
+    for launcher, number, count in OUTER:
+        if number in variables and count in variables:
+            hint = f"unset {' '.join(_set(variables))} before {launcher}, which does without them"
     return ConfigError(
         f"{name} is set to {variables[name]}, but {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not: "
         "this process would wait for other ranks that nobody has started",
-        f"for one process: env {unset} …; for several a launcher (translit-scale docs launching)",
+        hint,
     )
 
 

@@ -97,6 +97,11 @@ def run_rank(body: Callable[[], object]) -> None:
         _leave(_lost_contact(rank, error) if lost else f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
 
 
+def reason_of(error: Exception) -> str:
+    """Why a run has ended, without what torch says of its connections."""
+    return "lost the connection to another rank" if LOST_PEER.search(str(error)) else str(error)
+
+
 def _lost_contact(rank: int, error: Exception) -> str:
     return (
         f"error: rank {rank} lost contact with another rank, which was killed (out of memory?) or has failed: "
@@ -129,11 +134,12 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
     if several and code == EXIT_DEFECT and not watched:
         # Most likely a collective that failed because its peer was killed: then the launcher ends this rank first.
         time.sleep(LAUNCHER_SECONDS)
-    if several and not reports:
+    if several and not reports and code not in ASKED_TO_STOP:
         time.sleep(2 * LAUNCHER_SECONDS)
-    if watched and reports and rank == 0 and code not in ASKED_TO_STOP:
-        # The store ends with this process. The others must read the reason there first, or they would say that they
-        # have lost this rank (76), and a batch script would start a training with a wrong setting again and again.
+    if watched and reports and code not in ASKED_TO_STOP:
+        # The others must read the reason first. They would otherwise say that they have lost this rank (76), with which
+        # the store ends, and a batch script would start a training with a wrong setting again and again; or the
+        # launcher would end the first rank before it has written the reason into STATUS.json.
         print(message, file=sys.stderr, flush=True)
         message = ""
         time.sleep(VERDICT_SECONDS)

@@ -196,7 +196,7 @@ def _check_variables(machines: Sequence[Machine]) -> Finding:
     if differing:
         return Finding(
             "variables", "warning", "; ".join(differing[:3]),
-            "set them alike on all hosts (deepspeed reads them from the file .deepspeed_env)",
+            "set them alike on all hosts (deepspeed reads them from the file .deepspeed_env, mpirun passes on -x NAME)",
         )  # fmt: skip
     return Finding("variables", "ok", " ".join(names) or "none set")
 

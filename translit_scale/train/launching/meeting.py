@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 from datetime import timedelta
 from typing import Literal
@@ -54,8 +55,8 @@ def meet(world: World, backend: Literal["nccl", "gloo"]) -> dist.Store:
     """Returns the store of the ranks when all of them have come. Every rank must call it.
 
     Raises:
-        ConfigError: the name of the first rank's host is not known here, another job holds its port, or the others
-            could not reach this host (gloo; nccl chooses a network interface by itself).
+        ConfigError: the name of the first rank's host is not known here, or is that of another host; another job holds
+            its port; or the others could not reach this host (gloo; nccl chooses a network interface by itself).
         LostPeerError: the first rank, or another one, has not come within `MEETING_SECONDS`.
     """
     if world.size == 1:
@@ -95,20 +96,69 @@ def _check_own_name() -> None:
 
 def _connect(world: World, deadline: float) -> dist.TCPStore:
     """The store; the first rank keeps it, unless torchrun does."""
-    keeps = world.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
-    if not keeps:
+    timeout = timedelta(seconds=MEETING_SECONDS)
+    if world.rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         _await_first(world, deadline)
+        return _await_store(world, deadline, timeout)
     try:
-        timeout = timedelta(seconds=MEETING_SECONDS)
-        return dist.TCPStore(world.address, world.port, None, keeps, timeout, wait_for_workers=False)
+        store = dist.TCPStore("localhost", world.port, None, True, timeout, wait_for_workers=False)
     except dist.DistNetworkError as error:
         if "EADDRINUSE" not in str(error):
             raise
         raise ConfigError(
-            f"another job on this machine holds port {world.port}, where the ranks meet",
-            "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 …, with srun or "
-            "mpirun the variable MASTER_PORT",
+            f"another job on {socket.gethostname()} holds port {world.port}, where the ranks meet",
+            "choose another one: deepspeed --master_port 29501 …, torchrun --master-port 29501 … (or in its "
+            "--rdzv-endpoint), with srun or mpirun the variable MASTER_PORT",
         ) from None
+    _check_address(world)
+    return store
+
+
+def _check_address(world: World) -> None:
+    """Raises a ConfigError if the others look for the first rank, which is this one, elsewhere."""
+    try:
+        socket.create_connection((world.address, world.port), timeout=REPORT_SECONDS).close()
+    except socket.gaierror as error:
+        raise _unknown_host(world, error) from None
+    except OSError as error:
+        raise ConfigError(
+            f"the first rank runs on {socket.gethostname()}, but MASTER_ADDR is {world.address}, where nobody listens "
+            f"at port {world.port} ({error.strerror or error})",
+            "set MASTER_ADDR to the host of the first rank, for all ranks alike",
+        ) from None
+
+
+def _unknown_host(world: World, error: socket.gaierror) -> ConfigError:
+    return ConfigError(
+        f"{socket.gethostname()} does not know the host {world.address} of the first rank (MASTER_ADDR): "
+        f"{error.strerror}",
+        "write it into /etc/hosts of all hosts, or set MASTER_ADDR to its address",
+    )
+
+
+def _await_store(world: World, deadline: float, timeout: timedelta) -> dist.TCPStore:
+    """The store, when it answers; a thread asks, because torch waits for ever for a program that says nothing."""
+    found: list[dist.TCPStore | dist.DistError] = []
+
+    def connect() -> None:
+        try:
+            found.append(dist.TCPStore(world.address, world.port, None, False, timeout, wait_for_workers=False))
+        except dist.DistError as error:
+            found.append(error)
+
+    reason = f"what listens at {_where(world)} does not answer {socket.gethostname()} as the first rank"
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    while True:
+        thread.join(min(REPORT_SECONDS, max(0.0, deadline - time.monotonic())))
+        if found and isinstance(found[0], dist.TCPStore):
+            return found[0]
+        if found or time.monotonic() >= deadline:
+            raise LostPeerError(
+                f"{reason} within {MEETING_SECONDS:.0f} s", "choose a port that no other program uses (MASTER_PORT)"
+            )
+        if world.local_rank == 0:
+            print(f"{reason} yet; it goes on trying", file=sys.stderr, flush=True)
 
 
 def _await_first(world: World, deadline: float) -> None:
@@ -119,10 +169,7 @@ def _await_first(world: World, deadline: float) -> None:
             socket.create_connection((world.address, world.port), timeout=REPORT_SECONDS).close()
             return
         except socket.gaierror as error:
-            raise ConfigError(
-                f"{host} does not know the host {world.address} of the first rank (MASTER_ADDR): {error.strerror}",
-                "write it into /etc/hosts of all hosts, or set MASTER_ADDR to its address",
-            ) from None
+            raise _unknown_host(world, error) from None
         except OSError as error:
             now, why = time.monotonic(), error.strerror or error
             reason = f"{host} cannot reach the first rank at {_where(world)} ({why})"

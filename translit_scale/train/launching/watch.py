@@ -200,6 +200,7 @@ class Watch:
     def _obey(self, verdict: Verdict) -> None:
         elsewhere = verdict.host != self.own.host and self.world.local_rank == 0
         self._log_end(f"ended by {verdict.host}: {verdict.message}")
+        self.status.end("failed", verdict.message)
         if self.world.rank == 0:
             time.sleep(2 * BEAT_SECONDS)
         self.end(f"ended by {verdict.host}: {verdict.message}" if elsewhere else "", verdict.code)
@@ -214,6 +215,7 @@ class Watch:
             before = now
             if now - self.reached > self.lost_seconds:
                 self._log_end(self.lost_store())
+                self.status.end("failed", self.lost_store())
                 self.end(self.lost_store() if self.world.local_rank == 0 else "", EXIT_LOST)
 
     def _log_end(self, message: str) -> None:
