@@ -45,7 +45,7 @@ def opened(browser: Browser, path: Path, width: int = 1440, dark: bool = False) 
     page.set_default_timeout(200_000)  # a busy machine is no defect
     errors: list[str] = []
     requests: list[str] = []
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())

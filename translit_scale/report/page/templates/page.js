@@ -25,16 +25,18 @@
     delete spec.title; // the caption has it
     const long = width < 600 ? 90 : 200;
     spec.config = { ...config, axis: { ...config.axis, labelLimit: long }, legend: { ...config.legend, columns: Math.max(1, Math.floor(width / 170)) } };
+    const names = Math.max(0, ...(spec.data?.values ?? []).map((row) => labelWidth(spec.spec ?? spec, row)));
+    const axis = Math.min(names, long) + 45;
     if (spec.facet && spec.spec) {
       const values = new Set(spec.data.values.map((row) => row[spec.facet.field]));
-      const names = Math.max(0, ...spec.data.values.map((row) => labelWidth(spec, row)));
-      const axis = Math.min(names, long) + 45;
       const columns = Math.max(1, Math.min(values.size, Math.floor(width / Math.max(PANEL, axis + 110))));
       const shared = spec.resolve?.scale?.y !== "independent"; // then only the first column has the axis
       const room = shared ? width - axis - 24 * columns : width - (axis + 24) * columns;
       spec.columns = columns;
       if (values.size % columns) spec.resolve = { ...spec.resolve, axis: { x: "independent" } }; // none below empty places
       spec.spec.width = Math.max(90, Math.min(420, Math.floor(room / columns)));
+    } else if (spec.height?.step) { // rows of a given height, which cannot be fitted
+      spec.width = Math.min(width, 900) - axis - 24;
     } else if (!spec.hconcat && !spec.vconcat && !spec.concat) {
       spec.width = Math.min(width, 900);
       spec.autosize = { type: "fit-x", contains: "padding" };
@@ -43,8 +45,8 @@
   }
 
   // Pixels of the label that a row has on a vertical axis of categories.
-  function labelWidth(spec, row) {
-    const layers = spec.spec.layer ?? [spec.spec];
+  function labelWidth(view, row) {
+    const layers = view.layer ?? [view];
     const y = layers.at(-1).encoding?.y;
     return y?.type === "nominal" ? 6.2 * String(row[y.field] ?? "").length : 0;
   }
