@@ -201,8 +201,9 @@ class Watch:
         elsewhere = verdict.host != self.own.host and self.world.local_rank == 0
         self._log_end(f"ended by {verdict.host}: {verdict.message}")
         self.status.end("failed", verdict.message)
-        if self.world.rank == 0:
-            time.sleep(2 * BEAT_SECONDS)
+        time.sleep(
+            2 * BEAT_SECONDS
+        )  # a launcher ends the others with this rank: they must have logged where they stand
         self.end(f"ended by {verdict.host}: {verdict.message}" if elsewhere else "", verdict.code)
 
     def _wait_for_store(self) -> None:
