@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Creates .venv if needed, checks style, types and imports, and runs the tests. Arguments are passed to pytest:
 #   scripts/test.sh -m "not slow"
-#   scripts/test.sh -m "hosts or slurm"       several hosts on this machine; skipped without root or Debian packages
+#   scripts/test.sh -m hosts       several hosts and a SLURM on this machine; skipped without root or Debian packages
 source "$(dirname "$0")/environment.sh"
 make_environment demo,dev
 say "style, types and imports"

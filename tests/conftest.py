@@ -24,7 +24,7 @@ settings.load_profile("no deadline")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The tests of several hosts come first and one after another, so that other tests run while they wait."""
-    items.sort(key=lambda item: not any(item.get_closest_marker(name) for name in ("hosts", "slurm")))
+    items.sort(key=lambda item: item.get_closest_marker("hosts") is None)
 
 
 @pytest.fixture(scope="session")

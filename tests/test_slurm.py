@@ -20,7 +20,7 @@ from tests.support.slurm import Slurm
 from tests.support.small_corpus import contents, run, write_corpus
 from tests.support.tiny import make_config
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.hosts, pytest.mark.slow, pytest.mark.timeout(600)]
 SCRIPTS = ROOT / "scripts" / "slurm"
 VARIABLES = {
     "VENV": sys.prefix, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "HF_HUB_OFFLINE": "1",

@@ -167,7 +167,7 @@ def _train(
         if rank.is_first:
             prepare_run_directory(training)
             print(banner(training, checkpoint, start), flush=True)
-        watch_garbage()
+        collect_garbage()
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
             run_steps(training, start, checkpoints, stopping, logger, watch)
@@ -178,7 +178,7 @@ def _train(
             print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
 
 
-def watch_garbage() -> None:
+def collect_garbage() -> None:
     """Turns the garbage collector on (see `run_rank`), for what steps make: searching all imported modules takes half a
     second, for which the other ranks would wait.
     """

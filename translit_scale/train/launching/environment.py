@@ -25,8 +25,7 @@ MPI_VARIABLES = (
 
 OUTER = (
     ("srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),
-    ("mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
-    ("mpirun", "PMI_RANK", "PMI_SIZE"),
+    *(("mpirun", rank, size) for rank, size, *_ in MPI_VARIABLES),
 )
 """Launchers that may have started a process in which the variables of torch are set, and their number and count."""
 

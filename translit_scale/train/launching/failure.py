@@ -31,8 +31,6 @@ START_SECONDS = 30.0
 """Time within which the first rank finds an error that another rank has found before they have met: it may start later
 or import more slowly."""
 ASKED_TO_STOP = (EXIT_PREEMPTED, EXIT_INTERRUPTED)
-VERDICT_SECONDS = 6.0
-"""Time within which all ranks read why they must end; they look every 3 seconds."""
 EXIT_DEFECT = 1
 EXIT_LOST = 76
 """Another rank or its host was lost: nothing is wrong with the experiment, and the same command resumes it."""
@@ -49,6 +47,9 @@ class Peers(Protocol):
 
     def report(self, message: str, code: int) -> bool:
         """Tells all ranks to end; returns whether no other rank has done so before."""
+
+    def await_readers(self) -> None:
+        """Waits until all ranks have read what was reported."""
 
     def await_verdict(self) -> bool:
         """Waits for the verdict, which ends this process; returns False if none comes."""
@@ -142,7 +143,7 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
         # launcher would end the first rank before it has written the reason into STATUS.json.
         print(message, file=sys.stderr, flush=True)
         message = ""
-        time.sleep(VERDICT_SECONDS)
+        watched[0].await_readers()
     end_process(message if reports else "", code)
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -51,9 +52,10 @@ class StatusFile:
             self._write()
 
     def end(self, state: Literal["finished", "stopped", "failed"], reason: str = "") -> None:
-        """Says that the run has ended."""
+        """Says that the run has ended; on a full disk, too, it ends for this reason and not for that of the file."""
         self.status.state, self.status.reason = state, reason
-        self._write()
+        with suppress(OSError):
+            self._write()
 
     def finish(self, step: int) -> None:
         """Says that nothing is left to train, if the job that took the last step was killed before it could."""

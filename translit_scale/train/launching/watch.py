@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
@@ -37,6 +38,9 @@ LAUNCHERS = ("torchrun", "deepspeed", "mpirun", "srun")
 WAITS = "computing"
 """What ranks do when they wait for the others in a collective of the step."""
 RESUMES = "\n  → the same command resumes from the last checkpoint, on these hosts or others"
+READ_SECONDS = 15.0
+"""How long a rank that must end waits until all others have read why, and have logged where they stand: the store ends
+with the first rank, and a launcher ends all ranks with any of them."""
 SUSPICIOUS_BEATS = 4
 """So many missing signs of life are enough once a rank has lost the connection to another one."""
 
@@ -49,6 +53,8 @@ class Verdict:
     code: int
     host: str
     """Where the message has been printed; the first rank of every other host prints it, too."""
+    readers: int
+    """How many ranks can read this: all that are not lost."""
 
     @classmethod
     def read(cls, store: dist.Store) -> Verdict | None:
@@ -84,7 +90,7 @@ class Watch:
         """The last sign of life of each rank, and when this process first saw it."""
         self.reached = time.monotonic()
         """When the store has answered last."""
-        self.suspected = False
+        self.suspected, self.ending = False, threading.Lock()
         self.launcher = os.getppid()
         self.stop = threading.Event()
         if world.size > 1:
@@ -107,10 +113,24 @@ class Watch:
         """Ends the threads, because the ranks are about to leave."""
         self.stop.set()
 
-    def report(self, message: str, code: int) -> bool:
-        """Tells all ranks to end; returns whether no other rank has done so before."""
-        text = json.dumps(asdict(Verdict(message, code, self.own.host)))
-        return bool(self.store.compare_set("verdict", "", text) == text.encode())
+    def report(self, message: str, code: int, lost: int = 0) -> bool:
+        """Tells all ranks to end, except `lost` ones; returns whether no other rank has done so before."""
+        text = json.dumps(asdict(Verdict(message, code, self.own.host, self.world.size - lost)))
+        return bool(self.store.compare_set("verdict", "", text) == text.encode()) and self._ends()
+
+    def await_readers(self) -> None:
+        """Waits until all ranks that are not lost have read the verdict, and none of them needs this one any more."""
+        deadline = time.monotonic() + READ_SECONDS
+        with suppress(dist.DistError):  # the first rank has ended, because all have read it
+            verdict = Verdict.read(self.store)
+            read = self.store.add("readers", 1)
+            while verdict and read < verdict.readers and time.monotonic() < deadline:
+                time.sleep(0.1)
+                read, self.reached = self.store.add("readers", 0), time.monotonic()
+
+    def _ends(self) -> bool:
+        """Whether the calling thread is the one that must end this rank."""
+        return self.ending.acquire(blocking=False)
 
     def await_verdict(self) -> bool:
         """After a connection has failed: waits for the verdict, which ends this process; returns False if none comes.
@@ -174,7 +194,8 @@ class Watch:
             others = f" and {len(silent) - 1} other ranks" if len(silent) > 1 else ""
             self._decide(
                 f"lost contact with rank {silent[0]} on {beat.host}{others} at step {beat.step}: no sign of life for "
-                f"{now - when:.0f} s{RESUMES}"
+                f"{now - when:.0f} s{RESUMES}",
+                lost=len(silent),
             )
 
     def _find_stalled(self) -> None:
@@ -187,23 +208,26 @@ class Watch:
                 + RESUMES
             )
 
-    def _decide(self, message: str) -> None:
-        if self.report(message, EXIT_LOST):
+    def _decide(self, message: str, lost: int = 0) -> None:
+        if self.report(message, EXIT_LOST, lost):
             # Now: another rank may read the verdict and end first, and then the launcher ends this one.
             print(message, file=sys.stderr, flush=True)
             self._log_end(message)
             self.status.end("failed", message)
-            if self.world.rank == 0:
-                time.sleep(2 * BEAT_SECONDS)  # the store may end with this process, and the others must read it first
+            self.await_readers()
             self.end("", EXIT_LOST)
 
     def _obey(self, verdict: Verdict) -> None:
+        if not self._ends():
+            return
         elsewhere = verdict.host != self.own.host and self.world.local_rank == 0
-        self._log_end(f"ended by {verdict.host}: {verdict.message}")
+        message = f"ended by {verdict.host}: {verdict.message}"
+        self._log_end(message)
+        if elsewhere:
+            print(message, file=sys.stderr, flush=True)
         self.status.end("failed", verdict.message)
-        if self.world.rank == 0:
-            time.sleep(2 * BEAT_SECONDS)
-        self.end(f"ended by {verdict.host}: {verdict.message}" if elsewhere else "", verdict.code)
+        self.await_readers()
+        self.end("", verdict.code)
 
     def _wait_for_store(self) -> None:
         """Ends this rank if the store does not answer; calls of the store itself may hang on a cut connection."""
