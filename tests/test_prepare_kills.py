@@ -179,13 +179,17 @@ def test_a_full_disk_is_said_and_survived(data: Path, tmp_path: Path, full_while
     assert contents(out) == contents(tmp_path / "undisturbed")
 
 
+def children(pid: int) -> list[int]:
+    """The processes that this process has started."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_a_worker_that_is_killed_is_said(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = start(command(data, out))
     wait_for(lambda: shards(out), process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    workers = [pid for pid in children if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-    os.kill(int(workers[0]), signal.SIGKILL)
+    workers = [worker for child in children(process.pid) for worker in children(child)]
+    os.kill(workers[0], signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == 3 and "a worker process was killed during shard" in errors
     assert "fewer --workers" in errors

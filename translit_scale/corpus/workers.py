@@ -5,12 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from translit_scale.errors import DataError, UserError
@@ -25,8 +26,8 @@ def run_tasks(
 ) -> list[Result]:
     """Computes `[function(task, advance) for task in tasks]` in up to `workers` processes.
 
-    With one worker or one task no process is started. Processes are spawned, not forked: a fork would inherit locks and
-    threads of the caller. They end when an exception (Ctrl-C included) is raised here, and when this process is killed.
+    With one worker or one task no process is started. Workers are not forked from the caller: they would inherit its
+    locks and threads. They end when an exception (Ctrl-C included) is raised here, and when this process is killed.
 
     Args:
         function: defined at the top level of a module; it and the tasks are pickled.
@@ -37,16 +38,16 @@ def run_tasks(
     """
     if workers <= 1 or len(tasks) <= 1:
         return [function(task, advance) for task in tasks]
-    context = multiprocessing.get_context("spawn")
+    context = _context(function.__module__)
     results: dict[int, Result] = {}
     waiting = iter(range(len(tasks)))
     running: dict[Connection, int] = {}
-    processes: list[SpawnProcess] = []
+    processes: list[BaseProcess] = []
     try:
         with _ignoring_interrupts():
             for index in [next(waiting) for _ in range(min(workers, len(tasks)))]:
                 ours, theirs = context.Pipe()
-                processes.append(context.Process(target=_serve, args=(function, theirs), daemon=True))
+                processes.append(context.Process(target=_serve, args=(function, theirs, dict(os.environ)), daemon=True))
                 processes[-1].start()
                 theirs.close()  # so that the pipe closes when the process ends
                 running[ours] = index
@@ -70,6 +71,18 @@ def run_tasks(
     return [results[index] for index in range(len(tasks))]
 
 
+def _context(module: str) -> multiprocessing.context.BaseContext:
+    """How workers start: on Linux as forks of a clean process that has imported the module once for all of them.
+
+    Importing torch and transformers takes several seconds and hundreds of MB. Libraries of macOS do not bear a fork.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])
+    return context
+
+
 def _receive(connection: Connection, task: object) -> tuple[str, Any]:
     """The next message of a worker; raises the error that it reports."""
     try:
@@ -83,9 +96,10 @@ def _receive(connection: Connection, task: object) -> tuple[str, Any]:
     return kind, value
 
 
-def _serve(function: Callable[[Any, Advance], Any], connection: Connection) -> None:
+def _serve(function: Callable[[Any, Advance], Any], connection: Connection, environment: Mapping[str, str]) -> None:
     """The worker's loop: receives tasks and sends progress and results until the other end closes."""
     end_with_parent()
+    os.environ |= environment  # which may have changed since the process that is forked was started
     try:
         while True:
             task = connection.recv()
