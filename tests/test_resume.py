@@ -97,15 +97,25 @@ def random_kill(generator: random.Random, start: int, every: int, steps: int) ->
     return f"{moment}:{'0' if moment == 'rename' else victim}:{ahead}"
 
 
+KILLED_STEPS, KILLED_EVERY = 80, 2
+
+
+@pytest.fixture(scope="module")
+def never_killed(tiny_world: Path, tmp_path_factory: pytest.TempPathFactory, run_ranks: Ranks) -> Path:
+    folder = tmp_path_factory.mktemp("never_killed")
+    worker = ("tests/support/train_worker.py", tiny_world, ds_json(folder / "ds.json", 2, 6))
+    run_ranks(2, *worker, "auto", "never", *settings(folder, KILLED_STEPS, KILLED_EVERY), "run__name=whole")
+    return folder / "whole"
+
+
 @pytest.mark.parametrize("seed", [0, 1])
 def test_twenty_kills_lose_no_more_than_the_steps_since_the_last_checkpoint(
-    seed: int, tiny_world: Path, tmp_path: Path, run_ranks: Ranks
+    seed: int, never_killed: Path, tiny_world: Path, tmp_path: Path, run_ranks: Ranks
 ) -> None:
     """Of one rank or both, between any two steps, and in every phase of a save; 40 in two trainings."""
-    steps, every, generator = 80, 2, random.Random(seed)
+    steps, every, generator = KILLED_STEPS, KILLED_EVERY, random.Random(seed)
     worker = ("tests/support/train_worker.py", tiny_world, ds_json(tmp_path / "ds.json", 2, 6))
     changes = settings(tmp_path, steps, every)
-    run_ranks(2, *worker, "auto", "never", *changes, "run__name=whole")
     broken, start = tmp_path / "broken", 0
     for number in range(20):
         kill = random_kill(generator, start, every, steps)
@@ -119,7 +129,7 @@ def test_twenty_kills_lose_no_more_than_the_steps_since_the_last_checkpoint(
         # The last checkpoint that was due may not have been published yet; the one before it must be.
         assert start >= (taken // every - 1) * every, (number, kill)
     assert f"steps {start} → {steps} " in run_ranks(2, *worker, "auto", "never", *changes, "run__name=broken").stdout
-    assert_equal_runs(tmp_path / "whole", broken, steps)
+    assert_equal_runs(never_killed, broken, steps)
 
 
 def test_ranks_and_zero_stage_may_change_on_the_way(tiny_world: Path, tmp_path: Path, run_ranks: Ranks) -> None:

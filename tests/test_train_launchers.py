@@ -107,7 +107,7 @@ def test_error_of_all_ranks_is_said_once(
     assert_said_once(finish(launch(launcher, "--config", experiment, *override.split()), code), message)
 
 
-def test_damaged_block_that_one_rank_meets(experiment: Path, tmp_path: Path) -> None:
+def test_damaged_block_that_one_rank_meets(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> None:
     """Blocks of one pair: the one with the flipped bit is read by rank 1 alone, in step 2."""
     shards = make_shards(tmp_path / "shards", {"ukr_Cyrl": 40}, block_rows=1)
     victim = int(PairOrder({"ukr_Cyrl": 40}).batch(2 * 12, 12).row.max())  # the last rank has the last rows
@@ -116,11 +116,19 @@ def test_damaged_block_that_one_rank_meets(experiment: Path, tmp_path: Path) -> 
     damaged = bytearray(tar.read_bytes())
     damaged[ShardSet.open(shards).manifest.shards[number].blocks[block].offset + 1024 + 512] ^= 1
     tar.write_bytes(damaged)
-    output = finish(launch("deepspeed", "--config", experiment, f"data.shards={shards}"), DataError.exit_code)
-    assert_said_once(output, rf"error on rank 1: .*ukr_Cyrl-{number:05d}-{block:04d}: .*crc32")
+    failed = run_ranks(2, SCRIPT, "--config", experiment, f"data.shards={shards}", check=False)
+    assert failed.returncode == DataError.exit_code
+    assert_said_once(failed.stderr, rf"error on rank 1: .*ukr_Cyrl-{number:05d}-{block:04d}: .*crc32")
     assert [record["step"] for record in records(tmp_path / "runs" / "tiny")] == [1, 2]
     status = json.loads((tmp_path / "runs" / "tiny" / "STATUS.json").read_text())
     assert status["state"] == "failed" and "error on rank 1: " in status["reason"] and status["step"] == 2
+
+
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
 
 
 def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> None:
@@ -130,8 +138,10 @@ def test_full_disk_keeps_the_previous_checkpoint(experiment: Path, tmp_path: Pat
     whole = consolidated_weights(checkpoints / "step_000004")
     shutil.rmtree(checkpoints / "step_000004")
 
-    output = finish(launch("deepspeed", "--config", experiment, limit_file_bytes=1 << 16), DataError.exit_code)
-    assert_said_once(output, r"error.*: could not write the checkpoint .*step_000004: ")
+    (tmp_path / "script.py").write_text(LIMITED)
+    failed = run_ranks(2, tmp_path / "script.py", SCRIPT, "--config", experiment, check=False)
+    assert failed.returncode == DataError.exit_code
+    assert_said_once(failed.stderr, r"error.*: could not write the checkpoint .*step_000004: ")
     assert [path.name for path in checkpoints.glob("step_*")] == ["step_000002"]
 
     assert "resumed from" in run_ranks(2, SCRIPT, "--config", experiment).stdout

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import signal
 import subprocess
 import sys
@@ -28,9 +27,7 @@ SECONDS_TO_REAP = 2.0
 """An orphaned process that has ended still exists until the init process has reaped it."""
 
 
-def launch(
-    launcher: str, *words: object, limit_file_bytes: int | None = None, **environment: str
-) -> subprocess.Popen[str]:
+def launch(launcher: str, *words: object, **environment: str) -> subprocess.Popen[str]:
     """Starts the script: `python` (one rank), or `deepspeed` or `torchrun` with two CPU ranks."""
     port = str(free_port())
     command = {
@@ -39,13 +36,9 @@ def launch(
         "torchrun": [str(TOOLS / "torchrun"), "--master-port", port, "--nproc-per-node", "2"],
     }[launcher]
 
-    def limit() -> None:
-        if limit_file_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_file_bytes, limit_file_bytes))
-
     return subprocess.Popen(
         [*command, str(SCRIPT), *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, preexec_fn=limit,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
         env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""} | environment,
     )  # fmt: skip
 
