@@ -25,15 +25,13 @@ from translit_scale.train.checkpointing import saving
 from translit_scale.train.checkpointing.checkpoint import (
     COMPLETE,
     CheckpointInfo,
-    CheckpointState,
     check_same_experiment,
     checkpoint_name,
-    choose_checkpoint,
     complete_checkpoints,
-    load_checkpoint,
     read_info,
     remove_unfinished,
 )
+from translit_scale.train.checkpointing.restoring import CheckpointState, choose_checkpoint, load_checkpoint
 from translit_scale.train.checkpointing.saving import CheckpointWriter
 from translit_scale.train.checkpointing.state import load_weights
 from translit_scale.train.launching.ranks import Rank, start_rank

@@ -80,6 +80,18 @@ def test_help_does_not_wait_for_large_packages() -> None:
     assert not {"torch", "numpy", "transformers", "deepspeed", "vl_convert", "pydantic", "tqdm"} & set(loaded)
 
 
+def test_reports_do_not_wait_for_torch() -> None:
+    """Tables are made again and again, and torch and transformers would take most of the time."""
+    code = """
+import importlib, pkgutil, sys, translit_scale.report as report
+for module in pkgutil.walk_packages(report.__path__, "translit_scale.report."):
+    importlib.import_module(module.name)
+print(*sys.modules)"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "translit_scale.report.page.build" in loaded
+    assert not {"torch", "transformers", "deepspeed"} & set(loaded)
+
+
 @pytest.mark.parametrize("command", [[], ["shards"], ["evaluate"], ["analyze"]])
 def test_without_a_command_help_is_printed(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command) == 2

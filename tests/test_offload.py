@@ -11,7 +11,7 @@ import torch
 from tests.support.gradient_worker import Gradients, gradients_of, save
 from tests.support.one_graph import relative_difference
 from tests.support.tiny import make_config
-from translit_scale.train.checkpointing.checkpoint import CheckpointState
+from translit_scale.train.checkpointing.restoring import CheckpointState
 from translit_scale.train.checkpointing.state import gathered
 from translit_scale.train.engine import take_step
 from translit_scale.train.launching.ranks import start_rank

@@ -18,7 +18,7 @@ from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from translit_scale.objectives.masked_lm import masked_lm_losses
 from translit_scale.train import loop
-from translit_scale.train.checkpointing.checkpoint import CheckpointState
+from translit_scale.train.checkpointing.restoring import CheckpointState
 from translit_scale.train.checkpointing.state import adam_updates, gathered
 from translit_scale.train.engine import Update, take_step
 from translit_scale.train.launching.ranks import start_rank

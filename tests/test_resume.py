@@ -13,13 +13,8 @@ import torch
 from tests.support.ranks import Ranks
 from tests.support.train_script import without_clock
 from translit_scale.errors import DataError
-from translit_scale.train.checkpointing.checkpoint import (
-    CheckpointState,
-    checkpoint_name,
-    checkpoint_step,
-    complete_checkpoints,
-    consolidated_weights,
-)
+from translit_scale.train.checkpointing.checkpoint import checkpoint_name, checkpoint_step, complete_checkpoints
+from translit_scale.train.checkpointing.restoring import CheckpointState, consolidated_weights
 from translit_scale.train.checkpointing.state import MOMENTS, WEIGHTS
 
 pytestmark = pytest.mark.slow

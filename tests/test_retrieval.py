@@ -16,7 +16,7 @@ from translit_scale.cli import build_parser, main
 from translit_scale.errors import ConfigError
 from translit_scale.evaluate.bootstrap import Estimate, accuracy, paired_difference
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import EmbeddingSettings, ModelName, name_models
+from translit_scale.evaluate.models import EmbeddingSettings, ModelName, name_models
 from translit_scale.evaluate.retrieval import metrics as retrieval
 from translit_scale.evaluate.retrieval.metrics import hits, ranks
 from translit_scale.testsets.parallel import read_aligned

@@ -28,7 +28,8 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer_training import train_tokenizer
 from translit_scale.errors import ConfigError, DataError, NumericError
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, consolidated_weights
+from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
+from translit_scale.train.checkpointing.restoring import consolidated_weights
 from translit_scale.train.engine import take_step
 
 Train = Callable[..., str]

@@ -32,7 +32,8 @@ from tests.support.train_script import (
 from translit_scale.batch.order import PairOrder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError, DataError, NumericError
-from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, consolidated_weights, read_info
+from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, read_info
+from translit_scale.train.checkpointing.restoring import consolidated_weights
 
 pytestmark = pytest.mark.slow
 

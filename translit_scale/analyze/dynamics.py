@@ -27,7 +27,8 @@ from translit_scale.analyze.similarity import SIMILARITIES
 from translit_scale.charts import comma_separated
 from translit_scale.errors import DataError
 from translit_scale.evaluate.checkpoint_records import CheckpointRecords, removed_steps
-from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, ModelName, check_labels, header, split_label
+from translit_scale.evaluate.models import EmbeddingSettings, ModelName, check_labels, split_label
+from translit_scale.evaluate.results import SCHEMA, header
 from translit_scale.files import write_bytes, write_json
 from translit_scale.romanize.romanizer import Romanizer
 from translit_scale.testsets.parallel import ParallelText

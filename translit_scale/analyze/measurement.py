@@ -13,7 +13,8 @@ from translit_scale.analyze.similarity import Pairs, derangement, four_similarit
 from translit_scale.corpus.clean import clean
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import EmbeddingSettings, describe_text
+from translit_scale.evaluate.models import EmbeddingSettings
+from translit_scale.evaluate.results import describe_text
 from translit_scale.evaluate.retrieval.run import Direction, both_directions, by_k
 from translit_scale.progress import Progress
 from translit_scale.romanize.romanizer import Romanizer

@@ -18,16 +18,8 @@ from translit_scale.analyze.measurement import (
 )
 from translit_scale.analyze.similarity import formula, similarity_gap
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import (
-    EmbeddingSettings,
-    ModelName,
-    check_earlier,
-    describe_model,
-    describe_omissions,
-    header,
-    percent,
-    write_arrays,
-)
+from translit_scale.evaluate.models import EmbeddingSettings, ModelName, check_earlier, describe_model
+from translit_scale.evaluate.results import describe_omissions, header, percent, write_arrays
 from translit_scale.evaluate.retrieval.run import METRIC_COLUMNS
 from translit_scale.files import write_json
 from translit_scale.testsets.parallel import ParallelText

@@ -29,7 +29,8 @@ from translit_scale.charts import Row, comma_separated, write_chart
 from translit_scale.corpus.tokenizer import tokenizer_fingerprint
 from translit_scale.errors import DataError
 from translit_scale.evaluate.loading import model_tokenizer
-from translit_scale.evaluate.results import ModelName, header, refuse_change, write_arrays
+from translit_scale.evaluate.models import ModelName
+from translit_scale.evaluate.results import header, refuse_change, write_arrays
 from translit_scale.files import read_json, write_bytes, write_json
 from translit_scale.languages import GROUPS, PAIRS
 from translit_scale.progress import Progress

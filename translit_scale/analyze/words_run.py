@@ -23,14 +23,8 @@ from translit_scale.charts import Axes, Chart, Row, interval_chart, write_chart
 from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import RESAMPLES, resampled_sums
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import (
-    EmbeddingSettings,
-    ModelName,
-    check_earlier,
-    describe_model,
-    header,
-    write_arrays,
-)
+from translit_scale.evaluate.models import EmbeddingSettings, ModelName, check_earlier, describe_model
+from translit_scale.evaluate.results import header, write_arrays
 from translit_scale.files import write_json
 from translit_scale.languages import listed
 from translit_scale.progress import Progress

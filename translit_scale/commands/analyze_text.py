@@ -129,7 +129,7 @@ def _group(text: str) -> tuple[str, list[str]]:
 def _vocabulary(args: argparse.Namespace) -> None:
     from translit_scale.analyze.text_sample import open_sample
     from translit_scale.analyze.vocabulary_run import VocabularySettings, run_vocabulary
-    from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.models import name_models
 
     sample = open_sample(args.shards, args.text, args.sentences, args.seed, args.languages)
     settings = VocabularySettings(args.sentences, args.seed, args.max_length, dict(args.group))
@@ -143,7 +143,7 @@ def _vocabulary(args: argparse.Namespace) -> None:
 def _words(args: argparse.Namespace) -> None:
     from translit_scale.analyze.text_sample import open_sample
     from translit_scale.analyze.words_run import run_words
-    from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.models import name_models
 
     sample = open_sample(args.shards, args.text, args.sentences, args.seed, args.languages)
     table, skipped = run_words(

@@ -18,7 +18,7 @@ from translit_scale.testsets.parallel import ParallelText, read_all
 from translit_scale.testsets.registry import retrieval_tasks
 
 if TYPE_CHECKING:
-    from translit_scale.evaluate.results import EmbeddingSettings
+    from translit_scale.evaluate.models import EmbeddingSettings
 
 WIDTH = 79
 
@@ -183,7 +183,7 @@ def add_embedding(group: argparse._ArgumentGroup, special: bool = True) -> None:
 
 def embedding_settings(args: argparse.Namespace) -> EmbeddingSettings:
     """Reads the options of `add_device` and `add_embedding`."""
-    from translit_scale.evaluate.results import EmbeddingSettings
+    from translit_scale.evaluate.models import EmbeddingSettings
 
     return EmbeddingSettings(args.layer, not args.exclude_special, args.batch_tokens, args.device)
 
@@ -334,7 +334,7 @@ def run_and_print(
     args: argparse.Namespace, texts: list[ParallelText], notes: list[str], run: Callable[..., str]
 ) -> None:
     """Runs an evaluation of all models and prints its table."""
-    from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.models import name_models
 
     embedding = embedding_settings(args)
     name = args.name or args.task or args.default_name

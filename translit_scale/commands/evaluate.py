@@ -234,7 +234,7 @@ def _worker_count(args: argparse.Namespace) -> int:
 
 def _transfer(args: argparse.Namespace) -> None:
     """Runs all jobs and prints their tables, or runs this array task's part of them."""
-    from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.models import name_models
     from translit_scale.evaluate.suite import find_suite
     from translit_scale.evaluate.transfer.grid import raise_failures, run_grid
     from translit_scale.evaluate.transfer.tables import transfer_tables
@@ -267,7 +267,7 @@ def _run_part(suite: Suite, task: int, tasks: int, args: argparse.Namespace) -> 
 
 
 def _all(args: argparse.Namespace) -> None:
-    from translit_scale.evaluate.results import name_models
+    from translit_scale.evaluate.models import name_models
     from translit_scale.evaluate.suite import find_suite, run_suite
     from translit_scale.evaluate.transfer.grid import raise_failures
 

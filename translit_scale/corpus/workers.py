@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
@@ -71,7 +72,7 @@ def run_tasks(
     return [results[index] for index in range(len(tasks))]
 
 
-def _context(module: str) -> multiprocessing.context.BaseContext:
+def _context(module: str) -> ForkServerContext | SpawnContext:
     """How workers start: on Linux as forks of a clean process that has imported the module once for all of them.
 
     Importing torch and transformers takes several seconds and hundreds of MB. Libraries of macOS do not bear a fork.

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from translit_scale.errors import DataError
+from translit_scale.evaluate.models import EmbeddingSettings, ModelName
 from translit_scale.evaluate.page import FAILED_JOBS, NOT_MEASURED
-from translit_scale.evaluate.results import EmbeddingSettings, ModelName
 from translit_scale.evaluate.retrieval.run import run_retrieval
 from translit_scale.evaluate.transfer.grid import Failure, plan_jobs, remaining_jobs, run_jobs
 from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, read_split

@@ -43,14 +43,12 @@ from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.families import family_of
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointInfo,
-    CheckpointState,
     check_same_experiment,
     checkpoint_name,
-    choose_checkpoint,
     complete_checkpoints,
     hint_for_longer,
-    load_checkpoint,
 )
+from translit_scale.train.checkpointing.restoring import CheckpointState, choose_checkpoint, load_checkpoint
 from translit_scale.train.checkpointing.saving import CheckpointWriter
 from translit_scale.train.checkpointing.state import load_weights
 from translit_scale.train.early_stopping import EarlyStopping, Scorer, test_set_errors

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
+from translit_scale.train.metric_names import BY_LANGUAGE, BY_SCRIPT
 from translit_scale.train.step import StepResult
-from translit_scale.train.tensorboard import BY_LANGUAGE, BY_SCRIPT
 
 MOST_LANGUAGES = 64
 """With more languages TensorBoard gets their scripts instead; metrics.jsonl has both."""

@@ -17,8 +17,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-BY_LANGUAGE, BY_SCRIPT = "train_loss_by_language", "train_loss_by_script"
-"""Groups of the losses of single languages, and of all languages of a script."""
+from translit_scale.train.metric_names import BY_LANGUAGE, BY_SCRIPT
 
 Charts = dict[str, dict[str, list[Any]]]
 """Charts of the Custom Scalars tab: category → title → kind, and regular expressions of the metrics that it shows."""

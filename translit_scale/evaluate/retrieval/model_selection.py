@@ -21,7 +21,8 @@ from translit_scale.errors import ConfigError, DataError
 from translit_scale.evaluate.bootstrap import Estimate, mean_accuracy
 from translit_scale.evaluate.checkpoint_records import CheckpointRecords, removed_steps
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import SCHEMA, EmbeddingSettings, percent
+from translit_scale.evaluate.models import EmbeddingSettings
+from translit_scale.evaluate.results import SCHEMA, percent
 from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.evaluate.retrieval.run import Direction, rank_texts
 from translit_scale.files import write_json

@@ -20,18 +20,8 @@ from translit_scale.evaluate.bootstrap import (
     paired_difference,
 )
 from translit_scale.evaluate.embedding import Embeddings, Encoder
-from translit_scale.evaluate.results import (
-    EmbeddingSettings,
-    ModelName,
-    check_earlier,
-    describe_model,
-    describe_omissions,
-    describe_text,
-    difference,
-    header,
-    percent,
-    write_arrays,
-)
+from translit_scale.evaluate.models import EmbeddingSettings, ModelName, check_earlier, describe_model
+from translit_scale.evaluate.results import describe_omissions, describe_text, difference, header, percent, write_arrays
 from translit_scale.evaluate.retrieval.metrics import hits, ranks
 from translit_scale.files import read_json, write_json
 from translit_scale.testsets.parallel import ParallelText

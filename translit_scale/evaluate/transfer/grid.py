@@ -12,7 +12,8 @@ from typing import Any
 from translit_scale.corpus.workers import run_tasks
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.evaluate.embedding import Encoder
-from translit_scale.evaluate.results import ModelName, refuse_change, result_inputs
+from translit_scale.evaluate.models import ModelName
+from translit_scale.evaluate.results import refuse_change, result_inputs
 from translit_scale.evaluate.transfer.job import GridSettings, TransferJob, describe_job, run_job
 from translit_scale.files import read_json
 from translit_scale.progress import Advance, Progress

@@ -17,7 +17,8 @@ from translit_scale.batch.random_bits import key
 from translit_scale.evaluate.bootstrap import RESAMPLES
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.loading import model_tokenizer
-from translit_scale.evaluate.results import ModelName, describe_model, header, write_arrays
+from translit_scale.evaluate.models import ModelName, describe_model
+from translit_scale.evaluate.results import header, write_arrays
 from translit_scale.evaluate.transfer.finetune import Classifier, TransferPrecision, best_epoch, finetune, predict
 from translit_scale.evaluate.transfer.metrics import Labels, main_counts, main_estimates, profiles
 from translit_scale.evaluate.transfer.tokenize import TokenizedSplit, concatenate, tokenize_split

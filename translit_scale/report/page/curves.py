@@ -9,7 +9,7 @@ from typing import Any
 from translit_scale.charts import Axes, Chart, Row, interval_chart, line_chart
 from translit_scale.report.page.elements import Section
 from translit_scale.report.page.runs import MOST_RECORDS, Run
-from translit_scale.train.tensorboard import BY_LANGUAGE, BY_SCRIPT
+from translit_scale.train.metric_names import BY_LANGUAGE, BY_SCRIPT
 
 TITLES = {
     "train": "Losses and learning rate",

@@ -1,4 +1,4 @@
-"""Checkpoints, which are either complete or absent: their contents and how they are read; saving.py writes them.
+"""Checkpoints, which are either complete or absent: folders and records. saving.py writes, restoring.py reads tensors.
 
     checkpoints/step_002000/       state-00000.safetensors … (weights and moments, whole) and COMPLETE.json
     checkpoints/step_004000.tmp/   being written, or left by a run that was killed; removed at the next start
@@ -19,15 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
-from translit_scale.errors import ConfigError, DataError
-from translit_scale.files import read_json, sha256_file
+from translit_scale.errors import DataError
+from translit_scale.files import read_json
 from translit_scale.schema import changed_settings
-from translit_scale.train.checkpointing import state
-from translit_scale.train.launching.ranks import Rank
 
 COMPLETE = "COMPLETE.json"
 FORMAT = 2
@@ -117,20 +113,20 @@ def read_info(checkpoint: Path) -> CheckpointInfo:
     Raises:
         DataError: not a complete checkpoint, or a file is missing or has another size.
     """
-    return _read_record(checkpoint)[0]
+    return read_record(checkpoint)[0]
 
 
-def _read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[str, dict[str, Any]]]:
+def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[str, dict[str, Any]]]:
     record = checkpoint / COMPLETE
     value = read_json(record, "checkpoint record", "this checkpoint was never completed: use another one")
     if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
-        raise DataError(f"{record}: not a checkpoint record of format {FORMAT}", _remove_hint(checkpoint))
+        raise DataError(f"{record}: not a checkpoint record of format {FORMAT}", remove_hint(checkpoint))
     try:
         files, counts = value.pop("files"), EngineCounts(**value.pop("counts"))
         sizes = {name: entry["bytes"] for name, entry in files.items()}
         info = CheckpointInfo(**value)
     except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{record} is damaged: {error}", _remove_hint(checkpoint)) from None
+        raise DataError(f"{record} is damaged: {error}", remove_hint(checkpoint)) from None
     for name, size in sizes.items():
         path = checkpoint / name
         actual = path.stat().st_size if path.is_file() else None
@@ -138,12 +134,12 @@ def _read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[s
             raise DataError(
                 f"checkpoint file {path}: expected {size:,} bytes, found "
                 f"{'no file' if actual is None else f'{actual:,}'}",
-                _remove_hint(checkpoint),
+                remove_hint(checkpoint),
             )
     return info, counts, files
 
 
-def _remove_hint(checkpoint: Path) -> str:
+def remove_hint(checkpoint: Path) -> str:
     return f"remove {checkpoint} to resume from the one before it"
 
 
@@ -185,99 +181,3 @@ def _settings_until(step: int, science: dict[str, Any]) -> dict[str, Any]:
         **science,
         "data": {**data, "mixture_schedule": [c for c in data["mixture_schedule"] if c["from_step"] < step]},
     }
-
-
-def choose_checkpoint(run: Path, resume: str, rank: Rank) -> Path | None:
-    """The checkpoint to resume from, if any. Every rank must call it.
-
-    Only the first rank looks for checkpoints. Other nodes must not: once a node has asked a network file system for a
-    folder that does not exist, it caches the answer for up to a minute and would not see the folder when it is made.
-
-    Args:
-        resume: `auto`, `none` or the path of a checkpoint.
-
-    Raises:
-        ConfigError: `none` although the run has checkpoints.
-    """
-    if resume not in ("auto", "none"):
-        return Path(resume)
-    existing = complete_checkpoints(run / "checkpoints") if rank.is_first else []
-    newest = [existing[-1] if existing else None]
-    dist.broadcast_object_list(newest)
-    if resume == "none" and newest[0]:
-        raise ConfigError(
-            f"{run} already has the checkpoint {newest[0].name}, and --resume none would overwrite it",
-            "resume from it with --resume auto, or choose another run.name",
-        )
-    return newest[0]
-
-
-class CheckpointState:
-    """The tensors of a checkpoint, read one at a time."""
-
-    def __init__(self, checkpoint: Path) -> None:
-        """Opens the files.
-
-        Raises:
-            DataError: the checkpoint is incomplete or damaged.
-        """
-        self.checkpoint = checkpoint
-        self.info, self.counts, self._sha256 = _read_record(checkpoint)
-        self._file: dict[str, Any] = {}
-        with self._errors():
-            for name in self._sha256:
-                opened = safe_open(checkpoint / name, framework="pt")
-                self._file.update(dict.fromkeys(opened.keys(), opened))
-
-    def verify(self, part: int = 0, parts: int = 1) -> None:
-        """Compares every `parts`-th file with its sha256.
-
-        Raises:
-            DataError: a file is damaged.
-        """
-        for name, entry in sorted(self._sha256.items())[part::parts]:
-            if sha256_file(self.checkpoint / name) != entry["sha256"]:
-                raise DataError(f"checkpoint file {self.checkpoint / name} is damaged", _remove_hint(self.checkpoint))
-
-    def read(self, kind: str, name: str) -> torch.Tensor:
-        """The whole tensor of a parameter: `weights`, `exp_avg` or `exp_avg_sq`.
-
-        Raises:
-            DataError: the checkpoint does not have it.
-        """
-        key = f"{kind}/{name}"
-        if key not in self._file:
-            raise DataError(f"{self.checkpoint} has no {key}: it is of another model", _remove_hint(self.checkpoint))
-        with self._errors():
-            tensor: torch.Tensor = self._file[key].get_tensor(key)
-        return tensor
-
-    def names(self, kind: str) -> list[str]:
-        """Names of all parameters."""
-        return [key.partition("/")[2] for key in self._file if key.startswith(f"{kind}/")]
-
-    def _errors(self) -> Any:
-        return file_errors(f"{self.checkpoint} is damaged", _remove_hint(self.checkpoint))
-
-
-def load_checkpoint(engine: Any, saved: CheckpointState) -> None:
-    """Restores optimizer, fp32 weights and counts. Every rank must call it; the module has the weights already.
-
-    Raises:
-        DataError: a file is damaged.
-    """
-    state.restore(engine, saved.read, saved.counts.updates)
-    state.restore_loss_scaler(engine, saved.counts.loss_scaler)
-    engine.global_steps, engine.skipped_steps = saved.info.step, saved.counts.skipped
-
-
-def consolidated_weights(checkpoint: Path, prefix: str = "lm.") -> dict[str, torch.Tensor]:
-    """fp32 weights of a checkpoint under the names of the Hugging Face model.
-
-    Raises:
-        DataError: the checkpoint is incomplete or damaged.
-    """
-    saved = CheckpointState(checkpoint)
-    saved.verify()
-    names = [name for name in saved.names(state.WEIGHTS) if name.startswith(prefix)]
-    return {name.removeprefix(prefix): saved.read(state.WEIGHTS, name) for name in names}

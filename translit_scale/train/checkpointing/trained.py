@@ -14,8 +14,8 @@ from translit_scale.train.checkpointing.checkpoint import (
     best_checkpoint,
     checkpoint_name,
     complete_checkpoints,
-    consolidated_weights,
 )
+from translit_scale.train.checkpointing.restoring import consolidated_weights
 from translit_scale.train.checkpointing.state import load_weights
 
 
