@@ -33,12 +33,23 @@ TARGETS = ["bel_Cyrl", "bul_Cyrl", "ces_Latn", "deu_Latn", "mkd_Cyrl", "rus_Cyrl
 @given(values=st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=3, max_size=20))
 def test_correlations_equal_those_of_scipy(values: list[tuple[int, int]]) -> None:
     x, y = np.array(values, np.float64).T
-    np.testing.assert_allclose(mean_ranks(x), stats.rankdata(x))
+    np.testing.assert_allclose(mean_ranks(x, np.ones((1, len(x))))[0], stats.rankdata(x))
     if len(set(x)) == 1 or len(set(y)) == 1:
-        assert math.isnan(pearson(x, y)) and math.isnan(spearman(x, y))
+        assert math.isnan(pearson(x, y)[0]) and math.isnan(spearman(x, y)[0])
         return
-    assert pearson(x, y) == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
-    assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+    assert pearson(x, y)[0] == pytest.approx(stats.pearsonr(x, y).statistic, abs=1e-12)
+    assert spearman(x, y)[0] == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+
+@given(values=st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=3, max_size=12))
+def test_a_point_that_is_drawn_several_times_stands_there_several_times(values: list[tuple[int, int, int]]) -> None:
+    x, y, times = np.array(values, np.float64).T
+    xs, ys = np.repeat(x, times.astype(int)), np.repeat(y, times.astype(int))
+    for measure, reference in ((pearson, stats.pearsonr), (spearman, stats.spearmanr)):
+        if len(set(xs)) < 2 or len(set(ys)) < 2:
+            continue
+        found = measure(x, y, np.stack([times, np.ones_like(times)]))
+        assert found[0] == pytest.approx(reference(xs, ys).statistic, abs=1e-12)
 
 
 def test_the_interval_is_that_of_a_bootstrap_of_scipy() -> None:

@@ -56,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.report.averages import groupings
     from translit_scale.report.families import read_families
     from translit_scale.report.results import Results
-    from translit_scale.report.source_advice import advise
+    from translit_scale.report.source_advice import advise, without_advice
     from translit_scale.report.tables import name_rows
 
     damaged: list[DataError] = []
@@ -71,7 +71,7 @@ def _run(args: argparse.Namespace) -> None:
     found = correlations(observations)
     advice = advise(observations, {name: group for name, group in groups.items() if name in ("script", "family")})
     print("\n\n".join([page.correlation_table(found), *page.advice_tables(advice)]))
-    for note in notes:
+    for note in [*notes, *without_advice(observations, advice)]:
         print(f"note: {note}")
     if args.out is not None:
         write_bytes(args.out / "association.csv", comma_separated(page.csv_rows(observations)).encode())

@@ -14,6 +14,8 @@ from translit_scale.report.results import TABLE_RESAMPLES
 Numbers = NDArray[np.float64]
 FEWEST = 4
 """Target languages of a correlation."""
+AT_ONCE = 250
+"""Resamples that are computed together: of 10,000 points they need 20 MB."""
 LANGUAGES, MODELS = "languages", "models"
 """What a correlation is over: source-target pairs of one model, or models (and checkpoints) for the same pairs."""
 
@@ -48,22 +50,37 @@ class Correlation:
     spearman: Estimate
 
 
-def pearson(x: Numbers, y: Numbers) -> float:
-    """Pearson's correlation coefficient; nan if one of the two is constant."""
-    a, b = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / scale if scale > 1e-12 * max(1.0, float(np.abs(x).max() * np.abs(y).max())) else float("nan")
+def pearson(x: Numbers, y: Numbers, weights: Numbers | None = None) -> Numbers:
+    """[R] Pearson's correlation coefficient of R resamples; nan where one of the two sides is constant.
+
+    Args:
+        x, y: [n] or [R, n].
+        weights: [R, n] how often each point is drawn; without them every point once, R = 1.
+    """
+    weights = np.ones((1, x.shape[-1])) if weights is None else weights
+    total = weights.sum(1, keepdims=True)
+    a = x - (weights * x).sum(1, keepdims=True) / total
+    b = y - (weights * y).sum(1, keepdims=True) / total
+    scale: Numbers = np.sqrt((weights * a * a).sum(1) * (weights * b * b).sum(1))
+    smallest = 1e-12 * max(1.0, float(np.abs(x).max() * np.abs(y).max())) * total[:, 0]
+    found: Numbers = (weights * a * b).sum(1) / np.where(scale > smallest, scale, np.nan)
+    return found
 
 
-def spearman(x: Numbers, y: Numbers) -> float:
-    """Spearman's rank correlation: Pearson's of the ranks, where equal values have the mean of their ranks."""
-    return pearson(mean_ranks(x), mean_ranks(y))
+def spearman(x: Numbers, y: Numbers, weights: Numbers | None = None) -> Numbers:
+    """[R] Spearman's rank correlation: Pearson's of the ranks, where equal values have the mean of their ranks."""
+    weights = np.ones((1, x.shape[-1])) if weights is None else weights
+    return pearson(mean_ranks(x, weights), mean_ranks(y, weights), weights)
 
 
-def mean_ranks(values: Numbers) -> Numbers:
-    """Ranks from 1; equal values have the mean of their ranks."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+def mean_ranks(values: Numbers, weights: Numbers) -> Numbers:
+    """[R, n] ranks from 1 in resamples that draw each value [n] as often as `weights` [R, n] say; equal values have the
+    mean of their ranks.
+    """
+    distinct, inverse = np.unique(values, return_inverse=True)
+    counts = np.zeros((len(weights), len(distinct)))
+    np.add.at(counts.T, inverse, weights.T)
+    ranks: Numbers = (np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, inverse]
     return ranks
 
 
@@ -125,7 +142,7 @@ def _correlation(
 
 
 def cluster_interval(
-    values: Numbers, clusters: Sequence[str], measure: Callable[[Numbers, Numbers], float], seed: int = 0
+    values: Numbers, clusters: Sequence[str], measure: Callable[[Numbers, Numbers, Numbers], Numbers], seed: int = 0
 ) -> Estimate:
     """A measure of two columns with its percentile bootstrap interval at 95 %, whose resamples draw clusters.
 
@@ -135,13 +152,14 @@ def cluster_interval(
         values: [n, 2].
         clusters: [n] such as the target language of each row; all rows of a cluster are drawn together.
     """
-    index = np.unique(np.array(clusters), return_inverse=True)[1]
-    rows = [np.flatnonzero(index == cluster) for cluster in range(int(index.max()) + 1)]
+    names, index = np.unique(np.array(clusters), return_inverse=True)
     generator = np.random.default_rng(seed)
     drawn = []
-    for _ in range(TABLE_RESAMPLES):
-        chosen = np.concatenate([rows[cluster] for cluster in generator.integers(0, len(rows), len(rows))])
-        drawn.append(measure(*values[chosen].T))
-    defined = np.array([value for value in drawn if np.isfinite(value)])
-    value = measure(*values.T)
+    for first in range(0, TABLE_RESAMPLES, AT_ONCE):
+        chosen = generator.integers(0, len(names), (min(AT_ONCE, TABLE_RESAMPLES - first), len(names)))
+        times = np.stack([np.bincount(one, minlength=len(names)) for one in chosen])
+        drawn.append(measure(*values.T, times[:, index].astype(np.float64)))
+    found = np.concatenate(drawn)
+    defined = found[np.isfinite(found)]
+    value = float(measure(*values.T, np.ones((1, len(values))))[0])
     return percentile_interval(value, defined) if len(defined) else Estimate(value, float("nan"), float("nan"))

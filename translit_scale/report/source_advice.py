@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from translit_scale.evaluate.bootstrap import Estimate, mean_over_languages
-from translit_scale.report.association import Observation
+from translit_scale.report.association import FEWEST, Observation
 from translit_scale.report.results import TABLE_RESAMPLES
 
 BEST_SOURCE = "best single source"
@@ -53,7 +53,7 @@ class Advice:
 
 
 def advise(observations: Sequence[Observation], group_of: Mapping[str, Callable[[str], str]]) -> list[Advice]:
-    """Advice for every task and model with at least two sources.
+    """Advice for every task and model with at least two sources, and enough targets that all rules decide.
 
     The rules are `BEST_SOURCE`; for each grouping, the source with the highest mean F1 over the other targets of the
     same group (of all if there are none); and for each predictor, the source with the highest value. The advised rule
@@ -71,6 +71,19 @@ def advise(observations: Sequence[Observation], group_of: Mapping[str, Callable[
     return found
 
 
+def without_advice(observations: Sequence[Observation], advice: Sequence[Advice]) -> list[str]:
+    """A sentence about each task with several sources whose rules cannot be compared."""
+    sources: dict[tuple[str, str], set[str]] = {}
+    for item in observations:
+        sources.setdefault((item.task, item.model), set()).add(item.source)
+    several = {pair for pair, names in sources.items() if len(names) > 1}
+    missing = sorted({task for task, _ in several - {(item.task, item.model) for item in advice}})
+    return [
+        f"no source is advised for {', '.join(missing)}: fewer than {FEWEST} targets have results from all sources and "
+        "a choice by every rule"
+    ] * bool(missing)
+
+
 def _advise(
     task: str, model: str, items: Sequence[Observation], group_of: Mapping[str, Callable[[str], str]]
 ) -> Advice | None:
@@ -86,7 +99,7 @@ def _advise(
     choices = {name: {target: choose(target) for target in targets} for name, choose in rules.items()}
     decided = {name: of_rule for name, of_rule in choices.items() if any(of_rule.values())}
     common = [target for target in targets if all(of_rule[target] for of_rule in decided.values())]
-    if not common or BEST_SOURCE not in decided:
+    if len(common) < FEWEST or BEST_SOURCE not in decided:
         return None
 
     def f1(source: str | None, target: str) -> float:

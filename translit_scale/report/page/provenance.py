@@ -26,7 +26,9 @@ def settings_of(runs: Sequence[Run]) -> Section:
         section.tables.append(_table("Settings in which the runs differ", flat, differing))
         if not differing:
             section.paragraphs.append("The runs have the same settings.")
-    section.tables.append(_table("All settings (docs/configuration.md explains them)", flat, names, closed=True))
+    section.tables.append(
+        _table("All settings (`translit-scale docs configuration` explains them)", flat, names, closed=True)
+    )
     return section
 
 
