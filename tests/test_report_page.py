@@ -81,6 +81,42 @@ def test_numbers_of_a_page_are_those_of_the_results(runs: list[Path]) -> None:
     assert float(minus["low"]) <= float(minus["percent"]) <= float(minus["high"])
 
 
+def test_of_one_language_the_intervals_are_over_test_items(tmp_path: Path) -> None:
+    text = text_of(page(make_page_world(tmp_path, ("eng_Latn", "pol_Latn"))))
+    result = read_json(tmp_path / "runs/results/sr_b/tcm.json", "result")
+    ((low, high),) = [test["ci95"]["top10"] for test in result["scores"]["test"]]
+    value = result["scores"]["test"][0]["top10"]
+    assert "pol_Latn: base has" in text
+    assert f"tcm has {100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}], a difference to base of +" in text
+    assert re.search(r"a difference to base of \+[\d.]+ points \[\+[\d.]+, \+[\d.]+\]", text)
+
+
+def test_alignment_stands_beside_transfer_as_in_the_command(
+    runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, results, analysis = text_of(page(runs)), runs[0].parent / "results", runs[0].parent / "analysis"
+    command = ["report", "association", "--results", results, "--analysis", analysis, "--out", tmp_path / "out"]
+    capsys.readouterr()
+    assert main([*map(str, command)]) == 0
+    printed = capsys.readouterr().out
+    (row,) = re.findall(r"sr_b top10 +\(all\) +7 +(\S+) (\[\S+) (\S+\])", printed)
+    assert f"sib200 sr_b top10 over models 7 {' '.join(row)}" in text
+    assert "models with a higher sr_b top10 have a higher F1 of sib200" in text
+    assert (runs[0] / "report/association.sr_b_top10.csv").exists()
+
+
+def test_words_and_histograms_are_shown(runs: list[Path]) -> None:
+    text = text_of(page(runs))
+    assert "pol_Latn tcm 70.0 [60.0, 80.0] 5.0 – 30" in text
+    assert "mri_Latn tcm" not in text.partition("Word alignment of every language")[2].partition("Vocabulary")[0]
+    rows = list(csv.DictReader((runs[0] / "report/histograms.1.csv").open()))
+    assert sum(float(row["percent"]) for row in rows if row["percent"]) == 180 and len(rows) == 22
+    (runs[0].parent / "analysis/flores/similarity.ukr_Cyrl-pol_Latn.csv").write_text("panel,low\n1,2\n")
+    assert main(["report", "page", *map(str, runs)]) == 3
+    text = text_of((runs[0] / "report.html").read_text())
+    assert "similarity.ukr_Cyrl-pol_Latn.csv has no histograms: " in text
+
+
 def test_a_run_without_results_says_how_to_make_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,6 +74,13 @@ class Axes:
     own_scales: tuple[str, ...] = ()
 
 
+HISTOGRAM = Axes(
+    x="low", y="percent", series="pairs", panel="panel", low="low", high="high", mean="mean",
+    x_title="cosine (lines: means)", y_title="% of pairs",
+)  # fmt: skip
+"""Of matched and random pairs, which `analyze similarity` and the report page draw."""
+
+
 def line_chart(name: str, title: str, rows: Sequence[Row], axes: Axes) -> Chart:
     """A line for each series over a number such as the step, with a band for its interval."""
     shared = {"x": _number(axes.x, axes.x_title), "y": _number(axes.y, axes.y_title)}

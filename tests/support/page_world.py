@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pycountry
 
+from translit_scale.charts import Row, comma_separated
 from translit_scale.config import load_config
 from translit_scale.evaluate.results import header, write_arrays
 from translit_scale.files import write_bytes, write_json
@@ -104,6 +105,17 @@ def write_similarity(folder: Path, label: str, gap: float, path: str) -> None:
     write_json(folder / "flores" / f"{label}.similarity.json", content)
 
 
+def write_words(folder: Path, label: str, f1: float, path: str, languages: Sequence[str]) -> None:
+    """Word alignment of some languages, the last of which has no sentence."""
+    score = {"words": 90, "f1": f1, "ci95": {"f1": [f1 - 0.1, f1 + 0.1]}, "chance": {"f1": 0.05}}
+    changed = {"words": 0}
+    tests = [{"hf_subset": code, "n": 30, "all": score, "changed": changed} for code in languages[:-1]]
+    tests.append({"hf_subset": languages[-1], "n": 0, "left_out": {"long": 3}})
+    model = {"label": label, "path": path, "weights_sha256": label, "tokenizer_sha256": "t"}
+    content = {**header("words", "words"), "model": model, "settings": {}, "scores": {"test": tests}}
+    write_json(folder / "words" / f"{label}.words.json", content)
+
+
 def make_page_world(folder: Path, languages: Sequence[str] = CODES) -> list[Path]:
     """Two runs, results of both and of a base model in `results` beside them, and similarities; returns the runs."""
     runs = [make_run(folder / "runs" / name, languages, tcm=tcm) for name, tcm in (("mlm", 0), ("tcm", 1))]
@@ -113,4 +125,15 @@ def make_page_world(folder: Path, languages: Sequence[str] = CODES) -> list[Path
         write_retrieval(results, label, skill, path, languages)
         write_transfer(results, label, skill, path, [code for code in languages if code != "eng_Latn"][:200])
         write_similarity(folder / "runs" / "analysis", label, skill, path)
+        write_words(folder / "runs" / "analysis", label, skill, path, languages[:9])
+    bins: list[Row] = [
+        {
+            "panel": "tcm | sim(s, t): gap 0.700", "pairs": pairs, "low": low / 10, "high": (low + 1) / 10,
+            "percent": 10 * (low < 9),
+        }
+        for pairs in ("matched pairs", "random pairs") for low in range(10)
+    ]  # fmt: skip
+    means: list[Row] = [{"panel": row["panel"], "pairs": row["pairs"], "mean": 0.4} for row in (bins[0], bins[-1])]
+    path = folder / "runs" / "analysis" / "flores" / "similarity.ukr_Cyrl-pol_Latn.csv"
+    write_bytes(path, comma_separated([*bins, *means]).encode())
     return runs

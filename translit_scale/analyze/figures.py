@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from translit_scale.analyze.measurement import Similarities
 from translit_scale.analyze.similarity import SIMILARITIES, formula, similarity_gap
-from translit_scale.charts import Axes, Chart, Row, histogram_chart, interval_chart, write_chart
+from translit_scale.charts import HISTOGRAM, Axes, Chart, Row, histogram_chart, interval_chart, write_chart
 from translit_scale.extras import install_command
 from translit_scale.progress import Progress
 
@@ -59,11 +59,7 @@ def histograms(name: str, title: str, models: Mapping[str, Similarities]) -> Cha
             for series, values in (("matched pairs", matched), ("random pairs", random)):
                 rows += _bin_rows({"panel": panel, "pairs": series}, values, edges)
                 rows.append({"panel": panel, "pairs": series, "mean": round(float(values.mean()), 6)})
-    axes = Axes(
-        x="low", y="percent", series="pairs", panel="panel", low="low", high="high", mean="mean",
-        x_title="cosine (lines: means)", y_title="% of pairs",
-    )  # fmt: skip
-    return histogram_chart(name, title, rows, axes)
+    return histogram_chart(name, title, rows, HISTOGRAM)
 
 
 def panel_bins(columns: Sequence[NDArray[np.float64]]) -> list[tuple[NDArray[np.float64], bool]]:

@@ -152,14 +152,15 @@ def cluster_interval(
         values: [n, 2].
         clusters: [n] such as the target language of each row; all rows of a cluster are drawn together.
     """
+    x, y = values.T
     names, index = np.unique(np.array(clusters), return_inverse=True)
     generator = np.random.default_rng(seed)
     drawn = []
     for first in range(0, TABLE_RESAMPLES, AT_ONCE):
         chosen = generator.integers(0, len(names), (min(AT_ONCE, TABLE_RESAMPLES - first), len(names)))
         times = np.stack([np.bincount(one, minlength=len(names)) for one in chosen])
-        drawn.append(measure(*values.T, times[:, index].astype(np.float64)))
+        drawn.append(measure(x, y, times[:, index].astype(np.float64)))
     found = np.concatenate(drawn)
     defined = found[np.isfinite(found)]
-    value = float(measure(*values.T, np.ones((1, len(values))))[0])
+    value = float(measure(x, y, np.ones((1, len(values))))[0])
     return percentile_interval(value, defined) if len(defined) else Estimate(value, float("nan"), float("nan"))

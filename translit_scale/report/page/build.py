@@ -25,6 +25,7 @@ from translit_scale.errors import ConfigError, DataError
 from translit_scale.extras import install_command
 from translit_scale.files import write_bytes
 from translit_scale.progress import Progress
+from translit_scale.report.page.association import association
 from translit_scale.report.page.curves import curves
 from translit_scale.report.page.inputs import Inputs
 from translit_scale.report.page.languages import language_table
@@ -33,6 +34,7 @@ from translit_scale.report.page.scores import measure, papers, scores
 from translit_scale.report.page.similarities import dynamics, similarities
 from translit_scale.report.page.summary import summary
 from translit_scale.report.page.vocabulary import vocabulary
+from translit_scale.report.page.words import words
 from translit_scale.romanize.table_cache import cache_folder
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
@@ -61,7 +63,9 @@ def write_page(inputs: Inputs, options: Options) -> int:
     measured = measure(inputs, options.profile, options.families, options.seen)
     languages = language_table(inputs, measured, options.families)
     sections = [curves(inputs.runs), scores(inputs, measured), papers(inputs, options.profile)]
-    sections += [similarities(inputs), dynamics(inputs), vocabulary(inputs)]
+    sections += [association(inputs, options.profile, options.families), similarities(inputs), dynamics(inputs)]
+    sections += [words(inputs), vocabulary(inputs)]
+    sections = [section for section in sections if section.has_content]
     sections_after = [settings_of(inputs.runs), provenance(inputs, options.command)]
     folder = options.out.with_suffix("")
     _write_charts([chart for section in sections for chart in section.charts], folder)

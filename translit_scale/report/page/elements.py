@@ -43,3 +43,8 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     missing: str = ""
     """What would fill an empty section, with the command."""
+
+    @property
+    def has_content(self) -> bool:
+        """Whether there is anything to show."""
+        return bool(self.paragraphs or self.charts or self.tables or self.missing)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,39 @@ def measure(inputs: Inputs, profile: str, families: Path | None, seen: Path | No
         return None
     averages = make_averages(inputs.results, inputs.models, profile, families, seen, [])
     differences, notes = difference_blocks(inputs.results, inputs.models, profile, [])
-    return Measured(by_language, averages.blocks, [*averages.notes, *notes], differences, next(iter(inputs.models)))
+    blocks = [_with_items(block, inputs.results, inputs.models, differences) for block in averages.blocks]
+    return Measured(by_language, blocks, [*averages.notes, *notes], differences, next(iter(inputs.models)))
+
+
+def _with_items(
+    block: AverageBlock, results: Results, models: Mapping[str, str], differences: Sequence[DifferenceBlock]
+) -> AverageBlock:
+    """The block with intervals over test items where a mean is of one language, which has none over languages."""
+    of_language = {
+        (found.model, found.measure, judged.difference.language): judged.difference.comparison
+        for found in differences
+        if (found.task, found.source) == (block.task, block.source)
+        for judged in found.languages
+    }
+
+    def interval(average: Average, measure: str) -> Estimate:
+        (language,), estimate = average.languages, average.estimates[measure]
+        if average.minus:
+            compared = of_language.get((average.model, measure, language))
+            return compared.estimate if compared else estimate
+        result = results.retrieval.get((block.task, models[average.model]))
+        for test in result.tests if result else []:
+            if (test["query"], test["candidates"]) == (block.source, language) and measure in test.get("ci95", {}):
+                return Estimate(estimate.value, *test["ci95"][measure])
+        return estimate
+
+    averages = [
+        replace(average, estimates={name: interval(average, name) for name in average.estimates})
+        if len(average.languages) == 1
+        else average
+        for average in block.averages
+    ]
+    return replace(block, averages=averages)
 
 
 def main_measure(names: Sequence[str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import csv
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from translit_scale.charts import Axes, Chart, Row, interval_chart, line_chart
+from translit_scale.charts import HISTOGRAM, Axes, Chart, Row, histogram_chart, interval_chart, line_chart
 from translit_scale.errors import DataError
 from translit_scale.report.page.elements import Cell, Section, Table
 from translit_scale.report.page.inputs import Analysis, Inputs
@@ -25,6 +26,8 @@ EXPLAINED = (
 )
 MOST_STEPS = 4
 """Directions with a chart over the steps; of more the average."""
+MOST_HISTOGRAMS = 4
+"""Histograms, the first ones; all of them are beside the results."""
 MOST_TEXTS = 30
 """Language pairs in a chart; the table has all."""
 
@@ -40,7 +43,7 @@ def similarities(inputs: Inputs) -> Section:
         )
         return section
     section.paragraphs.append(EXPLAINED)
-    section.charts += _models(rows)
+    section.charts += [*_models(rows), *_histograms(inputs)]
     section.tables += [_table(rows)] if rows else []
     return section
 
@@ -97,6 +100,28 @@ def _rows(analysis: Analysis, inputs: Inputs) -> Iterator[dict[str, Any]]:
                 }  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         inputs.damaged.append(DataError(f"{analysis.path} is not a complete result: {error}", "analyze again"))
+
+
+def _histograms(inputs: Inputs) -> Iterator[Chart]:
+    """Those that `analyze similarity` has drawn, from their numbers."""
+    folders = dict.fromkeys(analysis.path.parent for analysis in inputs.of_kind("similarity"))
+    paths = [path for folder in folders for path in sorted(folder.glob("similarity.*.csv"))]
+    for number, path in enumerate(paths[:MOST_HISTOGRAMS], 1):
+        try:
+            with path.open(encoding="utf-8", newline="") as file:
+                rows = [_histogram_row(row) for row in csv.DictReader(file)]
+            text = path.name.removeprefix("similarity.").removesuffix(".csv")
+            yield histogram_chart(
+                f"histograms.{number}", f"Matched and random pairs, {path.parent.name}: {text}", rows, HISTOGRAM
+            )
+        except (OSError, KeyError, ValueError, IndexError) as error:
+            inputs.damaged.append(DataError(f"{path} has no histograms: {error}", "analyze again"))
+
+
+def _histogram_row(row: Mapping[str, str]) -> Row:
+    return {"panel": row["panel"], "pairs": row["pairs"]} | {
+        name: float(row[name]) for name in ("low", "high", "percent", "mean") if row[name]
+    }
 
 
 def _interval(row: dict[str, Any], name: str) -> dict[str, float]:

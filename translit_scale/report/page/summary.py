@@ -115,17 +115,15 @@ def _figure(block: AverageBlock, first: str) -> str:
 
 
 def _value(average: Average, name: str, difference: Average | None) -> str:
-    text = f"{average.model} has {_percent(average.estimates[name], ' %', interval=len(average.languages) > 1)}"
+    text = f"{average.model} has {_percent(average.estimates[name], ' %')}"
     if difference is None:
         return text
     estimate, n = difference.estimates[name], len(difference.languages)
-    sure = ""
-    if n >= FEWEST:
-        sure = "" if estimate.low > 0 or estimate.high < 0 else ", which may be chance"
-    points = _percent(estimate, " points", "+", n > 1)
-    return f"{text}, a difference to {difference.minus} of {points}{sure}"
+    has_interval = n >= FEWEST or (n == 1 and estimate.low < estimate.high)  # of one language over its test items
+    sure = ", which may be chance" if has_interval and estimate.low <= 0 <= estimate.high else ""
+    return f"{text}, a difference to {difference.minus} of {_percent(estimate, ' points', '+')}{sure}"
 
 
-def _percent(estimate: Estimate, unit: str, sign: str = "", interval: bool = True) -> str:
+def _percent(estimate: Estimate, unit: str, sign: str = "") -> str:
     value, low, high = (f"{100 * x:{sign}.1f}" for x in (estimate.value, estimate.low, estimate.high))
-    return f"{value}{unit} [{low}, {high}]" if interval else f"{value}{unit}"
+    return f"{value}{unit} [{low}, {high}]" if estimate.low < estimate.high else f"{value}{unit}"
