@@ -49,8 +49,12 @@ def test_the_inventory_is_sorted_checked_and_named() -> None:
     for code in inventory():
         assert check_language(code) == code
         script = pycountry.scripts.get(alpha_4=code[4:])
-        assert language_name(code).endswith(f" ({script.name})")
+        name = language_name(code)
+        assert name.endswith(")") and name[:-1].rpartition(" (")[2].split(",")[0] in script.name
     assert language_name("ber_Latn") == "Berber languages (Latin)"
+    assert language_name("hin_Deva") == "Hindi (Devanagari)"
+    assert language_name("zho_Hant") == "Chinese (Han, Traditional variant)"
+    assert language_name("ell_Grek") == "Modern Greek (1453-) (Greek)"
 
 
 def test_sets_of_languages() -> None:

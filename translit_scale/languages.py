@@ -234,12 +234,14 @@ def suggest_language(code: str) -> str | None:
 
 
 def language_name(code: str) -> str:
-    """English name with the script: `Polish (Latin)`."""
+    """English name with the script: `Polish (Latin)`, without other names of the script as in `Devanagari (Nagari)`."""
     iso3, _, script = check_language(code).partition("_")
     language, of_script = pycountry.languages.get(alpha_3=iso3), pycountry.scripts.get(alpha_4=script)
     assert of_script is not None  # check_language has checked it
     name = NOT_IN_ISO_639_3[iso3] if language is None else language.name
-    return f"{name} ({of_script.name})"
+    script_name = re.sub(r" \(([^)]* variant)\)", r", \1", of_script.name)  # `Han, Traditional variant`
+    script_name = re.sub(r" \([^)]*\)", "", script_name)
+    return f"{name} ({script_name})"
 
 
 def to_iso3(name: str) -> str | None:
