@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from translit_scale.corpus.tables import Dialect, recognise
 from translit_scale.corpus.text import Columns, check_columns, read_all_cells, read_sentences
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.testsets.parallel import read_table
+from translit_scale.testsets.parallel import read_all, read_table
 
 RECOGNISED = Dialect()
 CELLS = st.text('a"\n\t; ,', max_size=8) | st.sampled_from(['"Tak."', '"Tak.', 'nie"', "a\nb", '5" rura', '"a" i "b"'])
@@ -127,3 +127,18 @@ def test_evaluation_and_held_out_text_read_tables_in_the_same_way(tmp_path: Path
     german = save(tmp_path / "a.csv", rows, delimiter=";")
     assert read_table(str(german), "pol_Latn:pl", "ukr_Cyrl:uk") == text
     assert list(read_all_cells(german)) == [cell for row in rows for cell in row]
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".csv"])
+def test_columns_that_are_named_by_languages_need_not_be_named_again(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"pairs{ending}"
+    cells = ["id", "pol_Latn", "ukr_Cyrl", "hin_Deva", "note"], ["1", "tak", "так", "हाँ", "pol_Latn"]
+    path.write_text(
+        "".join(("\t" if ending == ".tsv" else ",").join(f'"{cell}"' for cell in row) + "\n" for row in cells)
+    )
+    named = ["pol_Latn:pol_Latn", "ukr_Cyrl:ukr_Cyrl", "hin_Deva:hin_Deva"]
+    texts = read_all([], [[str(path)]], None, None)
+    assert texts == read_all([], [[str(path), *named]], None, None) and len(texts) == 3
+    path.write_text("pl\tuk\na\tb\n")
+    with pytest.raises(ConfigError, match="two languages are needed, found none"):
+        read_all([], [[str(path)]], None, None)

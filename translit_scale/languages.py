@@ -233,6 +233,15 @@ def suggest_language(code: str) -> str | None:
     return f"{iso3}_{close_script[0]}" if close_script else None
 
 
+def is_language(code: str) -> bool:
+    """Whether this is a well-formed `iso3_Script`."""
+    try:
+        check_language(code)
+    except DataError:
+        return False
+    return True
+
+
 def language_name(code: str) -> str:
     """English name with the script: `Polish (Latin)`, without other names of the script as in `Devanagari (Nagari)`."""
     iso3, _, script = check_language(code).partition("_")

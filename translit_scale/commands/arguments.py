@@ -226,7 +226,7 @@ def add_texts(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--table", nargs="+", action="append", default=[], metavar=("FILE", "LANGUAGE:COLUMN"),
         help="one table with a column for each language: pairs.tsv pol_Latn:pl ukr_Cyrl:uk (of more than two columns, "
-        "every two are a pair)",
+        "every two are a pair; pairs.tsv alone stands for all columns whose names are codes such as pol_Latn)",
     )  # fmt: skip
     add_test_set(parser)
 

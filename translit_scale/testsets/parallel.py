@@ -16,9 +16,9 @@ from pathlib import Path
 
 from translit_scale.corpus.find import find_files
 from translit_scale.corpus.lines import decode, is_unicode, read_lines
-from translit_scale.corpus.tables import Column, Dialect, column_indices, read_records, recognise
+from translit_scale.corpus.tables import Column, Dialect, column_indices, read_header, read_records, recognise
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.languages import language_code
+from translit_scale.languages import is_language, language_code
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ def read_all(
 ) -> list[ParallelText]:
     """The texts of `--parallel A B` (with `--id-column`: tables that are joined) and of `--table FILE A B`.
 
-    Of more than two languages every two are a pair.
+    Of more than two languages every two are a pair. A table alone stands for the columns that are named by codes.
 
     Raises:
         ConfigError: no text at all, or only one of the two columns is given.
@@ -297,9 +297,17 @@ def read_all(
         else:
             texts.append(read_aligned(source, target))
     for file, *columns in tables:
-        pairs = _pairs([columns], f"--table {file}", f"{file} pol_Latn:pl ukr_Cyrl:uk")
+        chosen = columns or _language_columns(file)
+        pairs = _pairs([chosen], f"--table {file}", f"{file} pol_Latn:pl ukr_Cyrl:uk")
         texts += [read_table(file, source, target) for source, target in pairs]
     return texts
+
+
+def _language_columns(file: str) -> list[str]:
+    """`pol_Latn:pol_Latn` for every column of a table whose name is the code of a language."""
+    path = find_files(file)[0]
+    names = [name.strip().strip('"') for name in read_header(path, Dialect(), [])]  # quoting is recognised later
+    return [f"{name}:{name}" for name in names if is_language(name)]
 
 
 def _pairs(groups: Sequence[Sequence[str]], option: str, example: str) -> list[tuple[str, str]]:

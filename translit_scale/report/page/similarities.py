@@ -110,10 +110,9 @@ def _histograms(inputs: Inputs) -> Iterator[Chart]:
         try:
             with path.open(encoding="utf-8", newline="") as file:
                 rows = [_histogram_row(row) for row in csv.DictReader(file)]
-            text = path.name.removeprefix("similarity.").removesuffix(".csv")
-            yield histogram_chart(
-                f"histograms.{number}", f"Matched and random pairs, {path.parent.name}: {text}", rows, HISTOGRAM
-            )
+            text = path.name.removeprefix("similarity.").removesuffix(".csv").replace("-", " → ")
+            title = f"Histograms of matched and random pairs, {path.parent.name}: {text}"
+            yield histogram_chart(f"histograms.{number}", title, rows, HISTOGRAM)
         except (OSError, KeyError, ValueError, IndexError) as error:
             inputs.damaged.append(DataError(f"{path} has no histograms: {error}", "analyze again"))
 

@@ -29,7 +29,9 @@
     const axis = Math.min(names, long) + 45;
     if (spec.facet && spec.spec) {
       const values = new Set(spec.data.values.map((row) => row[spec.facet.field]));
-      const columns = Math.max(1, Math.min(values.size, Math.floor(width / Math.max(PANEL, axis + 110))));
+      let columns = Math.max(1, Math.min(values.size, Math.floor(width / Math.max(PANEL, axis + 110))));
+      // Panels that come in rows, such as those of a model, are not cut elsewhere.
+      if (values.size % spec.columns === 0) while (columns % spec.columns && spec.columns % columns) columns--;
       const shared = spec.resolve?.scale?.y !== "independent"; // then only the first column has the axis
       const room = shared ? width - axis - 24 * columns : width - (axis + 24) * columns;
       spec.columns = columns;
