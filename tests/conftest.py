@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,9 +24,24 @@ settings.register_profile("no deadline", deadline=None)  # a busy machine is no 
 settings.load_profile("no deadline")
 
 
+def pytest_configure() -> None:
+    """Imports are not searched for garbage again and again, and tests that press Ctrl-C work in a background job."""
+    gc.set_threshold(100_000, 20, 50)
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # which the children would inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests of several hosts come first and one after another, so that other tests run while they wait."""
-    items.sort(key=lambda item: item.get_closest_marker("hosts") is None)
+    """The tests of several hosts come first and one after another, so that other tests run while they wait; then the
+    other slow ones, so that no worker is left alone with them at the end.
+    """
+    items.sort(key=lambda item: [item.get_closest_marker(name) is None for name in ("hosts", "slow")])
+
+
+def pytest_collection_finish() -> None:
+    """Modules that all tests share are not searched for garbage any more."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

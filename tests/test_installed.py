@@ -157,7 +157,8 @@ def test_the_wheel_has_every_settings_file_once(wheel: Path) -> None:
     }
     assert len(inside) == len(set(inside))
     assert set(inside) == shipped | {
-        "translit_scale/languages.tsv", "translit_scale/report/published.yaml", "translit_scale/py.typed"
+        "translit_scale/languages.tsv", "translit_scale/report/published.yaml", "translit_scale/py.typed",
+        "translit_scale/analyze/published_vocabulary.yaml",
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import sys
@@ -72,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args)
 
     if next((word for word in words if not word.startswith("-")), "") not in OF_RANKS:
+        gc.set_threshold(50_000)  # or importing torch and transformers takes a third longer
         return run_guarded(parse_and_run)
 
     def run_as_rank() -> None:
