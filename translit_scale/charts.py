@@ -182,6 +182,23 @@ def write_chart(chart: Chart, folder: Path) -> None:
     write_bytes(folder / f"{chart.name}.csv", comma_separated(chart.rows).encode())
 
 
+def same_marks(chart: Chart, models: Sequence[str]) -> Chart:
+    """Gives models the colours and shapes that they have in a chart of all `models`."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, list):
+            return [moved(inner) for inner in value]
+        if not isinstance(value, dict):
+            return value
+        if value.keys() == {"domain", "range"}:
+            marks: Sequence[Any] = next(m for m in (COLOURS, SHAPES, DASHES) if value["range"][0] in m)
+            chosen = [marks[models.index(name) % len(marks)] for name in value["domain"]]
+            return {"domain": value["domain"], "range": chosen}
+        return {name: inner if name == "data" else moved(inner) for name, inner in value.items()}
+
+    return replace(chart, spec=moved(dict(chart.spec)))
+
+
 def comma_separated(rows: Sequence[Row]) -> str:
     """Rows as CSV, with a header and an empty cell for None; text that a spreadsheet would run is made harmless."""
     file = io.StringIO()

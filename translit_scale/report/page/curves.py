@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from translit_scale.charts import Axes, Chart, Row, interval_chart, line_chart
+from translit_scale.charts import Axes, Chart, Row, interval_chart, line_chart, same_marks
 from translit_scale.report.page.elements import Section
 from translit_scale.report.page.runs import MOST_RECORDS, Run
 from translit_scale.train.metric_names import BY_LANGUAGE, BY_SCRIPT
@@ -43,8 +43,11 @@ def curves(runs: Sequence[Run]) -> Section:
             if (value := record.get(metric)) is not None
         ]
         title = TITLES.get(group, f"{group.replace('_', ' ').capitalize()} over the steps of training")
+        if len(runs) > 1 and len(only := {row["run"] for row in rows}) == 1:
+            title += f", of {only.pop()} only"
         axes = Axes("step", "value", "run", panel="metric", x_title="step")
-        section.charts.append(_independent(line_chart(f"curves.{group}", title, rows, axes)))
+        drawn = line_chart(f"curves.{group}", title, rows, axes)
+        section.charts.append(_independent(same_marks(drawn, [run.name for run in runs])))
     if chart := _selection(runs):
         section.charts.append(chart)
     if thinned := [run for run in runs if run.record_count > MOST_RECORDS]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from translit_scale.charts import COLOURS, SHAPES, Axes, Chart, Row, interval_chart
+from translit_scale.charts import Axes, Chart, Row, interval_chart, same_marks
 from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.report.averages import Average, AverageBlock
@@ -133,10 +132,24 @@ def scores(inputs: Inputs, measured: Measured | None) -> Section:
             f"RUN@best --data TEST_SETS --source eng_Latn --out {inputs.runs[0].path}/results`."
         )
         return section
-    section.paragraphs += [EXPLAINED, *(f"{note[0].upper()}{note[1:]}." for note in measured.notes)]
+    section.paragraphs += [EXPLAINED, *_chance(inputs), *(f"{note[0].upper()}{note[1:]}." for note in measured.notes)]
     section.charts += _charts(measured)
     section.tables += [_averages(block) for block in measured.blocks]
     return section
+
+
+def _chance(inputs: Inputs) -> Iterator[str]:
+    """What retrieval would give by chance: k of n sentences."""
+    numbers: dict[str, set[int]] = {}
+    for (task, label), result in inputs.results.retrieval.items() if inputs.results else []:
+        if label in inputs.models.values():
+            numbers.setdefault(task, set()).update(int(test["n"]) for test in result.tests if test.get("n"))
+    for task, sizes in numbers.items():
+        if sizes:
+            n = " to ".join(f"{n:,}" for n in sorted({min(sizes), max(sizes)}))
+            chance = " to ".join(f"{min(100, 1000 / n):.1f}" for n in sorted({min(sizes), max(sizes)}, reverse=True))
+            title = TASKS[task].title if task in TASKS else task
+            yield f"By chance, top-10 of {title} would be {chance} %: there are {n} sentences to choose from."
 
 
 def papers(inputs: Inputs, profile: str) -> Section:
@@ -164,7 +177,7 @@ def _charts(measured: Measured) -> Iterator[Chart]:
     yield interval_chart("scores", "Means over languages, with 95 % intervals", by_kind(rows, False), axes)
     if differences := by_kind(rows, True):
         title = f"Differences to {measured.first} in points, with 95 % intervals"
-        yield _same_marks(interval_chart("differences", title, differences, _points(axes), zero=True), models)
+        yield same_marks(interval_chart("differences", title, differences, _points(axes), zero=True), models)
     for by in ("head or tail", "training", "family", "script"):
         grouped = list(_rows(measured.blocks, by))
         sizes: dict[str, int] = {}
@@ -175,34 +188,18 @@ def _charts(measured: Measured) -> Iterator[Chart]:
         if len(kept) < 2:
             continue
         several = Axes("percent", "group", "model", panel="test", low="low", high="high", x_title="percent", columns=3)
-        of = "those with most languages" if len(sizes) > len(kept) else "all"
+        some = f", the {MOST_GROUPS} with most languages" if len(sizes) > len(kept) else ""
+        group = "seen and unseen in training" if by == "training" else by
         name = f"scores.{by.replace(' ', '-')}"
-        yield interval_chart(name, f"Means by {by}, {of}", by_kind(shown, False), several)
+        yield interval_chart(name, f"Means by {group}{some}", by_kind(shown, False), several)
         if differences := by_kind(shown, True):
-            title = f"Differences to {measured.first} by {by}, {of}"
+            title = f"Differences to {measured.first} by {group}{some}"
             chart = interval_chart(f"{name}.differences", title, differences, _points(several), zero=True)
-            yield _same_marks(chart, models)
-
-
-def _same_marks(chart: Chart, models: Sequence[str]) -> Chart:
-    """Gives models the colours and shapes that they have in a chart of all `models`."""
-
-    def moved(value: Any) -> Any:
-        if isinstance(value, list):
-            return [moved(inner) for inner in value]
-        if not isinstance(value, dict):
-            return value
-        if value.keys() == {"domain", "range"}:
-            marks = COLOURS if value["range"][0] in COLOURS else SHAPES
-            chosen = [marks[models.index(name) % len(marks)] for name in value["domain"]]
-            return {"domain": value["domain"], "range": chosen}
-        return {name: inner if name == "data" else moved(inner) for name, inner in value.items()}
-
-    return replace(chart, spec=moved(dict(chart.spec)))
+            yield same_marks(chart, models)
 
 
 def _points(axes: Axes) -> Axes:
-    return Axes(axes.x, axes.y, axes.series, axes.panel, axes.low, axes.high, "points", columns=axes.columns)
+    return replace(axes, x_title="points")
 
 
 def by_kind(rows: Sequence[Row], differences: bool) -> list[Row]:

@@ -21,8 +21,11 @@ NAMES = {
 """Field of a score → what it compares; s: sentence, t: translation, r: romanization."""
 EXPLAINED = (
     "Cosines of a sentence s, its translation t and their romanizations r_s and r_t, for matched pairs and for random "
-    "pairs. Retrieval needs the gap between both: a high similarity of matched pairs alone says little, because random "
-    "pairs may be as similar (paper A, section 5). Intervals are 1.96 standard errors over sentences."
+    "pairs. A high similarity of matched pairs alone says little, because random pairs may be as similar (paper A, "
+    "section 5): what counts is how well both can be told apart. Separability (AUC) says how often a matched pair is "
+    "more similar than a random one; 50 % is chance. Compare models by it, and by retrieval: the gap between the means "
+    "depends on how far apart a model puts all sentences, so a model with a smaller gap may still separate better. "
+    "Intervals are 1.96 standard errors over sentences."
 )
 MOST_STEPS = 4
 """Directions with a chart over the steps; of more the average."""
@@ -67,8 +70,12 @@ def dynamics(inputs: Inputs) -> Section:
         title = f"Gaps, separability and retrieval over the steps of training, {text}"
         chart = line_chart(f"dynamics.{number}", title, of_text, axes)
         section.charts.append(replace(chart, spec={**chart.spec, "resolve": {"scale": {"y": "independent"}}}))
-    if len(texts) > MOST_STEPS:
-        section.paragraphs.append(f"dynamics.json has {len(texts)} directions; the average over them is shown.")
+    if averages:
+        section.paragraphs.append(
+            "The charts show the average over all directions; the file dynamics.json has each of them."
+        )
+    elif len(texts) > MOST_STEPS:
+        section.paragraphs.append(f"The charts show {MOST_STEPS} of {len(texts)} directions; dynamics.json has all.")
     return section
 
 
@@ -77,7 +84,9 @@ def _steps(analysis: Analysis, inputs: Inputs) -> Iterator[dict[str, Any]]:
     try:
         for entry in analysis.content["scores"]["test"]:
             measures = {f"gap {NAMES[name]}": entry[name]["gap"] for name in NAMES}
-            measures["separability sim(s, t)"] = entry["translation"].get("separability")
+            for name in NAMES:
+                if (separability := entry[name].get("separability")) is not None:
+                    measures[f"separability {NAMES[name]}, percent"] = 100 * separability
             measures |= {f"top-{k}, percent": 100 * entry["retrieval"][f"top{k}"] for k in (1, 10)}
             for name, value in measures.items():
                 if value is not None:
@@ -123,9 +132,9 @@ def _histogram_row(row: Mapping[str, str]) -> Row:
     }
 
 
-def _interval(row: dict[str, Any], name: str) -> dict[str, float]:
-    margin = 1.96 * row[f"{name}_se"]
-    return {"cosine": row[name], "low": row[name] - margin, "high": row[name] + margin}
+def _interval(row: dict[str, Any], name: str, scale: float = 1) -> dict[str, float]:
+    margin = 1.96 * row.get(f"{name}_se", 0)
+    return {"value": scale * row[name], "low": scale * (row[name] - margin), "high": scale * (row[name] + margin)}
 
 
 def _models(rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
@@ -134,7 +143,16 @@ def _models(rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
     some = f", the first {MOST_TEXTS} language pairs" if len(texts) > MOST_TEXTS else ""
     names = ("text", "similarity", "model")
     gaps: list[Row] = [{name: row[name] for name in names} | _interval(row, "gap") for row in shown]
-    axes = Axes("cosine", "text", "model", panel="similarity", low="low", high="high", x_title="gap", columns=2)
+    separable: list[Row] = [
+        {name: row[name] for name in names} | _interval(row, "separability", 100)
+        for row in shown
+        if "separability" in row
+    ]
+    if separable:
+        axes = Axes("value", "text", "model", panel="similarity", low="low", high="high", x_title="percent", columns=2)
+        title = f"Separability (AUC): 50 % is chance{some}"
+        yield interval_chart("separability", title, separable, axes)
+    axes = Axes("value", "text", "model", panel="similarity", low="low", high="high", x_title="gap", columns=2)
     yield interval_chart("similarity-gaps", f"Gap between matched and random pairs{some}", gaps, axes, zero=True)
     levels: list[Row] = [
         {name: row[name] for name in names} | {"pairs": kind} | _interval(row, kind)
@@ -144,7 +162,7 @@ def _models(rows: Sequence[dict[str, Any]]) -> Iterator[Chart]:
     ]
     for number, text in enumerate(texts[:4], 1):
         of_text = [row for row in levels if row["text"] == text]
-        axes = Axes("cosine", "model", "pairs", panel="similarity", low="low", high="high", x_title="cosine", columns=2)
+        axes = Axes("value", "model", "pairs", panel="similarity", low="low", high="high", x_title="cosine", columns=2)
         yield interval_chart(f"similarities.{number}", f"Matched and random pairs, {text}", of_text, axes)
 
 
@@ -153,7 +171,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     body: list[list[Cell | str]] = []
     for row in rows:
         cells = [Cell(f"{row[name]:.3f}", f"±{1.96 * row[f'{name}_se']:.3f}") for name in ("matched", "random", "gap")]
-        higher = [Cell(f"{100 * row['separability']:.1f}")] if separated else []
+        error = f"±{196 * row['separability_se']:.1f}" if "separability_se" in row else ""
+        higher = [Cell(f"{100 * row['separability']:.1f}", error)] if separated else []
         body.append([row["text"], row["model"], row["similarity"], *cells, *higher, str(row["n"])])
     heads = ["text", "model", "similarity", "matched", "random", "gap"]
     heads += [*(["separability (AUC), %"] if separated else []), "pairs"]

@@ -85,9 +85,18 @@ def _training(run: Run) -> str:
     best = run.best.get("checkpoint")
     chosen = f" The chosen checkpoint is {best}." if best else ""
     return (
-        f"It took {run.step:,} steps of {batch} pairs at a peak learning rate of {rate}, with "
+        f"It took {run.step:,} steps of {batch} pairs{_passes(run, batch)} at a peak learning rate of {rate}, with "
         f"{', '.join(names[:-1])}{' and ' if names[:-1] else ''}{names[-1]}.{ended}{chosen}"
     )
+
+
+def _passes(run: Run, batch: object) -> str:
+    sentences = sum(run.pairs.values())
+    if not sentences or not isinstance(batch, int) or not run.step:
+        return ""
+    pairs = run.step * batch
+    passes = f"{pairs / sentences:.1f} passes over" if pairs >= sentences else f"{pairs / sentences:.0%} of"
+    return f" (in all {pairs:,}, {passes} the sentences)"
 
 
 def _place(run: Run) -> str:

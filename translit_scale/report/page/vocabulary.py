@@ -15,7 +15,8 @@ MOST_PAIRS = 20
 """Language pairs in the chart, those with the largest overlap in transliteration; the table has all."""
 EXPLAINED = (
     "Shared token types are entries of the vocabulary that both languages use; the overlap divides them by the types "
-    "of either language (paper A, Table 1). Transliteration raises the overlap where languages differ in script only."
+    "of either language (paper A, Table 1). Transliteration raises the overlap of languages in different scripts. Read "
+    "a high overlap with care where there are few types: they may be single letters, which nearly all languages share."
 )
 
 
@@ -60,9 +61,11 @@ def _pairs(label: str, analysis: Analysis) -> Table:
     for pair in analysis.content["pairs"]:
         cells = []
         for side in SIDES:
-            cells.append(Cell(f"{pair[side]['shared']:,}", f"{100 * pair[side]['overlap']:.1f} %"))
-        rows.append([" and ".join(pair["languages"]), *cells, _published(pair.get("published"))])
-    heads = ["languages", "shared, original", "shared, transliteration", "paper A, Table 1"]
+            cells.append(_shared(pair[side]))
+        printed = pair.get("published") or {}
+        cells += [_shared(printed[side]) if side in printed else Cell("–") for side in SIDES]
+        rows.append([" and ".join(pair["languages"]), *cells])
+    heads = ["languages", *(f"shared, {side}" for side in SIDES), *(f"paper A, Table 1, {side}" for side in SIDES)]
     return Table(f"Token types shared by language pairs, {label}", heads, rows, closed=len(rows) > 6)
 
 
@@ -70,19 +73,18 @@ def _groups(label: str, analysis: Analysis) -> Table:
     rows: list[list[Cell | str]] = [
         [
             str(group["group"]), str(len(group["languages"])), *(f"{group[side]:,}" for side in SIDES),
-            _published(group.get("published")),
+            *(f"{printed[side]:,}" if side in printed else "–" for side in SIDES),
         ]
         for group in analysis.content["groups"]
+        for printed in [group.get("published") or {}]
     ]  # fmt: skip
-    heads = ["group", "languages", "unique, original", "unique, transliteration", "paper B, Table 6"]
+    heads = ["group", "languages", *(f"unique, {side}" for side in SIDES)]
+    heads += [f"paper B, Table 6, {side}" for side in SIDES]
     return Table(f"Unique token types of groups, {label}", heads, rows)
 
 
-def _published(value: Any) -> str:
-    """Printed numbers as `name: number`, whatever the file has of them."""
-    if isinstance(value, Mapping):
-        return "; ".join(f"{name.replace('_', ' ')}: {_published(inner)}" for name, inner in value.items())
-    return "–" if value is None else str(value)
+def _shared(numbers: Mapping[str, Any]) -> Cell:
+    return Cell(f"{numbers['shared']:,}", f"{100 * numbers['overlap']:.1f} % of {numbers['total']:,}")
 
 
 def _languages(label: str, analysis: Analysis) -> Table:
