@@ -22,9 +22,9 @@ MOST_CHARTS = 6
 EXPLAINED = (
     "Does a model that aligns languages better also transfer better? A correlation of one model is over its pairs of "
     "source and target language. One over models (and checkpoints) takes from each pair what its models differ in, so "
-    "that differences between languages play no part. Intervals at 95 % are over target languages; bold ones do not "
-    "contain 0, which one in twenty does by chance. No correlation says that one thing causes the other "
-    "(`translit-scale docs tables`)."
+    "that differences between languages play no part. Intervals at 95 % are over target languages; those with * do not "
+    "contain 0, as one in twenty does by chance. A model whose F1 is the same for all languages has no correlation. None "
+    "of them says that one thing causes the other (`translit-scale docs tables`)."
 )
 
 
@@ -84,8 +84,9 @@ def _correlations(found: Sequence[Correlation]) -> Table:
 def _coefficient(estimate: Estimate) -> Cell:
     if not math.isfinite(estimate.low):
         return Cell(f"{estimate.value:+.2f}")
-    interval = f"[{estimate.low:+.2f}, {estimate.high:+.2f}]"
-    return Cell(f"{estimate.value:+.2f}", interval, best=estimate.low > 0 or estimate.high < 0)
+    without_0 = estimate.low > 0 or estimate.high < 0
+    interval = f"[{estimate.low:+.2f}, {estimate.high:+.2f}]{'*' * without_0}"
+    return Cell(f"{estimate.value:+.2f}", interval, best=without_0)
 
 
 def _rules(advice: Sequence[Advice]) -> Table:

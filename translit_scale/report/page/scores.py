@@ -26,7 +26,8 @@ MOST_GROUPS = 12
 """Scripts in a chart, those with most languages; tables have all."""
 EXPLAINED = (
     "Values are percent, with 95 % intervals in brackets. A mean over languages is unweighted, and its interval is "
-    "over languages; the interval of a single language is over its test items. Differences are between models on the "
+    "over languages, and too narrow if there are fewer than about ten; the interval of a single language is over its "
+    "test items. Differences are between models on the "
     f"same languages; ▲ and ▼ mark those of at least {FEWEST} languages whose interval does not contain 0."
 )
 
