@@ -23,8 +23,8 @@ EXPLAINED = (
     "Does a model that aligns languages better also transfer better? A correlation of one model is over its pairs of "
     "source and target language. One over models (and checkpoints) takes from each pair what its models differ in, so "
     "that differences between languages play no part. Intervals at 95 % are over target languages; those with * do not "
-    "contain 0, as one in twenty does by chance. A model whose F1 is the same for all languages has no correlation. None "
-    "of them says that one thing causes the other (`translit-scale docs tables`)."
+    "contain 0, as one in twenty does by chance. A model whose F1 is the same for all languages has no correlation. No "
+    "correlation says that one thing causes the other (`translit-scale docs tables`)."
 )
 
 
