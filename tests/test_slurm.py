@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,14 @@ def test_a_training_goes_on_after_every_end(slurm: Slurm, tiny_world: Path, tmp_
     def limit_time() -> None:
         minutes = int(slurm.fields(job)["RunTime"].split(":")[1])
         slurm.run("scontrol", "update", f"JobId={job}", f"TimeLimit={minutes + 2}")
+        # SLURM looks at time limits every 30 seconds, in which a quick machine would take all steps.
+        deadline = time.monotonic() + SECONDS_TO_END
+        while "asked to stop" not in training.log.read_text() and time.monotonic() < deadline:
+            for sent, pause in ((signal.SIGSTOP, 5), (signal.SIGCONT, 0.5)):
+                for pid in slurm.hosts.pids("host2", "translit-scale train"):
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, sent)
+                time.sleep(pause)
 
     def preempt() -> None:
         slurm.submit("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap", "srun true")
