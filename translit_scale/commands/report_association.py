@@ -52,24 +52,23 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.files import write_bytes, write_json
     from translit_scale.report import association_page as page
     from translit_scale.report.association import correlations
-    from translit_scale.report.association_data import read_observations
-    from translit_scale.report.averages import groupings
-    from translit_scale.report.families import read_families
+    from translit_scale.report.association_data import analysis_files, read_observations
     from translit_scale.report.results import Results
-    from translit_scale.report.source_advice import advise, without_advice
+    from translit_scale.report.source_advice import advise, rule_groups, without_advice
     from translit_scale.report.tables import name_rows
 
     damaged: list[DataError] = []
     results = Results(args.results, damaged)
     models = name_rows(args.model, results.labels)
-    groups = groupings(read_families(args.families) if args.families else None, None)
-    observations, notes = read_observations(results, args.analysis, models, args.profile, damaged)
+    groups = rule_groups(args.families)
+    analyses = analysis_files(args.analysis, damaged)
+    observations, notes = read_observations(results, analyses, models, args.profile, damaged)
     if not observations:
         raise DataError(
             f"no score of transfer from a single source in {args.results}", "translit-scale evaluate transfer"
         )
     found = correlations(observations)
-    advice = advise(observations, {name: group for name, group in groups.items() if name in ("script", "family")})
+    advice = advise(observations, groups)
     print("\n\n".join([page.correlation_table(found), *page.advice_tables(advice)]))
     for note in [*notes, *without_advice(observations, advice)]:
         print(f"note: {note}")

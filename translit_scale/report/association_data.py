@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,16 @@ Values = dict[str, dict[tuple[str, str], float]]
 
 
 def read_observations(
-    results: Results, analyses: Sequence[Path], models: Mapping[str, str], profile: str, damaged: list[DataError]
+    results: Results,
+    analyses: Iterable[tuple[Path, Mapping[str, Any]]],
+    models: Mapping[str, str],
+    profile: str,
+    damaged: list[DataError],
 ) -> tuple[list[Observation], list[str]]:
     """Every score of transfer from a single source, with all predictors that its languages have; and notes.
 
     Args:
-        analyses: folders with results of `analyze`.
+        analyses: results of `analyze`, as `analysis_files` finds them.
         models: row → label of results.
         profile: of transfer.
         damaged: gets an error about every file that cannot be read; the others are used.
@@ -39,7 +43,7 @@ def read_observations(
     tokenizers = _tokenizers(results)
     languages = {code for of_task in scores.values() for of_row in of_task.values() for code in of_row}
     languages |= {source for _, source in scores}
-    for path, content in _analysis_files(analyses, damaged):
+    for path, content in analyses:
         try:
             _add_analysis(path, content, by_label, tokenizers, languages, unused)
         except (KeyError, TypeError, OSError, ValueError) as error:
@@ -78,7 +82,12 @@ def _tokenizers(results: Results) -> dict[str, set[str]]:
     return found
 
 
-def _analysis_files(folders: Sequence[Path], damaged: list[DataError]) -> Iterator[tuple[Path, dict[str, Any]]]:
+def analysis_files(folders: Sequence[Path], damaged: list[DataError]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The results of `analyze` below folders that predict something; files that cannot be read are added to `damaged`.
+
+    Raises:
+        DataError: there is no such folder.
+    """
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"folder not found: {folder}", "analyze writes it: --out")
@@ -94,7 +103,7 @@ def _analysis_files(folders: Sequence[Path], damaged: list[DataError]) -> Iterat
 
 def _add_analysis(
     path: Path,
-    content: dict[str, Any],
+    content: Mapping[str, Any],
     by_label: dict[str, Values],
     tokenizers: dict[str, set[str]],
     languages: set[str],
@@ -116,7 +125,7 @@ def _add_analysis(
         unused.append(f"{path} belongs to no model of the results")
 
 
-def _gaps(content: dict[str, Any]) -> Values:
+def _gaps(content: Mapping[str, Any]) -> Values:
     """The gap of translation similarity between matched and random pairs."""
     tests = content["scores"]["test"]
     return {
@@ -124,7 +133,7 @@ def _gaps(content: dict[str, Any]) -> Values:
     }
 
 
-def _words(content: dict[str, Any]) -> Values:
+def _words(content: Mapping[str, Any]) -> Values:
     """F1 of word alignment with the transliteration, of the target alone."""
     tests = [test for test in content["scores"]["test"] if test["n"]]
     return {"words F1": {("", test["hf_subset"]): float(test["all"]["f1"]) for test in tests}}

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from translit_scale.evaluate.bootstrap import Estimate, mean_over_languages
 from translit_scale.report.association import FEWEST, Observation
+from translit_scale.report.averages import Grouping, groupings
+from translit_scale.report.families import read_families
 from translit_scale.report.results import TABLE_RESAMPLES
 
 BEST_SOURCE = "best single source"
@@ -50,6 +53,16 @@ class Advice:
     """The rule that is advised."""
     source_of: Mapping[str, str]
     """Target → source by this rule."""
+
+
+def rule_groups(families: Path | None) -> dict[str, Grouping]:
+    """What the rules group targets by: their script, and their family if a file says it.
+
+    Raises:
+        DataError: `families` cannot be read.
+    """
+    groups = groupings(read_families(families) if families else None, None)
+    return {name: groups[name] for name in ("script", "family") if name in groups}
 
 
 def advise(observations: Sequence[Observation], group_of: Mapping[str, Callable[[str], str]]) -> list[Advice]:

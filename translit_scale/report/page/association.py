@@ -8,14 +8,12 @@ from pathlib import Path
 
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.report.association import FEWEST, MODELS, Correlation, correlations
-from translit_scale.report.association_data import read_observations
+from translit_scale.report.association_data import ANALYSES, read_observations
 from translit_scale.report.association_page import association_charts
-from translit_scale.report.averages import groupings
-from translit_scale.report.families import read_families
 from translit_scale.report.page.elements import Cell, Section, Table
 from translit_scale.report.page.inputs import Inputs
 from translit_scale.report.page.scores import estimate_cell, mark
-from translit_scale.report.source_advice import BEST_SOURCE, Advice, advise
+from translit_scale.report.source_advice import BEST_SOURCE, Advice, advise, rule_groups
 
 MOST_CHARTS = 6
 """Predictors with a chart; the table has all."""
@@ -38,11 +36,10 @@ def association(inputs: Inputs, profile: str, families: Path | None) -> Section:
     if inputs.results is None:
         return section
     # Files that cannot be read are listed by the readers of the other sections.
-    folders = [Path(folder) for folder in inputs.used]
-    observations, _ = read_observations(inputs.results, folders, inputs.models, profile, [])
+    analyses = [(analysis.path, analysis.content) for analysis in inputs.analyses if analysis.kind in ANALYSES]
+    observations, _ = read_observations(inputs.results, analyses, inputs.models, profile, [])
     found = correlations(observations)
-    groups = groupings(read_families(families) if families else None, None)
-    advice = advise(observations, {name: group for name, group in groups.items() if name in ("script", "family")})
+    advice = advise(observations, rule_groups(families))
     if not found:
         section.missing = (
             f"How transfer goes with alignment cannot be said: it needs at least {FEWEST} target languages with a "

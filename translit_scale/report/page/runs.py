@@ -46,6 +46,11 @@ class Run:
         """Steps taken."""
         return int(self.status.get("step") or max((record["step"] or 0 for record in self.records), default=0))
 
+    @property
+    def shards(self) -> str:
+        """The shard set that it was trained on; `SHARDS` if its settings do not say."""
+        return str(self.settings.get("data", {}).get("shards", "SHARDS"))
+
     def holds(self, path: str) -> bool:
         """Whether a path, as results state those of models, is this run or lies in it."""
         return bool(path) and Path(path).resolve().is_relative_to(self.path.resolve())

@@ -40,10 +40,9 @@ def vocabulary(inputs: Inputs) -> Section:
         section.paragraphs.append(EXPLAINED)
     else:
         run = inputs.runs[0]
-        shards = run.settings.get("data", {}).get("shards", "SHARDS")
         section.missing = (
             f"There is no vocabulary. Make it with `translit-scale analyze vocabulary --tokenizer {run.path}/model "
-            f"--shards {shards} --out {run.path}/analysis`."
+            f"--shards {run.shards} --out {run.path}/analysis`."
         )
     return section
 

@@ -26,10 +26,9 @@ def words(inputs: Inputs) -> Section:
     rows = [row for analysis in inputs.of_kind("words") for row in _rows(analysis.content, str(analysis.path), inputs)]
     if not rows:
         run = inputs.runs[0]
-        shards = run.settings.get("data", {}).get("shards", "SHARDS")
         section.missing = (
             f"There is no word alignment. Make it with `translit-scale analyze words --model {run.path} --shards "
-            f"{shards} --out {run.path}/analysis`."
+            f"{run.shards} --out {run.path}/analysis`."
         )
         return section
     section.paragraphs.append(EXPLAINED)

@@ -117,6 +117,11 @@ def read_info(checkpoint: Path) -> CheckpointInfo:
 
 
 def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[str, dict[str, Any]]]:
+    """What COMPLETE.json says of a checkpoint, and the entries of its files.
+
+    Raises:
+        DataError: the checkpoint is incomplete or damaged, or of another format.
+    """
     record = checkpoint / COMPLETE
     value = read_json(record, "checkpoint record", "this checkpoint was never completed: use another one")
     if not isinstance(value, dict) or value.pop("format", None) != FORMAT:
