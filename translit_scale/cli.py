@@ -22,6 +22,7 @@ from translit_scale.commands import (
     plan,
     prepare,
     report,
+    reproduce,
     romanize,
     select,
     shards,
@@ -36,7 +37,7 @@ from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
     languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, plan, doctor, train, select, export,
-    evaluate, analyze, report, submit, demo,
+    evaluate, analyze, report, submit, reproduce, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""
 OF_RANKS = ("doctor", "train")

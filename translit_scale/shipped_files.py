@@ -12,7 +12,14 @@ from pathlib import Path
 
 from translit_scale.errors import ConfigError
 
-FOLDERS = {"configs": ".yaml", "ds_configs": ".json", "shards": ".yaml", "docs": ".md", "scripts/slurm": ".sbatch"}
+FOLDERS = {
+    "configs": ".yaml",
+    "configs/study": ".yaml",
+    "ds_configs": ".json",
+    "shards": ".yaml",
+    "docs": ".md",
+    "scripts/slurm": ".sbatch",
+}
 """Folder of each kind of file, and the suffix that names leave out."""
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -25,8 +32,12 @@ def shipped_folder(folder: str) -> Path:
 
 
 def names_of(folder: str, parent: Path) -> list[str]:
-    """Sorted names of the files of one kind below a folder, for example `paper_a/model5`; [] if there is no folder."""
-    paths = parent.rglob(f"*{FOLDERS[folder]}")
+    """Sorted names of the files of one kind below a folder, for example `paper_a/model5`; [] if there is no folder.
+
+    What is in a folder of another kind belongs to that kind.
+    """
+    others = [parent / Path(kind).name for kind in FOLDERS if Path(kind).parent == Path(folder)]
+    paths = [path for path in parent.rglob(f"*{FOLDERS[folder]}") if path.parent not in others]
     return sorted(path.relative_to(parent).with_suffix("").as_posix() for path in paths)
 
 

@@ -17,6 +17,7 @@ from translit_scale.text_table import format_table
 
 TITLES = {
     "configs": "experiments: train --config NAME ...",
+    "configs/study": "studies: reproduce NAME",
     "ds_configs": "DeepSpeed configurations: train --ds_config NAME",
     "shards": "recipes: prepare NAME",
     "scripts/slurm": "batch scripts of SLURM: sbatch FILE",

@@ -11,7 +11,7 @@ from translit_scale.commands.arguments import add_command
 from translit_scale.commands.parser import Parser
 from translit_scale.shipped_files import find_file
 
-SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)+=")
+SETTING = re.compile(r"[a-z_]+(\.[a-z_]+)*=")
 
 
 def add(commands: Any) -> None:

@@ -1,0 +1,65 @@
+"""`translit-scale reproduce`: a study from text to its page and tables."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from translit_scale.commands.arguments import add_command, positive
+from translit_scale.errors import ConfigError
+
+if TYPE_CHECKING:
+    from translit_scale.study.settings import Scale
+    from translit_scale.study.steps import Place
+
+
+def add(commands: Any) -> None:
+    """Declares the command."""
+    parser = add_command(
+        commands,
+        "reproduce",
+        "run an experiment of the papers as a whole, from text to a page and tables",
+        "Runs all steps of a study that are not done yet: prepare, tokenizer, train, evaluate, analyze and report. It "
+        "can be killed at any time; the same command goes on. One failing step ends no other. The settings of each "
+        "study are in configs/study/NAME.yaml, and everything that it makes is in --out, with a log of each step.",
+        "translit-scale reproduce paper_a --scale minutes\n"
+        "translit-scale reproduce paper_a --scale gpu --text DIR --tests DIR --jobs 6",
+    )
+    parser.add_argument("study", metavar="STUDY", help="name in configs/study, or path of such a file")
+    parser.add_argument("--scale", default="minutes", metavar="NAME", help="how much of it (default: minutes)")
+    parser.add_argument("--text", type=Path, metavar="DIR", help="text to train on (default: that of the demo)")
+    parser.add_argument("--tests", type=Path, metavar="DIR", help="folder of the test sets (default: held-out text)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: studies/STUDY-SCALE)")
+    parser.add_argument("--list", action="store_true", help="only show what is done, what is missing and what it costs")
+    group = parser.add_argument_group("this machine")
+    group.add_argument("--jobs", type=positive, default=1, metavar="N", help="steps at the same time (default: 1)")
+    group.add_argument("--ranks", type=positive, default=1, metavar="N", help="processes of a training (default: 1)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> None:
+    from translit_scale.study.overview import overview
+    from translit_scale.study.runner import Runner
+    from translit_scale.study.settings import read_study, scale_of
+    from translit_scale.study.steps import done_steps, steps_of
+
+    study = read_study(args.study)
+    scale = scale_of(study, args.scale)
+    place = _place(args, scale)
+    steps = steps_of(study, scale, place)
+    print(overview(study, scale, steps, done_steps(steps, place), args.jobs), flush=True)
+    if not args.list:
+        Runner(steps, place, args.jobs, args.ranks).run()
+
+
+def _place(args: argparse.Namespace, scale: Scale) -> Place:
+    from translit_scale.study.steps import Place
+
+    for option, needed in (("text", scale.text == "files"), ("tests", scale.needs_tests)):
+        if needed and getattr(args, option) is None:
+            raise ConfigError(
+                f"--scale {args.scale} needs --{option} DIR", "translit-scale docs study says what is in it"
+            )
+    out = args.out or Path("studies") / f"{Path(args.study).stem}-{args.scale}"
+    return Place(out, args.text, args.tests)

@@ -1,0 +1,1 @@
+"""The papers' experiments as a whole: from text to a page, at several scales."""

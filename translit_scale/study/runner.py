@@ -1,0 +1,138 @@
+"""Runs the missing steps of a study on this machine, several at a time."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from translit_scale.cores import cores
+from translit_scale.errors import UserError
+from translit_scale.progress import duration
+from translit_scale.study.steps import Place, Step, done_steps, write_marker
+
+POLL_SECONDS = 0.2
+OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""Variables that would make a training of one process wait for others."""
+
+
+@dataclass
+class Running:
+    """A step that has been started."""
+
+    step: Step
+    process: subprocess.Popen[bytes]
+    log: IO[bytes]
+    started: float = field(default_factory=time.time)
+
+    @property
+    def seconds(self) -> float:
+        """Since its start."""
+        return time.time() - self.started
+
+
+class Runner:
+    """Starts steps as soon as those that they need are done, in their order; one that fails ends no other.
+
+    Args:
+        steps: all steps of the study.
+        jobs: how many run at the same time.
+        ranks: processes of each training.
+    """
+
+    def __init__(self, steps: Sequence[Step], place: Place, jobs: int, ranks: int) -> None:
+        self.steps, self.place, self.jobs, self.ranks = steps, place, jobs, ranks
+        self.done = set(done_steps(steps, place))
+        self.running: list[Running] = []
+        self.failed: list[Step] = []
+
+    def run(self) -> None:
+        """Runs what is missing.
+
+        Raises:
+            UserError: a step has failed; the others that do not need it have been run.
+            KeyboardInterrupt: Ctrl-C, or SIGTERM; the running steps have been asked to stop, and have ended.
+        """
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            while self._start_steps() or self.running:
+                time.sleep(POLL_SECONDS)
+                self._collect()
+        finally:
+            for running in self.running:
+                os.killpg(running.process.pid, signal.SIGTERM)
+            for running in self.running:
+                running.process.wait()
+            signal.signal(signal.SIGTERM, before)
+        if self.failed:
+            blocked = len(self.steps) - len(self.done) - len(self.failed)
+            logs = "\n".join(f"  {self.place.log(step)}: {_reason(self.place.log(step))}" for step in self.failed)
+            raise UserError(
+                f"{len(self.failed)} of {len(self.steps)} steps failed, and {blocked} need them:\n{logs}",
+                "read these logs, mend the cause and run the same command again: it runs what is missing",
+            )
+
+    def _start_steps(self) -> bool:
+        """Starts what can run now; False if nothing is left that can ever run."""
+        busy = {running.step.name for running in self.running}
+        stopped = {step.name for step in self.failed}
+        ready = [
+            step
+            for step in self.steps
+            if step.name not in self.done | busy | stopped and self.done.issuperset(step.after)
+        ]
+        for step in ready[: self.jobs - len(self.running)]:
+            self._start(step)
+        return bool(ready)
+
+    def _start(self, step: Step) -> None:
+        path = self.place.log(step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = self._command(step)
+        log = path.open("ab")
+        log.write(f"$ {shlex.join(command)}\n".encode())
+        log.flush()
+        environment = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (self.jobs * self.ranks))))
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.running.append(Running(step, process, log))
+        print(f"started   {step.name}", flush=True)
+
+    def _command(self, step: Step) -> list[str]:
+        python = [sys.executable, "-m"]
+        if step.is_training and self.ranks > 1:
+            python += ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.ranks}", "-m"]
+        return [*python, "translit_scale", *step.words]
+
+    def _collect(self) -> None:
+        """Notes which steps have ended."""
+        for running in [running for running in self.running if running.process.poll() is not None]:
+            self.running.remove(running)
+            running.log.close()
+            if running.process.returncode:
+                self.failed.append(running.step)
+                print(f"failed    {running.step.name} after {duration(running.seconds)}: exit code "
+                      f"{running.process.returncode}, {self.place.log(running.step)}", flush=True)  # fmt: skip
+                continue
+            self.done.add(running.step.name)
+            write_marker(running.step, self.place, running.seconds, time.time())
+            print(f"done      {running.step.name} in {duration(running.seconds)} "
+                  f"({len(self.done)} of {len(self.steps)})", flush=True)  # fmt: skip
+
+
+def _reason(log: Path) -> str:
+    """The last error that a step has printed, in one line."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line for line in lines if line.startswith("error: ")] or lines
+    return errors[-1].removeprefix("error: ")[:200]
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    raise KeyboardInterrupt

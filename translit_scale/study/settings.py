@@ -1,0 +1,130 @@
+"""What a study consists of: its corpora, variants, scales and measurements (`configs/study/*.yaml`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from translit_scale.errors import ConfigError
+from translit_scale.schema import Strict, read_yaml, validate
+from translit_scale.shipped_files import find_file
+
+FOLDER = "configs/study"
+PLACEHOLDERS = (
+    "models", "runs", "run_options", "tests", "languages", "sources", "pair", "shards", "tokenizer", "study", "group",
+)  # fmt: skip
+"""What the commands of measurements may contain in braces."""
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")]
+
+
+class Corpus(Strict):
+    """Languages that are trained together, from scratch or from one model."""
+
+    experiment: list[str] = Field(min_length=1)
+    """Files of settings, as `train --config` takes them; those of the variant follow."""
+    recipe: str
+    """Recipe of its shards."""
+    languages: list[str] = Field(min_length=2)
+    """Languages that are tested."""
+    pair: list[str] = Field([], max_length=2)
+    """s and t of the similarities; default: the first two languages."""
+
+
+class Measurement(Strict):
+    """A command of translit-scale over the trained models of a corpus."""
+
+    command: str
+    """Its words. In braces: `models` (`--model LABEL=RUN` for every run), `run_options` (`--run LABEL=RUN`), `runs`
+    (their folders), `tests` (folder of the test sets), `languages` (joined by commas), `sources` (`--source CODE` for
+    each), `pair` (s and t, joined by a comma), `shards`, `tokenizer`, `group` (name of the corpus), `study` (folder of
+    everything)."""
+    seeds: Literal["all", "first"] = "all"
+    """Whether it takes the runs of all seeds, or only of the first one."""
+    each: bool = False
+    """Whether every run has a step of its own."""
+
+    @model_validator(mode="after")
+    def _is_known(self) -> Measurement:
+        try:
+            self.command.format(**dict.fromkeys(PLACEHOLDERS, ""))
+        except (KeyError, IndexError, ValueError) as error:
+            raise ValueError(f"{self.command}: {error} in braces, expected one of {', '.join(PLACEHOLDERS)}") from None
+        return self
+
+
+class Scale(Strict):
+    """How much of a study is run, on what."""
+
+    about: str
+    """Where it runs, and how long it takes there."""
+    text: Literal["demo", "files"] = "files"
+    """`demo`: sentences from installed packages; `files`: the user's own (`--text`)."""
+    needs_tests: bool = True
+    """Whether the measurements read test sets (`--tests`)."""
+    recipes: dict[str, str] = Field({})
+    """Recipes instead of those of the corpora."""
+    corpora: list[str] | None = None
+    """Only these; default: all."""
+    vocabulary: int = 30_000
+    """Pieces of the tokenizer."""
+    settings: list[str] = Field([])
+    """Settings of training that win over the experiment."""
+    ds_config: str = "zero2"
+    """DeepSpeed configuration."""
+    seeds: dict[str, list[int]]
+    """Variant → seeds of its trainings; a variant that is missing is left out."""
+    measurements: dict[Name, Measurement]
+    """In their order; the last ones may read what the first ones wrote."""
+    seconds: dict[str, float] = Field({})
+    """Kind of a step → seconds that it took where `about` says, for the first estimate."""
+
+
+class Study(Strict):
+    """A study of one of the papers' questions."""
+
+    title: str
+    """What is compared."""
+    corpora: dict[Name, Corpus]
+    """By name."""
+    variants: dict[Name, list[str]]
+    """Name → files of settings that are merged into the experiment."""
+    comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    """Pairs of variants whose difference answers a question: the second minus the first."""
+    scales: dict[Name, Scale]
+    """By name."""
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Study:
+        named = {name for pair in self.comparisons for name in pair}
+        for scale in self.scales.values():
+            named |= scale.seeds.keys()
+            for corpus in [*(scale.corpora or []), *scale.recipes]:
+                if corpus not in self.corpora:
+                    raise ValueError(f"{corpus} is none of the corpora, {', '.join(self.corpora)}")
+        if unknown := sorted(named - self.variants.keys()):
+            raise ValueError(f"{', '.join(unknown)}: none of the variants, {', '.join(self.variants)}")
+        return self
+
+
+def read_study(word: str) -> Study:
+    """The study that a word on the command line means: a name or a path.
+
+    Raises:
+        ConfigError: no such file, or it is not valid.
+    """
+    path: Path = find_file(FOLDER, word)
+    return validate(Study, read_yaml(path), {"": str(path)})
+
+
+def scale_of(study: Study, name: str) -> Scale:
+    """One of the scales of a study.
+
+    Raises:
+        ConfigError: it has no such scale.
+    """
+    if name not in study.scales:
+        listed = "; ".join(f"{other}: {scale.about}" for other, scale in study.scales.items())
+        raise ConfigError(f"--scale {name}: this study has no such scale", listed)
+    return study.scales[name]
