@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from translit_scale.escaping import escape_csv
+from translit_scale.extras import install_command
 from translit_scale.files import write_bytes
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#000000")
@@ -167,6 +170,14 @@ def histogram_chart(name: str, title: str, rows: Sequence[Row], axes: Axes) -> C
             },
         })  # fmt: skip
     return _chart(name, title, rows, replace(axes, own_scales=("x", "y")), {}, layers)
+
+
+def can_draw() -> bool:
+    """Whether charts can be written; says so if not."""
+    if find_spec("vl_convert") is None:
+        print(f"note: no figures without vl-convert: {install_command('plots')}", file=sys.stderr)
+        return False
+    return True
 
 
 def write_chart(chart: Chart, folder: Path) -> None:

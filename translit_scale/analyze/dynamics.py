@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.analyze.dynamics_charts import dynamics_charts, dynamics_rows
-from translit_scale.analyze.figures import can_draw, draw, histograms
+from translit_scale.analyze.figures import draw, histograms
 from translit_scale.analyze.measurement import (
     RomanizedText,
     check_texts,
@@ -24,7 +24,7 @@ from translit_scale.analyze.measurement import (
     similarity_settings,
 )
 from translit_scale.analyze.similarity import SIMILARITIES
-from translit_scale.charts import comma_separated
+from translit_scale.charts import can_draw, comma_separated
 from translit_scale.errors import DataError
 from translit_scale.evaluate.checkpoint_records import CheckpointRecords, removed_steps
 from translit_scale.evaluate.models import EmbeddingSettings, ModelName, check_labels, split_label

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from translit_scale.analyze.measurement import Similarities
 from translit_scale.analyze.similarity import SIMILARITIES, formula, similarity_gap
 from translit_scale.charts import HISTOGRAM, Axes, Chart, Row, histogram_chart, interval_chart, write_chart
-from translit_scale.extras import install_command
 from translit_scale.progress import Progress
 
 BINS = 50
@@ -112,14 +110,6 @@ def interval(value: float, error: float, measure: str) -> dict[str, float]:
     highest = 1.0 if measure != "gap" else 2.0
     low, high = value - 1.96 * error, min(value + 1.96 * error, highest)
     return {"value": value, "low": low, "high": high}
-
-
-def can_draw() -> bool:
-    """Whether charts can be written; says so if not."""
-    if find_spec("vl_convert") is None:
-        print(f"note: no figures without vl-convert: {install_command('plots')}", file=sys.stderr)
-        return False
-    return True
 
 
 def draw(charts: Sequence[Chart], folder: Path) -> None:

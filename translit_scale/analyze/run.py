@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from translit_scale.analyze.figures import can_draw, draw, drawn_directions, similarity_charts
+from translit_scale.analyze.figures import draw, drawn_directions, similarity_charts
 from translit_scale.analyze.measurement import (
     RomanizedText,
     Similarities,
@@ -17,6 +17,7 @@ from translit_scale.analyze.measurement import (
     similarity_settings,
 )
 from translit_scale.analyze.similarity import formula, similarity_gap
+from translit_scale.charts import can_draw
 from translit_scale.evaluate.embedding import Encoder
 from translit_scale.evaluate.models import EmbeddingSettings, ModelName, check_earlier, describe_model
 from translit_scale.evaluate.results import describe_omissions, header, percent, write_arrays

@@ -25,7 +25,7 @@ from translit_scale.analyze.vocabulary import (
     unique_types,
 )
 from translit_scale.analyze.vocabulary_pages import vocabulary_charts, vocabulary_tables
-from translit_scale.charts import Row, comma_separated, write_chart
+from translit_scale.charts import Row, can_draw, comma_separated, write_chart
 from translit_scale.corpus.tokenizer import tokenizer_fingerprint
 from translit_scale.errors import DataError
 from translit_scale.evaluate.loading import model_tokenizer
@@ -78,6 +78,7 @@ def run_vocabulary(
     folder.mkdir(parents=True, exist_ok=True)
     tables: list[str] = []
     skipped: dict[str, DataError] = {}
+    figures = figures and can_draw()
     for name in tokenizers:
         tokenizer = model_tokenizer(name.path)
         counter = VocabularyCounter(tokenizer, settings.max_length or _length_of(tokenizer))

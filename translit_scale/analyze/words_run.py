@@ -19,7 +19,7 @@ from translit_scale.analyze.words import (
     embed_words,
     word_scores,
 )
-from translit_scale.charts import Axes, Chart, Row, interval_chart, write_chart
+from translit_scale.charts import Axes, Chart, Row, can_draw, interval_chart, write_chart
 from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import RESAMPLES, resampled_sums
 from translit_scale.evaluate.embedding import Encoder
@@ -75,7 +75,7 @@ def run_words(
         )
     folder.mkdir(parents=True, exist_ok=True)
     scores = {model.label: _measure(model, texts, embedding, settings, task, folder, unspaced) for model in models}
-    if figures and len(texts) <= _MOST_IN_CHART:
+    if figures and len(texts) <= _MOST_IN_CHART and can_draw():
         write_chart(_chart(scores), folder)
     return "\n".join([_table(scores), *_notes(scores, unspaced, len(texts))]), skipped
 

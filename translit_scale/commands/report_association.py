@@ -48,7 +48,7 @@ def add(kinds: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.charts import comma_separated, write_chart
+    from translit_scale.charts import can_draw, comma_separated, write_chart
     from translit_scale.files import write_bytes, write_json
     from translit_scale.report import association_page as page
     from translit_scale.report.association import correlations
@@ -74,8 +74,9 @@ def _run(args: argparse.Namespace) -> None:
         print(f"note: {note}")
     if args.out is not None:
         write_bytes(args.out / "association.csv", comma_separated(page.csv_rows(observations)).encode())
-        for chart in page.association_charts(observations, found):
-            write_chart(chart, args.out)
+        if can_draw():
+            for chart in page.association_charts(observations, found):
+                write_chart(chart, args.out)
         content = {"schema": 1, "profile": args.profile, **page.record(observations, found, advice)}
         write_json(args.out / "association.json", content)
         print(f"\nwritten to {args.out}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
     from translit_scale.study.settings import Scale
-    from translit_scale.study.steps import Place
+    from translit_scale.study.steps import Place, Step
 
 
 def add(commands: Any) -> None:
@@ -32,6 +34,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--tests", type=Path, metavar="DIR", help="folder of the test sets (default: held-out text)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: studies/STUDY-SCALE)")
     parser.add_argument("--list", action="store_true", help="only show what is done, what is missing and what it costs")
+    parser.add_argument(
+        "--only", action="append", metavar="STEP",
+        help="run only these steps, if those that they need are done: a kind (train), a name "
+        "(train/pol-ukr/model1-seed0) or a pattern in quotes ('*/pol-ukr*'); repeat for several (default: all)",
+    )  # fmt: skip
     group = parser.add_argument_group("this machine")
     group.add_argument("--jobs", type=positive, default=1, metavar="N", help="steps at the same time (default: 1)")
     group.add_argument("--ranks", type=positive, default=1, metavar="N", help="processes of a training (default: 1)")
@@ -50,7 +57,25 @@ def _run(args: argparse.Namespace) -> None:
     steps = steps_of(study, scale, place)
     print(overview(study, scale, steps, done_steps(steps, place), args.jobs), flush=True)
     if not args.list:
-        Runner(steps, place, args.jobs, args.ranks).run()
+        Runner(steps, place, args.jobs, args.ranks).run(_chosen(steps, args.only))
+
+
+def _chosen(steps: Sequence[Step], only: Sequence[str] | None) -> set[str]:
+    """Names of the steps that may be started.
+
+    Raises:
+        ConfigError: a pattern fits no step.
+    """
+    if only is None:
+        return {step.name for step in steps}
+    chosen: set[str] = set()
+    for pattern in only:
+        found = {step.name for step in steps if pattern == step.kind or fnmatchcase(step.name, pattern)}
+        if not found:
+            kinds = ", ".join(dict.fromkeys(step.kind for step in steps))
+            raise ConfigError(f"--only {pattern}: no step has this kind or name", f"kinds of steps: {kinds}")
+        chosen |= found
+    return chosen
 
 
 def _place(args: argparse.Namespace, scale: Scale) -> Place:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -53,8 +53,11 @@ class Runner:
         self.running: list[Running] = []
         self.failed: list[Step] = []
 
-    def run(self) -> None:
+    def run(self, chosen: Collection[str]) -> None:
         """Runs what is missing.
+
+        Args:
+            chosen: names of the steps that may be started.
 
         Raises:
             UserError: a step has failed; the others that do not need it have been run.
@@ -62,7 +65,7 @@ class Runner:
         """
         before = signal.signal(signal.SIGTERM, _interrupt)
         try:
-            while self._start_steps() or self.running:
+            while self._start_steps(chosen) or self.running:
                 time.sleep(POLL_SECONDS)
                 self._collect()
         finally:
@@ -79,14 +82,14 @@ class Runner:
                 "read these logs, mend the cause and run the same command again: it runs what is missing",
             )
 
-    def _start_steps(self) -> bool:
+    def _start_steps(self, chosen: Collection[str]) -> bool:
         """Starts what can run now; False if nothing is left that can ever run."""
         busy = {running.step.name for running in self.running}
         stopped = {step.name for step in self.failed}
         ready = [
             step
             for step in self.steps
-            if step.name not in self.done | busy | stopped and self.done.issuperset(step.after)
+            if step.name in chosen and step.name not in self.done | busy | stopped and self.done.issuperset(step.after)
         ]
         for step in ready[: self.jobs - len(self.running)]:
             self._start(step)

@@ -89,7 +89,7 @@ class Study(Strict):
     corpora: dict[Name, Corpus]
     """By name."""
     variants: dict[Name, list[str]]
-    """Name → files of settings that are merged into the experiment."""
+    """Name → words of `train`: files that are merged into the experiment, settings and options."""
     comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Pairs of variants whose difference answers a question: the second minus the first."""
     scales: dict[Name, Scale]

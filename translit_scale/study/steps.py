@@ -122,7 +122,8 @@ def _in_order(steps: Sequence[Step], waiting: Sequence[Step]) -> list[Step]:
 
 
 def _training(study: Study, scale: Scale, place: Place, run: Run) -> Step:
-    files = [*study.corpora[run.corpus].experiment, *study.variants[run.variant]]
+    files = [*study.corpora[run.corpus].experiment, *(w for w in study.variants[run.variant] if "=" not in w)]
+    of_variant = [word for word in study.variants[run.variant] if "=" in word]
     settings = [
         f"data.shards={place.study / 'shards' / run.corpus}",
         f"model.tokenizer={place.study / 'tokenizers' / run.corpus}",
@@ -132,8 +133,8 @@ def _training(study: Study, scale: Scale, place: Place, run: Run) -> Step:
     ]
     if scale.needs_tests and place.tests:
         settings.append(f"selection.data={place.tests}")
-    words = ("train", "--ds_config", scale.ds_config, "--config", *files, *settings, *scale.settings)
-    return Step(f"train/{run.corpus}/{run.label}", words, (f"tokenizer/{run.corpus}",), is_training=True)
+    words = ["train", "--ds_config", scale.ds_config, "--config", *files, *settings, *scale.settings, *of_variant]
+    return Step(f"train/{run.corpus}/{run.label}", tuple(words), (f"tokenizer/{run.corpus}",), is_training=True)
 
 
 def _measurements(corpus: Corpus, name: str, scale: Scale, place: Place, runs: Sequence[Run]) -> list[Step]:
@@ -183,10 +184,9 @@ def evidence(step: Step, place: Place) -> dict[str, Any] | None:
     marker = place.marker(step)
     found: dict[str, Any] = read_json(marker, "marker of a step") if marker.is_file() else {}
     if step.is_training:
-        files = [
-            find_file("configs", word) for word in step.words[step.words.index("--config") + 1 :] if "=" not in word
-        ]
-        config = load_config(files, [word for word in step.words if "=" in word])
+        words = [word for word in step.words[step.words.index("--config") + 1 :] if not word.startswith("--")]
+        files = [find_file("configs", word) for word in words if "=" not in word]
+        config = load_config(files, [word for word in words if "=" in word])
         return found | {"done": done} if (done := training_is_finished(config)) else None
     return found if found.get("command") == list(step.words) else None
 
