@@ -6,6 +6,7 @@ What is done is read from the files of the stages, so that the same command subm
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -40,6 +41,18 @@ class Stage:
     """For the script."""
     may_fail: bool = False
     """Whether the next stage starts even if this one fails, because it has done all it could for the others."""
+    after: Sequence[str] | None = None
+    """Names of the stages that it waits for; by default, the one before it."""
+
+
+def file_name(stage: Stage) -> str:
+    """The name of a stage in names of files and jobs."""
+    return stage.name.replace("/", "-")
+
+
+def _variable(stage: Stage) -> str:
+    """The shell variable of its job number."""
+    return re.sub(r"\W", "_", stage.name)
 
 
 def exists(path: Path) -> Callable[[], str]:
@@ -84,7 +97,7 @@ class Chain:
 
     def job_name(self, stage: Stage) -> str:
         """By which `squeue` shows the job, and `queued` finds it."""
-        return f"{self.prefix}.{stage.name}"
+        return f"{self.prefix}.{file_name(stage)}"
 
     def command(self, stage: Stage, jobs: Mapping[str, str]) -> list[str]:
         """The call of sbatch.
@@ -93,12 +106,15 @@ class Chain:
             jobs: numbers of the jobs of the stages before it, by their names.
         """
         number = "%A_%a" if stage.script.endswith("_array") else "%j"
-        log = f"--output={self.logs / stage.name}-{number}.log"
+        log = f"--output={self.logs / file_name(stage)}-{number}.log"
         name = f"--job-name={self.job_name(stage)}"
         script = str(find_file(SCRIPTS, stage.script))
         return ["sbatch", "--parsable", name, log, *self._dependency(stage, jobs), *stage.options, script, *stage.words]
 
     def _dependency(self, stage: Stage, jobs: Mapping[str, str]) -> list[str]:
+        if stage.after is not None:
+            needed = [jobs[name] for name in stage.after if name in jobs]
+            return [f"--dependency=afterok:{':'.join(needed)}", "--kill-on-invalid-dep=yes"] if needed else []
         before = self.stages[: self.stages.index(stage)]
         if not before:
             return []
@@ -110,11 +126,11 @@ class Chain:
     def script(self) -> str:
         """A shell script that submits the stages."""
         lines = [f"mkdir -p {shlex.quote(str(self.logs))}"]
-        names = {stage.name: f"${stage.name}" for stage in self.stages}
+        names = {stage.name: f"${_variable(stage)}" for stage in self.stages}
         for stage in self.stages:
             variables = [f"{name}={shlex.quote(value)}" for name, value in self._variables(stage).items()]
             words = [word if "=after" in word else shlex.quote(word) for word in self.command(stage, names)]
-            lines.append(f"{stage.name}=$({' '.join([*variables, *words])})")
+            lines.append(f"{_variable(stage)}=$({' '.join([*variables, *words])})")
         return "\n".join(lines)
 
     def queued(self) -> dict[str, str]:

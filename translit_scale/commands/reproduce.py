@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import add_command, positive
+from translit_scale.commands.submit import add_hardware, sbatch_options, submit_chain, training_options
 from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
-    from translit_scale.study.settings import Scale
+    from translit_scale.study.settings import Scale, Study
     from translit_scale.study.steps import Place, Step
+
+KINDS = ("text", "prepare", "tokenizer", "train", "measure")
+"""Stages, as --sbatch names them; everything after the trainings is `measure`."""
 
 
 def add(commands: Any) -> None:
@@ -42,6 +46,9 @@ def add(commands: Any) -> None:
     group = parser.add_argument_group("this machine")
     group.add_argument("--jobs", type=positive, default=1, metavar="N", help="steps at the same time (default: 1)")
     group.add_argument("--ranks", type=positive, default=1, metavar="N", help="processes of a training (default: 1)")
+    group = add_hardware(parser, KINDS)
+    group.add_argument("--slurm", action="store_true", help="submit a job for each missing step instead of running it")
+    group.add_argument("--dry-run", action="store_true", help="with --slurm, print the commands and submit nothing")
     parser.set_defaults(run=_run)
 
 
@@ -55,9 +62,58 @@ def _run(args: argparse.Namespace) -> None:
     scale = scale_of(study, args.scale)
     place = _place(args, scale)
     steps = steps_of(study, scale, place)
-    print(overview(study, scale, steps, done_steps(steps, place), args.jobs), flush=True)
-    if not args.list:
-        Runner(steps, place, args.jobs, args.ranks).run(_chosen(steps, args.only))
+    done = done_steps(steps, place)
+    if not args.dry_run:
+        print(overview(study, scale, steps, done, args.jobs), flush=True)
+    chosen = _chosen(steps, args.only)
+    if args.list or chosen <= done.keys():
+        return
+    if args.slurm:
+        _submit(args, place, [step for step in steps if step.name in chosen - done.keys()])
+        return
+    try:
+        Runner(steps, place, args.jobs, args.ranks).run(chosen)
+    finally:
+        _write_tables(study, scale, place)
+
+
+def _submit(args: argparse.Namespace, place: Place, steps: Sequence[Step]) -> None:
+    """Submits a job for each of some steps; all but trainings call this command, which notes that they are done."""
+    from translit_scale.submit import Chain, Stage
+
+    stages = []
+    given = [f"--{name}={value}" for name in ("text", "tests") if (value := getattr(args, name))]
+    for step in steps:
+        words = [
+            "reproduce",
+            args.study,
+            f"--scale={args.scale}",
+            *given,
+            f"--out={place.study}",
+            f"--only={step.name}",
+        ]
+        kind = step.kind if step.kind in KINDS else "measure"
+        options = training_options(args) if step.is_training else []
+        options += ["--gpus=1"] if kind == "measure" and args.gpus_per_node else []
+        script, words = ("train", list(step.words[1:])) if step.is_training else ("command", words)
+        options += sbatch_options(args, kind, KINDS)
+        stages.append(Stage(step.name, script, words, options, after=step.after))
+    chain = Chain(place.study, stages)
+    if args.dry_run:
+        print(chain.script())
+    else:
+        submit_chain(chain)
+
+
+def _write_tables(study: Study, scale: Scale, place: Place) -> None:
+    """Writes the tables of what has been measured so far."""
+    from translit_scale.files import write_bytes
+    from translit_scale.study.tables import study_tables
+
+    if (place.study / "results").is_dir():
+        path = place.study / "tables.md"
+        write_bytes(path, study_tables(study, scale, place.study / "results").encode())
+        print(f"\ntables: {path}")
 
 
 def _chosen(steps: Sequence[Step], only: Sequence[str] | None) -> set[str]:

@@ -18,7 +18,7 @@ from translit_scale.testsets.registry import default_tasks, transfer_tasks
 
 if TYPE_CHECKING:
     from translit_scale.config import Config
-    from translit_scale.submit import Stage
+    from translit_scale.submit import Chain, Stage
 
 NAMES = (
     "prepare", "finalize", "tokenizer", "train", "select", "export", "finetune", "evaluate", "report",
@@ -52,14 +52,24 @@ def add(commands: Any) -> None:
         ("report", "'--table b2', of `report tables`, or 'page', of `report page`"),
     ):
         group.add_argument(f"--{name}", metavar="ARGUMENTS", help=f"such as {example} (default: none)")
-    _add_hardware(parser)
+    group = add_hardware(parser, NAMES)
+    group.add_argument(
+        "--stage", metavar="DIR",
+        help="copy the shards to this folder of every node before training; '/scratch/$SLURM_JOB_ID' in single quotes "
+        "has variables of the job (default: read them where they are)",
+    )  # fmt: skip
     parser.add_argument(
         "--dry-run", action="store_true", help="print the commands as a shell script, and submit nothing"
     )
     parser.set_defaults(run=_run)
 
 
-def _add_hardware(parser: argparse.ArgumentParser) -> None:
+def add_hardware(parser: argparse.ArgumentParser, names: Sequence[str]) -> argparse._ArgumentGroup:
+    """Declares what jobs ask for.
+
+    Args:
+        names: of the stages that --sbatch knows.
+    """
     group = parser.add_argument_group("hardware (other values stand in the batch scripts: translit-scale configs)")
     group.add_argument("--nodes", type=positive, default=1, metavar="N", help="nodes of training (default: 1)")
     group.add_argument(
@@ -79,13 +89,9 @@ def _add_hardware(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--sbatch", action="append", default=[], metavar="[STAGE:]OPTION",
         help="another option of sbatch, for all jobs or those of one stage, and stronger than the ones above: "
-        f"--sbatch=--qos=low, --sbatch prepare:--array=0-31; stages: {', '.join(NAMES)}; repeat for several",
+        f"--sbatch=--qos=low, --sbatch prepare:--array=0-31; stages: {', '.join(names)}; repeat for several",
     )  # fmt: skip
-    group.add_argument(
-        "--stage", metavar="DIR",
-        help="copy the shards to this folder of every node before training; '/scratch/$SLURM_JOB_ID' in single quotes "
-        "has variables of the job (default: read them where they are)",
-    )  # fmt: skip
+    return group
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -103,6 +109,16 @@ def _run(args: argparse.Namespace) -> None:
         print(f"{name:9} is done: {evidence}")
     if not remaining:
         return
+    submit_chain(chain)
+
+
+def submit_chain(chain: Chain) -> None:
+    """Submits the jobs of a chain and says how to watch them.
+
+    Raises:
+        ConfigError: some of them are in the queue already.
+        UserError: as `Chain.submit`.
+    """
     if queued := chain.queued():
         listed = ", ".join(f"{job} ({name})" for job, name in queued.items())
         raise ConfigError(
@@ -123,7 +139,7 @@ def _stages(args: argparse.Namespace, config: Config) -> list[Stage]:
     """All stages of the command line in their order."""
     stages = [*_data_stages(args, config), _training(args, config), *_model_stages(args, config)]
     for stage in stages:
-        stage.options = [*_options(args, stage.name), *stage.options, *_given(args.sbatch, stage.name)]
+        stage.options = [*stage.options, *sbatch_options(args, stage.name, NAMES)]
     return stages
 
 
@@ -155,13 +171,17 @@ def _data_stages(args: argparse.Namespace, config: Config) -> list[Stage]:
 def _training(args: argparse.Namespace, config: Config) -> Stage:
     from translit_scale.submit import Stage, training_is_finished
 
+    words = ["--ds_config", args.ds_config, "--config", *args.config, *args.settings]
+    variables = {"STAGE": args.stage, "SHARDS": str(config.data.shards)} if args.stage else {}
+    return Stage("train", "train", words, training_options(args), lambda: training_is_finished(config), variables)
+
+
+def training_options(args: argparse.Namespace) -> list[str]:
+    """Options of sbatch for a training: nodes, ranks, GPUs and time limit."""
     ranks = args.ntasks_per_node or args.gpus_per_node or 1
     options = [f"--nodes={args.nodes}", f"--ntasks-per-node={ranks}"]
     options += [f"--gpus-per-node={args.gpus_per_node}"] if args.gpus_per_node else []
-    options += [f"--time={args.time}"] if args.time else []
-    words = ["--ds_config", args.ds_config, "--config", *args.config, *args.settings]
-    variables = {"STAGE": args.stage, "SHARDS": str(config.data.shards)} if args.stage else {}
-    return Stage("train", "train", words, options, lambda: training_is_finished(config), variables)
+    return options + ([f"--time={args.time}"] if args.time else [])
 
 
 def _model_stages(args: argparse.Namespace, config: Config) -> list[Stage]:
@@ -212,20 +232,19 @@ def _parsed(command: Any, words: Sequence[str]) -> argparse.Namespace:
     return parsed
 
 
-def _options(args: argparse.Namespace, stage: str) -> list[str]:
-    given = {"partition": args.partition, "account": args.account}
-    return [f"--{name}={value}" for name, value in given.items() if value]
+def sbatch_options(args: argparse.Namespace, kind: str, names: Sequence[str]) -> list[str]:
+    """Options of sbatch for a stage: the partition and account of all jobs, then those of --sbatch that are for it.
 
-
-def _given(options: Sequence[str], stage: str) -> list[str]:
-    """Those of --sbatch that are for a stage."""
-    words = []
-    for option in options:
+    Raises:
+        ConfigError: an option of --sbatch has another form.
+    """
+    words = [f"--{name}={value}" for name in ("partition", "account") if (value := getattr(args, name))]
+    for option in args.sbatch:
         name, colon, rest = option.partition(":")
         if option.startswith("-"):
             words.append(option)
-        elif not colon or name not in NAMES or not rest.startswith("-"):
-            raise ConfigError(f"--sbatch {option}: expected [STAGE:]OPTION", f"the stages are {', '.join(NAMES)}")
-        elif name == stage:
+        elif not colon or name not in names or not rest.startswith("-"):
+            raise ConfigError(f"--sbatch {option}: expected [STAGE:]OPTION", f"the stages are {', '.join(names)}")
+        elif name == kind:
             words.append(rest)
     return words

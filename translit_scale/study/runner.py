@@ -52,6 +52,7 @@ class Runner:
         self.done = set(done_steps(steps, place))
         self.running: list[Running] = []
         self.failed: list[Step] = []
+        self.is_stopping = False
 
     def run(self, chosen: Collection[str]) -> None:
         """Runs what is missing.
@@ -60,26 +61,44 @@ class Runner:
             chosen: names of the steps that may be started.
 
         Raises:
-            UserError: a step has failed; the others that do not need it have been run.
+            UserError: a step has failed, or needs one that is neither done nor chosen; the others have been run.
             KeyboardInterrupt: Ctrl-C, or SIGTERM; the running steps have been asked to stop, and have ended.
         """
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            while self._start_steps(chosen) or self.running:
+            while not self.is_stopping and (self._start_steps(chosen) or self.running):
                 time.sleep(POLL_SECONDS)
                 self._collect()
-        finally:
             for running in self.running:
                 os.killpg(running.process.pid, signal.SIGTERM)
             for running in self.running:
                 running.process.wait()
-            signal.signal(signal.SIGTERM, before)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if self.is_stopping:
+            raise KeyboardInterrupt
+        self._check(chosen)
+
+    def _stop(self, number: int, frame: Any) -> None:
+        """Notes that a signal has come, and raises nothing: a step that is just being started must not be lost."""
+        self.is_stopping = True
+
+    def _check(self, chosen: Collection[str]) -> None:
+        """Raises an error if a chosen step has failed or could not be started."""
         if self.failed:
             blocked = len(self.steps) - len(self.done) - len(self.failed)
             logs = "\n".join(f"  {self.place.log(step)}: {_reason(self.place.log(step))}" for step in self.failed)
             raise UserError(
                 f"{len(self.failed)} of {len(self.steps)} steps failed, and {blocked} need them:\n{logs}",
                 "read these logs, mend the cause and run the same command again: it runs what is missing",
+            )
+        waiting = [step for step in self.steps if step.name in chosen and step.name not in self.done]
+        if waiting:
+            needed = dict.fromkeys(name for step in waiting for name in step.after if name not in self.done)
+            raise UserError(
+                f"{waiting[0].name} needs steps that are not done: {', '.join(needed)}",
+                "run these too: leave --only out, or repeat it",
             )
 
     def _start_steps(self, chosen: Collection[str]) -> bool:
@@ -135,7 +154,3 @@ def _reason(log: Path) -> str:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")] or lines
     return errors[-1].removeprefix("error: ")[:200]
-
-
-def _interrupt(number: int, frame: Any) -> None:
-    raise KeyboardInterrupt

@@ -115,7 +115,7 @@ def read_study(word: str) -> Study:
         ConfigError: no such file, or it is not valid.
     """
     path: Path = find_file(FOLDER, word)
-    return validate(Study, read_yaml(path), {"": str(path)})
+    return validate(Study, read_yaml(path), str(path))
 
 
 def scale_of(study: Study, name: str) -> Scale:

@@ -1,0 +1,332 @@
+"""Studies: the shipped ones, the order of their steps, what is done and what is run again, and their tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from translit_scale.cli import main
+from translit_scale.config import load_config
+from translit_scale.errors import ConfigError, DataError, UserError
+from translit_scale.files import write_json
+from translit_scale.shipped_files import find_file, names_of, shipped_folder
+from translit_scale.study.overview import overview
+from translit_scale.study.runner import Runner
+from translit_scale.study.settings import FOLDER, Study, read_study, scale_of
+from translit_scale.study.steps import Place, Step, done_steps, runs_of, steps_of
+from translit_scale.study.tables import over_seeds, study_tables
+
+STUDIES = names_of(FOLDER, shipped_folder(FOLDER))
+SCALES = [(name, scale) for name in STUDIES for scale in read_study(name).scales]
+STUDY = """
+title: a study
+corpora:
+  ab: {experiment: [paper_a/pol-ukr], recipe: pol-ukr, languages: [pol_Latn, ukr_Cyrl]}
+variants: {one: [paper_a/model1], two: [paper_a/model3, train.lr=1.0e-3]}
+comparisons: [[one, two]]
+scales:
+  tiny:
+    about: nothing
+    needs_tests: false
+    seeds: {one: [0, 1], two: [0]}
+    measurements: {page: {command: "report page {runs}"}}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path / "study", tmp_path / "text", tmp_path / "tests")
+
+
+def train_words(step: Step) -> tuple[list[Path], list[str]]:
+    """Files and settings of a training."""
+    words = [word for word in step.words[step.words.index("--config") + 1 :] if not word.startswith("--")]
+    return [find_file("configs", word) for word in words if "=" not in word], [word for word in words if "=" in word]
+
+
+@pytest.mark.parametrize(("name", "scale_name"), SCALES)
+def test_every_step_of_a_shipped_study_can_be_read(name: str, scale_name: str, place: Place) -> None:
+    """Trainings have settings that load, other steps are commands, and each stands behind those that it needs."""
+    from translit_scale.cli import build_parser
+
+    study = read_study(name)
+    steps = steps_of(study, scale_of(study, scale_name), place)
+    seen: set[str] = set()
+    for step in steps:
+        assert seen.issuperset(step.after), step
+        assert step.name not in seen
+        seen.add(step.name)
+        build_parser().parse_args(list(step.words))
+        if step.is_training:
+            config = load_config(*train_words(step))
+            assert config.run.path == place.run(
+                next(
+                    run
+                    for run in runs_of(study, study.scales[scale_name])
+                    if step.name == f"train/{run.corpus}/{run.label}"
+                )
+            )
+    assert {step.kind for step in steps} >= {"prepare", "tokenizer", "train", "retrieval"}
+
+
+def test_the_most_important_trainings_come_first() -> None:
+    study = read_study("paper_a")
+    runs = [run for run in runs_of(study, study.scales["gpu"]) if run.corpus == "pol-ukr"]
+    assert [run.label for run in runs] == [
+        *(f"model{number}-seed0" for number in range(1, 6)),
+        "model2-seed1", "model3-seed1", "model2-seed2", "model3-seed2",
+        "model1-seed1", "model5-seed1", "model1-seed2", "model5-seed2",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{runs}", "{run}", "report page {run}: 'run' in braces, expected one of models, runs"),
+        ("[[one, two]]", "[[one, three]]", "three: none of the variants, one, two"),
+        ("needs_tests: false", "corpora: [cd]", "cd is none of the corpora, ab"),
+        ("title", "titel", "titel: unknown setting; did you mean 'title'?"),
+    ],
+)
+def test_mistakes_in_a_study_are_named(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(STUDY.replace(old, new))
+    with pytest.raises(ConfigError) as error:
+        read_study(str(path))
+    assert message in str(error.value) and str(path) in str(error.value)
+
+
+def test_arguments_that_are_missing_or_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    for words, message in (
+        (["paper_a", "--scale", "huge"], "--scale huge: this study has no such scale\n  → minutes: "),
+        (["paper_a", "--scale", "cpu"], "--scale cpu needs --text DIR"),
+        (["paper_a", "--scale", "cpu", "--text", "t"], "--scale cpu needs --tests DIR"),
+        (["paper_x"], "paper_x: there is no such file"),
+        (
+            ["paper_a", "--only", "trian"],
+            "--only trian: no step has this kind or name\n  → kinds of steps: text, prepare",
+        ),
+    ):
+        assert main(["reproduce", *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+def command(*words: str, after: tuple[str, ...] = (), name: str = "") -> Step:
+    """A step that runs a quick command."""
+    return Step(name or words[0], words, after)
+
+
+LIST = ("configs", "demo", "--kind", "configs")
+
+
+def run(steps: list[Step], place: Place, jobs: int = 2, only: set[str] | None = None) -> list[str]:
+    """Runs what is missing, and returns which steps were run."""
+    before = {step.name: place.marker(step).stat().st_mtime_ns for step in steps if place.marker(step).exists()}
+    try:
+        Runner(steps, place, jobs, 1).run(only or {step.name for step in steps})
+    finally:
+        after = {step.name: place.marker(step).stat().st_mtime_ns for step in steps if place.marker(step).exists()}
+        ran = [name for name in after if after[name] != before.get(name)]
+    return ran
+
+
+def test_a_failing_step_ends_no_other_and_the_next_call_runs_what_is_missing(place: Place) -> None:
+    place.study.mkdir()
+    broken = place.study / "missing.yaml"
+    steps = [
+        command(*LIST, name="a/1"),
+        command("configs", "no-such", name="b/1", after=("a/1",)),
+        command(*LIST, name="c/1", after=("a/1",)),
+        command(*LIST, name="d/1", after=("b/1", "c/1")),
+    ]
+    with pytest.raises(UserError) as error:
+        run(steps, place)
+    assert "1 of 4 steps failed, and 1 need them" in str(error.value)
+    assert f"{place.log(steps[1])}: no file 'no-such' is shipped" in str(error.value)
+    assert set(done_steps(steps, place)) == {"a/1", "c/1"} and not broken.exists()
+    steps[1] = replace(steps[1], words=LIST)
+    assert run(steps, place) == ["b/1", "d/1"]
+    assert run(steps, place) == []
+    assert place.log(steps[3]).read_text().startswith(f"$ {sys.executable} -m translit_scale configs demo")
+
+
+def test_a_step_is_run_again_if_its_command_or_what_it_reads_has_changed(place: Place) -> None:
+    steps = [command(*LIST, name="a/1"), command(*LIST, name="b/1", after=("a/1",)), command(*LIST, name="c/1")]
+    assert run(steps, place) == ["a/1", "b/1", "c/1"]
+    steps[0] = replace(steps[0], words=("configs",))
+    assert run(steps, place) == ["a/1", "b/1"]
+
+
+def test_only_some_steps(place: Place) -> None:
+    steps = [command(*LIST, name="a/1"), command(*LIST, name="b/1", after=("a/1",))]
+    with pytest.raises(UserError, match="b/1 needs steps that are not done: a/1"):
+        run(steps, place, only={"b/1"})
+    assert run(steps, place, only={"a/1"}) == ["a/1"]
+    assert run(steps, place, only={"b/1"}) == ["b/1"]
+
+
+def test_a_training_shows_that_it_is_done_itself(tmp_path: Path, place: Place) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(STUDY)
+    study = read_study(str(path))
+    steps = steps_of(study, study.scales["tiny"], place)
+    one = next(step for step in steps if step.name == "train/ab/one-seed0")
+    for step in steps[:2]:
+        write_json(place.marker(step), {"command": list(step.words), "seconds": 1.0, "ended": 1.0})
+    assert one.name not in done_steps(steps, place)
+    config = load_config(*train_words(one))
+    config.run.path.mkdir(parents=True)
+    (config.run.path / "config.yaml").write_text(config.to_yaml())
+    write_json(config.run.path / "STATUS.json", {"state": "finished"})
+    done = done_steps(steps, place)
+    assert one.name in done
+    table = overview(study, study.scales["tiny"], steps, done, 1)
+    assert "\ntrain        3     1        2         ?" in table and "3 of 6 steps are missing" in table
+    other = [replace(step, words=(*step.words, "train.lr=0.5")) if step is one else step for step in steps]
+    assert one.name not in done_steps(other, place)
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from translit_scale.study.runner import Runner
+from translit_scale.study.steps import Place, Step
+class Sleeping(Runner):
+    def _command(self, step):
+        return ["sleep", "60"]
+Sleeping([Step("a", (), ()), Step("b", (), ())], Place(Path(sys.argv[1]), None, None), 2, 1).run({"a", "b"})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_running_steps(number: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", STOPPED, str(tmp_path)], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "logs/b.log").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(children) == 2
+    process.send_signal(number)
+    process.wait(20)
+    assert process.returncode != 0
+    assert not any(Path(f"/proc/{child}").exists() for child in children)
+    assert not list((tmp_path / "steps").glob("*")) if (tmp_path / "steps").exists() else True
+
+
+def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every step waits for those that it needs and are not done; trainings get the GPUs of their nodes."""
+    monkeypatch.chdir(tmp_path)
+    words = ["paper_a", "--slurm", "--dry-run", "--nodes", "2", "--gpus-per-node", "4", "--sbatch", "measure:--mem=9G"]
+    assert main(["reproduce", *words]) == 0
+    out = capsys.readouterr().out
+    subprocess.run(["bash", "-n"], input=out, text=True, check=True)
+    jobs = {line.partition("=$(")[0]: shlex.split(line.partition("=$(")[2].removesuffix(")"))
+            for line in out.splitlines() if "=$(" in line}  # fmt: skip
+    training, page = jobs["train_pol_ukr_model3_seed1"], jobs["page_pol_ukr"]
+    assert {"--dependency=afterok:$tokenizer_pol_ukr", "--nodes=2", "--gpus-per-node=4"} <= set(training)
+    assert training[training.index("--ds_config") :][:3] == ["--ds_config", "zero2", "--config"]
+    assert "--job-name=studies-paper_a-minutes.train-pol-ukr-model3-seed1" in training
+    assert page[-5:] == [
+        "reproduce",
+        "paper_a",
+        "--scale=minutes",
+        "--out=studies/paper_a-minutes",
+        "--only=page/pol-ukr",
+    ]
+    needed = next(word for word in page if word.startswith("--dependency=")).removeprefix("--dependency=afterok:")
+    assert set(needed.split(":")) >= {"$train_pol_ukr_model1_seed0", "$retrieval_pol_ukr", "$dynamics_pol_ukr"}
+    assert "--mem=9G" in page and "--mem=9G" not in training and not any("dependency" in word for word in jobs["text"])
+
+
+Write = Callable[..., None]
+
+
+@pytest.fixture
+def write_result(tmp_path: Path) -> Write:
+    """Writes a result of retrieval with given ranks."""
+
+    def write(label: str, ranks: Any, ids: Any = None) -> None:
+        folder = tmp_path / "results/ab/sr_b"
+        folder.mkdir(parents=True, exist_ok=True)
+        test = {"hf_subset": "pol_Latn-ukr_Cyrl", "query": "pol_Latn", "candidates": "ukr_Cyrl", "n": len(ranks)}
+        content = {
+            "schema": 1,
+            "task_name": "sr_b",
+            "task_type": "retrieval",
+            "model": {"label": label},
+            "settings": {},
+        }
+        (folder / f"{label}.json").write_text(json.dumps({**content, "scores": {"test": [test]}}))
+        names = np.array([str(index) for index in range(len(ranks))]) if ids is None else np.array(ids)
+        arrays = {"ids:pol_Latn->ukr_Cyrl": names, "rank:pol_Latn->ukr_Cyrl": np.array(ranks)}
+        np.savez(folder / f"{label}.items.npz", **arrays)
+
+    return write
+
+
+def tiny_study(tmp_path: Path) -> Study:
+    path = tmp_path / "own.yaml"
+    path.write_text(STUDY)
+    return read_study(str(path))
+
+
+def test_tables_of_variants_and_of_their_differences(write_result: Write, tmp_path: Path) -> None:
+    """By hand: of four queries, those whose translation is among the first ten; differences over common seeds only."""
+    write_result("one-seed0", [1, 11, 12, 13])
+    write_result("one-seed1", [1, 2, 12, 13])
+    write_result("two-seed0", [1, 10, 3, 13])
+    study = tiny_study(tmp_path)
+    text = study_tables(study, study.scales["tiny"], tmp_path / "results")
+    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
+            for line in text.splitlines() if line.startswith("| ")}  # fmt: skip
+    assert rows["one"][0] == "2" and rows["one"][1].startswith("37.5 [")
+    assert rows["two"][0] == "1" and rows["two"][1].startswith("75.0 [")
+    assert rows["two − one"][0] == "1" and rows["two − one"][1].startswith("+50.0 [")
+    write_result("two-seed0", [1, 10, 3, 13], ids=["0", "1", "2", "other"])
+    with pytest.raises(DataError, match="different sentences"):
+        study_tables(study, study.scales["tiny"], tmp_path / "results")
+
+
+def test_intervals_over_seeds_equal_a_plain_loop() -> None:
+    rng = np.random.default_rng(3)
+    values = [rng.integers(-1, 2, 40) for _ in range(3)]
+    found = over_seeds(40, values)
+    draws = []
+    for _ in range(4000):
+        items, seeds = rng.integers(0, 40, 40), rng.integers(0, 3, 3)
+        draws.append(np.mean([values[seed][items].mean() for seed in seeds]))
+    assert found.value == pytest.approx(np.mean(values))
+    assert (found.low, found.high) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.02)
+
+
+@pytest.mark.slow
+def test_the_minutes_scale_from_text_to_page_and_tables(tmp_path: Path) -> None:
+    """The shipped study as a user runs it, killed once in the middle."""
+    words = [sys.executable, "-m", "translit_scale", "reproduce", "paper_a", "--jobs", "2", "--out", str(tmp_path)]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("done      train"):
+            break
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) != 0
+    rest = subprocess.run(words, capture_output=True, text=True, timeout=280)
+    assert rest.returncode == 0, rest.stdout + rest.stderr
+    done = [line for line in rest.stdout.splitlines() if line.startswith("done")]
+    assert len(done) == len({line.split()[1] for line in done}) < 15
+    page, tables = (tmp_path / "pol-ukr.html").read_text(), (tmp_path / "tables.md").read_text()
+    assert "model3-seed0" in page and "| model3 − model2 |     2 |" in tables
+    listed = subprocess.run([*words, "--list"], capture_output=True, text=True, env={**os.environ, "COLUMNS": "80"})
+    assert "all 15 steps are done" in listed.stdout
