@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,9 @@ def write_results(folder: Path, labels: list[str]) -> dict[tuple[str, str, str],
     return f1
 
 
-def test_association_of_result_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_association_of_result_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     f1 = write_results(tmp_path, ["a", "b"])
     (tmp_path / "analysis/broken.json").write_text("{")
     other = {"schema": 1, "task_type": "similarity", "task_name": "x", "model": {"label": "c"}, "scores": {"test": []}}
@@ -231,3 +234,6 @@ def test_association_of_result_files(tmp_path: Path, capsys: pytest.CaptureFixtu
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix != ".pdf"}
     assert main(command) == 3
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.suffix != ".pdf"}
+    capsys.readouterr()
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert main(command) == 3 and "note: no figures" in capsys.readouterr().err

@@ -43,8 +43,15 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         "languages", "configs", "docs", "demo-text", "romanize", "prepare", "plan", "doctor", "train", "shards verify",
         "shards stats", "shards cat", "shards contamination", "shards stage", "tokenizer", "select", "export",
         "evaluate retrieval", "evaluate transfer", "evaluate all", "analyze similarity", "analyze dynamics",
-        "analyze vocabulary", "analyze words", "report tables", "report association", "report page", "submit", "demo",
+        "analyze vocabulary", "analyze words", "report tables", "report association", "report page", "submit",
+        "reproduce", "demo",
     }  # fmt: skip
+
+
+def test_a_setting_may_stand_behind_the_files_of_an_experiment() -> None:
+    """Also one without a dot, as the documentation has it."""
+    args = build_parser().parse_args(["train", "--config", "demo", "paper_a/model1", "selection=null", "train.seed=1"])
+    assert (args.config, args.settings) == (["demo", "paper_a/model1"], ["selection=null", "train.seed=1"])
 
 
 @pytest.mark.parametrize("command", EVERY)

@@ -28,6 +28,7 @@ from translit_scale.study.settings import FOLDER, Study, read_study, scale_of
 from translit_scale.study.steps import Place, Step, done_steps, runs_of, steps_of
 from translit_scale.study.tables import over_seeds, study_tables
 
+ROOT = Path(__file__).resolve().parents[1]
 STUDIES = names_of(FOLDER, shipped_folder(FOLDER))
 SCALES = [(name, scale) for name in STUDIES for scale in read_study(name).scales]
 STUDY = """
@@ -288,7 +289,7 @@ def test_tables_of_variants_and_of_their_differences(write_result: Write, tmp_pa
     write_result("one-seed1", [1, 2, 12, 13])
     write_result("two-seed0", [1, 10, 3, 13])
     study = tiny_study(tmp_path)
-    text = study_tables(study, study.scales["tiny"], tmp_path / "results")
+    text = study_tables(study, study.scales["tiny"], tmp_path)
     rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
             for line in text.splitlines() if line.startswith("| ")}  # fmt: skip
     assert rows["one"][0] == "2" and rows["one"][1].startswith("37.5 [")
@@ -296,7 +297,7 @@ def test_tables_of_variants_and_of_their_differences(write_result: Write, tmp_pa
     assert rows["two − one"][0] == "1" and rows["two − one"][1].startswith("+50.0 [")
     write_result("two-seed0", [1, 10, 3, 13], ids=["0", "1", "2", "other"])
     with pytest.raises(DataError, match="different sentences"):
-        study_tables(study, study.scales["tiny"], tmp_path / "results")
+        study_tables(study, study.scales["tiny"], tmp_path)
 
 
 def test_intervals_over_seeds_equal_a_plain_loop() -> None:
@@ -309,6 +310,15 @@ def test_intervals_over_seeds_equal_a_plain_loop() -> None:
         draws.append(np.mean([values[seed][items].mean() for seed in seeds]))
     assert found.value == pytest.approx(np.mean(values))
     assert (found.low, found.high) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.02)
+
+
+@pytest.mark.parametrize(("name", "scale_name"), [("paper_a", "gpu")])
+def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str, scale_name: str) -> None:
+    folder = ROOT / "docs/study" / f"{name}-{scale_name}"
+    study, document = read_study(name), (ROOT / "docs/study.md").read_text()
+    tables = [part for part in study_tables(study, study.scales[scale_name], folder).split("\n\n") if part[0] == "|"]
+    assert len(tables) == 11
+    assert not [table for table in tables if table.strip() not in document]
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from itertools import combinations
 from pathlib import Path
 
@@ -132,7 +133,9 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".pdf"}
 
 
-def test_the_same_call_gives_the_same_bytes_and_another_one_is_refused(tmp_path: Path) -> None:
+def test_the_same_call_gives_the_same_bytes_and_another_one_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = make_world(tmp_path)
     command = ["analyze", "vocabulary", "--tokenizer", f"tiny={world / 'tokenizer'}", "--shards", str(world / "shards")]
     command += ["--out", str(tmp_path / "analysis"), "--sentences", "10"]
@@ -146,6 +149,8 @@ def test_the_same_call_gives_the_same_bytes_and_another_one_is_refused(tmp_path:
     assert before == contents(folder)
     assert main([*command, "--seed", "1", "--force", "--no-figure"]) == 0
     assert before["tiny.vocabulary.json"] != (folder / "tiny.vocabulary.json").read_bytes()
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert main([*command, "--force"]) == 0 and "note: no figures" in capsys.readouterr().err
 
 
 def test_a_bad_language_does_not_end_the_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

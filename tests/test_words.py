@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +127,7 @@ def test_resampled_sums_are_those_of_resampled_items() -> None:
     np.testing.assert_allclose(drawn.std(axis=0), counts.std(axis=0) * 2, rtol=0.1)  # sqrt(4 items)
 
 
-def test_words_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_words_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(0)
     text = tmp_path / "ukr.txt"
     text.write_text("\n".join(" ".join(generator.choice(WORDS, 5)) for _ in range(12)) + "\nw1\nw1 w2 w3 w4 w5 " * 5)
@@ -152,3 +153,5 @@ def test_words_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert before == {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".pdf"}
     assert main([*command, "--layer", "1"]) == 3
     assert main([*command, "--layer", "1", "--force", "--no-figure"]) == 0
+    monkeypatch.setitem(sys.modules, "vl_convert", None)
+    assert main([*command, "--layer", "1"]) == 0 and "note: no figures" in capsys.readouterr().err

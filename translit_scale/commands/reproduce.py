@@ -13,7 +13,7 @@ from translit_scale.commands.submit import add_hardware, sbatch_options, submit_
 from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
-    from translit_scale.study.settings import Scale, Study
+    from translit_scale.study.settings import Scale
     from translit_scale.study.steps import Place, Step
 
 KINDS = ("text", "prepare", "tokenizer", "train", "measure")
@@ -27,17 +27,19 @@ def add(commands: Any) -> None:
         "reproduce",
         "run an experiment of the papers as a whole, from text to a page and tables",
         "Runs all steps of a study that are not done yet: prepare, tokenizer, train, evaluate, analyze and report. It "
-        "can be killed at any time; the same command goes on. One failing step ends no other. The settings of each "
-        "study are in configs/study/NAME.yaml, and everything that it makes is in --out, with a log of each step.",
+        "can be killed at any time; the same command goes on. One failing step ends no other. Everything that it makes "
+        "is in --out, with a log of each step. `translit-scale configs STUDY --kind configs/study` prints the settings "
+        "of a study.",
         "translit-scale reproduce paper_a --scale minutes\n"
         "translit-scale reproduce paper_a --scale gpu --text DIR --tests DIR --jobs 6",
     )
-    parser.add_argument("study", metavar="STUDY", help="name in configs/study, or path of such a file")
+    parser.add_argument("study", metavar="STUDY", help="name that `translit-scale configs` lists, or path of a file")
     parser.add_argument("--scale", default="minutes", metavar="NAME", help="how much of it (default: minutes)")
     parser.add_argument("--text", type=Path, metavar="DIR", help="text to train on (default: that of the demo)")
     parser.add_argument("--tests", type=Path, metavar="DIR", help="folder of the test sets (default: held-out text)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: studies/STUDY-SCALE)")
     parser.add_argument("--list", action="store_true", help="only show what is done, what is missing and what it costs")
+    parser.add_argument("--tables", action="store_true", help="only print the tables of the results that are there")
     parser.add_argument(
         "--only", action="append", metavar="STEP",
         help="run only these steps, if those that they need are done: a kind (train), a name "
@@ -53,14 +55,19 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
+    from translit_scale.files import write_bytes
     from translit_scale.study.overview import overview
     from translit_scale.study.runner import Runner
     from translit_scale.study.settings import read_study, scale_of
     from translit_scale.study.steps import done_steps, steps_of
+    from translit_scale.study.tables import study_tables
 
     study = read_study(args.study)
     scale = scale_of(study, args.scale)
     place = _place(args, scale)
+    if args.tables:
+        print(study_tables(study, scale, place.study), end="")
+        return
     steps = steps_of(study, scale, place)
     done = done_steps(steps, place)
     if not args.dry_run:
@@ -74,7 +81,9 @@ def _run(args: argparse.Namespace) -> None:
     try:
         Runner(steps, place, args.jobs, args.ranks).run(chosen)
     finally:
-        _write_tables(study, scale, place)
+        if (place.study / "results").is_dir():
+            write_bytes(place.study / "tables.md", study_tables(study, scale, place.study).encode())
+            print(f"\ntables: {place.study / 'tables.md'}")
 
 
 def _submit(args: argparse.Namespace, place: Place, steps: Sequence[Step]) -> None:
@@ -105,17 +114,6 @@ def _submit(args: argparse.Namespace, place: Place, steps: Sequence[Step]) -> No
         submit_chain(chain)
 
 
-def _write_tables(study: Study, scale: Scale, place: Place) -> None:
-    """Writes the tables of what has been measured so far."""
-    from translit_scale.files import write_bytes
-    from translit_scale.study.tables import study_tables
-
-    if (place.study / "results").is_dir():
-        path = place.study / "tables.md"
-        write_bytes(path, study_tables(study, scale, place.study / "results").encode())
-        print(f"\ntables: {path}")
-
-
 def _chosen(steps: Sequence[Step], only: Sequence[str] | None) -> set[str]:
     """Names of the steps that may be started.
 
@@ -138,7 +136,7 @@ def _place(args: argparse.Namespace, scale: Scale) -> Place:
     from translit_scale.study.steps import Place
 
     for option, needed in (("text", scale.text == "files"), ("tests", scale.needs_tests)):
-        if needed and getattr(args, option) is None:
+        if needed and getattr(args, option) is None and not args.tables:
             raise ConfigError(
                 f"--scale {args.scale} needs --{option} DIR", "translit-scale docs study says what is in it"
             )

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from translit_scale.analyze.similarity import SIMILARITIES, formula
 from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import Estimate, percentile_interval, resample_seeds, resampled_sums
 from translit_scale.evaluate.results import difference, percent
 from translit_scale.evaluate.retrieval.metrics import hits
+from translit_scale.files import read_json
 from translit_scale.report.results import ResultFile, Results
 from translit_scale.study.settings import Scale, Study
 from translit_scale.study.steps import Run, runs_of
@@ -41,7 +44,7 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
     """All tables of the corpora that have results, in Markdown.
 
     Args:
-        folder: of the results, with a folder for each corpus.
+        folder: of the study; its results and analyses have a folder for each corpus.
 
     Raises:
         DataError: a result cannot be read, or two runs were tested on different sentences.
@@ -49,12 +52,18 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
     parts = [f"# {study.title}", f"{scale.about[0].upper()}{scale.about[1:]}."]
     runs = runs_of(study, scale)
     for corpus in dict.fromkeys(run.corpus for run in runs):
-        if not (folder / corpus).is_dir():
+        results, analysis = folder / "results" / corpus, folder / "analysis" / corpus
+        if not results.is_dir():
             continue
-        found = _outcomes(Results(folder / corpus), [run for run in runs if run.corpus == corpus])
+        found = _outcomes(Results(results), [run for run in runs if run.corpus == corpus])
         for task in dict.fromkeys(task for task, _ in found):
             directions = {direction: outcomes for (other, direction), outcomes in found.items() if other == task}
             parts += [f"## {corpus}, {task}", _scores(directions, list(scale.seeds)), _differences(directions, study)]
+        labels = [run.label for run in runs if run.corpus == corpus]
+        for kind, table in (("similarity", _similarities), ("words", _words)):
+            files = {path.parent.name: None for path in sorted(analysis.rglob(f"*.{kind}.json"))}
+            for task in files:
+                parts += [f"## {corpus}, {kind}: {task}", table(_records(analysis / task, kind, labels))]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -114,6 +123,34 @@ def _differences(directions: Mapping[str, Outcomes], study: Study) -> str:
         if seeds:
             rows.append([f"{second} − {first}", str(seeds), *cells])
     return markdown_table(["difference", "seeds", *directions], rows) if rows else ""
+
+
+def _records(folder: Path, kind: str, labels: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Label → scores of an analysis, in the order of the labels."""
+    paths = {label: folder / f"{label}.{kind}.json" for label in labels}
+    return {label: read_json(path, "analysis")["scores"]["test"] for label, path in paths.items() if path.is_file()}
+
+
+def _similarities(records: Mapping[str, list[dict[str, Any]]]) -> str:
+    """Mean cosine of matched pairs and, in %, how well it separates them from random ones (50 is chance)."""
+    rows = []
+    for number, test in enumerate(next(iter(records.values()))):
+        for name in SIMILARITIES:
+            found = [tests[number][name] for tests in records.values()]
+            cells = [f"{one['matched']:.2f} / {100 * one['separability']:.0f}" for one in found]
+            rows.append([f"{formula(name)}, s = {test['s']}", *cells])
+    return markdown_table(["mean / AUC %", *records], rows)
+
+
+def _words(records: Mapping[str, list[dict[str, Any]]]) -> str:
+    """F1 in % of the words of a sentence and of its transliteration that choose each other."""
+    languages = [test["hf_subset"] for test in next(iter(records.values()))]
+    rows = []
+    for label, tests in records.items():
+        scores = [(test["all"]["f1"], *test["all"]["ci95"]["f1"]) for test in tests]
+        rows.append([label, *(percent(Estimate(*score)) for score in scores)])
+    chance = [f"{100 * test['all']['chance']['f1']:.1f}" for test in next(iter(records.values()))]
+    return markdown_table(["F1 of words, %", *languages], [*rows, ["chance", *chance]])
 
 
 def _same_items(outcomes: Sequence[Outcome]) -> int:
