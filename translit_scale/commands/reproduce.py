@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--tests", type=Path, metavar="DIR", help="folder of the test sets (default: held-out text)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: studies/STUDY-SCALE)")
     parser.add_argument("--list", action="store_true", help="only show what is done, what is missing and what it costs")
-    parser.add_argument("--tables", action="store_true", help="only print the tables of the results that are there")
+    parser.add_argument("--print-tables", action="store_true", help="only print the tables of the results that are there")
     parser.add_argument(
         "--only", action="append", metavar="STEP",
         help="run only these steps, if those that they need are done: a kind (train), a name "
@@ -65,7 +65,7 @@ def _run(args: argparse.Namespace) -> None:
     study = read_study(args.study)
     scale = scale_of(study, args.scale)
     place = _place(args, scale)
-    if args.tables:
+    if args.print_tables:
         print(study_tables(study, scale, place.study), end="")
         return
     steps = steps_of(study, scale, place)
@@ -136,7 +136,7 @@ def _place(args: argparse.Namespace, scale: Scale) -> Place:
     from translit_scale.study.steps import Place
 
     for option, needed in (("text", scale.text == "files"), ("tests", scale.needs_tests)):
-        if needed and getattr(args, option) is None and not args.tables:
+        if needed and getattr(args, option) is None and not args.print_tables:
             raise ConfigError(
                 f"--scale {args.scale} needs --{option} DIR", "translit-scale docs study says what is in it"
             )
