@@ -244,5 +244,37 @@ def test_the_whole_chain_from_text_to_the_report(slurm: Slurm, project: Path) ->
 
 
 def _logs(project: Path) -> str:
-    paths = sorted((project / "runs/tiny/slurm").glob("*.log"))
+    return _texts(project / "runs/tiny/slurm")
+
+
+def _texts(logs: Path) -> str:
+    paths = sorted(logs.glob("*.log"))
     return "\n".join(f"== {path.name}\n{path.read_text()[-1500:]}" for path in paths)
+
+
+def test_a_study_as_jobs(slurm: Slurm, tmp_path: Path) -> None:
+    """Jobs wait for those that they need; what is done is not submitted again, and one process finds it done, too."""
+    shipped = (ROOT / "configs/study/paper_a.yaml").read_text()
+    variants = "    seeds: {model1: [0], model2: [0, 1], model3: [0, 1], model4: [0], model5: [0]}\n"
+    assert variants in shipped and "train.max_steps=40" in shipped
+    shipped = shipped.replace(variants, "    seeds: {model3: [0]}\n", 1).replace(
+        "train.max_steps=40", "train.max_steps=8", 1
+    )
+    (tmp_path / "small.yaml").write_text(shipped)
+    command = [sys.executable, "-m", "translit_scale.cli", "reproduce", "small.yaml"]
+    only = ["--only", "text", "--only", "prepare", "--only", "tokenizer", "--only", "train", "--only", "retrieval"]
+    options = ["--slurm", "--nodes", "2", "--sbatch=--mem-per-cpu=1G", "--sbatch=--time=5"]
+
+    def submit() -> dict[str, str]:
+        out = slurm.run(*command, *only, *options, cwd=tmp_path, env=VARIABLES)
+        return dict(re.findall(r"^(\S+) +job (\d+)$", out, re.MULTILINE))
+
+    jobs = submit()
+    assert [name.partition("/")[0] for name in jobs] == ["text", "prepare", "tokenizer", "train", "retrieval"]
+    logs = tmp_path / "studies/small-minutes/slurm"
+    assert slurm.wait_for(jobs["retrieval/pol-ukr"]) == "COMPLETED", _texts(logs)
+    assert submit() == {}
+    out = slurm.run(*command, *only, cwd=tmp_path, env=VARIABLES)
+    assert "done      " not in out
+    metrics = tmp_path / "studies/small-minutes/runs/pol-ukr/model3-seed0/environment.json"
+    assert json.loads(metrics.read_text())["world_size"] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -39,7 +40,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--tests", type=Path, metavar="DIR", help="folder of the test sets (default: held-out text)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: studies/STUDY-SCALE)")
     parser.add_argument("--list", action="store_true", help="only show what is done, what is missing and what it costs")
-    parser.add_argument("--print-tables", action="store_true", help="only print the tables of the results that are there")
+    parser.add_argument("--print-tables", action="store_true", help="only print the tables of what has been measured")
     parser.add_argument(
         "--only", action="append", metavar="STEP",
         help="run only these steps, if those that they need are done: a kind (train), a name "
@@ -50,7 +51,7 @@ def add(commands: Any) -> None:
     group.add_argument("--ranks", type=positive, default=1, metavar="N", help="processes of a training (default: 1)")
     group = add_hardware(parser, KINDS)
     group.add_argument("--slurm", action="store_true", help="submit a job for each missing step instead of running it")
-    group.add_argument("--dry-run", action="store_true", help="with --slurm, print the commands and submit nothing")
+    group.add_argument("--dry-run", action="store_true", help="only print the commands of the missing steps")
     parser.set_defaults(run=_run)
 
 
@@ -75,8 +76,12 @@ def _run(args: argparse.Namespace) -> None:
     chosen = _chosen(steps, args.only)
     if args.list or chosen <= done.keys():
         return
+    missing = [step for step in steps if step.name in chosen - done.keys()]
     if args.slurm:
-        _submit(args, place, [step for step in steps if step.name in chosen - done.keys()])
+        _submit(args, place, missing)
+        return
+    if args.dry_run:
+        print("\n".join(shlex.join(["translit-scale", *step.words]) for step in missing))
         return
     try:
         Runner(steps, place, args.jobs, args.ranks).run(chosen)
