@@ -71,6 +71,8 @@ class Scale(Strict):
     """Pieces of the tokenizer."""
     settings: list[str] = Field([])
     """Settings of training that win over the experiment."""
+    variant_settings: dict[str, list[str]] = Field({})
+    """Variant → settings of its trainings that win over all others."""
     ds_config: str = "zero2"
     """DeepSpeed configuration."""
     seeds: dict[str, list[int]]
@@ -90,6 +92,8 @@ class Study(Strict):
     """By name."""
     variants: dict[Name, list[str]]
     """Name → words of `train`: files that are merged into the experiment, settings and options."""
+    starts_from: dict[str, str] = Field({})
+    """Variant → variant whose exported model (of its first seed) it is trained further from."""
     comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Pairs of variants whose difference answers a question: the second minus the first."""
     scales: dict[Name, Scale]
@@ -97,9 +101,11 @@ class Study(Strict):
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
-        named = {name for pair in self.comparisons for name in pair}
+        named = {name for pair in [*self.comparisons, *self.starts_from.items()] for name in pair}
         for scale in self.scales.values():
-            named |= scale.seeds.keys()
+            named |= scale.seeds.keys() | scale.variant_settings.keys()
+            if missing := [name for name in scale.seeds if self.starts_from.get(name, name) not in scale.seeds]:
+                raise ValueError(f"{', '.join(missing)}: without seeds of what it starts from")
             for corpus in [*(scale.corpora or []), *scale.recipes]:
                 if corpus not in self.corpora:
                     raise ValueError(f"{corpus} is none of the corpora, {', '.join(self.corpora)}")

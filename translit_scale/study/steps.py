@@ -103,7 +103,11 @@ def steps_of(study: Study, scale: Scale, place: Place) -> list[Step]:
         for name in names
         for step in _measurements(study.corpora[name], name, scale, place, [run for run in runs if run.corpus == name])
     ]
-    steps += [_training(study, scale, place, run) for run in runs]
+    for run in runs:
+        steps.append(_training(study, scale, place, run))
+        if run.variant in study.starts_from.values() and run == _first_run(scale, run.corpus, run.variant):
+            words = ("export", "--run", str(place.run(run)), "--force")
+            steps.append(Step(f"export/{run.corpus}/{run.label}", words, (steps[-1].name,)))
     return _in_order(steps, waiting)
 
 
@@ -122,8 +126,8 @@ def _in_order(steps: Sequence[Step], waiting: Sequence[Step]) -> list[Step]:
 
 
 def _training(study: Study, scale: Scale, place: Place, run: Run) -> Step:
-    files = [*study.corpora[run.corpus].experiment, *(w for w in study.variants[run.variant] if "=" not in w)]
-    of_variant = [word for word in study.variants[run.variant] if "=" in word]
+    words = [*study.variants[run.variant], *scale.variant_settings.get(run.variant, [])]
+    files = [*study.corpora[run.corpus].experiment, *(word for word in words if "=" not in word)]
     settings = [
         f"data.shards={place.study / 'shards' / run.corpus}",
         f"model.tokenizer={place.study / 'tokenizers' / run.corpus}",
@@ -131,10 +135,21 @@ def _training(study: Study, scale: Scale, place: Place, run: Run) -> Step:
         f"run.name={run.corpus}/{run.label}",
         f"train.seed={run.seed}",
     ]
+    needed = f"tokenizer/{run.corpus}"
+    if run.variant in study.starts_from:
+        start = _first_run(scale, run.corpus, study.starts_from[run.variant])
+        settings.append(f"model.pretrained={place.run(start) / 'export'}")
+        needed = f"export/{run.corpus}/{start.label}"
     if scale.needs_tests and place.tests:
         settings.append(f"selection.data={place.tests}")
-    words = ["train", "--ds_config", scale.ds_config, "--config", *files, *settings, *scale.settings, *of_variant]
-    return Step(f"train/{run.corpus}/{run.label}", tuple(words), (f"tokenizer/{run.corpus}",), is_training=True)
+    settings += [*scale.settings, *(word for word in words if "=" in word)]
+    command = ("train", "--ds_config", scale.ds_config, "--config", *files, *settings)
+    return Step(f"train/{run.corpus}/{run.label}", command, (needed,), is_training=True)
+
+
+def _first_run(scale: Scale, corpus: str, variant: str) -> Run:
+    """The training with the first seed of a variant."""
+    return Run(corpus, variant, scale.seeds[variant][0])
 
 
 def _measurements(corpus: Corpus, name: str, scale: Scale, place: Place, runs: Sequence[Run]) -> list[Step]:
