@@ -62,7 +62,8 @@ def test_panels_show_the_values_in_the_same_bins() -> None:
     for number, (panel, series) in enumerate(shown.items()):
         label, name = list(models)[number // 4], list(SIMILARITIES)[number % 4]
         matched, random = models[label][name]
-        assert panel == f"{label} | {formula(name)}: gap {matched.mean() - random.mean():.3f}"
+        auc = 100 * roc_auc_score(np.repeat([1, 0], len(matched)), np.concatenate([matched, random]))
+        assert panel == f"{label} | {formula(name)}: AUC {auc:.1f} %"
         bins, _ = panel_bins([np.concatenate(pairs[name]) for pairs in models.values()])[0]
         for rows, values in zip((series["matched pairs"], series["random pairs"]), (matched, random), strict=True):
             *of_bins, of_mean = rows
@@ -129,5 +130,5 @@ def test_values_without_any_spread() -> None:
     flat = {name: (np.ones(3), np.ones(3)) for name in SIMILARITIES}
     shown = panels(histograms("h", "", of_models({"collapsed": flat})))
     (panel, series), *_ = shown.items()
-    assert panel == "collapsed | sim(s, t): gap 0.000"
+    assert panel == "collapsed | sim(s, t): AUC 50.0 %"
     assert sum(row.get("percent", 0) for row in series["matched pairs"]) == pytest.approx(100)

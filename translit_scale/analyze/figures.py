@@ -43,7 +43,7 @@ def similarity_charts(task: str, models: Mapping[str, Similarities]) -> list[Cha
 
 
 def histograms(name: str, title: str, models: Mapping[str, Similarities]) -> Chart:
-    """Matched and random pairs, their means and the gap: a row of panels for each model (Figures 1 and 4)."""
+    """Matched and random pairs, their means and separability: a row of panels for each model (Figures 1 and 4)."""
     rows: list[Row] = []
     bins = {
         similarity: panel_bins([np.concatenate(of_model.pairs[similarity]) for of_model in models.values()])
@@ -52,8 +52,8 @@ def histograms(name: str, title: str, models: Mapping[str, Similarities]) -> Cha
     for number, (label, of_model) in enumerate(models.items()):
         for similarity, (matched, random) in of_model.pairs.items():
             edges, enlarged = bins[similarity][number]
-            gap = matched.mean() - random.mean()
-            panel = f"{label}{' (enlarged)' if enlarged else ''} | {formula(similarity)}: gap {gap:.3f}"
+            auc = 100 * similarity_gap(matched, random).separability
+            panel = f"{label}{' (enlarged)' if enlarged else ''} | {formula(similarity)}: AUC {auc:.1f} %"
             for series, values in (("matched pairs", matched), ("random pairs", random)):
                 rows += _bin_rows({"panel": panel, "pairs": series}, values, edges)
                 rows.append({"panel": panel, "pairs": series, "mean": round(float(values.mean()), 6)})
