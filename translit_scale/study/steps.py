@@ -202,7 +202,7 @@ def evidence(step: Step, place: Place) -> dict[str, Any] | None:
         words = [word for word in step.words[step.words.index("--config") + 1 :] if not word.startswith("--")]
         files = [find_file("configs", word) for word in words if "=" not in word]
         config = load_config(files, [word for word in words if "=" in word])
-        return found | {"done": done} if (done := training_is_finished(config)) else None
+        return found if training_is_finished(config) else None
     return found if found.get("command") == list(step.words) else None
 
 
