@@ -37,7 +37,8 @@ def test_every_shipped_experiment_loads() -> None:
     shipped = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
     named = {Path(paper, f"{name}.yaml") for paper, groups in VARIANTS.items() for group in groups for name in group}
     wide = {Path("glot500/glot500.yaml"), Path("glot500/small.yaml")}
-    studies = {Path("study", f"{name}.yaml") for name in ("paper_a", "paper_b", "contrast")}
+    studies = {Path("study", f"{name}.yaml") for name in ("paper_a", "paper_b", "contrast", "wide")}
+    studies |= {Path("encoders", f"width{width}.yaml") for width in (64, 192, 384)}
     assert shipped == named | wide | studies | {Path("demo.yaml"), Path("small.yaml")}
     small = load_config([ROOT / f"configs/{name}.yaml" for name in ("paper_a/pol-ukr", "paper_a/model5", "small")])
     assert (small.objectives.tcm.weight, small.model.num_layers, small.run.name) == (1, 4, "pol-ukr-model5-small")

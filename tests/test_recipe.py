@@ -288,3 +288,14 @@ def test_shipped_recipes_have_the_languages_of_the_papers() -> None:
     assert recipes["glot500"].language_set.of == "glot500"
     assert recipes["glot500"].sample == Sample(fraction=0.1, minimum=10_000, maximum=1_000_000)
     assert recipes["many-languages"].language_set.of == "found"
+    assert (recipes["wide"].language_set.of, recipes["wide"].sample.maximum) == ("found", 5000)
+
+
+def test_the_wide_recipe_takes_every_language_of_all_subfolders(tmp_path: Path) -> None:
+    for name in ("bible/aaz_Latn.txt", "udhr/aaz_Latn.aaz.txt", "mono/pol_Latn.txt", "heldout/srb/pol_Latn.tsv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1\ta verse\n" if "srb" in name else "a sentence\n")
+    files = recipe_files(load_recipe(SHIPPED / "wide.yaml"), tmp_path)
+    names = {language: [name for name, _ in found] for language, found in files.languages.items()}
+    assert names == {"aaz_Latn": ["bible/aaz_Latn.txt", "udhr/aaz_Latn.aaz.txt"], "pol_Latn": ["mono/pol_Latn.txt"]}
+    assert [name for name, _ in files.held_out] == ["heldout/srb/pol_Latn.tsv"]

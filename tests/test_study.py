@@ -21,10 +21,11 @@ from translit_scale.config import load_config
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.files import write_json
 from translit_scale.shipped_files import find_file, names_of, shipped_folder
+from translit_scale.study.manifest import runs_of, steps_of
 from translit_scale.study.overview import overview
 from translit_scale.study.runner import Runner
 from translit_scale.study.settings import FOLDER, Study, read_study, scale_of
-from translit_scale.study.steps import Place, Step, done_steps, runs_of, steps_of
+from translit_scale.study.steps import Place, Step, done_steps
 from translit_scale.study.tables import over_seeds, study_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,7 +79,12 @@ def test_every_step_of_a_shipped_study_can_be_read(name: str, scale_name: str, p
                     if step.name == f"train/{run.corpus}/{run.label}"
                 )
             )
-    assert {step.kind for step in steps} >= {"prepare", "tokenizer", "train", "retrieval"}
+    made = (
+        {"prepare", "train", "retrieval"}
+        if study.scales[scale_name].pretrained
+        else {"prepare", "tokenizer", "train", "retrieval"}
+    )
+    assert {step.kind for step in steps} >= made
 
 
 def test_the_most_important_trainings_come_first() -> None:
@@ -91,12 +97,48 @@ def test_the_most_important_trainings_come_first() -> None:
     ]  # fmt: skip
 
 
+def test_a_pretrained_model_is_measured_and_others_start_from_it(place: Place) -> None:
+    """It has no training and no tokenizer of its own; --pretrained replaces the model that the scale names."""
+    study = read_study("paper_b")
+    for given, model in ((None, "cis-lmu/glot500-base"), ("/models/mine", "/models/mine")):
+        steps = {step.name: step for step in steps_of(study, study.scales["paper"], replace(place, pretrained=given))}
+        training, name = steps["train/mediterranean/mlm-seed0"], "mediterranean"
+        assert training.after == (f"prepare/{name}",) and f"model.pretrained={model}" in training.words
+        assert not [word for word in training.words if word.startswith("model.tokenizer")]
+        measured = steps[f"retrieval/{name}/base-seed0"]
+        assert f"base-seed0={model}" in measured.words and measured.after == (f"prepare/{name}",)
+        assert f"mlm-seed0={place.study}/runs/{name}/mlm-seed0@best" in steps[f"retrieval/{name}/mlm-seed0"].words
+        assert "selection.data=" + str(place.tests) in training.words
+        assert f"train/{name}/base-seed0" not in steps and f"tokenizer/{name}" not in steps
+        page = steps[f"page/{name}"]
+        assert not [word for word in page.words if "base-seed0" in word]
+        assert {f"transfer/{name}", f"retrieval/{name}/mlm-seed2"} <= set(page.after)
+
+
+def test_a_chain_of_trainings_from_a_pretrained_model(place: Place) -> None:
+    study = read_study("paper_b")
+    steps = {step.name: step for step in steps_of(study, study.scales["e5-cpu"], place)}
+    base, mlm = (steps[f"train/mediterranean/{name}-seed0"] for name in ("base", "mlm"))
+    assert "model.pretrained=intfloat/multilingual-e5-small" in base.words
+    assert f"model.pretrained={place.study}/runs/mediterranean/base-seed0/export" in mlm.words
+    assert mlm.after == ("export/mediterranean/base-seed0",)
+    scratch = {step.name: step for step in steps_of(study, study.scales["cpu"], place)}
+    assert not [word for word in scratch["train/mediterranean/base-seed0"].words if "pretrained" in word]
+
+
+def test_a_report_waits_for_the_measurements_before_it(place: Place) -> None:
+    study = read_study("wide")
+    steps = {step.name: step for step in steps_of(study, study.scales["cpu"], place)}
+    assert set(steps["averages/wide"].after) >= {"retrieval/wide/mlm-seed0", "retrieval/wide/mlm_seq-seed0"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
         ("{runs}", "{run}", "report page {run}: 'run' in braces, expected one of models, runs"),
         ("[[one, two]]", "[[one, three]]", "three: none of the variants, one, two"),
         ("needs_tests: false", "corpora: [cd]", "cd is none of the corpora, ab"),
+        ("needs_tests: false", "pretrained: {three: m}", "pretrained: expected one of the variants that have seeds"),
         ("title", "titel", "titel: unknown setting; did you mean 'title'?"),
     ],
 )
@@ -113,6 +155,7 @@ def test_arguments_that_are_missing_or_unknown(capsys: pytest.CaptureFixture[str
         (["paper_a", "--scale", "huge"], "--scale huge: this study has no such scale\n  → minutes: "),
         (["paper_a", "--scale", "cpu"], "--scale cpu needs --text DIR"),
         (["paper_a", "--scale", "cpu", "--text", "t"], "--scale cpu needs --tests DIR"),
+        (["paper_a", "--pretrained", "m"], "--scale minutes starts from no pretrained model"),
         (["paper_x"], "paper_x: there is no such file"),
         (
             ["paper_a", "--only", "trian"],
@@ -135,7 +178,7 @@ def run(steps: list[Step], place: Place, jobs: int = 2, only: set[str] | None = 
     """Runs what is missing, and returns which steps were run."""
     before = {step.name: place.marker(step).stat().st_mtime_ns for step in steps if place.marker(step).exists()}
     try:
-        Runner(steps, place, jobs, 1).run(only or {step.name for step in steps})
+        Runner(steps, done_steps(steps, place), place, jobs, 1).run(only or {step.name for step in steps})
     finally:
         after = {step.name: place.marker(step).stat().st_mtime_ns for step in steps if place.marker(step).exists()}
         ran = [name for name in after if after[name] != before.get(name)]
@@ -206,7 +249,7 @@ from translit_scale.study.steps import Place, Step
 class Sleeping(Runner):
     def _command(self, step):
         return ["sleep", "60"]
-Sleeping([Step("a", (), ()), Step("b", (), ())], Place(Path(sys.argv[1]), None, None), 2, 1).run({"a", "b"})
+Sleeping([Step("a", (), ()), Step("b", (), ())], (), Place(Path(sys.argv[1]), None, None), 2, 1).run({"a", "b"})
 """
 
 
@@ -257,20 +300,18 @@ Write = Callable[..., None]
 def write_result(tmp_path: Path) -> Write:
     """Writes a result of retrieval with given ranks."""
 
-    def write(label: str, ranks: Any, ids: Any = None) -> None:
+    def write(label: str, ranks: Any, ids: Any = None, pairs: Any = (("pol_Latn", "ukr_Cyrl"),)) -> None:
+        """`ranks` of each direction: one list for all, or a list for each."""
         folder = tmp_path / "results/ab/sr_b"
         folder.mkdir(parents=True, exist_ok=True)
-        test = {"hf_subset": "pol_Latn-ukr_Cyrl", "query": "pol_Latn", "candidates": "ukr_Cyrl", "n": len(ranks)}
-        content = {
-            "schema": 1,
-            "task_name": "sr_b",
-            "task_type": "retrieval",
-            "model": {"label": label},
-            "settings": {},
-        }
-        (folder / f"{label}.json").write_text(json.dumps({**content, "scores": {"test": [test]}}))
-        names = np.array([str(index) for index in range(len(ranks))]) if ids is None else np.array(ids)
-        arrays = {"ids:pol_Latn->ukr_Cyrl": names, "rank:pol_Latn->ukr_Cyrl": np.array(ranks)}
+        head = {"schema": 1, "task_name": "sr_b", "task_type": "retrieval", "model": {"label": label}, "settings": {}}
+        lists = ranks if isinstance(ranks[0], list) else [ranks] * len(pairs)
+        tests, arrays = [], {}
+        for (query, candidates), of_pair in zip(pairs, lists, strict=True):
+            tests.append({"query": query, "candidates": candidates, "n": len(of_pair)})
+            arrays[f"ids:{query}->{candidates}"] = np.array(ids or [str(index) for index in range(len(of_pair))])
+            arrays[f"rank:{query}->{candidates}"] = np.array(of_pair)
+        (folder / f"{label}.json").write_text(json.dumps({**head, "scores": {"test": tests}}))
         np.savez(folder / f"{label}.items.npz", **arrays)
 
     return write
@@ -288,9 +329,7 @@ def test_tables_of_variants_and_of_their_differences(write_result: Write, tmp_pa
     write_result("one-seed1", [1, 2, 12, 13])
     write_result("two-seed0", [1, 10, 3, 13])
     study = tiny_study(tmp_path)
-    text = study_tables(study, study.scales["tiny"], tmp_path)
-    rows = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]]
-            for line in text.splitlines() if line.startswith("| ")}  # fmt: skip
+    rows = rows_of(study_tables(study, study.scales["tiny"], tmp_path))
     assert rows["one"][0] == "2" and rows["one"][1].startswith("37.5 [")
     assert rows["two"][0] == "1" and rows["two"][1].startswith("75.0 [")
     assert rows["two − one"][0] == "1" and rows["two − one"][1].startswith("+50.0 [")
@@ -299,10 +338,35 @@ def test_tables_of_variants_and_of_their_differences(write_result: Write, tmp_pa
         study_tables(study, study.scales["tiny"], tmp_path)
 
 
+def rows_of(text: str) -> dict[str, list[str]]:
+    """First cell → other cells of all rows of Markdown tables."""
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    return {first: rest for first, *rest in cells}
+
+
+def test_many_directions_are_averaged_over_languages(write_result: Write, tmp_path: Path) -> None:
+    """Of four languages beside one source there are two columns; if all are sources, one for each."""
+    study, others = tiny_study(tmp_path), [f"{code}_Latn" for code in ("aaa", "bbb", "ccc", "ddd")]
+    star = [("eng_Latn", code) for code in others] + [(code, "eng_Latn") for code in others]
+    right, wrong, half = [1, 1], [11, 11], [1, 11]
+    write_result("one-seed0", [wrong, wrong, wrong, half, *[half] * 4], pairs=star)
+    write_result("two-seed0", [right, wrong, half, half, *[half] * 4], pairs=star)
+    rows = rows_of(study_tables(study, study.scales["tiny"], tmp_path))
+    assert rows[""] == ["seeds", "top-10 %, eng_Latn → 4 languages", "top-10 %, 4 languages → eng_Latn"]
+    assert [cell.split(" ")[0] for cell in rows["one"]] == ["1", "12.5", "50.0"]
+    assert [cell.split(" ")[0] for cell in rows["two"]] == ["1", "50.0", "50.0"]
+    assert rows["two − one"][1].startswith("+37.5 [") and rows["chance"] == ["", "100.0", "100.0"]
+    every = [(a, b) for a in others for b in others if a != b]
+    write_result("one-seed0", half, pairs=every)
+    write_result("two-seed0", half, pairs=every)
+    rows = rows_of(study_tables(study, study.scales["tiny"], tmp_path))
+    assert rows[""][1:] == [f"top-10 %, {code} → 3 languages" for code in others]
+
+
 def test_intervals_over_seeds_equal_a_plain_loop() -> None:
     rng = np.random.default_rng(3)
     values = [rng.integers(-1, 2, 40) for _ in range(3)]
-    found = over_seeds(40, values)
+    found = over_seeds([value.astype(np.float64) for value in values])
     draws = []
     for _ in range(4000):
         items, seeds = rng.integers(0, 40, 40), rng.integers(0, 3, 3)
@@ -316,7 +380,7 @@ def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str
     folder = ROOT / "docs/study" / f"{name}-{scale_name}"
     study, document = read_study(name), (ROOT / "docs/study.md").read_text()
     tables = [part for part in study_tables(study, study.scales[scale_name], folder).split("\n\n") if part[0] == "|"]
-    assert len(tables) == 11
+    assert len(tables) == 12
     assert not [table for table in tables if table.strip() not in document]
 
 
@@ -326,6 +390,8 @@ def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str
     [
         ("paper_a", "pol-ukr", 15, "model3-seed0", "| model3 − model2 |     2 |"),
         ("paper_b", "demo", 10, "mlm_seq-seed0", "| mlm_seq − mlm "),
+        ("wide", "demo", 7, "mlm_seq-seed0", "| mlm_seq − mlm "),
+        ("contrast", "pol-ukr", 11, "micro32-seed0", "| model3 − micro32 "),
     ],
 )
 def test_the_minutes_scale_from_text_to_page_and_tables(

@@ -38,6 +38,10 @@ def add(commands: Any) -> None:
     parser.add_argument("--scale", default="minutes", metavar="NAME", help="how much of it (default: minutes)")
     parser.add_argument("--text", type=Path, metavar="DIR", help="text to train on (default: that of the demo)")
     parser.add_argument("--tests", type=Path, metavar="DIR", help="folder of the test sets (default: held-out text)")
+    parser.add_argument(
+        "--pretrained", metavar="MODEL",
+        help="folder or hub id, for scales that start from a pretrained model (default: that of the scale)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: studies/STUDY-SCALE)")
     parser.add_argument("--list", action="store_true", help="only show what is done, what is missing and what it costs")
     parser.add_argument("--print-tables", action="store_true", help="only print the tables of what has been measured")
@@ -57,10 +61,11 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.files import write_bytes
+    from translit_scale.study.manifest import steps_of
     from translit_scale.study.overview import overview
     from translit_scale.study.runner import Runner
     from translit_scale.study.settings import read_study, scale_of
-    from translit_scale.study.steps import done_steps, steps_of
+    from translit_scale.study.steps import done_steps
     from translit_scale.study.tables import study_tables
 
     study = read_study(args.study)
@@ -84,7 +89,7 @@ def _run(args: argparse.Namespace) -> None:
         print("\n".join(shlex.join(["translit-scale", *step.words]) for step in missing))
         return
     try:
-        Runner(steps, place, args.jobs, args.ranks).run(chosen)
+        Runner(steps, done, place, args.jobs, args.ranks).run(chosen)
     finally:
         if (place.study / "results").is_dir():
             write_bytes(place.study / "tables.md", study_tables(study, scale, place.study).encode())
@@ -96,7 +101,7 @@ def _submit(args: argparse.Namespace, place: Place, steps: Sequence[Step]) -> No
     from translit_scale.submit import Chain, Stage
 
     stages = []
-    given = [f"--{name}={value}" for name in ("text", "tests") if (value := getattr(args, name))]
+    given = [f"--{name}={value}" for name in ("text", "tests", "pretrained") if (value := getattr(args, name))]
     for step in steps:
         words = [
             "reproduce",
@@ -146,4 +151,6 @@ def _place(args: argparse.Namespace, scale: Scale) -> Place:
                 f"--scale {args.scale} needs --{option} DIR", "translit-scale docs study says what is in it"
             )
     out = args.out or Path("studies") / f"{Path(args.study).stem}-{args.scale}"
-    return Place(out, args.text, args.tests)
+    if args.pretrained and not scale.pretrained:
+        raise ConfigError(f"--scale {args.scale} starts from no pretrained model", "leave --pretrained out")
+    return Place(out, args.text, args.tests, args.pretrained)

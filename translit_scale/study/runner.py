@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ from typing import IO, Any
 from translit_scale.cores import cores
 from translit_scale.errors import UserError
 from translit_scale.progress import duration
-from translit_scale.study.steps import Place, Step, done_steps, write_marker
+from translit_scale.study.steps import Place, Step, write_marker
 
 POLL_SECONDS = 0.2
 OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -43,13 +43,14 @@ class Runner:
 
     Args:
         steps: all steps of the study.
+        done: names of those that are done.
         jobs: how many run at the same time.
         ranks: processes of each training.
     """
 
-    def __init__(self, steps: Sequence[Step], place: Place, jobs: int, ranks: int) -> None:
+    def __init__(self, steps: Sequence[Step], done: Iterable[str], place: Place, jobs: int, ranks: int) -> None:
         self.steps, self.place, self.jobs, self.ranks = steps, place, jobs, ranks
-        self.done = set(done_steps(steps, place))
+        self.done = set(done)
         self.running: list[Running] = []
         self.failed: list[Step] = []
         self.is_stopping = False

@@ -28,6 +28,8 @@ class Corpus(Strict):
     """Recipe of its shards."""
     languages: list[str] = Field(min_length=2)
     """Languages that are tested."""
+    sources: list[str] = Field([])
+    """Languages that retrieval and fine-tuning start from; default: all of `languages`."""
     pair: list[str] = Field([], max_length=2)
     """s and t of the similarities; default: the first two languages."""
 
@@ -70,7 +72,12 @@ class Scale(Strict):
     vocabulary: int = 30_000
     """Pieces of the tokenizer."""
     settings: list[str] = Field([])
-    """Settings of training that win over the experiment."""
+    """Words of `train` that win over the experiment: files that are laid over it, and settings."""
+    pretrained: dict[str, str] = Field({})
+    """Variant that is not trained → its model, a folder or hub id (`--pretrained` replaces it). Others start from it,
+    and all have its tokenizer."""
+    checkpoint: Literal["newest", "best"] = "newest"
+    """Which one of a run is measured; `best` needs `selection` in the experiment."""
     variant_settings: dict[str, list[str]] = Field({})
     """Variant → settings of its trainings that win over all others."""
     ds_config: str = "zero2"
@@ -78,7 +85,7 @@ class Scale(Strict):
     seeds: dict[str, list[int]]
     """Variant → seeds of its trainings; a variant that is missing is left out."""
     measurements: dict[Name, Measurement]
-    """In their order; the last ones may read what the first ones wrote."""
+    """In their order; those that `report` read what others wrote, and wait for all before them."""
     seconds: dict[str, float] = Field({})
     """Kind of a step → seconds that it took where `about` says, for the first estimate."""
 
@@ -93,7 +100,8 @@ class Study(Strict):
     variants: dict[Name, list[str]]
     """Name → words of `train`: files that are merged into the experiment, settings and options."""
     starts_from: dict[str, str] = Field({})
-    """Variant → variant whose exported model (of its first seed) it is trained further from."""
+    """Variant → variant whose exported model (of its first seed) it is trained further from, at the scales that have
+    both."""
     comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Pairs of variants whose difference answers a question: the second minus the first."""
     scales: dict[Name, Scale]
@@ -103,9 +111,9 @@ class Study(Strict):
     def _names_exist(self) -> Study:
         named = {name for pair in [*self.comparisons, *self.starts_from.items()] for name in pair}
         for scale in self.scales.values():
-            named |= scale.seeds.keys() | scale.variant_settings.keys()
-            if missing := [name for name in scale.seeds if self.starts_from.get(name, name) not in scale.seeds]:
-                raise ValueError(f"{', '.join(missing)}: without seeds of what it starts from")
+            named |= scale.seeds.keys() | scale.variant_settings.keys() | scale.pretrained.keys()
+            if len(scale.pretrained) > 1 or not scale.seeds.keys() >= scale.pretrained.keys():
+                raise ValueError("pretrained: expected one of the variants that have seeds")
             for corpus in [*(scale.corpora or []), *scale.recipes]:
                 if corpus not in self.corpora:
                     raise ValueError(f"{corpus} is none of the corpora, {', '.join(self.corpora)}")

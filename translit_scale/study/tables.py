@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +13,12 @@ from translit_scale.analyze.similarity import SIMILARITIES, formula
 from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import Estimate, percentile_interval, resample_seeds, resampled_sums
 from translit_scale.evaluate.results import difference, percent
-from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.files import read_json
-from translit_scale.report.results import ResultFile, Results
+from translit_scale.report.results import Results, Value
+from translit_scale.study.manifest import runs_of
+from translit_scale.study.outcomes import K, Outcome, Outcomes, outcomes
 from translit_scale.study.settings import Scale, Study
-from translit_scale.study.steps import Run, runs_of
-from translit_scale.testsets.task import TOP_K
 from translit_scale.text_table import markdown_table
-
-K = TOP_K[-1]
-"""Retrieval counts as right if the translation is among so many sentences."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One run and one direction of retrieval."""
-
-    ids: NDArray[np.str_]
-    """[n] the queries."""
-    hit: NDArray[np.bool_]
-    """[n] whether the translation was among the first `K`."""
-
-
-Outcomes = Mapping[tuple[str, int], Outcome]
-"""Variant and seed → its outcome in one direction of one task."""
 
 
 def study_tables(study: Study, scale: Scale, folder: Path) -> str:
@@ -55,11 +36,14 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
         results, analysis = folder / "results" / corpus, folder / "analysis" / corpus
         if not results.is_dir():
             continue
-        found = _outcomes(Results(results), [run for run in runs if run.corpus == corpus])
-        for task in dict.fromkeys(task for task, _ in found):
-            directions = {direction: outcomes for (other, direction), outcomes in found.items() if other == task}
-            parts += [f"## {corpus}, {task}", _scores(directions, list(scale.seeds)), _differences(directions, study)]
+        found = Results(results)
+        for task in dict.fromkeys(task for task, _ in found.retrieval):
+            columns = outcomes(found, task, [run for run in runs if run.corpus == corpus])
+            if columns:
+                parts += [f"## {corpus}, {task}", _scores(columns, list(scale.seeds)), _differences(columns, study)]
         labels = [run.label for run in runs if run.corpus == corpus]
+        if found.transfer:
+            parts += [f"## {corpus}, transfer", _transfer(found, labels)]
         for kind, table in (("similarity", _similarities), ("words", _words)):
             files = {path.parent.name: None for path in sorted(analysis.rglob(f"*.{kind}.json"))}
             for task in files:
@@ -67,62 +51,67 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _outcomes(results: Results, runs: Sequence[Run]) -> dict[tuple[str, str], dict[tuple[str, int], Outcome]]:
-    """Task and direction → outcomes of all runs that have been measured."""
-    found: dict[tuple[str, str], dict[tuple[str, int], Outcome]] = {}
-    for task in dict.fromkeys(task for task, _ in results.retrieval):
-        for run in runs:
-            result = results.retrieval.get((task, run.label))
-            for test in result.tests if result else []:
-                direction = f"{test['query']} → {test['candidates']}"
-                outcome = _outcome(result, f"{test['query']}->{test['candidates']}") if result else None
-                if outcome:
-                    found.setdefault((task, direction), {})[run.variant, run.seed] = outcome
-    return found
-
-
-def _outcome(result: ResultFile, name: str) -> Outcome | None:
-    arrays = result.arrays or {}
-    if f"rank:{name}" not in arrays:
-        return None
-    return Outcome(arrays[f"ids:{name}"], hits(arrays[f"rank:{name}"], K))
-
-
-def _scores(directions: Mapping[str, Outcomes], variants: Sequence[str]) -> str:
-    """A row for each variant: the mean over seeds, with an interval over seeds and sentences."""
+def _scores(columns: Mapping[str, Outcomes], variants: Sequence[str]) -> str:
+    """A row for each variant: the mean over seeds, with an interval over seeds and items."""
     rows = []
     for variant in variants:
         cells, seeds = [], 0
-        for outcomes in directions.values():
-            some = [outcome for (name, _), outcome in outcomes.items() if name == variant]
+        for column in columns.values():
+            some = [outcome for (name, _), outcome in column.items() if name == variant]
             seeds = max(seeds, len(some))
-            cells.append(percent(over_seeds(_same_items(some), [one.hit for one in some])) if some else "–")
+            cells.append(percent(over_seeds(_of_same_items(some))) if some else "–")
         if seeds:
             rows.append([variant, str(seeds), *cells])
-    chance = [f"{100 * K / len(next(iter(outcomes.values())).ids):.1f}" for outcomes in directions.values()]
-    heads = [f"top-{K} %, {direction}" for direction in directions]
+    chance = [f"{100 * next(iter(column.values())).chance:.1f}" for column in columns.values()]
+    heads = [f"top-{K} %, {column}" for column in columns]
     return markdown_table(["", "seeds", *heads], [*rows, ["chance", "", *chance]])
 
 
-def _differences(directions: Mapping[str, Outcomes], study: Study) -> str:
+def _differences(columns: Mapping[str, Outcomes], study: Study) -> str:
     """A row for each comparison of the study: paired differences, their mean over seeds, and those of single seeds."""
     rows = []
     for first, second in study.comparisons:
         cells, seeds = [], 0
-        for outcomes in directions.values():
-            common = [seed for name, seed in outcomes if name == first and (second, seed) in outcomes]
-            pairs = [(outcomes[first, seed], outcomes[second, seed]) for seed in common]
-            changes = [b.hit.astype(np.int64) - a.hit for a, b in pairs]
+        for column in columns.values():
+            common = [seed for name, seed in column if name == first and (second, seed) in column]
             seeds = max(seeds, len(common))
-            if not pairs:
+            if not common:
                 cells.append("–")
                 continue
-            estimate = over_seeds(_same_items([one for pair in pairs for one in pair]), changes)
+            scores = _of_same_items([column[name, seed] for name in (first, second) for seed in common])
+            changes = [after - before for before, after in zip(scores, scores[len(common) :], strict=False)]
             single = ", ".join(f"{100 * change.mean():+.1f}" for change in changes)
-            cells.append(difference(estimate) + (f" ({single})" if len(changes) > 1 else ""))
+            cells.append(difference(over_seeds(changes)) + (f" ({single})" if len(changes) > 1 else ""))
         if seeds:
             rows.append([f"{second} − {first}", str(seeds), *cells])
-    return markdown_table(["difference", "seeds", *directions], rows) if rows else ""
+    return markdown_table(["difference", "seeds", *columns], rows) if rows else ""
+
+
+def _transfer(results: Results, labels: Sequence[str]) -> str:
+    """Zero-shot transfer: for each task and source the mean of the main score over the other languages."""
+    columns = {
+        (task, source): sorted({test["language"] for file in files.values() for test in file.tests} - {source})
+        for (task, _, source), files in results.transfer.items()
+    }
+    rows = []
+    for label in labels:
+        values = [
+            results.value(label, task, "", source, targets, "strict") if targets else None
+            for (task, source), targets in columns.items()
+        ]
+        if any(values):
+            rows.append([label, *(_cell(value) for value in values)])
+    heads = [f"{task}, {source} → {', '.join(targets) if len(targets) == 1 else f'{len(targets)} others'}"
+             for (task, source), targets in columns.items()]  # fmt: skip
+    return markdown_table(["%", *heads], rows) if rows else ""
+
+
+def _cell(value: Value | None) -> str:
+    if value is None:
+        return "–"
+    if value.low is None or value.high is None:
+        return f"{100 * value.value:.1f}"
+    return percent(Estimate(value.value, value.low, value.high))
 
 
 def _records(folder: Path, kind: str, labels: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
@@ -153,24 +142,24 @@ def _words(records: Mapping[str, list[dict[str, Any]]]) -> str:
     return markdown_table(["F1 of words, %", *languages], [*rows, ["chance", *chance]])
 
 
-def _same_items(outcomes: Sequence[Outcome]) -> int:
-    """The number of items.
+def _of_same_items(outcomes: Sequence[Outcome]) -> list[NDArray[np.float64]]:
+    """Their scores, one array [n] for each.
 
     Raises:
-        DataError: they are not the same in all outcomes.
+        DataError: the items are not the same in all outcomes.
     """
-    if any(not np.array_equal(outcome.ids, outcomes[0].ids) for outcome in outcomes):
+    if any(not np.array_equal(outcome.items, outcomes[0].items) for outcome in outcomes):
         raise DataError("the runs of a study were tested on different sentences", "evaluate all of them again")
-    return len(outcomes[0].ids)
+    return [outcome.scores for outcome in outcomes]
 
 
-def over_seeds(n: int, values: Sequence[NDArray[np.generic]]) -> Estimate:
+def over_seeds(values: Sequence[NDArray[np.float64]]) -> Estimate:
     """The mean over seeds and items, with a 95 % percentile interval whose resamples draw seeds and items.
 
     With one seed it covers the choice of items only; with a few, the choice of seeds as well, though coarsely.
 
     Args:
-        values: for each seed [n] hits, or differences of hits, of the same items.
+        values: for each seed [n] scores, or differences of scores, of the same items.
     """
-    columns = np.stack([np.asarray(value, dtype=np.float64) for value in values], axis=1)
-    return percentile_interval(float(columns.mean()), resample_seeds(resampled_sums(columns) / n))
+    columns = np.stack(values, axis=1)
+    return percentile_interval(float(columns.mean()), resample_seeds(resampled_sums(columns) / len(columns)))

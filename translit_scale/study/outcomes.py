@@ -1,0 +1,83 @@
+"""Retrieval of the runs of a study: one outcome for each run and column of a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from translit_scale.evaluate.retrieval.metrics import hits
+from translit_scale.report.results import ResultFile, Results
+from translit_scale.study.steps import Run
+from translit_scale.testsets.task import TOP_K
+
+K = TOP_K[-1]
+"""Retrieval counts as right if the translation is among so many sentences."""
+MOST_COLUMNS = 6
+"""More directions than these are averaged: a column then has the directions from or to one language."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run in one column: sentences of one direction, or languages whose directions are averaged."""
+
+    items: NDArray[np.str_]
+    """[n] ids of the sentences, or codes of the languages."""
+    scores: NDArray[np.float64]
+    """[n] of a sentence 1 if its translation is among the first `K`, else 0; of a language the mean over sentences."""
+    chance: float
+    """What a random order scores."""
+
+
+Outcomes = Mapping[tuple[str, int], Outcome]
+"""Variant and seed → its outcome in one column."""
+
+
+def outcomes(results: Results, task: str, runs: Sequence[Run]) -> dict[str, Outcomes]:
+    """Column → outcomes of the runs that have been measured."""
+    columns: dict[str, dict[tuple[str, int], Outcome]] = {}
+    for run in runs:
+        result = results.retrieval.get((task, run.label))
+        for column, outcome in _columns(result).items() if result else ():
+            columns.setdefault(column, {})[run.variant, run.seed] = outcome
+    return dict(columns)
+
+
+def _columns(result: ResultFile) -> dict[str, Outcome]:
+    directions = {
+        (test["query"], test["candidates"]): outcome
+        for test in result.tests
+        if (outcome := _direction(result, f"{test['query']}->{test['candidates']}"))
+    }
+    if len(directions) <= MOST_COLUMNS:
+        return {f"{query} → {candidates}": outcome for (query, candidates), outcome in directions.items()}
+    targets = Counter(query for query, _ in directions)
+    sources = [code for code, number in targets.items() if number > max(targets.values()) / 2]
+    columns = {}
+    for source in sources:
+        others = {candidates: outcome for (query, candidates), outcome in directions.items() if query == source}
+        columns[f"{source} → {len(others)} languages"] = _averaged(others)
+        if len(sources) < len(targets):
+            others = {query: outcome for (query, candidates), outcome in directions.items() if candidates == source}
+            columns[f"{len(others)} languages → {source}"] = _averaged(others)
+    return columns
+
+
+def _direction(result: ResultFile, name: str) -> Outcome | None:
+    arrays = result.arrays or {}
+    if f"rank:{name}" not in arrays:
+        return None
+    ids = arrays[f"ids:{name}"]
+    return Outcome(ids, hits(arrays[f"rank:{name}"], K).astype(np.float64), min(1.0, K / len(ids)))
+
+
+def _averaged(directions: Mapping[str, Outcome]) -> Outcome:
+    languages = sorted(directions)
+    return Outcome(
+        np.array(languages),
+        np.array([directions[language].scores.mean() for language in languages]),
+        float(np.mean([directions[language].chance for language in languages])),
+    )
