@@ -84,12 +84,12 @@ def test_groups_add_up_to_all_and_differences_are_paired(a: dict[str, float], b:
         return {code: {"top1": score, "top5": 1 - score} for code, score in scores.items()}
 
     families = {"kaz": "Turkic", "ibo": "Atlantic-Congo", "cmn": "Sino-Tibetan", "yue": "Sino-Tibetan"}
-    groups = groupings(families, frozenset({"kaz_Cyrl", "cmn_Hani"}))
+    groups = groupings(families, {"kaz_Cyrl": 120, "cmn_Hani": 99})
     (block,) = average_blocks({("t", "deu_Latn"): {"a": measures(a), "b": measures(b)}}, groups, "a")
     rows: dict[tuple[str, str, bool], list[Average]] = {}
     for average in block.averages:
         rows.setdefault((average.by, average.model, average.minus is not None), []).append(average)
-    assert {by for by, _, _ in rows} == {"all", "script", "family", "head or tail", "training"}
+    assert {by for by, _, _ in rows} == {"all", "script", "family", "head or tail", "training", "pairs"}
     common = a.keys() & b.keys()
     for (_, model, is_difference), averages in rows.items():
         scores = a if model == "a" else b
@@ -100,6 +100,16 @@ def test_groups_add_up_to_all_and_differences_are_paired(a: dict[str, float], b:
         for average in averages:
             assert average.estimates["top1"].value == pytest.approx(mean(expected[c] for c in average.languages))
             assert average.estimates["top1"].low <= average.estimates["top1"].high
+
+
+def test_amounts_of_text_are_powers_of_ten_in_their_order() -> None:
+    pairs = {"a_Latn": 0, "b_Latn": 9, "c_Latn": 10, "d_Latn": 99_999, "e_Latn": 100_000, "f_Latn": 1_000}
+    scores = {code: {"top1": 0.5} for code in reversed(pairs)}
+    (block,) = average_blocks({("t", "x"): {"m": scores}}, {"pairs": groupings(None, pairs)["pairs"]}, "m")
+    assert [average.title for average in block.averages] == [
+        "pairs 0", "pairs 1 to 9", "pairs 10 to 99", "pairs 1,000 to 9,999", "pairs 10,000 to 99,999",
+        "pairs 100,000 to 999,999",
+    ]  # fmt: skip
 
 
 def test_intervals_are_those_of_languages_drawn_by_hand() -> None:
@@ -165,6 +175,8 @@ def test_seen_languages_are_those_of_the_shards_or_of_the_run(
     found = records(captured.out)
     seen, unseen = (found["sr_f", "deu_Latn", "top5", group, "old", ""] for group in ("seen", "unseen"))
     assert (seen["languages"], seen["value"], unseen["languages"], unseen["value"]) == ("2", "60.00", "2", "30.00")
+    few, none = (found["sr_f", "deu_Latn", "top5", group, "old", ""] for group in ("1 to 9", "0"))
+    assert (few["by"], few["value"], none["value"]) == ("pairs", "60.00", "30.00")
     make_shards(tmp_path / "shards", {"pes_Arab": 3, "gsw_Latn": 2})
     assert report(results, "--format", "csv", "--seen", str(tmp_path / "shards")) == 0
     one = records(capsys.readouterr().out)["sr_f", "deu_Latn", "top1", "seen", "new", ""]

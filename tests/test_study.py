@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import signal
@@ -21,6 +22,7 @@ from translit_scale.config import load_config
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.files import write_json
 from translit_scale.shipped_files import find_file, names_of, shipped_folder
+from translit_scale.study.curves import training_table, write_curves
 from translit_scale.study.manifest import runs_of, steps_of
 from translit_scale.study.overview import overview
 from translit_scale.study.runner import Runner
@@ -382,6 +384,48 @@ def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str
     tables = [part for part in study_tables(study, study.scales[scale_name], folder).split("\n\n") if part[0] == "|"]
     assert len(tables) == 12
     assert not [table for table in tables if table.strip() not in document]
+
+
+def test_the_numbers_of_single_trainings_in_the_document() -> None:
+    """Its rows that begin with the name of a run and a step are those of the committed curves."""
+    with (ROOT / "docs/study/paper_a-gpu/curves.csv").open() as file:
+        curves = {(row["run"], row["step"]): row for row in csv.DictReader(file)}
+    rows = [
+        ([cell.strip() for cell in line.split("|")[3:6]], curves[key])
+        for line in (ROOT / "docs/study.md").read_text().splitlines()
+        if line.count("|") > 6 and (key := tuple(cell.strip() for cell in line.split("|")[1:3])) in curves
+    ]
+    assert len(rows) == 6
+    for cells, row in rows:
+        values = [float(row[name]) for name in ("top1", "loss_tcm", "loss_mlm_orig")]
+        assert [float(cell) for cell in cells] == pytest.approx(values, abs=0.0051)
+
+
+def test_curves_are_written_and_summarized(place: Place, tmp_path: Path) -> None:
+    """By hand: a mean over the last five records, the median of the speed; a line that a kill cut off is left out."""
+    path = tmp_path / "own.yaml"
+    path.write_text(STUDY)
+    study = read_study(str(path))
+    runs = runs_of(study, study.scales["tiny"])
+    two = next(run for run in runs if run.label == "two-seed0")
+    place.run(two).mkdir(parents=True)
+    records = [
+        {
+            "step": 10 * i,
+            "train/loss_mlm_orig": float(i),
+            "train_tcm/top1": 0.1 * i,
+            "train_speed/pairs_per_sec": 8.0 * i,
+        }
+        for i in range(1, 7)
+    ]
+    lines = [json.dumps(record) for record in records] + ['{"step": 70, "validation/loss": 3}', '{"step": 80, "tra']
+    (place.run(two) / "metrics.jsonl").write_text("\n".join(lines))
+    assert training_table(place.study, runs) == ""
+    write_curves(runs, place)
+    rows = (place.study / "curves.csv").read_text().splitlines()
+    assert len(rows) == 7 and rows[-1] == "ab/two-seed0,60,6,,,,,0.6,48,"
+    table = rows_of(training_table(place.study, runs))
+    assert table["two-seed0"] == ["60", "4.00", "–", "–", "–", "40", "28"] and "one-seed0" not in table
 
 
 @pytest.mark.slow

@@ -61,7 +61,8 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.files import write_bytes
-    from translit_scale.study.manifest import steps_of
+    from translit_scale.study.curves import write_curves
+    from translit_scale.study.manifest import runs_of, steps_of
     from translit_scale.study.overview import overview
     from translit_scale.study.runner import Runner
     from translit_scale.study.settings import read_study, scale_of
@@ -91,7 +92,8 @@ def _run(args: argparse.Namespace) -> None:
     try:
         Runner(steps, done, place, args.jobs, args.ranks).run(chosen)
     finally:
-        if (place.study / "results").is_dir():
+        if (place.study / "runs").is_dir():
+            write_curves(runs_of(study, scale), place)
             write_bytes(place.study / "tables.md", study_tables(study, scale, place.study).encode())
             print(f"\ntables: {place.study / 'tables.md'}")
 

@@ -33,6 +33,11 @@ class Average:
     estimates: Mapping[str, Estimate]
     """By measure."""
 
+    @property
+    def title(self) -> str:
+        """Its group, as a table names it."""
+        return f"{self.by} {self.group}" if self.by in ("script", "family", "pairs") else self.group
+
 
 @dataclass(frozen=True)
 class AverageBlock:
@@ -53,7 +58,7 @@ def groupings(families: Mapping[str, str] | None, seen: Languages | None) -> dic
 
     Args:
         families: as `read_families` returns them; None: no groups by family.
-        seen: languages of the training; None: no groups of seen and unseen languages.
+        seen: languages of the training and their pairs; None: no groups of seen and unseen languages, or by pairs.
     """
     found: dict[str, Grouping] = {
         "all": lambda code: "all",
@@ -62,10 +67,19 @@ def groupings(families: Mapping[str, str] | None, seen: Languages | None) -> dic
     if seen is not None:
         available = sorted(seen)
         found["training"] = lambda code: "seen" if matching_codes(code, available) else "unseen"
+        found["pairs"] = lambda code: _amount(sum(seen[name] for name in matching_codes(code, available)))
     found["script"] = lambda code: code.partition("_")[2] or "unknown"
     if families is not None:
         found["family"] = lambda code: family_of(code, families)
     return found
+
+
+def _amount(pairs: int) -> str:
+    """The power of ten that a number of pairs belongs to: `100 to 999`."""
+    if not pairs:
+        return "0"
+    low = int(10 ** (len(str(pairs)) - 1))
+    return f"{low:,} to {10 * low - 1:,}"
 
 
 def average_blocks(scores: Scores, groups: Mapping[str, Grouping], first: str) -> list[AverageBlock]:
@@ -91,9 +105,15 @@ def _averages(
         members: dict[str, list[str]] = {}
         for code in languages:
             members.setdefault(grouping(code), []).append(code)
-        largest_first = by in ("script", "family")  # the others have the same order in all tables
-        for group in sorted(members, key=lambda name: (-len(members[name]) * largest_first, name)):
+        for group in sorted(members, key=lambda name: _rank(by, name, len(members[name]))):
             yield from _of_group(by, group, members[group], by_model, first)
+
+
+def _rank(by: str, group: str, languages: int) -> tuple[int, str]:
+    """Sorts groups: the largest script or family first, the smallest amount of text first, others by name."""
+    if by == "pairs":
+        return len(group), group
+    return (-languages if by in ("script", "family") else 0), group
 
 
 def _of_group(

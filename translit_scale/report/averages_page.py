@@ -90,11 +90,10 @@ def _rows(block: AverageBlock, escape: Callable[[str], str]) -> Iterator[list[st
     """Group, number of languages, model, and a cell for each measure; the group only in its first row."""
     before = None
     for average in block.averages:
-        group = f"{average.by} {average.group}" if average.by in ("script", "family") else average.group
         model = f"minus {average.minus}" if average.minus else average.model
-        names = ["" if group == before else escape(group), str(len(average.languages)), escape(model)]
+        names = ["" if average.title == before else escape(average.title), str(len(average.languages)), escape(model)]
         yield names + [_cell(average, average.estimates.get(measure)) for measure in block.measures]
-        before = group
+        before = average.title
 
 
 def _cell(average: Average, estimate: Estimate | None) -> str:

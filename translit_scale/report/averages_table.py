@@ -65,8 +65,8 @@ def make_averages(
 
 def _seen(found: Mapping[Path, Languages]) -> tuple[Languages | None, str]:
     """The seen languages, if all shards or runs agree, and a note for readers."""
-    if len(set(found.values())) == 1:
-        folder, languages = next(iter(found.items()))
+    folder, languages = next(iter(found.items()), (None, {}))
+    if folder and all(other == languages for other in found.values()):
         return languages, f"seen: one of the {len(languages)} languages of {folder}; unseen: the other languages"
     if found:
         counts = ", ".join(f"{folder}: {len(languages)}" for folder, languages in found.items())

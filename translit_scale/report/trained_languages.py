@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from translit_scale.corpus.manifest import MANIFEST_NAME, read_manifest
 from translit_scale.errors import DataError
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, complete_checkpoints, read_info
 
-Languages = frozenset[str]
+Languages = Mapping[str, int]
+"""Language → its pairs of text."""
 
 
 def read_languages(folder: Path) -> Languages:
@@ -22,7 +23,7 @@ def read_languages(folder: Path) -> Languages:
         DataError: it is none of these, or is damaged.
     """
     if (folder / MANIFEST_NAME).is_file():
-        return frozenset(read_manifest(folder)[0].languages)
+        return {code: language.rows for code, language in read_manifest(folder)[0].languages.items()}
     languages = _of_run(folder)
     if languages is None:
         raise DataError(
@@ -56,4 +57,4 @@ def _of_run(folder: Path) -> Languages | None:
     checkpoints = [folder] if (folder / COMPLETE).is_file() else complete_checkpoints(folder / "checkpoints")
     if not checkpoints:
         return None
-    return frozenset(code for code, pairs in read_info(checkpoints[-1]).pairs.items() if pairs)
+    return {code: pairs for code, pairs in read_info(checkpoints[-1]).pairs.items() if pairs}

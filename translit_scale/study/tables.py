@@ -15,6 +15,7 @@ from translit_scale.evaluate.bootstrap import Estimate, percentile_interval, res
 from translit_scale.evaluate.results import difference, percent
 from translit_scale.files import read_json
 from translit_scale.report.results import Results, Value
+from translit_scale.study.curves import training_table
 from translit_scale.study.manifest import runs_of
 from translit_scale.study.outcomes import K, Outcome, Outcomes, outcomes
 from translit_scale.study.settings import Scale, Study
@@ -33,6 +34,8 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
     parts = [f"# {study.title}", f"{scale.about[0].upper()}{scale.about[1:]}."]
     runs = runs_of(study, scale)
     for corpus in dict.fromkeys(run.corpus for run in runs):
+        if trainings := training_table(folder, [run for run in runs if run.corpus == corpus]):
+            parts += [f"## {corpus}, trainings", trainings]
         results, analysis = folder / "results" / corpus, folder / "analysis" / corpus
         if not results.is_dir():
             continue

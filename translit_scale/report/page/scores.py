@@ -22,6 +22,14 @@ from translit_scale.report.tables import Cell as TableCell
 from translit_scale.report.tables import Filled, fill
 from translit_scale.testsets.registry import TASKS
 
+GROUPS = {
+    "head or tail": "head or tail",
+    "training": "seen and unseen in training",
+    "pairs": "number of pairs of text",
+    "family": "family",
+    "script": "script",
+}
+"""What languages are grouped by in charts, and how their titles say it."""
 MOST_GROUPS = 12
 """Scripts in a chart, those with most languages; tables have all."""
 EXPLAINED = (
@@ -179,7 +187,7 @@ def _charts(measured: Measured) -> Iterator[Chart]:
     if differences := by_kind(rows, True):
         title = f"Differences to {measured.first} in points, with 95 % intervals"
         yield same_marks(interval_chart("differences", title, differences, _points(axes), zero=True), models)
-    for by in ("head or tail", "training", "family", "script"):
+    for by, group in GROUPS.items():
         grouped = list(_rows(measured.blocks, by))
         sizes: dict[str, int] = {}
         for row in grouped:
@@ -190,7 +198,6 @@ def _charts(measured: Measured) -> Iterator[Chart]:
             continue
         several = Axes("percent", "group", "model", panel="test", low="low", high="high", x_title="percent", columns=3)
         some = f", the {MOST_GROUPS} with most languages" if len(sizes) > len(kept) else ""
-        group = "seen and unseen in training" if by == "training" else by
         name = f"scores.{by.replace(' ', '-')}"
         yield interval_chart(name, f"Means by {group}{some}", by_kind(shown, False), several)
         if differences := by_kind(shown, True):
@@ -231,7 +238,6 @@ def _averages(block: AverageBlock) -> Table:
     heads += [title_of(block.task, block.source, name).rpartition(", ")[2] for name in block.measures]
     rows: list[list[Cell | str]] = []
     for average in block.averages:
-        group = f"{average.by} {average.group}" if average.by in ("script", "family") else average.group
         model = f"{average.model} minus {average.minus}" if average.minus else average.model
         cells: list[Cell | str] = []
         for name in block.measures:
@@ -242,7 +248,7 @@ def _averages(block: AverageBlock) -> Table:
                 cells.append(estimate_cell(estimate, "+", mark(estimate, len(average.languages))))
             else:
                 cells.append(estimate_cell(estimate))
-        rows.append([group, str(len(average.languages)), model, *cells])
+        rows.append([average.title, str(len(average.languages)), model, *cells])
     title = title_of(block.task, block.source, block.measures[0]).rpartition(", ")[0]
     return Table(f"{title}: means over groups of languages", heads, rows, names=3, closed=True)
 
