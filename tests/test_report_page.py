@@ -81,6 +81,22 @@ def test_numbers_of_a_page_are_those_of_the_results(runs: list[Path]) -> None:
     assert float(minus["low"]) <= float(minus["percent"]) <= float(minus["high"])
 
 
+def test_the_page_says_how_each_task_was_measured(runs: list[Path]) -> None:
+    """All values that the results of a task have, and how many sentences they are of."""
+    text = text_of(page(runs))
+    table = text[text.index("How it was measured") : text.index("sha256 of the weights")]
+    result = read_json(runs[0].parent / "results/sr_b/tcm.json", "result")
+    sizes = {test["n"] for test in result["scores"]["test"]}
+    assert "sib200 sr_b" in table and "source eng_Latn" in table and len(sizes) == 1
+    assert re.search(rf"sentences [\d,]+ {sizes.pop()} ", table)
+    for name, value in result["settings"].items():
+        assert isinstance(value, dict) or f"{name} {value}" in table
+    path = runs[0].parent / "results/sr_b/base.json"
+    other = read_json(path, "result")
+    write_json(path, other | {"settings": {"pooling": "first"}})
+    assert re.search(r"pooling \S+ first(, mean)?", text_of(page(runs)))
+
+
 def test_of_one_language_the_intervals_are_over_test_items(tmp_path: Path) -> None:
     text = text_of(page(make_page_world(tmp_path, ("eng_Latn", "pol_Latn"))))
     result = read_json(tmp_path / "runs/results/sr_b/tcm.json", "result")

@@ -42,8 +42,9 @@ def overview(
     left = sum(step.name not in done for step in steps)
     if not left:
         return f"{study.title}\n{scale.about}\n\n{table}\n\nall {len(steps)} steps are done"
-    about = f" and an unknown time for {', '.join(unknown)}" if unknown else ""
+    times = [f"about {duration(total / min(jobs, left))}"] if total else []
+    times += [f"an unknown time for {', '.join(unknown)}"] if unknown else []
     return (
-        f"{study.title}\n{scale.about}\n\n{table}\n\n{left} of {len(steps)} steps are missing: about "
-        f"{duration(total / min(jobs, left))}{about} with --jobs {jobs}"
+        f"{study.title}\n{scale.about}\n\n{table}\n\n{left} of {len(steps)} steps are missing: "
+        f"{' and '.join(times)} with --jobs {jobs}"
     )

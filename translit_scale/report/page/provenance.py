@@ -41,6 +41,7 @@ def provenance(inputs: Inputs, command: str) -> Section:
     section.tables.append(
         Table("Commands", ["what", "command"], list(_commands(inputs, command)), note=f"translit-scale {__version__}")
     )
+    section.tables.append(_measured(inputs))
     section.tables.append(_models(inputs))
     section.tables.append(_files(inputs))
     return section
@@ -80,6 +81,22 @@ def _result_files(inputs: Inputs) -> list[ResultFile]:
         return []
     transfer = [result for by_seed in inputs.results.transfer.values() for result in by_seed.values()]
     return sorted([*inputs.results.retrieval.values(), *transfer], key=lambda result: str(result.path))
+
+
+def _measured(inputs: Inputs) -> Table:
+    """How each task was measured: settings of `evaluate`, all values that its results have, and sizes."""
+    found: dict[str, dict[str, dict[str, None]]] = {}
+    for result in _result_files(inputs):
+        settings = result.content["settings"]
+        facts = dict(_flat({name: "+".join(value) if name == "source" else value for name, value in settings.items()}))
+        sizes = [int(test["n"]) for test in result.tests if "n" in test]
+        if sizes:
+            facts["sentences"] = f"{min(sizes):,}" + (f" to {max(sizes):,}" if max(sizes) > min(sizes) else "")
+        for name, value in facts.items():
+            found.setdefault(result.content["task_name"], {}).setdefault(name, {})[value] = None
+    columns = {task: {name: ", ".join(values) for name, values in facts.items()} for task, facts in found.items()}
+    names = list(dict.fromkeys(name for facts in columns.values() for name in facts))
+    return _table("How it was measured (`translit-scale docs evaluation` explains it)", columns, names, closed=True)
 
 
 def _models(inputs: Inputs) -> Table:
