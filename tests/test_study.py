@@ -158,6 +158,7 @@ def test_arguments_that_are_missing_or_unknown(capsys: pytest.CaptureFixture[str
         (["paper_a", "--scale", "cpu"], "--scale cpu needs --text DIR"),
         (["paper_a", "--scale", "cpu", "--text", "t"], "--scale cpu needs --tests DIR"),
         (["paper_a", "--pretrained", "m"], "--scale minutes starts from no pretrained model"),
+        (["paper_a", "--nodes", "2", "--sbatch=--qos=low"], "--nodes, --sbatch: these are options of jobs"),
         (["paper_x"], "paper_x: there is no such file"),
         (
             ["paper_a", "--only", "trian"],

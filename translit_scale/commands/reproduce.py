@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from translit_scale.commands.arguments import add_command, positive
-from translit_scale.commands.submit import add_hardware, sbatch_options, submit_chain, training_options
+from translit_scale.commands.submit import add_hardware, hardware_given, sbatch_options, submit_chain, training_options
 from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.study.steps import done_steps
     from translit_scale.study.tables import study_tables
 
+    if not args.slurm and (given := hardware_given(args)):
+        raise ConfigError(f"{', '.join(given)}: these are options of jobs", "add --slurm")
     study = read_study(args.study)
     scale = scale_of(study, args.scale)
     place = _place(args, scale)

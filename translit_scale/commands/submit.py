@@ -94,6 +94,13 @@ def add_hardware(parser: argparse.ArgumentParser, names: Sequence[str]) -> argpa
     return group
 
 
+def hardware_given(args: argparse.Namespace) -> list[str]:
+    """Options of `add_hardware` that are on the command line with another value than their default."""
+    defaults = {"nodes": 1, "gpus_per_node": 0, "sbatch": []}
+    names = ("nodes", "gpus_per_node", "ntasks_per_node", "time", "partition", "account", "sbatch")
+    return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) != defaults.get(name)]
+
+
 def _run(args: argparse.Namespace) -> None:
     from translit_scale.config import load_config
     from translit_scale.submit import Chain, split_done
