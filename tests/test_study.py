@@ -425,6 +425,9 @@ def test_curves_are_written_and_summarized(place: Place, tmp_path: Path) -> None
     write_curves(runs, place)
     rows = (place.study / "curves.csv").read_text().splitlines()
     assert len(rows) == 7 and rows[-1] == "ab/two-seed0,60,6,,,,,0.6,48,"
+    (place.run(two) / "metrics.jsonl").unlink()
+    write_curves(runs, place)
+    assert (place.study / "curves.csv").read_text().splitlines() == rows
     table = rows_of(training_table(place.study, runs))
     assert table["two-seed0"] == ["60", "4.00", "–", "–", "–", "40", "28"] and "one-seed0" not in table
 

@@ -36,16 +36,36 @@ AT_THE_END = 5
 
 
 def write_curves(runs: Sequence[Run], place: Place) -> None:
-    """Writes `curves.csv`: a row for each record of each training that has begun."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["run", "step", *METRICS])
+    """Writes `curves.csv`: a row for each record of each training that has begun.
+
+    Rows of other runs, and of runs whose folders have been removed, are kept.
+    """
+    path = place.study / "curves.csv"
+    rows: dict[str, list[dict[str, str]]] = {}
+    for row in _rows(path):
+        rows.setdefault(row["run"], []).append(row)
     for run in runs:
-        for record in _records(place.run(run) / "metrics.jsonl"):
-            values = [record.get(metric) for metric in METRICS.values()]
-            cells = ["" if value is None else f"{value:.4g}" for value in values]
-            writer.writerow([f"{run.corpus}/{run.label}", record["step"], *cells])
-    write_bytes(place.study / "curves.csv", text.getvalue().encode())
+        name = f"{run.corpus}/{run.label}"
+        if found := [_row(name, record) for record in _records(place.run(run) / "metrics.jsonl")]:
+            rows[name] = found
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["run", "step", *METRICS], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row for of_run in rows.values() for row in of_run)
+    write_bytes(path, text.getvalue().encode())
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _row(run: str, record: dict[str, float]) -> dict[str, str]:
+    values = {name: record.get(metric) for name, metric in METRICS.items()}
+    cells = {name: "" if value is None else f"{value:.4g}" for name, value in values.items()}
+    return {"run": run, "step": str(record["step"]), **cells}
 
 
 def _records(path: Path) -> Iterator[dict[str, float]]:
@@ -61,12 +81,7 @@ def _records(path: Path) -> Iterator[dict[str, float]]:
 
 def training_table(folder: Path, runs: Sequence[Run]) -> str:
     """A row for each training: steps, losses and matches found at its end, median speed; empty without curves."""
-    path = folder / "curves.csv"
-    if not path.is_file():
-        return ""
-    with path.open(encoding="utf-8", newline="") as file:
-        records = list(csv.DictReader(file))
-    rows = []
+    records, rows = _rows(folder / "curves.csv"), []
     for run in runs:
         own = [record for record in records if record["run"] == f"{run.corpus}/{run.label}"]
         if not own:
