@@ -359,6 +359,9 @@ def test_many_directions_are_averaged_over_languages(write_result: Write, tmp_pa
     assert [cell.split(" ")[0] for cell in rows["one"]] == ["1", "12.5", "50.0"]
     assert [cell.split(" ")[0] for cell in rows["two"]] == ["1", "50.0", "50.0"]
     assert rows["two − one"][1].startswith("+37.5 [") and rows["chance"] == ["", "100.0", "100.0"]
+    first = study.scales["tiny"].model_copy(update={"top": 1})
+    write_result("one-seed0", [[1, 2]] * 8, pairs=star)
+    assert rows_of(study_tables(study, first, tmp_path))["one"][1].startswith("50.0 [")
     every = [(a, b) for a in others for b in others if a != b]
     write_result("one-seed0", half, pairs=every)
     write_result("two-seed0", half, pairs=every)
@@ -383,7 +386,7 @@ def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str
     folder = ROOT / "docs/study" / f"{name}-{scale_name}"
     study, document = read_study(name), (ROOT / "docs/study.md").read_text()
     tables = [part for part in study_tables(study, study.scales[scale_name], folder).split("\n\n") if part[0] == "|"]
-    assert len(tables) == 12
+    assert len(tables) == 14
     assert not [table for table in tables if table.strip() not in document]
 
 

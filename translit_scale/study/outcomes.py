@@ -12,10 +12,7 @@ from numpy.typing import NDArray
 from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.report.results import ResultFile, Results
 from translit_scale.study.steps import Run
-from translit_scale.testsets.task import TOP_K
 
-K = TOP_K[-1]
-"""Retrieval counts as right if the translation is among so many sentences."""
 MOST_COLUMNS = 6
 """More directions than these are averaged: a column then has the directions from or to one language."""
 
@@ -27,7 +24,7 @@ class Outcome:
     items: NDArray[np.str_]
     """[n] ids of the sentences, or codes of the languages."""
     scores: NDArray[np.float64]
-    """[n] of a sentence 1 if its translation is among the first `K`, else 0; of a language the mean over sentences."""
+    """[n] of a sentence 1 if its translation is among the first k, else 0; of a language the mean over sentences."""
     chance: float
     """What a random order scores."""
 
@@ -36,21 +33,25 @@ Outcomes = Mapping[tuple[str, int], Outcome]
 """Variant and seed → its outcome in one column."""
 
 
-def outcomes(results: Results, task: str, runs: Sequence[Run]) -> dict[str, Outcomes]:
-    """Column → outcomes of the runs that have been measured."""
+def outcomes(results: Results, task: str, runs: Sequence[Run], k: int) -> dict[str, Outcomes]:
+    """Column → outcomes of the runs that have been measured.
+
+    Args:
+        k: retrieval counts as right if the translation is among so many sentences.
+    """
     columns: dict[str, dict[tuple[str, int], Outcome]] = {}
     for run in runs:
         result = results.retrieval.get((task, run.label))
-        for column, outcome in _columns(result).items() if result else ():
+        for column, outcome in _columns(result, k).items() if result else ():
             columns.setdefault(column, {})[run.variant, run.seed] = outcome
     return dict(columns)
 
 
-def _columns(result: ResultFile) -> dict[str, Outcome]:
+def _columns(result: ResultFile, k: int) -> dict[str, Outcome]:
     directions = {
         (test["query"], test["candidates"]): outcome
         for test in result.tests
-        if (outcome := _direction(result, f"{test['query']}->{test['candidates']}"))
+        if (outcome := _direction(result, f"{test['query']}->{test['candidates']}", k))
     }
     if len(directions) <= MOST_COLUMNS:
         return {f"{query} → {candidates}": outcome for (query, candidates), outcome in directions.items()}
@@ -66,12 +67,12 @@ def _columns(result: ResultFile) -> dict[str, Outcome]:
     return columns
 
 
-def _direction(result: ResultFile, name: str) -> Outcome | None:
+def _direction(result: ResultFile, name: str, k: int) -> Outcome | None:
     arrays = result.arrays or {}
     if f"rank:{name}" not in arrays:
         return None
     ids = arrays[f"ids:{name}"]
-    return Outcome(ids, hits(arrays[f"rank:{name}"], K).astype(np.float64), min(1.0, K / len(ids)))
+    return Outcome(ids, hits(arrays[f"rank:{name}"], k).astype(np.float64), min(1.0, k / len(ids)))
 
 
 def _averaged(directions: Mapping[str, Outcome]) -> Outcome:

@@ -84,6 +84,8 @@ class Scale(Strict):
     """DeepSpeed configuration."""
     seeds: dict[str, list[int]]
     """Variant → seeds of its trainings; a variant that is missing is left out."""
+    top: Literal[1, 5, 10] = 10
+    """In the tables, retrieval counts as right if the translation is among so many sentences."""
     measurements: dict[Name, Measurement]
     """In their order; those that `report` read what others wrote, and wait for all before them."""
     seconds: dict[str, float] = Field({})

@@ -17,7 +17,7 @@ from translit_scale.files import read_json
 from translit_scale.report.results import Results, Value
 from translit_scale.study.curves import training_table
 from translit_scale.study.manifest import runs_of
-from translit_scale.study.outcomes import K, Outcome, Outcomes, outcomes
+from translit_scale.study.outcomes import Outcome, Outcomes, outcomes
 from translit_scale.study.settings import Scale, Study
 from translit_scale.text_table import markdown_table
 
@@ -41,9 +41,9 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
             continue
         found = Results(results)
         for task in dict.fromkeys(task for task, _ in found.retrieval):
-            columns = outcomes(found, task, [run for run in runs if run.corpus == corpus])
+            columns = outcomes(found, task, [run for run in runs if run.corpus == corpus], scale.top)
             if columns:
-                parts += [f"## {corpus}, {task}", _scores(columns, list(scale.seeds)), _differences(columns, study)]
+                parts += [f"## {corpus}, {task}", _scores(columns, scale), _differences(columns, study)]
         labels = [run.label for run in runs if run.corpus == corpus]
         if found.transfer:
             parts += [f"## {corpus}, transfer", _transfer(found, labels)]
@@ -54,10 +54,10 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _scores(columns: Mapping[str, Outcomes], variants: Sequence[str]) -> str:
+def _scores(columns: Mapping[str, Outcomes], scale: Scale) -> str:
     """A row for each variant: the mean over seeds, with an interval over seeds and items."""
     rows = []
-    for variant in variants:
+    for variant in scale.seeds:
         cells, seeds = [], 0
         for column in columns.values():
             some = [outcome for (name, _), outcome in column.items() if name == variant]
@@ -66,7 +66,7 @@ def _scores(columns: Mapping[str, Outcomes], variants: Sequence[str]) -> str:
         if seeds:
             rows.append([variant, str(seeds), *cells])
     chance = [f"{100 * next(iter(column.values())).chance:.1f}" for column in columns.values()]
-    heads = [f"top-{K} %, {column}" for column in columns]
+    heads = [f"top-{scale.top} %, {column}" for column in columns]
     return markdown_table(["", "seeds", *heads], [*rows, ["chance", "", *chance]])
 
 
