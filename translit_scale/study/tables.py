@@ -37,7 +37,7 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
         if trainings := training_table(folder, [run for run in runs if run.corpus == corpus]):
             parts += [f"## {corpus}, trainings", trainings]
         results, analysis = folder / "results" / corpus, folder / "analysis" / corpus
-        if not results.is_dir():
+        if not any(results.rglob("*.json")):
             continue
         found = Results(results)
         for task in dict.fromkeys(task for task, _ in found.retrieval):
