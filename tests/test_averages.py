@@ -26,7 +26,7 @@ from translit_scale.files import write_json
 from translit_scale.languages import XLM_R, is_head
 from translit_scale.report.averages import Average, average_blocks, groupings
 from translit_scale.report.families import family_of, read_families
-from translit_scale.report.language_scores import Measures
+from translit_scale.report.language_scores import Measures, directions_of_languages
 from translit_scale.train.checkpointing.checkpoint import FORMAT, CheckpointInfo, EngineCounts
 
 GLOTTOLOG = """\
@@ -100,6 +100,20 @@ def test_groups_add_up_to_all_and_differences_are_paired(a: dict[str, float], b:
         for average in averages:
             assert average.estimates["top1"].value == pytest.approx(mean(expected[c] for c in average.languages))
             assert average.estimates["top1"].low <= average.estimates["top1"].high
+
+
+def test_of_two_languages_each_is_a_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pair has two directions, as in paper A's tables; neither may be lost."""
+    both = directions_of_languages([("hin_Deva", "urd_Arab"), ("urd_Arab", "hin_Deva")])
+    assert both == {
+        "hin_Deva": {"urd_Arab": [("hin_Deva", "urd_Arab")]},
+        "urd_Arab": {"hin_Deva": [("urd_Arab", "hin_Deva")]},
+    }
+    write_scores(tmp_path, "m", "sr_f", {("hin_Deva", "urd_Arab"): 0.5})  # and 0.25 in the other direction
+    assert report(tmp_path, "--format", "csv") == 0
+    found = records(capsys.readouterr().out)
+    values = [found["sr_f", source, "top10", "all", "m", ""]["value"] for source in ("hin_Deva", "urd_Arab")]
+    assert values == ["50.00", "25.00"]
 
 
 def test_amounts_of_text_are_powers_of_ten_in_their_order() -> None:

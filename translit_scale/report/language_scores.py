@@ -75,8 +75,9 @@ def _retrieval_scores(result: ResultFile, damaged: list[DataError]) -> dict[str,
 def directions_of_languages(directions: Sequence[Direction]) -> dict[str, dict[str, list[Direction]]]:
     """Source → target → the directions whose mean is the score of the target.
 
-    Of both directions of a pair, `evaluate` writes the one from the source first. Where all pairs were measured there
-    is no source: the score of a language is the mean over the directions from every other language.
+    Of both directions of a pair, `evaluate` writes the one from the source first. Of two languages each is the source
+    of the other. Where all pairs of more languages were measured there is no source: the score of a language is the
+    mean over the directions from every other language.
 
     Args:
         directions: (query, candidates) in the order of the result.
@@ -92,6 +93,8 @@ def directions_of_languages(directions: Sequence[Direction]) -> dict[str, dict[s
         for query, target in directions:
             into.setdefault(target, []).append((query, target))
         return {EACH_OTHER: into}
+    if len(languages) == 2:
+        sources = dict.fromkeys(query for query, _ in directions)
     by_source: dict[str, dict[str, list[Direction]]] = {source: {} for source in sources}
     for query, target in directions:
         if query in by_source:

@@ -77,7 +77,8 @@ def language_table(inputs: Inputs, measured: Measured | None, families: Path | N
                 for code, row in zip(codes, rows, strict=True):
                     row.append(_difference(judged.get(code)))
     shown = [block for found in blocks.values() for block in found if _is_shown(block, scores)]
-    return LanguageTable(groups, columns, rows, [sentence(block) for block in shown])
+    several = [block for block in shown if len(block.languages) > 1]  # of one, the means say the same
+    return LanguageTable(groups, columns, rows, [sentence(block) for block in several])
 
 
 def _is_shown(block: DifferenceBlock, scores: Scores) -> bool:
