@@ -26,6 +26,13 @@ NAMES = (
 """Stages, as --sbatch names them."""
 
 
+HARDWARE_DEFAULTS: dict[str, Any] = {
+    "nodes": 1, "gpus_per_node": 0, "ntasks_per_node": None, "time": None, "partition": None, "account": None,
+    "sbatch": [],
+}  # fmt: skip
+"""What jobs ask for if nothing is said; None: what the batch scripts say."""
+
+
 def add(commands: Any) -> None:
     """Declares the command."""
     parser = add_command(
@@ -71,9 +78,9 @@ def add_hardware(parser: argparse.ArgumentParser, names: Sequence[str]) -> argpa
         names: of the stages that --sbatch knows.
     """
     group = parser.add_argument_group("hardware (other values stand in the batch scripts: translit-scale configs)")
-    group.add_argument("--nodes", type=positive, default=1, metavar="N", help="nodes of training (default: 1)")
+    group.add_argument("--nodes", type=positive, metavar="N", help="nodes of training (default: 1)")
     group.add_argument(
-        "--gpus-per-node", type=int, default=0, metavar="N", help="GPUs of each of them, with a rank each (default: 0)"
+        "--gpus-per-node", type=int, metavar="N", help="GPUs of each of them, with a rank each (default: 0)"
     )
     group.add_argument(
         "--ntasks-per-node",
@@ -87,18 +94,19 @@ def add_hardware(parser: argparse.ArgumentParser, names: Sequence[str]) -> argpa
     group.add_argument("--partition", metavar="NAME", help="partition of all jobs (default: SLURM's)")
     group.add_argument("--account", metavar="NAME", help="account of all jobs (default: SLURM's)")
     group.add_argument(
-        "--sbatch", action="append", default=[], metavar="[STAGE:]OPTION",
+        "--sbatch", action="append", metavar="[STAGE:]OPTION",
         help="another option of sbatch, for all jobs or those of one stage, and stronger than the ones above: "
         f"--sbatch=--qos=low, --sbatch prepare:--array=0-31; stages: {', '.join(names)}; repeat for several",
     )  # fmt: skip
+    parser.set_defaults(**HARDWARE_DEFAULTS)
     return group
 
 
 def hardware_given(args: argparse.Namespace) -> list[str]:
-    """Options of `add_hardware` that are on the command line with another value than their default."""
-    defaults = {"nodes": 1, "gpus_per_node": 0, "sbatch": []}
-    names = ("nodes", "gpus_per_node", "ntasks_per_node", "time", "partition", "account", "sbatch")
-    return [f"--{name.replace('_', '-')}" for name in names if getattr(args, name) != defaults.get(name)]
+    """Options of `add_hardware` that have another value than their default."""
+    return [
+        f"--{name.replace('_', '-')}" for name, default in HARDWARE_DEFAULTS.items() if getattr(args, name) != default
+    ]
 
 
 def _run(args: argparse.Namespace) -> None:

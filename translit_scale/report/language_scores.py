@@ -87,14 +87,12 @@ def directions_of_languages(directions: Sequence[Direction]) -> dict[str, dict[s
         if direction[::-1] not in forward:
             forward[direction] = None
     languages = {code for direction in forward for code in direction}
-    sources = dict.fromkeys(query for query, _ in forward)
+    sources = dict.fromkeys(query for query, _ in (forward if len(languages) > 2 else directions))
     if len(languages) > 2 and len(sources) == len(languages) - 1:
         into: dict[str, list[Direction]] = {}
         for query, target in directions:
             into.setdefault(target, []).append((query, target))
         return {EACH_OTHER: into}
-    if len(languages) == 2:
-        sources = dict.fromkeys(query for query, _ in directions)
     by_source: dict[str, dict[str, list[Direction]]] = {source: {} for source in sources}
     for query, target in directions:
         if query in by_source:

@@ -32,19 +32,20 @@ def study_tables(study: Study, scale: Scale, folder: Path) -> str:
         DataError: a result cannot be read, or two runs were tested on different sentences.
     """
     parts = [f"# {study.title}", f"{scale.about[0].upper()}{scale.about[1:]}."]
-    runs = runs_of(study, scale)
-    for corpus in dict.fromkeys(run.corpus for run in runs):
-        if trainings := training_table(folder, [run for run in runs if run.corpus == corpus]):
+    all_runs = runs_of(study, scale)
+    for corpus in dict.fromkeys(run.corpus for run in all_runs):
+        runs = [run for run in all_runs if run.corpus == corpus]
+        if trainings := training_table(folder, runs):
             parts += [f"## {corpus}, trainings", trainings]
         results, analysis = folder / "results" / corpus, folder / "analysis" / corpus
         if not any(results.rglob("*.json")):
             continue
         found = Results(results)
         for task in dict.fromkeys(task for task, _ in found.retrieval):
-            columns = outcomes(found, task, [run for run in runs if run.corpus == corpus], scale.top)
+            columns = outcomes(found, task, runs, scale.top)
             if columns:
                 parts += [f"## {corpus}, {task}", _scores(columns, scale), _differences(columns, study)]
-        labels = [run.label for run in runs if run.corpus == corpus]
+        labels = [run.label for run in runs]
         if found.transfer:
             parts += [f"## {corpus}, transfer", _transfer(found, labels)]
         for kind, table in (("similarity", _similarities), ("words", _words)):
