@@ -78,6 +78,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         align: int,
         fused: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weighted sum of the losses [] and the losses [M], of features [M, d], weight [V, d] and bias [V].
+
+        The gradients are computed here too, chunk by chunk, while a chunk has its logits [R, V]; `backward` only scales
+        them. So the logits of all tokens are never there at once.
+        """
         device = features.device.type
         compute = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         needed = any(ctx.needs_input_grad[:3])
