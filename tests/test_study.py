@@ -27,7 +27,7 @@ from translit_scale.study.manifest import runs_of, steps_of
 from translit_scale.study.overview import overview
 from translit_scale.study.runner import Runner
 from translit_scale.study.settings import FOLDER, Study, read_study, scale_of
-from translit_scale.study.steps import Place, Step, done_steps
+from translit_scale.study.steps import Place, Step, done_steps, unfinished_seconds, write_marker
 from translit_scale.study.tables import over_seeds, study_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -132,6 +132,12 @@ def test_a_report_waits_for_the_measurements_before_it(place: Place) -> None:
     study = read_study("wide")
     steps = {step.name: step for step in steps_of(study, study.scales["cpu"], place)}
     assert set(steps["averages/wide"].after) >= {"retrieval/wide/mlm-seed0", "retrieval/wide/mlm_seq-seed0"}
+    assert "--families" not in steps["averages/wide"].words
+    given = replace(place, families=Path("my families.csv"))
+    steps = {step.name: step for step in steps_of(study, study.scales["cpu"], given)}
+    for report in ("averages/wide", "page/wide"):
+        words = steps[report].words
+        assert words[words.index("--families") + 1] == "my families.csv"
 
 
 @pytest.mark.parametrize(
@@ -159,6 +165,7 @@ def test_arguments_that_are_missing_or_unknown(capsys: pytest.CaptureFixture[str
         (["paper_a", "--scale", "cpu", "--text", "t"], "--scale cpu needs --tests DIR"),
         (["paper_a", "--pretrained", "m"], "--scale minutes starts from no pretrained model"),
         (["paper_a", "--nodes", "2", "--sbatch=--qos=low"], "--nodes, --sbatch: these are options of jobs"),
+        (["paper_a", "--families", "f.csv"], "--scale minutes has no averages over families"),
         (["paper_x"], "paper_x: there is no such file"),
         (
             ["paper_a", "--only", "trian"],
@@ -167,6 +174,8 @@ def test_arguments_that_are_missing_or_unknown(capsys: pytest.CaptureFixture[str
     ):
         assert main(["reproduce", *words]) == 2
         assert message in capsys.readouterr().err
+    assert main(["reproduce", "wide", "--scale", "cpu", "--text", "t", "--tests", "t", "--families", "no.csv"]) == 3
+    assert "cannot read the families in no.csv" in capsys.readouterr().err
 
 
 def command(*words: str, after: tuple[str, ...] = (), name: str = "") -> Step:
@@ -180,12 +189,9 @@ LIST = ("configs", "demo", "--kind", "configs")
 def run(steps: list[Step], place: Place, jobs: int = 2, only: set[str] | None = None) -> list[str]:
     """Runs what is missing, and returns which steps were run."""
     before = {step.name: place.marker(step).stat().st_mtime_ns for step in steps if place.marker(step).exists()}
-    try:
-        Runner(steps, done_steps(steps, place), place, jobs, 1).run(only or {step.name for step in steps})
-    finally:
-        after = {step.name: place.marker(step).stat().st_mtime_ns for step in steps if place.marker(step).exists()}
-        ran = [name for name in after if after[name] != before.get(name)]
-    return ran
+    Runner(steps, done_steps(steps, place), place, jobs, 1).run(only or {step.name for step in steps})
+    after = {step.name: place.marker(step).stat().st_mtime_ns for step in steps if place.marker(step).exists()}
+    return [name for name in after if after[name] != before.get(name)]
 
 
 def test_a_failing_step_ends_no_other_and_the_next_call_runs_what_is_missing(place: Place) -> None:
@@ -268,7 +274,21 @@ def test_a_signal_ends_the_running_steps(number: signal.Signals, tmp_path: Path)
     process.wait(20)
     assert process.returncode != 0
     assert not any(Path(f"/proc/{child}").exists() for child in children)
-    assert not list((tmp_path / "steps").glob("*")) if (tmp_path / "steps").exists() else True
+    place, step = Place(tmp_path, None, None), Step("a", (), ())
+    assert not done_steps([step], place)
+    so_far = unfinished_seconds(step, place)
+    assert so_far > 0 and unfinished_seconds(replace(step, words=("train",)), place) == 0.0
+
+
+def test_the_time_of_a_step_is_that_of_all_calls(place: Place) -> None:
+    """A training that is killed and resumed would otherwise look quicker than it was."""
+    step = command(*LIST, name="a/1")
+    write_marker(step, place, 1000.0, ended=None)
+    assert run([step], place) == ["a/1"]
+    assert 1000 < done_steps([step], place)["a/1"]["seconds"] < 1060
+    write_marker(step, place, 500.0, ended=1.0)
+    Runner([step], (), place, 1, 1).run({"a/1"})
+    assert done_steps([step], place)["a/1"]["seconds"] < 60
 
 
 def test_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

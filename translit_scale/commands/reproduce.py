@@ -42,6 +42,10 @@ def add(commands: Any) -> None:
         "--pretrained", metavar="MODEL",
         help="folder or hub id, for scales that start from a pretrained model (default: that of the scale)",
     )  # fmt: skip
+    parser.add_argument(
+        "--families", type=Path, metavar="FILE",
+        help="table of language families, as report tables takes it, for studies with averages (default: none)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the study (default: studies/STUDY-SCALE)")
     parser.add_argument("--list", action="store_true", help="only show what is done, what is missing and what it costs")
     parser.add_argument("--print-tables", action="store_true", help="only print the tables of what has been measured")
@@ -105,7 +109,9 @@ def _submit(args: argparse.Namespace, place: Place, steps: Sequence[Step]) -> No
     from translit_scale.submit import Chain, Stage
 
     stages = []
-    given = [f"--{name}={value}" for name in ("text", "tests", "pretrained") if (value := getattr(args, name))]
+    given = [
+        f"--{name}={value}" for name in ("text", "tests", "pretrained", "families") if (value := getattr(args, name))
+    ]
     for step in steps:
         words = [
             "reproduce",
@@ -147,6 +153,7 @@ def _chosen(steps: Sequence[Step], only: Sequence[str] | None) -> set[str]:
 
 
 def _place(args: argparse.Namespace, scale: Scale) -> Place:
+    from translit_scale.report.families import read_families
     from translit_scale.study.steps import Place
 
     for option, needed in (("text", scale.text == "files"), ("tests", scale.needs_tests)):
@@ -157,4 +164,8 @@ def _place(args: argparse.Namespace, scale: Scale) -> Place:
     out = args.out or Path("studies") / f"{Path(args.study).stem}-{args.scale}"
     if args.pretrained and not scale.pretrained:
         raise ConfigError(f"--scale {args.scale} starts from no pretrained model", "leave --pretrained out")
-    return Place(out, args.text, args.tests, args.pretrained)
+    if args.families:
+        if not any("{families}" in measurement.command for measurement in scale.measurements.values()):
+            raise ConfigError(f"--scale {args.scale} has no averages over families", "leave --families out")
+        read_families(args.families)
+    return Place(out, args.text, args.tests, args.pretrained, args.families)

@@ -129,6 +129,7 @@ class _Manifest:
             languages=",".join(corpus.languages),
             sources=" ".join(f"--source {code}" for code in corpus.sources or corpus.languages),
             pair=",".join(corpus.pair or corpus.languages[:2]),
+            families=shlex.join(["--families", str(self.place.families)]) if self.place.families else "",
             shards=shlex.quote(self._shards(name)),
             tokenizer=shlex.quote(self._tokenizer(name)),
             study=shlex.quote(str(self.place.study)),

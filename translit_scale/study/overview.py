@@ -30,7 +30,7 @@ def overview(
         by_kind[step.kind].append(step)
     rows, total, unknown = [], 0.0, []
     for kind, some in by_kind.items():
-        measured = [done[step.name]["seconds"] for step in some if "seconds" in done.get(step.name, {})]
+        measured = [done[step.name]["seconds"] for step in some if "ended" in done.get(step.name, {})]
         missing = sum(step.name not in done for step in some)
         each = mean(measured) if measured else scale.seconds.get(kind)
         expected = "?" if each is None else duration(each * missing)

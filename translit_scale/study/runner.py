@@ -16,7 +16,7 @@ from typing import IO, Any
 from translit_scale.cores import cores
 from translit_scale.errors import UserError
 from translit_scale.progress import duration
-from translit_scale.study.steps import Place, Step, write_marker
+from translit_scale.study.steps import Place, Step, unfinished_seconds, write_marker
 
 POLL_SECONDS = 0.2
 OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -30,12 +30,14 @@ class Running:
     step: Step
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    before: float
+    """Seconds that earlier calls have run it."""
     started: float = field(default_factory=time.time)
 
     @property
     def seconds(self) -> float:
-        """Since its start."""
-        return time.time() - self.started
+        """How long it has run in all calls."""
+        return self.before + time.time() - self.started
 
 
 class Runner:
@@ -74,6 +76,8 @@ class Runner:
                 os.killpg(running.process.pid, signal.SIGTERM)
             for running in self.running:
                 running.process.wait()
+            for running in self.running:
+                write_marker(running.step, self.place, running.seconds, ended=None)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -125,7 +129,7 @@ class Runner:
         environment = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (self.jobs * self.ranks))))
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.running.append(Running(step, process, log))
+        self.running.append(Running(step, process, log, unfinished_seconds(step, self.place)))
         print(f"started   {step.name}", flush=True)
 
     def _command(self, step: Step) -> list[str]:
@@ -141,6 +145,7 @@ class Runner:
             running.log.close()
             if running.process.returncode:
                 self.failed.append(running.step)
+                write_marker(running.step, self.place, running.seconds, ended=None)
                 print(f"failed    {running.step.name} after {duration(running.seconds)}: exit code "
                       f"{running.process.returncode}, {self.place.log(running.step)}", flush=True)  # fmt: skip
                 continue

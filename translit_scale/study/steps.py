@@ -57,13 +57,15 @@ class Place:
     """Folder of the user's test sets."""
     pretrained: str | None = None
     """The user's model instead of the scale's pretrained one."""
+    families: Path | None = None
+    """The user's table of language families."""
 
     def run(self, run: Run) -> Path:
         """Folder of a training."""
         return self.study / "runs" / run.corpus / run.label
 
     def marker(self, step: Step) -> Path:
-        """The file that is written when a step has ended well."""
+        """The file that says how long a step has run and when it has ended well."""
         return self.study / "steps" / f"{step.name}.json"
 
     def log(self, step: Step) -> Path:
@@ -83,7 +85,7 @@ def evidence(step: Step, place: Place) -> dict[str, Any] | None:
         files = [find_file("configs", word) for word in words if "=" not in word]
         config = load_config(files, [word for word in words if "=" in word])
         return found if training_is_finished(config) else None
-    return found if found.get("command") == list(step.words) else None
+    return found if "ended" in found and found["command"] == list(step.words) else None
 
 
 def done_steps(steps: Sequence[Step], place: Place) -> dict[str, dict[str, Any]]:
@@ -99,8 +101,18 @@ def done_steps(steps: Sequence[Step], place: Place) -> dict[str, dict[str, Any]]
     return done
 
 
-def write_marker(step: Step, place: Place, seconds: float, ended: float) -> None:
-    """Records that a step has ended well."""
-    write_json(
-        place.marker(step), {"command": list(step.words), "seconds": round(seconds, 1), "ended": round(ended, 3)}
-    )
+def unfinished_seconds(step: Step, place: Place) -> float:
+    """How long earlier calls have run this command without bringing it to its end."""
+    marker = place.marker(step)
+    found = read_json(marker, "marker of a step") if marker.is_file() else {}
+    return float(found["seconds"]) if found.get("command") == list(step.words) and "ended" not in found else 0.0
+
+
+def write_marker(step: Step, place: Place, seconds: float, ended: float | None) -> None:
+    """Records how long a step has run in all calls.
+
+    Args:
+        ended: when it has ended well; None: it has not.
+    """
+    record: dict[str, Any] = {"command": list(step.words), "seconds": round(seconds, 1)}
+    write_json(place.marker(step), record if ended is None else {**record, "ended": round(ended, 3)})
