@@ -56,11 +56,13 @@ def test_a_page_finds_results_and_analyses_of_its_runs(
     assert f"results and analyses: {runs[0].parent}/results, {runs[0].parent}/analysis" in printed
     assert "differences are to base" in printed  # the model that is of neither run comes first
     text = text_of(html)
-    assert "mlm is an encoder of 4 layers with width 192, trained from scratch." in text
-    assert "480 sentences, each paired with its transliteration, in 8 languages" in text
+    assert "Each of the 2 runs is an encoder of 4 layers with width 192, trained from scratch." in text
+    assert "It was trained on 480 sentences in 8 languages (" in text
     assert "It ran with 2 ranks (cpu, fp32) on n1." in text
-    assert re.search(r"SR-B from eng_Latn, top-10, mean over 7 languages: base has [\d.]+ % \[", text)
-    assert "a difference to base of +" in text
+    assert "mlm was trained with masked language modelling (MLM). tcm was trained with" in text
+    summary = text[text.index("Scores of all models test base mlm tcm") : text.index("What is missing")]
+    assert re.search(r"SR-B from eng_Latn to 7 languages \(mean\), top-10 [\d.]+ \[", summary)
+    assert "the difference to base in points" in summary and "▲ better" in summary
     assert "objectives.tcm.weight" in text  # in which the runs differ
     assert "There is no vocabulary." in text
     assert page(runs) == html  # the same bytes again
@@ -98,13 +100,24 @@ def test_the_page_says_how_each_task_was_measured(runs: list[Path]) -> None:
 
 
 def test_of_one_language_the_intervals_are_over_test_items(tmp_path: Path) -> None:
-    text = text_of(page(make_page_world(tmp_path, ("eng_Latn", "pol_Latn"))))
+    runs = make_page_world(tmp_path, ("eng_Latn", "pol_Latn"))
+    two = text_of(page(runs, "--model", "base=base", "--model", "tcm=tcm"))
     result = read_json(tmp_path / "runs/results/sr_b/tcm.json", "result")
     ((low, high),) = [test["ci95"]["top10"] for test in result["scores"]["test"]]
-    value = result["scores"]["test"][0]["top10"]
-    assert "pol_Latn: base has" in text
-    assert f"tcm has {100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}], a difference to base of +" in text
-    assert re.search(r"a difference to base of \+[\d.]+ points \[\+[\d.]+, \+[\d.]+\]", text)
+    score = f"{100 * result['scores']['test'][0]['top10']:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]"
+    difference = r"(\+[\d.]+) points (\[\+[\d.]+, \+[\d.]+\])"
+    found = re.search(rf"tcm has {score[0]} % {re.escape(score[1])}, a difference to base of {difference}", two)
+    assert found and "SR-B from eng_Latn to pol_Latn, top-10: base has" in two
+    assert f"{' '.join(score)} ▲ better {found[1]} {found[2]}" in text_of(page(runs))  # three models are in a table
+
+
+def test_the_summary_says_once_what_runs_have_in_common(runs: list[Path]) -> None:
+    alone = text_of(page(runs[:1]))
+    assert "mlm is an encoder of 4 layers with width 192, trained from scratch. It was trained on" in alone
+    (runs[1] / "config.yaml").write_text((runs[0] / "config.yaml").read_text())
+    text = text_of(page(runs))
+    text = text[text.index("Each of the 2 runs is") : text.index("Main results")]
+    assert "It was trained with masked language modelling (MLM)." in text and "tcm" not in text
 
 
 def test_alignment_stands_beside_transfer_as_in_the_command(
@@ -185,7 +198,9 @@ def test_damaged_files_are_left_out_and_listed(runs: list[Path], capsys: pytest.
     error = capsys.readouterr().err
     for part in ("sr_b/mlm.json", "mlm.similarity.json", "metrics.jsonl: 1 of the lines"):
         assert part in error
-    assert "tcm has" in text_of((runs[0] / "report.html").read_text())
+    text = text_of((runs[0] / "report.html").read_text())
+    row = r"SR-B from eng_Latn to 7 languages \(mean\), top-10 [\d.]+ \[[^]]+\] – [\d.]+ "  # base, mlm, tcm
+    assert re.search(row, text[text.index("Scores of all models") :])
 
 
 def test_what_is_no_run_or_no_page_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

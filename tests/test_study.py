@@ -113,7 +113,7 @@ def test_a_pretrained_model_is_measured_and_others_start_from_it(place: Place) -
         assert "selection.data=" + str(place.tests) in training.words
         assert f"train/{name}/base-seed0" not in steps and f"tokenizer/{name}" not in steps
         page = steps[f"page/{name}"]
-        assert not [word for word in page.words if "base-seed0" in word]
+        assert [word for word in page.words if "base-seed0" in word] == ["base-seed0=base-seed0"]
         assert {f"transfer/{name}", f"retrieval/{name}/mlm-seed2"} <= set(page.after)
 
 
@@ -143,7 +143,7 @@ def test_a_report_waits_for_the_measurements_before_it(place: Place) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("{runs}", "{run}", "report page {run}: 'run' in braces, expected one of models, runs"),
+        ("{runs}", "{run}", "report page {run}: 'run' in braces, expected one of models, rows"),
         ("[[one, two]]", "[[one, three]]", "three: none of the variants, one, two"),
         ("needs_tests: false", "corpora: [cd]", "cd is none of the corpora, ab"),
         ("needs_tests: false", "pretrained: {three: m}", "pretrained: expected one of the variants that have seeds"),

@@ -98,7 +98,7 @@ def _run(args: argparse.Namespace) -> None:
     try:
         Runner(steps, done, place, args.jobs, args.ranks).run(chosen)
     finally:
-        if (place.study / "runs").is_dir():
+        if any((place.study / name).is_dir() for name in ("runs", "results")):
             write_curves(runs_of(study, scale), place)
             write_bytes(place.study / "tables.md", study_tables(study, scale, place.study).encode())
             print(f"\ntables: {place.study / 'tables.md'}")

@@ -123,6 +123,7 @@ class _Manifest:
         models = {run.label: self._pretrained(run.variant) or f"{folders[run.label]}{at}" for run in runs}
         command = measurement.command.format(
             models=" ".join(shlex.join(["--model", f"{label}={model}"]) for label, model in models.items()),
+            rows=" ".join(f"--model {run.label}={run.label}" for run in runs),
             run_options=" ".join(shlex.join(["--run", f"{label}={folder}"]) for label, folder in folders.items()),
             runs=shlex.join(folders.values()),
             tests=shlex.quote(str(self.place.tests)),

@@ -13,8 +13,8 @@ from translit_scale.shipped_files import find_file
 
 FOLDER = "configs/study"
 PLACEHOLDERS = (
-    "models", "runs", "run_options", "tests", "languages", "sources", "pair", "families", "shards", "tokenizer",
-    "study", "group",
+    "models", "rows", "runs", "run_options", "tests", "languages", "sources", "pair", "families", "shards",
+    "tokenizer", "study", "group",
 )  # fmt: skip
 """What the commands of measurements may contain in braces."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_\-]*$")]
@@ -39,10 +39,10 @@ class Measurement(Strict):
     """A command of translit-scale over the trained models of a corpus."""
 
     command: str
-    """Its words. In braces: `models` (`--model LABEL=RUN` for every run), `run_options` (`--run LABEL=RUN`), `runs`
-    (their folders), `tests` (folder of the test sets), `languages` (joined by commas), `sources` (`--source CODE` for
-    each), `pair` (s and t, joined by a comma), `families` (`--families FILE` if the user has given it), `shards`,
-    `tokenizer`, `group` (name of the corpus), `study` (folder of everything)."""
+    """Its words. In braces: `models` (`--model LABEL=RUN` for every run), `rows` (`--model LABEL=LABEL`, for reports),
+    `run_options` (`--run LABEL=RUN`), `runs` (their folders), `tests` (folder of the test sets), `languages` (joined by
+    commas), `sources` (`--source CODE` for each), `pair` (s and t, joined by a comma), `families` (`--families FILE` if
+    the user has given it), `shards`, `tokenizer`, `group` (name of the corpus), `study` (folder of everything)."""
     seeds: Literal["all", "first"] = "all"
     """Whether it takes the runs of all seeds, or only of the first one."""
     each: bool = False

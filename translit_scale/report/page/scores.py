@@ -106,10 +106,14 @@ def main_measure(names: Sequence[str]) -> str:
     return "top10" if "top10" in names else names[0]
 
 
-def title_of(task: str, source: str, measure: str) -> str:
-    """`SR-B from eng_Latn, top-10`."""
+def title_of(task: str, source: str, measure: str, targets: Sequence[str] = ()) -> str:
+    """`SR-B from eng_Latn, top-10`; with the languages of a mean `SR-B from eng_Latn to 8 languages (mean), top-10`."""
     title = TASKS[task].title if task in TASKS else task
-    origin = "between all languages" if source == EACH_OTHER else f"from {source}"
+    several = f"{len(targets)} languages (mean)" if len(targets) > 1 else "".join(targets)
+    if source == EACH_OTHER:
+        origin = f"between {several or 'all languages'}"
+    else:
+        origin = f"from {source}{f' to {several}' if several else ''}"
     name = f"top-{measure[3:]}" if measure.startswith("top") else measure.replace("_", " ")
     return f"{title} {origin}, {name}"
 

@@ -2,34 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.languages import listed
 from translit_scale.report.averages import Average, AverageBlock
 from translit_scale.report.averages_page import FEWEST
-from translit_scale.report.page.elements import Section
+from translit_scale.report.page.elements import Cell, Section, Table
 from translit_scale.report.page.inputs import Inputs
 from translit_scale.report.page.languages import LanguageTable
 from translit_scale.report.page.runs import Run
 from translit_scale.report.page.scores import Measured, main_measure, overall, title_of
 
+MOST_IN_SENTENCES = 2
+"""Models whose figures are said in sentences; those of more are in a table."""
+
 
 @dataclass(frozen=True)
 class Summary:
-    """Sentences about each run, the main figures, and what the page could show but has no files for."""
+    """Sentences about the runs, the main figures, and what the page could show but has no files for."""
 
     runs: list[str]
     figures: list[str]
     missing: list[str]
+    table: Table | None
+    """The figures of more models than fit into sentences."""
 
 
 def summary(
     inputs: Inputs, measured: Measured | None, languages: LanguageTable | None, sections: Sequence[Section]
 ) -> Summary:
     """The summary of a page whose sections are made already."""
-    figures = [] if measured is None else [_figure(block, measured.first) for block in measured.blocks]
+    figures: list[str] = []
+    table = None
+    if measured is not None and len(inputs.models) > MOST_IN_SENTENCES:
+        table = _table(measured, list(inputs.models))
+    elif measured is not None:
+        figures = [_figure(block) for block in measured.blocks]
     missing = [section.missing for section in sections if section.missing]
     if measured is not None and len(inputs.models) < 2:
         missing.append(
@@ -37,12 +47,36 @@ def summary(
             "`--model base=BASE_MODEL`."
         )
     figures += [] if languages is None else languages.sentences
-    return Summary([_run(run) for run in inputs.runs], figures, missing)
+    return Summary(_about(inputs.runs), figures, missing, table)
 
 
-def _run(run: Run) -> str:
-    parts = [_model(run), _data(run), _training(run), _place(run)]
-    return " ".join(part for part in parts if part)
+def _about(runs: Sequence[Run]) -> list[str]:
+    """What all runs have in common, and a paragraph for each group of runs that does not differ."""
+    facts = {run.name: _facts(run) for run in runs}
+    common = [fact for fact in facts[runs[0].name] if all(fact in other for other in facts.values())]
+    if len(runs) == 1:
+        return [_paragraph(runs[0].name, common)]
+    paragraphs = [_paragraph(f"Each of the {len(runs)} runs", common)] if common else []
+    groups: dict[tuple[str, ...], list[str]] = {}
+    for name, of_run in facts.items():
+        groups.setdefault(tuple(fact for fact in of_run if fact not in common), []).append(name)
+    for own, names in groups.items():
+        if own:
+            paragraphs.append(_paragraph(f"Each of {', '.join(names)}" if len(names) > 1 else names[0], own))
+    return paragraphs
+
+
+def _paragraph(subject: str, facts: Sequence[str]) -> str:
+    return " ".join(f"{subject if number == 0 else 'It'} {fact}." for number, fact in enumerate(facts))
+
+
+def _facts(run: Run) -> list[str]:
+    """Sentences about a run without their subject."""
+    facts = [_model(run), *_data(run), *_training(run), *_place(run)]
+    state, best = run.status.get("state"), run.best.get("checkpoint")
+    facts += [f"has the state “{state}”"] if state and state != "finished" else []
+    facts += [f"has {best} as its chosen checkpoint"] if best else []
+    return facts
 
 
 def _get(value: Mapping[str, object] | object, *names: str) -> object:
@@ -55,39 +89,31 @@ def _model(run: Run) -> str:
     model = run.settings.get("model")
     base = _get(model, "pretrained")
     if base:
-        return f"{run.name} continues the pretrained model {base}."
+        return f"continues the pretrained model {base}"
     layers, width = _get(model, "num_layers"), _get(model, "hidden_size")
-    return f"{run.name} is an encoder of {layers} layers with width {width}, trained from scratch."
+    return f"is an encoder of {layers} layers with width {width}, trained from scratch"
 
 
-def _data(run: Run) -> str:
+def _data(run: Run) -> Iterator[str]:
     trained = [code for code, pairs in run.pairs.items() if pairs]
     shards = _get(run.settings, "data", "shards")
     if not trained:
-        return f"Its training data are the shards {shards}."
+        yield f"has the shards {shards} as its training data"
+        return
     number = f"{len(trained)} languages" if len(trained) > 1 else "one language"
     is_copy = _get(run.settings, "objectives", "pair_with") == "copy"
-    other = "a copy of itself" if is_copy else "its transliteration"
-    return (
-        f"It was trained on {sum(run.pairs.values()):,} sentences, each paired with {other}, in {number} "
-        f"({listed(trained, 6)}) of {shards}."
-    )
+    yield f"was trained on {sum(run.pairs.values()):,} sentences in {number} ({listed(trained, 6)}) of {shards}"
+    yield f"pairs each sentence with {'a copy of itself' if is_copy else 'its transliteration'}"
 
 
-def _training(run: Run) -> str:
+def _training(run: Run) -> Iterator[str]:
     objectives = run.settings.get("objectives")
     names = ["masked language modelling (MLM)"]
     names += ["the contrastive objective (TCM)"] if _get(objectives, "tcm", "weight") else []
     names += ["transliteration language modelling (TLM)"] if _get(objectives, "tlm", "weight") else []
-    state = run.status.get("state")
     batch, rate = _get(run.settings, "train", "batch_pairs"), _get(run.settings, "train", "lr")
-    ended = f" The run has the state “{state}”." if state and state != "finished" else ""
-    best = run.best.get("checkpoint")
-    chosen = f" The chosen checkpoint is {best}." if best else ""
-    return (
-        f"It took {run.step:,} steps of {batch} pairs{_passes(run, batch)} at a peak learning rate of {rate}, with "
-        f"{', '.join(names[:-1])}{' and ' if names[:-1] else ''}{names[-1]}.{ended}{chosen}"
-    )
+    yield f"took {run.step:,} steps of {batch} pairs{_passes(run, batch)} at a peak learning rate of {rate}"
+    yield f"was trained with {', '.join(names[:-1])}{' and ' if names[:-1] else ''}{names[-1]}"
 
 
 def _passes(run: Run, batch: object) -> str:
@@ -99,37 +125,73 @@ def _passes(run: Run, batch: object) -> str:
     return f" (in all {pairs:,}, {passes} the sentences)"
 
 
-def _place(run: Run) -> str:
+def _place(run: Run) -> Iterator[str]:
     ranks, device = run.environment.get("world_size"), run.environment.get("device")
     if ranks is None:
-        return ""
+        return
     hosts = [str(_get(host, "host")) for host in run.environment.get("hosts") or []]
     where = (
         f" on {', '.join(hosts[:4])}{f' and {len(hosts) - 4} more hosts' if len(hosts) > 4 else ''}" if hosts else ""
     )
-    ranks = "one rank" if ranks == 1 else f"{ranks} ranks"
-    return f"It ran with {ranks} ({device}, {run.environment.get('precision')}){where}."
+    number = "one rank" if ranks == 1 else f"{ranks} ranks"
+    yield f"ran with {number} ({device}, {run.environment.get('precision')}){where}"
 
 
-def _figure(block: AverageBlock, first: str) -> str:
-    """`SR-B from eng_Latn, top-10: tcm has 42.9 % [38.2, 47.6] …`"""
+def _of_test(block: AverageBlock) -> tuple[str, dict[str, Average], dict[str, Average]]:
+    """What a block measures, its scores and its differences by model."""
     name = main_measure(block.measures)
     means = [average for average in overall(block) if name in average.estimates]
-    values = [average for average in means if not average.minus]
+    values = {average.model: average for average in means if not average.minus}
     differences = {average.model: average for average in means if average.minus}
-    parts = [_value(average, name, differences.get(average.model)) for average in values]
-    languages = max((len(average.languages) for average in values), default=0)
-    over = f", mean over {languages} languages" if languages > 1 else f", {values[0].languages[0]}" if values else ""
-    return f"{title_of(block.task, block.source, name)}{over}: {'; '.join(parts)}."
+    targets = max((average.languages for average in values.values()), key=len, default=())
+    return title_of(block.task, block.source, name, targets), values, differences
+
+
+def _table(measured: Measured, models: Sequence[str]) -> Table:
+    """A row for each test, a column for each model, in its cells the score and the difference to the first model."""
+    rows: list[list[Cell | str]] = []
+    for block in measured.blocks:
+        title, values, differences = _of_test(block)
+        name = main_measure(block.measures)
+        cells = (_cell(values.get(model), differences.get(model), name) for model in models)
+        rows.append([title, *cells])
+    note = (
+        f"Percent with 95 % intervals, then the difference to {measured.first} in points; ▲ and ▼ mark differences "
+        f"whose interval does not contain 0, if they are of one language or of at least {FEWEST}."
+    )
+    return Table("Scores of all models", ["test", *models], rows, note=note)
+
+
+def _cell(score: Average | None, difference: Average | None, name: str) -> Cell | str:
+    if score is None:
+        return "–"
+    shown = _percent(score.estimates[name], "")
+    if difference is None:
+        return Cell(shown)
+    estimate = difference.estimates[name]
+    marked = "better" if estimate.low > 0 else "worse" if estimate.high < 0 else ""
+    return Cell(shown, _percent(estimate, "", "+"), marked if _has_interval(difference, name) else "")
+
+
+def _has_interval(difference: Average, name: str) -> bool:
+    """Whether its interval says something: of many languages, or of one over its test items."""
+    estimate, n = difference.estimates[name], len(difference.languages)
+    return n >= FEWEST or (n == 1 and estimate.low < estimate.high)
+
+
+def _figure(block: AverageBlock) -> str:
+    """`SR-B from eng_Latn, top-10: tcm has 42.9 % [38.2, 47.6] …`"""
+    title, values, differences = _of_test(block)
+    name = main_measure(block.measures)
+    return f"{title}: {'; '.join(_value(average, name, differences.get(model)) for model, average in values.items())}."
 
 
 def _value(average: Average, name: str, difference: Average | None) -> str:
     text = f"{average.model} has {_percent(average.estimates[name], ' %')}"
     if difference is None:
         return text
-    estimate, n = difference.estimates[name], len(difference.languages)
-    has_interval = n >= FEWEST or (n == 1 and estimate.low < estimate.high)  # of one language over its test items
-    sure = ", which may be chance" if has_interval and estimate.low <= 0 <= estimate.high else ""
+    estimate = difference.estimates[name]
+    sure = ", which may be chance" if _has_interval(difference, name) and estimate.low <= 0 <= estimate.high else ""
     return f"{text}, a difference to {difference.minus} of {_percent(estimate, ' points', '+')}{sure}"
 
 
