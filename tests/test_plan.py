@@ -239,5 +239,6 @@ def test_zero_reads_a_deepspeed_json() -> None:
             },
         },
         Path("x.json"),
+        on_cpu=False,
     )  # fmt: skip
     assert zero == Zero(3, 7, 1_000_000, True, 5, optimizer_on_host=False, parameters_on_host=True)

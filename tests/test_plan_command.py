@@ -85,6 +85,19 @@ def test_shards_and_tokenizer_are_measured(
     assert found["tokens per pair"] == ("20.0 + 30.0: 90.3, with TLM", "--tokens; log-normal, σ 0.6")
 
 
+@pytest.mark.parametrize(
+    ("gpu", "said"), [("h100", "K 1 micro-batches of at most 512"), ("l4", "K 4 micro-batches of at most 128")]
+)
+def test_with_auto_the_plan_is_for_the_largest_micro_batch_that_fits(
+    gpu: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--config", "glot500/glot500", "--ds_config", "zero2", "--gpu", gpu, "--json", str(tmp_path / "a.json")]
+    page = " ".join(planned(words, capsys).split())
+    assert f'= 8 ranks × {said} pairs ("auto"): fits, ' in page
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["fits"] and f"at most {found['micro_batch_pairs']} pairs" in page
+
+
 def write_run(folder: Path, world: Path, device: str, **speed: float) -> Path:
     """A run directory as `train` leaves it."""
     config = make_config(world)

@@ -10,6 +10,10 @@ from translit_scale.config import Precision
 from translit_scale.errors import ConfigError
 
 MICRO = "train_micro_batch_size_per_gpu"
+AUTO = "auto"
+CPU_PAIRS = 32
+"""Of a micro-batch on a CPU with `"auto"`: it does not depend on the memory that happens to be free, and larger ones
+are not faster there."""
 BLOCKS: dict[str, Precision] = {
     "fp16": "fp16", "bf16": "bf16", "bfloat16": "bf16", "torch_autocast": "bf16_autocast"
 }  # fmt: skip
@@ -44,16 +48,18 @@ def read_ds_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def micro_batch_pairs(ds_json: dict[str, Any], path: Path) -> int:
-    """Pairs of a micro-batch.
+def micro_batch_pairs(ds_json: dict[str, Any], path: Path, on_cpu: bool) -> int | None:
+    """Pairs of a micro-batch; None for `"auto"` on a GPU: as many as fit.
 
     Raises:
         ConfigError: it is missing or not a positive number.
     """
     micro = ds_json.get(MICRO)
-    if not isinstance(micro, int) or micro < 1:
+    if micro == AUTO:
+        return CPU_PAIRS if on_cpu else None
+    if not isinstance(micro, int) or isinstance(micro, bool) or micro < 1:
         raise ConfigError(
-            f"{path}: {MICRO} must be a number of pairs, found {micro!r}",
+            f'{path}: {MICRO} must be a number of pairs or "auto", found {micro!r}',
             "it is how many pairs one device can hold at once; the number of micro-batches follows from it",
         )
     return micro

@@ -10,7 +10,8 @@ KILL is `never` or `MOMENT:RANK:WHEN`; RANK may be `all`. Moments:
     measure:0:STEP     when that checkpoint is measured for early stopping
     after:RANK:SECONDS of training
 
-or `full:RANK:STEP`: the disk is full in the middle of that file, and nothing is killed.
+or `full:RANK:STEP`: the disk is full in the middle of that file, and nothing is killed; or `memory:RANK:T`: as if this
+were a GPU with 10 GB, whose memory is too small for more than three pairs at step T.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 
 from tests.support.tiny import make_config
@@ -32,6 +35,7 @@ from translit_scale.train import loop
 from translit_scale.train.checkpointing import saving
 from translit_scale.train.checkpointing.checkpoint import checkpoint_name
 from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
+from translit_scale.train.step import TrainStep
 
 
 def arm(kill: str, rank: Rank) -> None:
@@ -39,12 +43,16 @@ def arm(kill: str, rank: Rank) -> None:
     if kill == "never":
         return
     moment, victim, when = kill.split(":")
+    if moment == "memory":
+        small_gpu()
     if victim not in ("all", str(rank.rank)):
         return
 
     def die() -> None:
         if moment == "full":
             raise SafetensorError("I/O error: No space left on device (os error 28)")
+        if moment == "memory":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         if victim == "all":
             os.killpg(0, signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -56,6 +64,9 @@ def arm(kill: str, rank: Rank) -> None:
         loop.run_steps = lambda *arguments: (timer.start(), run_steps(*arguments))[1]
     elif moment == "step":
         before(loop, "take_step", lambda engine: engine.global_steps == int(when), die)
+    elif moment == "memory":
+        too_large = lambda step, t, batch, *_: t == int(when) and max(m.pairs for m in batch.micro) > 3  # noqa: E731
+        before(TrainStep, "accumulate", too_large, die)
     elif moment == "measure":
         before(model_selection, "trained_encoder", lambda run, path: path.name == checkpoint_name(int(when)), die)
     elif moment in ("file", "full"):
@@ -65,6 +76,13 @@ def arm(kill: str, rank: Rank) -> None:
         before(saving, name, lambda path, *_: path.parent == temporary(path, when), die)
     else:
         before(saving, "write_bytes", lambda path, data: data.decode().strip() == checkpoint_name(int(when)), die)
+
+
+def small_gpu() -> None:
+    """Makes the trainer choose the micro-batch of a CPU rank by memory, as on a GPU."""
+    resolve, gather = loop.resolve_hardware, loop.gather_machines
+    loop.resolve_hardware = lambda *arguments: replace(resolve(*arguments), micro_batch_is_open=True)
+    loop.gather_machines = lambda *arguments: [replace(m, free_memory=10**10) for m in gather(*arguments)]
 
 
 def temporary(file: Path, step: str) -> Path:

@@ -81,7 +81,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the micro-batch of the JSON fits."""
+        """Whether the micro-batch of the JSON fits; with `"auto"`, whether all pairs of a rank do at once."""
         return step_memory(self.workload, self.machine, self.ranks).total <= self.machine.memory
 
     @cached_property
@@ -175,23 +175,28 @@ def training(plan: Plan) -> str:
 def batch_lines(plan: Plan) -> list[str]:
     """How the batch is divided, whether it fits, and the largest micro-batch."""
     machine, ranks, asked, row = plan.machine, plan.ranks, plan.workload, plan.chosen
+    largest, is_auto = largest_micro_batch(asked, machine, ranks), asked.zero.micro_batch_pairs is None
+    if is_auto and largest:
+        asked = largest
     text = (
         f"batch of {asked.batch_pairs:,} pairs = {ranks:,} rank{'s' * (ranks > 1)} × K {asked.micro_batches(ranks):,} "
-        f"micro-batches of at most {asked.zero.micro_batch_pairs:,} pairs"
+        f"micro-batches of at most {asked.micro_batch_pairs(ranks):,} pairs"
     )
     if not machine.is_gpu:
         return textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")
     needed = step_memory(asked, machine, ranks).total
-    text += f": {'fits' if plan.fits else 'does not fit'}, {needed / 1e9:.3g} of {machine.memory / 1e9:.3g} GB"
-    lines, largest = [text], largest_micro_batch(asked, machine, ranks)
+    fits = needed <= machine.memory
+    text += ' ("auto")' * is_auto
+    text += f": {'fits' if fits else 'does not fit'}, {needed / 1e9:.3g} of {machine.memory / 1e9:.3g} GB"
+    lines = [text]
     if largest is None:
         lines.append("not even one pair fits: what follows is not possible; raise the ZeRO stage or offload states")
-    elif not plan.fits:
-        lines.append(f"what follows is for the largest that fits: {largest.zero.micro_batch_pairs:,} pairs")
+    elif not fits:
+        lines.append(f"what follows is for the largest that fits: {largest.micro_batch_pairs(ranks):,} pairs")
     elif largest.micro_batches(ranks) < asked.micro_batches(ranks):
         step = step_seconds(largest, machine, ranks).total
         lines.append(
-            f"largest micro-batch that fits: {largest.zero.micro_batch_pairs:,} pairs "
+            f"largest micro-batch that fits: {largest.micro_batch_pairs(ranks):,} pairs "
             f"(K {largest.micro_batches(ranks):,}), {step:.3g} s a step instead of {row.seconds.total:.3g}"
         )
     return [line for text in lines for line in textwrap.wrap(text, WIDTH - 2, subsequent_indent="  ")]
@@ -343,9 +348,9 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "pairs": plan.corpus.total,
         "steps": plan.steps,
         "tokens_per_pair": w.tokens.tokens,
-        "micro_batch_pairs": w.zero.micro_batch_pairs,
+        "micro_batch_pairs": w.micro_batch_pairs(plan.ranks),
         "micro_batches": w.micro_batches(plan.ranks),
-        "fits": plan.fits,
+        "fits": row.fits if plan.workload.zero.micro_batch_pairs is None else plan.fits,
         "memory_bytes": step_memory(w, plan.machine, plan.ranks)._asdict(),
         "sent_bytes": step_sent(w, plan.ranks)._asdict(),
         "step_seconds": {**row.seconds._asdict(), "total": row.seconds.total, "low": low, "high": high},

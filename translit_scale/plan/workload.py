@@ -91,7 +91,8 @@ class Zero:
     """What the cost model uses of a DeepSpeed JSON."""
 
     stage: int
-    micro_batch_pairs: int
+    micro_batch_pairs: int | None
+    """None: the largest that fits (`"auto"`)."""
     bucket: int
     """`reduce_bucket_size`, elements."""
     to_owner: bool
@@ -102,7 +103,7 @@ class Zero:
     parameters_on_host: bool
 
     @classmethod
-    def of(cls, ds_json: Mapping[str, Any], path: Path) -> Zero:
+    def of(cls, ds_json: Mapping[str, Any], path: Path, on_cpu: bool) -> Zero:
         """From the contents of a JSON file.
 
         Raises:
@@ -112,7 +113,7 @@ class Zero:
         limits = [zero.get(f"stage3_max_{name}", LIVE) for name in ("live_parameters", "reuse_distance")]
         return cls(
             stage=zero_stage(dict(ds_json), path),
-            micro_batch_pairs=micro_batch_pairs(dict(ds_json), path),
+            micro_batch_pairs=micro_batch_pairs(dict(ds_json), path, on_cpu),
             bucket=int(zero.get("reduce_bucket_size", BUCKET)),
             to_owner=zero.get("use_multi_rank_bucket_allreduce") is False,
             live=int(min(limits)),
@@ -175,7 +176,7 @@ class Workload:
             languages=languages,
             workers=max(1, config.data.workers),
             tokens=tokens,
-            zero=Zero.of(ds_json, ds_config),
+            zero=Zero.of(ds_json, ds_config, on_cpu),
         )
 
     def layout(self, ranks: int) -> BatchLayout:
@@ -184,11 +185,15 @@ class Workload:
         Raises:
             ConfigError: they cannot.
         """
-        return BatchLayout(self.batch_pairs, ranks, self.zero.micro_batch_pairs)
+        return BatchLayout(self.batch_pairs, ranks, self.micro_batch_pairs(ranks))
+
+    def micro_batch_pairs(self, ranks: int) -> int:
+        """Of the JSON; if that says `"auto"`, all pairs of a rank."""
+        return self.zero.micro_batch_pairs or -(-self.batch_pairs // ranks)
 
     def micro_batches(self, ranks: int) -> int:
         """K."""
-        return -(-self.batch_pairs // (ranks * self.zero.micro_batch_pairs))
+        return -(-self.batch_pairs // (ranks * self.micro_batch_pairs(ranks)))
 
     def uses_gradcache(self, ranks: int) -> bool:
         """Whether a pass for embeddings alone comes first."""

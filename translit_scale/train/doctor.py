@@ -71,6 +71,8 @@ def _check_experiment(rank: Rank, config: Config, ds_config: Path) -> list[Findi
         layout = found.layout
         pairs = layout.batch_pairs / layout.world_size / layout.micro_batches
         micro = counted(layout.micro_batches, "micro-batch")
+        if found.micro_batch_is_open:
+            return f'{found.precision}, ZeRO-{found.zero_stage}, micro-batches as large as fit ("auto")'
         return f"{found.precision}, ZeRO-{found.zero_stage}, {micro} of about {pairs:.3g} pairs a rank"
 
     def shards() -> str:

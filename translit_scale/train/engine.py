@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from translit_scale.batch.layout import BatchLayout
 from translit_scale.config import Config, Precision, TrainConfig
-from translit_scale.deepspeed_json import BLOCKS, MICRO, micro_batch_pairs, read_ds_json, zero_stage
+from translit_scale.deepspeed_json import AUTO, BLOCKS, MICRO, micro_batch_pairs, read_ds_json, zero_stage
 from translit_scale.errors import ConfigError, NumericError
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.precision import check_stage, precision_block, resolve_precision
@@ -35,6 +35,8 @@ class Hardware:
     ds_config: dict[str, Any]
     """The configuration handed to DeepSpeed."""
     layout: BatchLayout
+    micro_batch_is_open: bool
+    """The JSON says `"auto"`: `micro_batch.py` chooses, and until then the layout has one micro-batch."""
     precision: Precision
     zero_stage: int
     notes: tuple[str, ...]
@@ -51,15 +53,22 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         ConfigError: the file is missing or malformed, or contradicts the experiment (both values are printed).
     """
     ds_json = read_ds_json(path)
-    layout = BatchLayout(config.train.batch_pairs, rank.world_size, micro_batch_pairs(ds_json, path))
+    given = micro_batch_pairs(ds_json, path, on_cpu=rank.device.type == "cpu")
+    if ds_json[MICRO] == AUTO and config.objectives.in_micro_batches:
+        raise ConfigError(
+            f'{path} says {MICRO} = "{AUTO}", but the losses of this experiment depend on which pairs share a '
+            "micro-batch (objectives.parity, or objectives.tcm.scope=micro_batch)",
+            "use a JSON with a number: --ds_config paper_a has 8 pairs, paper_b 16",
+        )
+    all_pairs = -(-config.train.batch_pairs // rank.world_size)
+    layout = BatchLayout(config.train.batch_pairs, rank.world_size, given or all_pairs)
     _check_agreement(ds_json, path, config.train, layout)
     stage = zero_stage(ds_json, path)
     precision, notes = resolve_precision(config.train.precision, ds_json, rank.device)
     check_stage(precision, stage, ds_json, path)
     ds_config = {key: value for key, value in ds_json.items() if key not in BLOCKS}
     ds_config |= {
-        "train_batch_size": layout.micro_batch_pairs * rank.world_size,
-        MICRO: layout.micro_batch_pairs,
+        **_batch_sizes(layout),
         # The step runs its own micro-batches and reduces gradients once; the engine sees one backward pass a step.
         "gradient_accumulation_steps": 1,
         "gradient_clipping": config.train.max_grad_norm,
@@ -68,7 +77,19 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
         "steps_per_print": sys.maxsize,
     }
     ds_config |= precision_block(precision, ds_json)
-    return Hardware(path, ds_config, layout, precision, stage, tuple(notes))
+    return Hardware(path, ds_config, layout, given is None, precision, stage, tuple(notes))
+
+
+def _batch_sizes(layout: BatchLayout) -> dict[str, int]:
+    """What DeepSpeed is told of the batch."""
+    return {"train_batch_size": layout.micro_batch_pairs * layout.world_size, MICRO: layout.micro_batch_pairs}
+
+
+def with_micro_batch(hardware: Hardware, pairs: int, note: str) -> Hardware:
+    """The same with micro-batches of so many pairs, and a note of why."""
+    layout = replace(hardware.layout, micro_batch_pairs=pairs)
+    ds_config = hardware.ds_config | _batch_sizes(layout)
+    return replace(hardware, layout=layout, ds_config=ds_config, notes=(*hardware.notes, note))
 
 
 def _check_agreement(ds_json: dict[str, Any], path: Path, train: TrainConfig, layout: BatchLayout) -> None:

@@ -73,6 +73,7 @@ from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.launching.starts import record_start
 from translit_scale.train.launching.watch import WAITS, Watch
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.micro_batch import choose_micro_batch, halve_when_memory_ends
 from translit_scale.train.monitor import check_test_set
 from translit_scale.train.preflight import (
     DamagedBlock,
@@ -167,7 +168,11 @@ def _train(
             print(banner(training, checkpoint, start), flush=True)
         collect_garbage()
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
-        with explain_torch_errors(plan.hardware), metrics as logger, CheckpointWriter(config.run, rank) as checkpoints:
+        halving = halve_when_memory_ends(plan.hardware, run)
+        with (
+            explain_torch_errors(plan.hardware), halving, metrics as logger,
+            CheckpointWriter(config.run, rank) as checkpoints,
+        ):  # fmt: skip
             run_steps(training, start, checkpoints, stopping, logger, watch)
         LOG.info("step %d: done", watch.own.step)
         watch.at(watch.own.step, "nothing")
@@ -250,6 +255,7 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     check = [check_tokenizer(shards, tokenizer, order.languages, pair_with, limit) if rank.is_first else None]
     dist.broadcast_object_list(check)
     assert check[0] is not None
+    hardware = choose_micro_batch(hardware, config, shards, len(tokenizer), machines, rank)
     return Plan(
         config, rank, hardware, shards, order, tokenizer, tokenizer_fingerprint(tokenizer), check[0], damaged,
         total_steps, machines, findings,

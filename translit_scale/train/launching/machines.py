@@ -58,6 +58,8 @@ class Machine:
     """`sm_90`."""
     built_for: tuple[str, ...] = ()
     """GPU architectures that this torch contains code for."""
+    free_memory: int = 0
+    """Bytes of the GPU's memory, before training."""
     used_fraction: float = 0.0
     """Of the GPU's memory, before training."""
 
@@ -102,6 +104,7 @@ def _gpu_facts(device: torch.device) -> dict[str, object]:
         "identity": str(properties.uuid),
         "capability": f"sm_{properties.major}{properties.minor}",
         "built_for": tuple(torch.cuda.get_arch_list()),
+        "free_memory": free,
         "used_fraction": 1 - free / total,
     }
 
