@@ -31,7 +31,7 @@ from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.deepspeed_json import MICRO
-from translit_scale.model.devices import device_of, peak_flops
+from translit_scale.model.devices import DEVICES, device_of, peak_flops
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
 from translit_scale.plan.machine import cpu_machine, gpu_machine, measure_cpu
 from translit_scale.plan.step import step_memory, step_seconds
@@ -122,7 +122,9 @@ def workload(shape: Shape, batch: RankBatch, dropout: float, precision: Precisio
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ds.json"
         path.write_text(json.dumps({MICRO: micro, "zero_optimization": ZERO}))
-        return Workload.of(config, path, precision == "fp32", shape, MAX_LENGTH + 2, 1, tokens)
+        return Workload.of(
+            config, path, None if precision == "fp32" else DEVICES["h100"], shape, MAX_LENGTH + 2, 1, tokens
+        )
 
 
 class Report:

@@ -22,13 +22,19 @@ from translit_scale.model.devices import DEVICES, device_of, peak_flops
         ("NVIDIA L4", 121),
         ("NVIDIA L40S", 362),
         ("AMD Instinct MI300X", 1307.4),
+        ("Tesla V100-SXM2-32GB", 125),
+        ("NVIDIA GeForce RTX 2080 Ti", 53.8),
+        ("Tesla T4", 65),
     ],
 )
 def test_known_devices(name: str, teraflops: float) -> None:
     assert peak_flops(name) == teraflops * 1e12
 
 
-@pytest.mark.parametrize("name", ["", "cpu", "Tesla V100-SXM2-32GB", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA L40"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "cpu", "Tesla V100-PCIE-16GB", "NVIDIA GeForce RTX 2080", "NVIDIA H100 80GB HBM3 MIG 1g.10gb", "NVIDIA L40"],
+)
 def test_unknown_devices_have_no_peak(name: str) -> None:
     assert peak_flops(name) is None
 
@@ -43,6 +49,8 @@ def test_unknown_devices_have_no_peak(name: str) -> None:
         ("NVIDIA A100-PCIE-40GB", 40),
         ("NVIDIA H200", 141),
         ("NVIDIA H100 NVL", 94),
+        ("Tesla V100-SXM2-32GB", 32),
+        ("Tesla V100-SXM2-16GB", 16),
     ],
 )
 def test_memory_of_a_device(name: str, memory: float) -> None:

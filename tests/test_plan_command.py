@@ -98,6 +98,11 @@ def test_with_auto_the_plan_is_for_the_largest_micro_batch_that_fits(
     assert found["fits"] and f"at most {found['micro_batch_pairs']} pairs" in page
 
 
+def test_older_gpus_are_planned_in_fp16(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = planned(["--config", "paper_a/pol-ukr", "paper_a/model5", "--gpu", "2080ti"], capsys)
+    assert "of 53.8 TFLOP/s, fp16" in " ".join(page.split())
+
+
 def write_run(folder: Path, world: Path, device: str, **speed: float) -> Path:
     """A run directory as `train` leaves it."""
     config = make_config(world)

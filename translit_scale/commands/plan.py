@@ -109,7 +109,8 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
             copied = copy_rate(run, expected)
         else:
             inputs.add("speed", "as without --calibrate", f"{run.folder} ran on {run.device}")
-    w = Workload.of(config, ds_config, not machine.is_gpu, shape, positions, len(corpus.pairs), tokens)
+    gpu = DEVICES.get(machine.name)
+    w = Workload.of(config, ds_config, gpu, shape, positions, len(corpus.pairs), tokens)
     ranks = args.nodes * args.gpus_per_node
     w.layout(ranks)
     describe_rates(machine, w, ranks, copied, inputs)

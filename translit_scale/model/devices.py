@@ -15,9 +15,10 @@ class Device(NamedTuple):
 
     words: str
     """Words of the name that its driver gives it."""
-    bf16: float
-    """10¹² FLOP/s of bf16 matrix products. None is reached in practice, because power limits the clock of a large
-    matrix product first: an H100 reached 752 to 784 (benchmarks/h100.md), an H200 about 790."""
+    half: float
+    """10¹² FLOP/s of bf16 matrix products, or, without bf16, of fp16 ones summed in fp32. None is reached in practice,
+    because power limits the clock of a large matrix product first: an H100 reached 752 to 784 (benchmarks/h100.md), an
+    H200 about 790."""
     fp32: float
     """10¹² FLOP/s in fp32 without TF32."""
     memory: float
@@ -28,10 +29,16 @@ class Device(NamedTuple):
     """GB/s to the other GPUs of a node in one direction: NVLink, or PCI Express where there is none for all of them."""
     network: float
     """GB/s to other nodes, a GPU, in one direction, in the maker's reference system (DGX A100: 200 Gbit/s, DGX H100 and
-    later: 400 Gbit/s); for PCI Express cards, which have none, 100 Gbit/s is assumed."""
+    later: 400 Gbit/s; DGX-1: 50 Gbit/s); for PCI Express cards, which have none, 100 Gbit/s is assumed."""
+    has_bf16: bool = True
+    """Older ones have fp16 only."""
 
 
 DEVICES = {
+    "v100": Device("V100 SXM2 32GB", 125, 15.7, 32, 900, 150, 6.25, has_bf16=False),
+    "v100-16gb": Device("V100 SXM2", 125, 15.7, 16, 900, 150, 6.25, has_bf16=False),
+    "t4": Device("T4", 65, 8.1, 16, 320, 16, 12.5, has_bf16=False),
+    "2080ti": Device("2080 Ti", 53.8, 13.4, 11, 616, 16, 12.5, has_bf16=False),  # paper A's
     "a100": Device("A100 SXM4 80GB", 312, 19.5, 80, 2039, 300, 25),
     "a100-40gb": Device("A100 SXM4", 312, 19.5, 40, 1555, 300, 25),
     "a100-pcie": Device("A100 PCIe 80GB", 312, 19.5, 80, 1935, 32, 12.5),
@@ -76,6 +83,6 @@ def device_of(name: str) -> str | None:
 
 
 def peak_flops(name: str) -> float | None:
-    """FLOP/s in bf16, dense, as the maker's data sheet states it; none for a device that is not in the table."""
+    """FLOP/s in 16 bits, dense, as the maker's data sheet states it; none for a device that is not in the table."""
     device = device_of(name)
-    return DEVICES[device].bf16 * 1e12 if device else None
+    return DEVICES[device].half * 1e12 if device else None

@@ -46,7 +46,7 @@ def describe_rates(machine: Machine, w: Workload, ranks: int, copied: float, inp
 def _describe_gpu(machine: Machine, w: Workload, inputs: Inputs) -> None:
     device = DEVICES[machine.name]
     reached = "measured" if machine.name == "h100" else f"data sheet × {MATMUL_REACHED:.2f}, which an H100 reached"
-    value, sheet = (machine.fp32, device.fp32) if w.precision == "fp32" else (machine.matmul, device.bf16)
+    value, sheet = (machine.fp32, device.fp32) if w.precision == "fp32" else (machine.matmul, device.half)
     if w.precision == "fp32":
         reached = f"data sheet × {MATMUL_REACHED:.2f} (assumption)"
     inputs.add("matrix products", f"{value / 1e12:.3g} of {sheet:g} TFLOP/s, {w.precision}", reached)

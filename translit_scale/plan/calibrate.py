@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from translit_scale.config import Config, load_config
 from translit_scale.errors import DataError
-from translit_scale.model.devices import device_of
+from translit_scale.model.devices import DEVICES, device_of
 from translit_scale.plan.inputs import read_shape
 from translit_scale.plan.machine import Machine
 from translit_scale.plan.step import computing_seconds, slowest_over_mean, step_memory, step_seconds
@@ -82,7 +82,7 @@ class Run:
         shape, positions = read_shape(self.folder / "model" / "config.json")
         languages = sum(name.startswith("train_loss_by_language/") for name in self.records[-1])
         ds_config = self.folder / "ds_config.json"
-        return Workload.of(self.config, ds_config, self.device == "cpu", shape, positions, languages, tokens)
+        return Workload.of(self.config, ds_config, DEVICES.get(self.device), shape, positions, languages, tokens)
 
     @property
     def own_config(self) -> Config:

@@ -96,7 +96,7 @@ def gpu_machine(name: str, per_node: int, network: float | None) -> Machine:
     return Machine(
         name=name,
         ranks_per_node=per_node,
-        matmul=MATMUL_REACHED * device.bf16 * 1e12,
+        matmul=MATMUL_REACHED * device.half * 1e12,
         fp32=MATMUL_REACHED * device.fp32 * 1e12,
         bandwidth=device.bandwidth * 1e9,
         memory=MEMORY_USABLE * device.memory * 1e9,

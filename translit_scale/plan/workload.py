@@ -15,6 +15,7 @@ from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.config import Config, Precision, resolve_layer
 from translit_scale.deepspeed_json import choose_precision, micro_batch_pairs, read_ds_json, zero_stage
+from translit_scale.model.devices import Device
 from translit_scale.model.flops import Shape
 
 BUCKET, LIVE = 500_000_000, 1_000_000_000
@@ -151,16 +152,17 @@ class Workload:
 
     @classmethod
     def of(
-        cls, config: Config, ds_config: Path, on_cpu: bool, shape: Shape, positions: int,
+        cls, config: Config, ds_config: Path, gpu: Device | None, shape: Shape, positions: int,
         languages: int, tokens: PairTokens,
     ) -> Workload:  # fmt: skip
-        """The workload of an experiment.
+        """The workload of an experiment on a GPU, or on CPU ranks (None).
 
         Raises:
             ConfigError: the JSON is missing, malformed or contradicts the experiment.
         """
         ds_json = read_ds_json(ds_config)
-        precision, _ = choose_precision(config.train.precision, ds_json, on_cpu, has_bf16=True)
+        has_bf16 = gpu is not None and gpu.has_bf16
+        precision, _ = choose_precision(config.train.precision, ds_json, on_cpu=gpu is None, has_bf16=has_bf16)
         tcm = config.objectives.tcm
         return cls(
             shape=shape,
@@ -176,7 +178,7 @@ class Workload:
             languages=languages,
             workers=max(1, config.data.workers),
             tokens=tokens,
-            zero=Zero.of(ds_json, ds_config, on_cpu),
+            zero=Zero.of(ds_json, ds_config, on_cpu=gpu is None),
         )
 
     def layout(self, ranks: int) -> BatchLayout:

@@ -18,6 +18,7 @@ from translit_scale.corpus.shards import ShardSet
 from translit_scale.deepspeed_json import AUTO, MICRO
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.files import read_json, write_json
+from translit_scale.model.devices import DEVICES
 from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
 from translit_scale.plan.inputs import Corpus, Inputs, pair_tokens
@@ -29,6 +30,8 @@ from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.machines import Machine
 from translit_scale.train.launching.ranks import Rank
 
+ANY_GPU = "h100"
+"""Only the memory of the machine matters here, and that is measured."""
 LIMIT = "micro_batch.json"
 """File of the run directory with the limit that was found by running out of memory."""
 
@@ -73,7 +76,7 @@ def largest_that_fits(w: Workload, hardware: Hardware, memory: float, limit: int
         ConfigError: not even one pair fits.
     """
     ranks = hardware.layout.world_size
-    machine = replace(gpu_machine("h100", ranks, None), memory=memory)  # only its memory matters
+    machine = replace(gpu_machine(ANY_GPU, ranks, None), memory=memory)
     largest = largest_micro_batch(w, machine, ranks)
     if largest is None:
         one = replace(w, zero=replace(w.zero, micro_batch_pairs=1))
@@ -101,7 +104,7 @@ def _workload(hardware: Hardware, config: Config, shards: ShardSet, vocabulary: 
         tokens = pair_tokens(config, corpus, None, Inputs())
     except DataError:  # a damaged block; what training does with it is decided elsewhere
         tokens = pair_tokens(config, replace(corpus, shards=None), None, Inputs())
-    w = Workload.of(config, hardware.path, False, shape, positions, len(languages), tokens)
+    w = Workload.of(config, hardware.path, DEVICES[ANY_GPU], shape, positions, len(languages), tokens)
     return replace(w, precision=hardware.precision)
 
 
