@@ -127,6 +127,7 @@ def start_engine(model: nn.Module, hardware: Hardware, config: Config) -> Any:
         lr=config.train.lr,
         betas=config.train.betas,
         eps=config.train.eps,
+        fused=True,  # one pass over all states, also on the host, where offloaded states are updated
     )
     compiler = nullcontext() if config.train.compile else without_compiler()
     try:

@@ -124,7 +124,8 @@ def _make_moments(engine: Any, updates: int = 0) -> None:
     for parameter in owned:  # DeepSpeed's partitions are parameters of AdamW
         if not adam.state[parameter]:
             moments = {kind: torch.zeros_like(parameter, requires_grad=False) for kind in MOMENTS}
-            adam.state[parameter] = {"step": torch.tensor(float(updates)), **moments}
+            step = torch.tensor(float(updates), device=parameter.device)  # where fused AdamW counts
+            adam.state[parameter] = {"step": step, **moments}
     if stage in (1, 2):
         # DeepSpeed links parameters with their moments once, after the step of the first parameter group, when the
         # other groups have no moments yet.
