@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.support.naive import MaskedPair, mask_pair
 from translit_scale.batch.masking import mask_tokens
-from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Vocabulary
+from translit_scale.batch.pack import LATN, ORIG, TLM, MicroBatch, Packer, Vocabulary, _copied
 from translit_scale.batch.random_bits import key
 from translit_scale.batch.segments import Segments
 from translit_scale.batch.token_counts import TokenCounts
@@ -129,14 +131,14 @@ def test_long_tlm_cuts_the_longer_side_first(a: int, b: int) -> None:
 def test_segments_map_tokens_to_padded_positions_and_back(lengths: list[int]) -> None:
     segments = Segments.from_lengths(np.array(lengths))
     tokens = sum(lengths)
-    assert torch.equal(segments.padded_from_flat[segments.flat_from_padded], torch.arange(tokens))
+    assert torch.equal(segments.padding.padded_from_flat[segments.padding.flat_from_padded], torch.arange(tokens))
     real = [
         torch.ones(g * n, dtype=torch.bool) if mask is None else mask.flatten()
-        for (g, n), mask in zip(segments.groups, segments.key_masks, strict=True)
+        for (g, n), mask in zip(segments.groups, segments.padding.key_masks, strict=True)
     ]
-    assert int(torch.cat(real).sum()) == tokens == len(segments.flat_from_padded)
+    assert int(torch.cat(real).sum()) == tokens == len(segments.padding.flat_from_padded)
     assert sum(g for g, _ in segments.groups) == len(lengths)
-    assert len(segments.padded_from_flat) <= 1.125 * tokens + 8 * len(lengths)
+    assert len(segments.padding.padded_from_flat) <= 1.125 * tokens + 8 * len(lengths)
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=40))
@@ -153,3 +155,37 @@ def test_groups_hold_what_is_within_eight_tokens_or_an_eighth_of_their_longest(l
     segments = Segments.from_lengths(np.array(lengths))
     assert segments.groups == groups
     assert segments.longest == max(lengths)
+
+
+class Copies(TorchDispatchMode):
+    """Counts copies to another device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.number = 0
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += operation is torch.ops.aten._to_copy.default
+        return operation(*args, **(kwargs or {}))
+
+
+def test_a_micro_batch_moves_to_a_device_in_one_piece_for_each_type_of_numbers() -> None:
+    """Two parts have 17 int64 tensors and two int32 ones; what only grouped attention needs stays on the host."""
+    batch = pack([([5] * 9, [6] * 4), ([7] * 3, [8] * 8)] * 3, HALF._replace(split_tlm=True))
+    assert len(batch.parts) == 2
+    with Copies() as copies:
+        moved = batch.to(torch.device("meta"))
+    assert copies.number == 2
+    for before, after in zip(batch.parts, moved.parts, strict=True):
+        shapes = [{name: x.shape for name, x in part.tensors().items()} for part in (before, after)]
+        assert shapes[0] == shapes[1] and all(x.is_meta for x in after.tensors().values())
+        assert after.segments.groups == before.segments.groups and not after.segments.padding.padded_from_flat.is_meta
+        assert after.segments.padding_on(torch.device("meta")).flat_from_padded.is_meta
+    assert moved.text_hashes.is_meta and moved.text_hashes.shape == batch.text_hashes.shape
+
+
+def test_tensors_that_are_copied_together_keep_their_values() -> None:
+    tensors = [torch.arange(5), torch.arange(6, dtype=torch.int32).view(2, 3), torch.empty(0, dtype=torch.int64)]
+    copies = _copied([*tensors, tensors[0] + 7], torch.device("cpu"))
+    assert all(torch.equal(one, other) for one, other in zip(copies, [*tensors, tensors[0] + 7], strict=True))
+    assert [copy.dtype for copy in copies] == [torch.int64, torch.int32, torch.int64, torch.int64]

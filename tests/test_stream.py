@@ -107,8 +107,12 @@ def flat(batch: RankBatch) -> list[torch.Tensor]:
     for micro in batch.micro:
         for part in micro.parts:
             tensors += [value for value in vars(part).values() if isinstance(value, torch.Tensor)]
-            tensors += [part.segments.cu_seqlens, part.segments.padded_from_flat, part.segments.flat_from_padded]
-            tensors += [mask for mask in part.segments.key_masks if mask is not None]
+            tensors += [
+                part.segments.cu_seqlens,
+                part.segments.padding.padded_from_flat,
+                part.segments.padding.flat_from_padded,
+            ]
+            tensors += [mask for mask in part.segments.padding.key_masks if mask is not None]
     return tensors
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -67,10 +67,15 @@ class PackedSequences:
     """2P: number of embeddings pooled from this part; 0 if it holds TLM only."""
     token_counts: TokenCounts
 
-    def to(self, device: torch.device) -> PackedSequences:
-        """The same part on another device."""
-        moved = {k: v.to(device, non_blocking=True) for k, v in vars(self).items() if hasattr(v, "to")}
-        return replace(self, **moved)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Those that a forward pass needs on its device, by name."""
+        own = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        return {**own, "cu_seqlens": self.segments.cu_seqlens}
+
+    def with_tensors(self, tensors: dict[str, torch.Tensor]) -> PackedSequences:
+        """The same part with other tensors of these names."""
+        own: dict[str, Any] = {name: value for name, value in tensors.items() if name != "cu_seqlens"}
+        return replace(self, segments=replace(self.segments, cu_seqlens=tensors["cu_seqlens"]), **own)
 
 
 @dataclass
@@ -95,7 +100,7 @@ class MicroBatch:
     @property
     def padded_tokens(self) -> int:
         """Number of tokens and padding that grouped attention processes (`Segments`)."""
-        return sum(len(part.segments.padded_from_flat) for part in self.parts)
+        return sum(part.segments.padded_size for part in self.parts)
 
     @property
     def tokens(self) -> int:
@@ -103,8 +108,34 @@ class MicroBatch:
         return sum(len(part.input_ids) for part in self.parts)
 
     def to(self, device: torch.device) -> MicroBatch:
-        """The same micro-batch on another device."""
-        return replace(self, parts=[part.to(device) for part in self.parts], text_hashes=self.text_hashes.to(device))
+        """The same micro-batch on another device, copied in one piece for each type of numbers.
+
+        A copy takes about 10 µs whatever its size, and the twenty tensors are small. From pinned memory the host need
+        not wait for it.
+        """
+        if device.type == "cpu":
+            return self
+        parts = [part.tensors() for part in self.parts]
+        copies = iter(_copied([*(tensor for part in parts for tensor in part.values()), self.text_hashes], device))
+        moved = [
+            part.with_tensors({name: next(copies) for name in tensors})
+            for part, tensors in zip(self.parts, parts, strict=True)
+        ]
+        return replace(self, parts=moved, text_hashes=next(copies))
+
+
+def _copied(tensors: Sequence[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """The same tensors on another device, as views of one tensor for each type of numbers."""
+    copies: list[torch.Tensor] = list(tensors)
+    for dtype in {tensor.dtype for tensor in tensors}:
+        indices = [index for index, tensor in enumerate(tensors) if tensor.dtype == dtype]
+        flat = torch.cat([tensors[index].flatten() for index in indices])
+        if device.type == "cuda":
+            flat = flat.pin_memory()
+        pieces = flat.to(device, non_blocking=True).split([tensors[index].numel() for index in indices])
+        for index, piece in zip(indices, pieces, strict=True):
+            copies[index] = piece.view_as(tensors[index])
+    return copies
 
 
 class _MaskedText(NamedTuple):

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 
-@dataclass
-class Segments:
-    """Boundaries of the sentences in a flat sequence of T tokens, and groups of sentences of similar length.
+class Padding(NamedTuple):
+    """How sentences are padded to the longest of their group; what only grouped attention needs."""
 
-    Attention runs as one batched call per group, in which sentences are padded only to the longest of their group.
-    """
-
-    cu_seqlens: torch.Tensor
-    """[S+1] int32, as flash-attention kernels expect: segment s has tokens cu_seqlens[s] … cu_seqlens[s+1] − 1."""
-    groups: list[tuple[int, int]]
-    """(number of segments g, padded length L) of each group; Σ g·L is the padded size."""
     padded_from_flat: torch.Tensor
     """[Σ g·L] index of the flat token at each padded position (padding repeats the segment's first token)."""
     flat_from_padded: torch.Tensor
     """[T] padded position of each flat token."""
     key_masks: list[torch.Tensor | None]
     """Per group [g, 1, 1, L] bool, True for a real token; None if the group has no padding."""
+
+
+@dataclass
+class Segments:
+    """Boundaries of the sentences in a flat sequence of T tokens, and groups of sentences of similar length.
+
+    Grouped attention runs as one batched call per group, in which sentences are padded only to the longest of their
+    group. The flash kernel needs the boundaries alone.
+    """
+
+    cu_seqlens: torch.Tensor
+    """[S+1] int32, as flash-attention kernels expect: segment s has tokens cu_seqlens[s] … cu_seqlens[s+1] − 1."""
+    groups: list[tuple[int, int]]
+    """(number of segments g, padded length L) of each group; Σ g·L is the padded size."""
+    padding: Padding
+    """On the host, until grouped attention asks for it."""
 
     @property
     def longest(self) -> int:
@@ -60,17 +69,22 @@ class Segments:
         return cls(
             torch.from_numpy(np.concatenate([[0], ends]).astype(np.int32)),
             list(zip(counts.tolist(), longest.tolist(), strict=True)),
-            torch.from_numpy(padded_from_flat),
-            torch.from_numpy(flat_from_padded),
-            key_masks,
+            Padding(torch.from_numpy(padded_from_flat), torch.from_numpy(flat_from_padded), key_masks),
         )
 
-    def to(self, device: torch.device, non_blocking: bool = False) -> Segments:
-        """The same segments on another device."""
-        return Segments(
-            self.cu_seqlens.to(device, non_blocking=non_blocking),
-            self.groups,
-            self.padded_from_flat.to(device, non_blocking=non_blocking),
-            self.flat_from_padded.to(device, non_blocking=non_blocking),
-            [None if mask is None else mask.to(device, non_blocking=non_blocking) for mask in self.key_masks],
-        )
+    @property
+    def padded_size(self) -> int:
+        """Σ g·L, tokens and padding that grouped attention processes."""
+        return sum(number * length for number, length in self.groups)
+
+    def to(self, device: torch.device) -> Segments:
+        """The same boundaries on another device."""
+        return replace(self, cu_seqlens=self.cu_seqlens.to(device))
+
+    def padding_on(self, device: torch.device) -> Padding:
+        """The padding on a device; it stays there for the layers that follow."""
+        if self.padding.padded_from_flat.device != device:
+            there, back, masks = self.padding
+            masks = [None if mask is None else mask.to(device) for mask in masks]
+            self.padding = Padding(there.to(device), back.to(device), masks)
+        return self.padding

@@ -72,13 +72,14 @@ def grouped_attention(
     """`segment_attention` as one batched call for each group of segments, padded to the longest of the group."""
     heads, width = query.shape[1:]
     sizes = [segment * length for segment, length in segments.groups]
-    padded = [x.index_select(0, segments.padded_from_flat).split(sizes) for x in (query, key, value)]
+    padding = segments.padding_on(query.device)
+    padded = [x.index_select(0, padding.padded_from_flat).split(sizes) for x in (query, key, value)]
     outputs = []
-    for (count, length), mask, *qkv in zip(segments.groups, segments.key_masks, *padded, strict=True):
+    for (count, length), mask, *qkv in zip(segments.groups, padding.key_masks, *padded, strict=True):
         q, k, v = (x.view(count, length, heads, width).transpose(1, 2) for x in qkv)  # [g, H, L, D]
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
         outputs.append(attended.transpose(1, 2).reshape(count * length, heads, width))
-    return torch.cat(outputs).index_select(0, segments.flat_from_padded)
+    return torch.cat(outputs).index_select(0, padding.flat_from_padded)
 
 
 @torch.compiler.disable
