@@ -168,6 +168,14 @@ def test_shipped_jsons_state_nothing_the_experiment_owns(name: str) -> None:
     assert not {"train_batch_size", "optimizer", "scheduler", "fp16", "bf16"} & json.loads(path.read_text()).keys()
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "ds_configs").glob("*.json")), ids=lambda path: path.stem)
+def test_shipped_jsons_reduce_to_owners_and_offload_to_pinned_memory(path: Path) -> None:
+    zero = json.loads(path.read_text())["zero_optimization"]
+    assert zero["stage"] == 3 or zero["use_multi_rank_bucket_allreduce"] is False  # a third less traffic
+    for name in zero.keys() & {"offload_optimizer", "offload_param"}:
+        assert zero[name] == {"device": "cpu", "pin_memory": True}
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

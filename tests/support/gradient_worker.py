@@ -50,9 +50,8 @@ class Found(NamedTuple):
 def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found:
     """Gradient of step t, with the optimizer's step taken. Every rank must call it."""
     ds_config = folder / f"ds.{rank.rank}.json"
-    ds_config.write_text(
-        json.dumps({"train_micro_batch_size_per_gpu": case.micro, "zero_optimization": {"stage": case.stage}})
-    )
+    zero = {"stage": case.stage, "use_multi_rank_bucket_allreduce": False}  # as the shipped JSONs
+    ds_config.write_text(json.dumps({"train_micro_batch_size_per_gpu": case.micro, "zero_optimization": zero}))
     plan = make_plan(make_config(world, **dict(case.changes)), ds_config, rank)
     mutated: AbstractContextManager[None] = MUTATIONS[case.mutation](plan) if case.mutation else nullcontext()
     with mutated:

@@ -105,9 +105,13 @@ class Meter:
 
 
 def memory() -> dict[str, float]:
-    """Peak memory of the first rank so far, in GB (10⁹ bytes): of its process, and of tensors on its GPU."""
+    """Peak memory of the first rank so far, in GB (10⁹ bytes): of its process, of tensors on its GPU, and reserved for
+    them by torch; and how often torch had to return memory to the GPU before there was room for another tensor.
+    """
     unit = 1 if sys.platform == "darwin" else 1024
     peaks = {"train_memory/host_peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
     if torch.cuda.is_available():
         peaks["train_memory/device_peak_gb"] = torch.cuda.max_memory_allocated() / 1e9
+        peaks["train_memory/device_reserved_gb"] = torch.cuda.max_memory_reserved() / 1e9
+        peaks["train_memory/allocation_retries"] = torch.cuda.memory_stats().get("num_alloc_retries", 0)
     return peaks

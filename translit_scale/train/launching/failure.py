@@ -27,6 +27,8 @@ from translit_scale.train.launching.rank_log import LOG
 
 LAUNCHER_SECONDS = 5.0
 """Time within which a launcher ends the other ranks when one fails (DeepSpeed's looks once a second)."""
+GROWING_SEGMENTS = "expandable_segments:True"
+"""Of torch's allocator on GPUs: every micro-batch has other sizes, between which segments of fixed sizes leave gaps."""
 START_SECONDS = 30.0
 """Time within which the first rank finds an error that another rank has found before they have met: it may start later
 or import more slowly."""
@@ -70,6 +72,8 @@ def run_rank(body: Callable[[], object]) -> None:
     """
     # Otherwise asking the store of a first rank that has ended prints a C++ stack; set this before torch is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # its older name
+        os.environ.setdefault("PYTORCH_ALLOC_CONF", GROWING_SEGMENTS)
     gc.disable()  # it would search the thousands of modules that are imported again and again; training turns it on
     try:
         world = join_world()

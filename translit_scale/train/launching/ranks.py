@@ -55,7 +55,7 @@ def start_rank(timeout: timedelta = timedelta(minutes=10)) -> Rank:
     """
     world = join_world()
     on_gpu = choose_accelerator()
-    if not on_gpu and "OMP_NUM_THREADS" not in os.environ:
+    if "OMP_NUM_THREADS" not in os.environ:  # on GPUs they update offloaded states
         torch.set_num_threads(max(1, cores() // world.local_size))
     device = _gpu(world) if on_gpu else torch.device("cpu")
     if on_gpu:
