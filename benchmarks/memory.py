@@ -71,7 +71,7 @@ def predicted(args: argparse.Namespace, pairs: int, found: dict[str, int]) -> di
     states = cost.model_states(parameters.total, 1, 1, "fp32", bucket=0)
     tokens, masked = found["tokens"], found["masked"]
     passes = {
-        "batch": cost.batch_bytes(found["all_tokens"], found["all_masked"]),
+        "batch": cost.batch_bytes(found["all_tokens"], found["all_masked"], grouped=True),
         "rows": cost.embedding_bytes(shape, pairs, 1),
         "gradient": states.local_gradients,
         "activations": cost.activation_bytes(shape, tokens, masked, "fp32"),

@@ -19,6 +19,7 @@ from translit_scale.config import Config, MaskingConfig, load_config, resolve_la
 from translit_scale.corpus.encode import Ragged
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.flops import Shape
+from translit_scale.model.norms import use_low_precision_norms
 from translit_scale.plan.workload import MEAN_TOKENS, SIGMA
 from translit_scale.train.launching.ranks import Rank
 
@@ -60,6 +61,8 @@ def make_step(config: Config, vocabulary: int, zero: dict[str, Any], micro_batch
         path = Path(folder) / "ds.json"
         path.write_text(json.dumps({"train_micro_batch_size_per_gpu": micro_batch_pairs, "zero_optimization": zero}))
         hardware = resolve_hardware(path, config, rank)
+    if config.train.low_precision_layernorm:
+        use_low_precision_norms(model)
     encoder = PairEncoder(model, pool_layer, config.train.gradient_checkpointing)
     if config.train.compile:
         encoder.compile_layers()

@@ -19,6 +19,7 @@ from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import Ragged
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.flops import Shape
+from translit_scale.model.norms import use_low_precision_norms
 from translit_scale.plan import memory as cost
 from translit_scale.plan import traffic
 from translit_scale.train.launching.ranks import start_rank
@@ -83,15 +84,21 @@ def saved_bytes(ignored: list[torch.Tensor]) -> Iterator[list[int]]:
     result.append(sum(t.untyped_storage().nbytes() for t in storages.values() if t.is_floating_point()))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16_autocast"])
-def test_activations_are_what_autograd_keeps(precision: cost.Precision) -> None:
+@pytest.mark.parametrize(
+    ("precision", "low_precision"), [("fp32", False), ("bf16_autocast", False), ("bf16_autocast", True)]
+)
+def test_activations_are_what_autograd_keeps(precision: cost.Precision, low_precision: bool) -> None:
     model, batch = encoder(SMALL), micro_batch(64, SMALL.vocabulary)
+    if low_precision:
+        use_low_precision_norms(model)
     with (
         torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16_autocast"),
         saved_bytes(list(model.parameters())) as found,
     ):
         model(batch, torch.ones(3))
-    expected = cost.activation_bytes(SMALL, batch.tokens, sum(batch.masked), precision)
+    expected = cost.activation_bytes(
+        SMALL, batch.tokens, sum(batch.masked), precision, low_precision_layernorm=low_precision
+    )
     expected += OUTPUT_GRADIENT
     expected += cost.cast_weight_bytes(cost.count_parameters(SMALL, 130), precision)
     assert found[0] == pytest.approx(expected, rel=0.1)
@@ -114,9 +121,10 @@ def test_recomputation_keeps_the_inputs_of_layers() -> None:
 def test_packed_tensors_of_a_batch() -> None:
     batch = micro_batch(64, SMALL.vocabulary)
     (part,) = batch.parts
-    tensors = [t for t in [*vars(part).values(), *vars(part.segments).values()] if isinstance(t, torch.Tensor)]
-    found = sum(t.nbytes for t in tensors)
-    assert found == pytest.approx(cost.batch_bytes(batch.tokens, sum(batch.masked)), rel=0.1)
+    on_a_gpu = sum(t.nbytes for t in part.tensors().values())
+    with_order = on_a_gpu + sum(t.nbytes for t in part.segments.padding[:2])
+    for found, grouped in ((on_a_gpu, False), (with_order, True)):
+        assert found == pytest.approx(cost.batch_bytes(batch.tokens, sum(batch.masked), grouped), rel=0.1)
 
 
 def check(case: Case, found: dict[str, Any], ranks: int) -> None:

@@ -51,7 +51,8 @@ def workload(shape: Shape, pairs: int, micro: int, tokens: float | None = None, 
     zero = Zero(1, micro, BUCKET, to_owner=False, live=LIVE, optimizer_on_host=False, parameters_on_host=False)
     made = Workload(
         shape=shape, positions=514, precision="bf16_autocast", pool_layer=max(1, round(0.667 * shape.layers)), tlm=True,
-        in_micro_batches=False, dropout=True, gradient_checkpointing=False, compiled=False, batch_pairs=pairs,
+        in_micro_batches=False, dropout=True, gradient_checkpointing=False, low_precision_layernorm=False,
+        compiled=False, batch_pairs=pairs,
         languages=1, workers=1, tokens=PairTokens.of(log_normal_lengths(means), experiment()), zero=zero,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]

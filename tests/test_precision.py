@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from deepspeed.accelerator import get_accelerator
 
 from tests.support.gradient_worker import Case, Gradients, gradients_of, on_ranks, save
 from tests.support.one_graph import relative_difference
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
+from translit_scale.model.norms import LayerNorm
 from translit_scale.objectives.masked_lm import masked_lm_losses
 from translit_scale.train import loop
 from translit_scale.train.checkpointing.restoring import CheckpointState
@@ -94,6 +96,21 @@ def test_gradient_is_close_to_that_of_fp32(
         held = torch.bfloat16 if precision == "bf16" else torch.float32
         assert {p.dtype for p in training.engine.module.parameters()} == {held}
         assert low < relative_difference(gradient(training), expected) < high, stage
+
+
+def test_gradient_with_low_precision_layernorm_is_close_to_that_of_fp32(build: Build) -> None:
+    """Results of LayerNorm are bf16 under autocast, and without it nothing changes."""
+    exact = gradient(build(1, "fp32"))
+    training = build(1, "bf16_autocast", train__low_precision_layernorm=True)
+    assert 5e-3 < relative_difference(gradient(training), exact) < 2e-2  # found: 0.011
+    norms = [module for module in training.engine.module.modules() if isinstance(module, LayerNorm)]
+    assert len(norms) == 2 * training.engine.module.lm.config.num_hidden_layers + 2
+    x = torch.randn(3, *norms[0].normalized_shape)
+    assert torch.equal(norms[0](x), F.layer_norm(x, x.shape[1:], norms[0].weight, norms[0].bias, norms[0].eps))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert norms[0](x).dtype == torch.bfloat16
+    same = build(1, "fp32", train__low_precision_layernorm=True)
+    assert relative_difference(gradient(same), exact) == 0
 
 
 @pytest.mark.slow

@@ -249,6 +249,9 @@ class TrainConfig(Strict):
     compile: bool = False
     """Fuse the element-wise operations of layers with torch.compile; needs a C++ compiler, and takes a minute at the
     start. It is meant for GPUs (benchmarks/h100.md); on a CPU it gains nothing (benchmarks/step.md)."""
+    low_precision_layernorm: bool = False
+    """With autocast, results of layer normalisation are bf16, computed in fp32: less memory and traffic, and a gradient
+    error of 0.01 instead of 0.002."""
     precision: Literal["auto", Precision] = "auto"
     """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
     CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""

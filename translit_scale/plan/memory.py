@@ -131,13 +131,15 @@ def activation_bytes(
     precision: Precision,
     dropout: bool = False,
     gradient_checkpointing: bool = False,
+    low_precision_layernorm: bool = False,
 ) -> int:
     """What the forward pass of a micro-batch keeps for backward.
 
     Per token and full layer 9d + 2f numbers: input, Q, K, V, attention's result twice (as attention and as the next
     matrix product keep it), input and output of the first LayerNorm, input and output of GELU, input of the second
     LayerNorm. Of the last layer only input, Q, K, V and attention's result are kept for all tokens. Autocast keeps the
-    layer's input three times in bf16, one for each of Q, K, V, and inputs of LayerNorm in fp32. Dropout of hidden
+    layer's input three times in bf16, one for each of Q, K, V, and inputs of LayerNorm in fp32, unless the results of
+    LayerNorm are bf16. Dropout of hidden
     states keeps a byte a number on GPUs. Compare Korthikanti et al. (arXiv:2205.05198, eq. 2): 34·d bytes in fp16, of
     which two are masks, and 5·heads·length more where the attention matrix is kept; here it never is, unless torch has
     no fused attention for the device: on CPU with dropout it has none.
@@ -148,8 +150,9 @@ def activation_bytes(
     """
     d, f = shape.hidden, shape.intermediate
     operand = FP32 if precision == "fp32" else HALF
-    norm_input = HALF if precision in SIXTEEN_BITS else FP32
-    copies = 3 if precision == "bf16_autocast" else 1
+    is_mixed = precision == "bf16_autocast" and not low_precision_layernorm
+    norm_input = FP32 if is_mixed else operand
+    copies = 3 if is_mixed else 1
     mask = d if dropout else 0
     attention = operand * (copies + 4) * d  # input, Q, K, V, result
     rest = operand * (2 * d + 2 * f) + 2 * norm_input * d + 2 * mask  # what follows attention
@@ -194,16 +197,17 @@ def head_bytes(shape: Shape, masked: int, precision: Precision, fused: bool, chu
     return max(forward, 2 * FP32 * vocabulary * shape.hidden)  # backward scales the gradient into a second one
 
 
-def batch_bytes(tokens: int, masked: int) -> int:
+def batch_bytes(tokens: int, masked: int, grouped: bool) -> int:
     """Packed tensors of this rank's part of an effective batch, which stay on the device for the whole step.
 
-    int64: id, position and both directions of attention's order of each token, 3 of each masked token, 2 of each pooled
-    one, about half of all where TLM is on.
+    int64: id and position of each token, 4 of each masked token, 2 of each pooled one, about half of all where TLM is
+    on.
 
     Args:
         tokens, masked: of all micro-batches.
+        grouped: attention is grouped, and needs both directions of its order for each token.
     """
-    return 8 * (4 * tokens + 3 * masked + tokens)
+    return 8 * ((5 if grouped else 3) * tokens + 4 * masked)
 
 
 def embedding_bytes(shape: Shape, pairs: int, ranks: int) -> int:

@@ -85,9 +85,11 @@ def step_memory(w: Workload, machine: Machine, ranks: int, chunk: int = CHUNK_TO
     micro = own / k
     tokens, masked = round(micro * w.tokens.tokens), round(micro * w.tokens.masked)
     live = min(parameters.total, zero.live) * states.local_gradients / parameters.total if zero.stage == 3 else 0
-    batch = batch_bytes(round(own * w.tokens.tokens), round(own * w.tokens.masked))
+    batch = batch_bytes(round(own * w.tokens.tokens), round(own * w.tokens.masked), grouped=not machine.is_gpu)
     batch += embedding_bytes(shape, w.batch_pairs, ranks) if w.pool_layer is not None else 0
-    activations = activation_bytes(shape, tokens, masked, w.precision, w.dropout, w.gradient_checkpointing)
+    activations = activation_bytes(
+        shape, tokens, masked, w.precision, w.dropout, w.gradient_checkpointing, w.low_precision_layernorm
+    )
     activations += cast_weight_bytes(parameters, w.precision)
     logits = head_bytes(shape, masked, w.precision, machine.is_gpu, chunk)
     contrast = 0 if w.pool_layer is None else contrastive_bytes(shape, w.batch_pairs, ranks)

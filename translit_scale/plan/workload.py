@@ -142,6 +142,7 @@ class Workload:
     """The losses depend on micro-batches, so there is no pass for embeddings alone."""
     dropout: bool
     gradient_checkpointing: bool
+    low_precision_layernorm: bool
     compiled: bool
     batch_pairs: int
     languages: int
@@ -173,6 +174,7 @@ class Workload:
             in_micro_batches=config.objectives.in_micro_batches,
             dropout=config.model.dropout > 0,
             gradient_checkpointing=config.train.gradient_checkpointing,
+            low_precision_layernorm=config.train.low_precision_layernorm,
             compiled=config.train.compile,
             batch_pairs=config.train.batch_pairs,
             languages=languages,

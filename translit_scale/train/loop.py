@@ -41,6 +41,7 @@ from translit_scale.languages import listed
 from translit_scale.locks import lock_folder
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.families import family_of
+from translit_scale.model.norms import use_low_precision_norms
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointInfo,
     check_same_experiment,
@@ -301,6 +302,8 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     torch.manual_seed(config.train.seed)
     pad, bos, eos = tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id
     model = build_model(config.model, len(tokenizer), pad, bos, eos)
+    if config.train.low_precision_layernorm:
+        use_low_precision_norms(model)
     tcm = config.objectives.tcm
     layers = model.config.num_hidden_layers
     pool_layer = resolve_layer(tcm.layer, layers, "objectives.tcm.layer") if tcm.weight else None
