@@ -403,7 +403,7 @@ def test_intervals_over_seeds_equal_a_plain_loop() -> None:
     assert (found.low, found.high) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.02)
 
 
-@pytest.mark.parametrize(("name", "scale_name", "number"), [("paper_a", "gpu", 14), ("paper_a", "cpu", 5)])
+@pytest.mark.parametrize(("name", "scale_name", "number"), [("paper_a", "gpu", 14), ("paper_a", "cpu", 10)])
 def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str, scale_name: str, number: int) -> None:
     folder = ROOT / "docs/study" / f"{name}-{scale_name}"
     study, document = read_study(name), (ROOT / "docs/study.md").read_text()
