@@ -81,3 +81,20 @@ def test_the_recipe_of_many_languages_takes_files_of_several_folders(tmp_path: P
     )
     manifest, _ = read_manifest(tmp_path / "set")
     assert {language: counts.read for language, counts in manifest.languages.items()} == {"aaz_Latn": 2, "abk_Cyrl": 1}
+
+
+def test_of_many_languages_those_with_most_and_fewest_pairs_have_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    languages = sorted(language_set("glot500"))[:43]
+    write_text(tmp_path / "text", {language: 5 + index for index, language in enumerate(languages)})
+    recipe, out = tmp_path / "many.yaml", tmp_path / "set"
+    recipe.write_text('name: many\nlanguage_set: {path: "text/{language}.txt"}\n')
+    assert main(["prepare", str(recipe), "--data", str(tmp_path), "--workers", "1", "--out", str(out)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    shown = [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in languages]
+    assert shown == [*languages[:22:-1], *languages[19::-1]]
+    (total,) = [line.split() for line in lines if line.startswith("all ")]
+    assert (
+        total[1] == str(sum(range(5, 48))) and f"3 languages between these: translit-scale shards stats {out}" in lines
+    )

@@ -13,6 +13,8 @@ from translit_scale.corpus.web import KINDS, Kind
 from translit_scale.languages import inventory, listed
 from translit_scale.text_table import format_table
 
+_MOST_SHOWN = 40
+"""Languages that have a line each after a preparation; of more, half of so many with most pairs, and with fewest."""
 _NOTED_FRACTION = 0.01
 _NOTED_WEB_FRACTION = 0.001
 _WEB: dict[Kind, str] = {"html": "HTML tags or entities", "url": "URLs", "email": "e-mail addresses"}
@@ -20,6 +22,8 @@ _WEB: dict[Kind, str] = {"html": "HTML tags or entities", "url": "URLs", "email"
 
 def preparation_table(manifest: Manifest, directory: Path) -> str:
     """A line per language and one for all: lines read, dropped by reason, pairs, and the fraction with equal sides.
+
+    Of many languages, only those with most and with fewest pairs have a line.
 
     Args:
         directory: of the set, for the commands that are recommended.
@@ -33,13 +37,19 @@ def preparation_table(manifest: Manifest, directory: Path) -> str:
         language: [counts.read, *(counts.dropped.get(name, 0) for name in dropped), counts.rows, counts.identical, size]
         for (language, counts), size in zip(manifest.languages.items(), _bytes(manifest), strict=True)
     }
+    remarks = list(_remarks(manifest, directory))
     if len(numbers) > 1:
-        numbers["all"] = [sum(column) for column in zip(*numbers.values(), strict=True)]
+        total = [sum(column) for column in zip(*numbers.values(), strict=True)]
+        if (left_out := len(numbers) - _MOST_SHOWN) > 0:
+            ordered, half = sorted(numbers, key=lambda language: -numbers[language][-3]), _MOST_SHOWN // 2
+            numbers = {language: numbers[language] for language in (*ordered[:half], *ordered[-half:])}
+            remarks.insert(0, f"{left_out:,} languages between these: translit-scale shards stats {directory}")
+        numbers["all"] = total
     rows = [
         [name, *(f"{number:,}" for number in (*before, pairs)), _percent(identical, pairs), f"{size:,}"]
         for name, (*before, pairs, identical, size) in numbers.items()
     ]
-    return "\n".join([format_table(header, rows, rule=False), *_remarks(manifest, directory)])
+    return "\n".join([format_table(header, rows, rule=False), *remarks])
 
 
 def _remarks(manifest: Manifest, directory: Path) -> Iterator[str]:
