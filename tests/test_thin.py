@@ -96,5 +96,6 @@ def test_of_many_languages_those_with_most_and_fewest_pairs_have_a_line(
     assert shown == [*languages[:22:-1], *languages[19::-1]]
     (total,) = [line.split() for line in lines if line.startswith("all ")]
     assert (
-        total[1] == str(sum(range(5, 48))) and f"3 languages between these: translit-scale shards stats {out}" in lines
+        total[1] == f"{sum(range(5, 48)):,}"
+        and f"3 languages between these: translit-scale shards stats {out}" in lines
     )
