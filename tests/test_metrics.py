@@ -65,6 +65,16 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
     assert fourth["train_speed/checkpoint_seconds"] == 5 and "train_speed/checkpoint_seconds" not in second | fifth
 
 
+def test_sentences_that_were_cut_are_counted_on_after_a_kill(tmp_path: Path) -> None:
+    """Four steps, of which the last is repeated, because the checkpoint is of step 3."""
+    context = MeterContext(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=None, unpadded=False)
+    for steps in (range(1, 5), range(4, 7)):
+        with MetricLogger(tmp_path, context, start=steps[0] - 1, total_steps=9, every=1) as logger:
+            for step in steps:
+                logger.step(step, RESULT, {"train/lr": 0, "train_optimizer/grad_norm": 1}, waited=0.0)
+    assert [(r["step"], r["train/truncated"]) for r in records(tmp_path)] == [(n, n) for n in range(1, 7)]
+
+
 @pytest.mark.parametrize(("count", "shown"), [(MOST_LANGUAGES, "language"), (MOST_LANGUAGES + 1, "script")])
 def test_many_languages_are_grouped_by_script_in_tensorboard(count: int, shown: str, tmp_path: Path) -> None:
     languages = tuple(f"a{chr(97 + i // 26)}{chr(97 + i % 26)}_{'Latn' if i % 2 else 'Cyrl'}" for i in range(count))

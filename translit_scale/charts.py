@@ -225,7 +225,13 @@ def comma_separated(rows: Sequence[Row]) -> str:
 STYLE: dict[str, Any] = {
     "font": "sans-serif",
     "view": {"stroke": None},
-    "axis": {"labelFontSize": 9, "titleFontSize": 9, "titleFontWeight": "normal", "gridOpacity": 0.4},
+    "axis": {
+        "labelFontSize": 9,
+        "titleFontSize": 9,
+        "titleFontWeight": "normal",
+        "gridOpacity": 0.4,
+        "labelSeparation": 4,
+    },
     "header": {"labelFontSize": 9, "labelFontWeight": "bold"},
     "legend": {"orient": "bottom", "title": None, "labelFontSize": 9, "symbolSize": 60, "labelLimit": 300},
     "title": {"fontSize": 11, "anchor": "start"},

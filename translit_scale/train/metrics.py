@@ -56,24 +56,29 @@ class MetricLogger:
         self.path, self.context = directory / "metrics.jsonl", context
         self.first, self.total_steps, self.every = start + 1, total_steps, every
         with file_errors(f"cannot write metrics to {directory}", "choose another run.dir"):
-            self._drop_records_after(start)
+            self.truncated = self._drop_records_after(start)
             self.tensorboard = TensorBoardFile(
                 directory / "tb", self.first, description or RunDescription(), context.many_languages
             )
             self.file = self.path.open("a", encoding="utf-8")
         self.monitor = make_monitor() if make_monitor else None
         self.last_step = start
-        self.truncated = 0
         self.checkpoint_seconds: float | None = None
         self.live = sys.stdout.isatty() and join_world().launcher != "mpirun"  # whose ranks always have a terminal
         self.line_is_open = False
         self.meter = Meter(context, time.monotonic(), waited=0.0)
 
-    def _drop_records_after(self, start: int) -> None:
-        """A killed process may have logged steps beyond its last checkpoint; these steps are repeated."""
-        if self.path.exists():
-            lines = [line for line in self.path.read_bytes().split(b"\n") if line and _step_of(line) <= start]
-            write_bytes(self.path, b"".join(line + b"\n" for line in lines))
+    def _drop_records_after(self, start: int) -> int:
+        """Drops what a killed process has logged beyond its last checkpoint, because these steps are repeated.
+
+        Returns:
+            Sentences cut so far, according to the last record.
+        """
+        if not self.path.exists():
+            return 0
+        lines = [line for line in self.path.read_bytes().split(b"\n") if line and _step_of(line) <= start]
+        write_bytes(self.path, b"".join(line + b"\n" for line in lines))
+        return max((json.loads(line).get("train/truncated", 0) for line in lines), default=0)
 
     def step(self, step: int, result: StepResult, update: dict[str, Any], waited: float) -> None:
         """Counts one optimizer step and logs every `every`-th one and the last.
