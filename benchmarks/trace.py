@@ -42,7 +42,6 @@ from translit_scale.train.engine import take_step
 from translit_scale.train.launching.ranks import start_rank
 
 GLOT500 = Shape(768, 3072, 12, 401_145)
-ZERO = {"stage": 1, "use_multi_rank_bucket_allreduce": False}
 MEASURED = {(256, "eager"): 1302, (512, "eager"): 1587, (256, "compiled"): 1452, (512, "compiled"): 1729}
 """Pairs/s on one H100 (benchmarks/h100.md)."""
 BANDWIDTH, LAUNCH = 2.6e12, 3e-6
@@ -218,11 +217,12 @@ def as_on_a_gpu(recorder: Recorder) -> Iterator[Any]:
     yield mock.patch.object(PairEncoder, "_run_layer", marked)
 
 
-def engine_kernels(shape: Shape) -> list[Kernel]:
+def engine_kernels(shape: Shape, stage: int) -> list[Kernel]:
     """Kernels of DeepSpeed and AdamW after the backward pass, counted on a small model and scaled to the parameters."""
     small = Shape(32, 64, shape.layers, 1001)
     config = make_config(small, 8, 0.1, precision="bf16_autocast")
-    step = make_step(config, small.vocabulary, ZERO, 8, start_rank())
+    zero = {"stage": stage, "use_multi_rank_bucket_allreduce": False}
+    step = make_step(config, small.vocabulary, zero, 8, start_rank())
     batch = make_batch(config, small.vocabulary, 8, 1)
     step.accumulate(0, batch)
     take_step(step.engine)
@@ -311,9 +311,10 @@ def main() -> None:
     """Prints the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[256, 512], help="pairs of a batch (default: 256 512)")
+    parser.add_argument("--stage", type=int, default=1, help="ZeRO stage, 0 to 2 (default: 1)")
     args = parser.parse_args()
     print(heading("A step on a GPU, predicted", ("torch", "deepspeed", "transformers")))
-    update = engine_kernels(GLOT500)
+    update = engine_kernels(GLOT500, args.stage)
     for pairs in args.pairs:
         config = make_config(GLOT500, pairs, dropout=0.1)
         batch = make_batch(config, GLOT500.vocabulary, pairs, 1).micro[0]
