@@ -93,7 +93,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         if padding := -len(w) % align:
             w, b = F.pad(w, (0, 0, 0, padding)), F.pad(b, (0, padding), value=float("-inf"))
         losses = torch.empty(len(x), dtype=torch.float32, device=x.device)
-        gradients = [torch.zeros_like(t, dtype=torch.float32) for t in (features, w, b)] if needed else []
+        make = torch.empty_like if len(x) else torch.zeros_like
+        gradients = [make(t, dtype=torch.float32) for t in (features, w, b)] if needed else []
         cross_entropy = _eager
         if fused:  # imported here, because Triton is installed with torch for GPUs only
             from translit_scale.objectives.fused_cross_entropy import fused_cross_entropy as cross_entropy
@@ -104,10 +105,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     x[part] @ w.T, b, labels[part], relative_weight[part], needed
                 )  # [R], [R, V] in the memory of the logits
                 if needed:
-                    gradients[2] += logit_gradient.sum(dim=0, dtype=torch.float32)
+                    bias_gradient = logit_gradient.sum(dim=0, dtype=torch.float32)
+                    gradients[2] = bias_gradient if start == 0 else gradients[2].add_(bias_gradient)
                     logit_gradient = logit_gradient.to(compute)
                     gradients[0][part] = logit_gradient @ w
-                    gradients[1] += logit_gradient.T @ x[part]
+                    _add_product(gradients[1], logit_gradient.T, x[part], is_first=start == 0)
         ctx.save_for_backward(
             largest, *(g[: len(t)].to(t.dtype) for g, t in zip(gradients, (features, weight, bias), strict=False))
         )
@@ -119,6 +121,19 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         largest, *kept = ctx.saved_tensors
         scale = largest * gradients[0]  # zero-dimensional, so the products keep the type of the gradients
         return (*(g * scale for g in kept), None, None, None, None, None)
+
+
+def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor, is_first: bool) -> None:
+    """Adds a @ b to `total` [V, d], which is uninitialised memory before the first addition.
+
+    The output embedding is large, so each pass over its gradient counts: in fp32 the matrix product adds by itself.
+    """
+    if total.dtype == a.dtype:
+        total.addmm_(a, b, beta=0 if is_first else 1)
+    elif is_first:
+        total.copy_(a @ b)
+    else:
+        total += a @ b
 
 
 def _eager(
