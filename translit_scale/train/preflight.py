@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,10 +85,13 @@ def check_tokenizer(
             for unknown, side, code in sorted(too_many_unknown)[::-1]
         ]
         more = f" and {len(worst) - 5} more" if len(worst) > 5 else ""
+        most = math.ceil(100 * max(unknown for unknown, _, _ in too_many_unknown)) / 100
         raise DataError(
             f"the tokenizer does not fit the shards: {', '.join(worst[:5])}{more} in {shards.directory} are unknown to "
             f"it; at most {max_unknown_fraction:.1%} are allowed (data.max_unknown_fraction)",
-            f"train one on these shards: translit-scale tokenizer --shards {shards.directory} --out DIR",
+            f"train one on these shards: translit-scale tokenizer --shards {shards.directory} --out DIR; if it was, "
+            f"rare characters are missing: allow that (data.max_unknown_fraction={most:.2f}), raise --vocab-size, or "
+            "leave these languages out (data.languages)",
         )
     return TokenizerCheck(use_sentencepiece, rates)
 
