@@ -60,8 +60,6 @@ NO_KERNEL = {
 """Operations that only describe memory anew."""
 SUMS = {"sum", "native_layer_norm_backward", "amax", "mean"}
 """Operations that compiled code leaves in a kernel of their own."""
-
-
 LIBRARY = torch.library.Library("trace", "DEF")
 LIBRARY.define("cross_entropy(Tensor(a!) logits, Tensor bias, Tensor labels, Tensor weights) -> Tensor")
 LIBRARY.impl("cross_entropy", lambda logits, bias, labels, weights: weights.new_empty(len(logits)), "Meta")
@@ -176,10 +174,8 @@ def encoder_kernels(config: Config, batch: MicroBatch, vocabulary: int, low_prec
         recorder.phase = "contrast"
         assert output.embeddings is not None
         embeddings = output.embeddings.detach()
-        index, parameters = (
-            torch.arange(len(embeddings)),
-            type(output.parameters)(*(x.detach() for x in output.parameters)),
-        )
+        parameters = type(output.parameters)(*(x.detach() for x in output.parameters))
+        index = torch.arange(len(embeddings))
         positive = (index + len(index) // 2) % len(index)
         found = contrastive_loss(info_nce, embeddings, embeddings, index, positive, parameters)
         loss = output.loss + (output.embeddings * (found.embedding_gradient + found.candidate_gradient)).sum()
@@ -196,6 +192,8 @@ def as_on_a_gpu(recorder: Recorder) -> Iterator[Any]:
         return torch.ops.trace.cross_entropy(logits, bias, labels, weights), logits
 
     def marked(self: PairEncoder, module: Any, hidden: torch.Tensor, part: Any) -> torch.Tensor:
+        """Runs a layer, and has the hooks of its output and of the first layer's input say where backward is."""
+
         def leave(gradient: torch.Tensor) -> None:
             recorder.phase = "backward"
 
@@ -258,10 +256,7 @@ def compiled(kernels: Sequence[Kernel]) -> list[Kernel]:
 
     for key, group in groupby(enumerate(kernels), joins):
         run = list(group)
-        if not key.startswith("layer"):
-            joined += [kernel for _, kernel in run]
-            continue
-        joined += join(run, last_read)
+        joined += join(run, last_read) if key.startswith("layer") else [kernel for _, kernel in run]
     return joined
 
 

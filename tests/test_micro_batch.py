@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import T5Config, XLMRobertaConfig
 
 from tests.support.ranks import Ranks
 from tests.support.train_script import without_clock
@@ -15,12 +16,13 @@ from tests.test_plan import GLOT500, workload
 from translit_scale.config import load_config
 from translit_scale.errors import ConfigError
 from translit_scale.files import read_json
+from translit_scale.model.flops import Shape
 from translit_scale.plan.machine import MEMORY_USABLE, gpu_machine
 from translit_scale.plan.step import step_memory
 from translit_scale.train.engine import Hardware, resolve_hardware
 from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.ranks import Rank
-from translit_scale.train.micro_batch import LIMIT, halve_when_memory_ends, largest_that_fits
+from translit_scale.train.micro_batch import LIMIT, _shape, halve_when_memory_ends, largest_that_fits
 
 ROOT = Path(__file__).resolve().parents[1]
 AUTO = {"train_micro_batch_size_per_gpu": "auto", "zero_optimization": {"stage": 1}}
@@ -70,6 +72,22 @@ def test_losses_of_micro_batches_need_a_number(tmp_path: Path) -> None:
     settings = ["data.shards=none", "model.tokenizer=none", "run.name=none", "objectives.tcm.scope=micro_batch"]
     with pytest.raises(ConfigError, match="depend on which pairs share a micro-batch"):
         resolve_hardware(path, load_config([], settings), Rank(0, 1, torch.device("cpu")))
+
+
+def test_shapes_of_models_from_scratch_and_of_pretrained_ones(tmp_path: Path) -> None:
+    """What the trainer refuses when it loads a model, it refuses here too, instead of failing with a traceback."""
+
+    def shape(*words: str) -> tuple[Shape, int]:
+        return _shape(load_config([], ["data.shards=none", "run.name=none", *words]), 999)
+
+    assert shape("model.tokenizer=none", "model.max_length=64") == (Shape(768, 3072, 12, 999), 66)
+    XLMRobertaConfig(vocab_size=70, max_position_embeddings=130, num_hidden_layers=3).save_pretrained(tmp_path)
+    assert shape(f"model.pretrained={tmp_path}") == (Shape(768, 3072, 3, 70), 130)
+    with pytest.raises(ConfigError, match=r"model\.pretrained: cannot load"):
+        shape(f"model.pretrained={tmp_path / 'none'}")
+    T5Config().save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="is a 't5' model"):
+        shape(f"model.pretrained={tmp_path}")
 
 
 def test_only_an_open_micro_batch_is_halved(tmp_path: Path) -> None:

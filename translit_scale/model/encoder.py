@@ -63,7 +63,12 @@ def build_model(config: ModelConfig, vocab_size: int, pad_id: int, bos_id: int, 
     return _load_pretrained(config, config.pretrained, vocab_size)
 
 
-def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrainedModel:
+def pretrained_architecture(name: str) -> Any:
+    """The configuration of a pretrained model.
+
+    Raises:
+        ConfigError: it cannot be loaded, or is of another family.
+    """
     try:
         architecture = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
@@ -76,6 +81,11 @@ def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrai
             f"model.pretrained: {name!r} is a {architecture.model_type!r} model",
             f"supported families: {', '.join(FAMILIES)}",
         )
+    return architecture
+
+
+def _load_pretrained(config: ModelConfig, name: str, vocab_size: int) -> PreTrainedModel:
+    architecture = pretrained_architecture(name)
     family = family_of(architecture)
     positions = family.max_length(architecture)
     if config.max_length > positions:

@@ -20,6 +20,9 @@ from translit_scale.train.monitor import Measurement, Monitor
 from translit_scale.train.step import StepResult
 from translit_scale.train.tensorboard import RunDescription, TensorBoardFile
 
+TRUNCATED = "train/truncated"
+"""Sentences cut since the start of the training."""
+
 
 class MetricLogger:
     """Writes a record every few steps; used by the first rank only, as a context manager.
@@ -78,7 +81,8 @@ class MetricLogger:
             return 0
         lines = [line for line in self.path.read_bytes().split(b"\n") if line and _step_of(line) <= start]
         write_bytes(self.path, b"".join(line + b"\n" for line in lines))
-        return max((json.loads(line).get("train/truncated", 0) for line in lines), default=0)
+        records = map(json.loads, reversed(lines))  # parsed from the end, until one of a step is found
+        return next((int(record[TRUNCATED]) for record in records if TRUNCATED in record), 0)
 
     def step(self, step: int, result: StepResult, update: dict[str, Any], waited: float) -> None:
         """Counts one optimizer step and logs every `every`-th one and the last.
@@ -102,7 +106,7 @@ class MetricLogger:
             **{f"train/loss{'' if name == 'total' else f'_{name}'}": value for name, value in result.losses.items()},
             **result.metrics,
             **{name: float(value) for name, value in update.items()},
-            "train/truncated": self.truncated,
+            TRUNCATED: self.truncated,
             **self.meter.rates(time.monotonic(), waited),
             **memory(),
             **self.meter.losses_by_language(),

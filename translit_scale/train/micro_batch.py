@@ -11,17 +11,17 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from transformers import AutoConfig
 
-from translit_scale.config import Config, ModelConfig
+from translit_scale.config import Config
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.deepspeed_json import AUTO, MICRO
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.files import read_json, write_json
 from translit_scale.model.devices import DEVICES
+from translit_scale.model.encoder import pretrained_architecture
 from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
-from translit_scale.plan.inputs import Corpus, Inputs, pair_tokens
+from translit_scale.plan.inputs import Corpus, Inputs, model_shape, pair_tokens
 from translit_scale.plan.machine import MEMORY_USABLE, gpu_machine
 from translit_scale.plan.step import largest_micro_batch, step_memory
 from translit_scale.plan.workload import Workload
@@ -52,7 +52,7 @@ def choose_micro_batch(
         machines: of all ranks; the micro-batch fits the GPU with the least free memory.
 
     Raises:
-        ConfigError: not even one pair fits.
+        ConfigError: not even one pair fits, or the pretrained model cannot be loaded.
     """
     if not hardware.micro_batch_is_open:
         return hardware
@@ -97,7 +97,7 @@ def largest_that_fits(w: Workload, hardware: Hardware, memory: float, limit: int
 
 
 def _workload(hardware: Hardware, config: Config, shards: ShardSet, vocabulary: int) -> Workload:
-    shape, positions = _shape(config.model, vocabulary)
+    shape, positions = _shape(config, vocabulary)
     languages = config.data.languages or shards.languages
     corpus = Corpus({language: shards.rows(language) for language in languages}, None, 0, shards)
     try:
@@ -108,11 +108,11 @@ def _workload(hardware: Hardware, config: Config, shards: ShardSet, vocabulary: 
     return replace(w, precision=hardware.precision)
 
 
-def _shape(model: ModelConfig, vocabulary: int) -> tuple[Shape, int]:
-    """Shape of the encoder and rows of its position embedding."""
-    if model.pretrained is None:
-        return Shape(model.hidden_size, model.intermediate_size, model.num_layers, vocabulary), model.max_length + 2
-    architecture = AutoConfig.from_pretrained(model.pretrained)
+def _shape(config: Config, vocabulary: int) -> tuple[Shape, int]:
+    """Shape of the encoder and rows of its position embedding; a pretrained one may be a hub id."""
+    if config.model.pretrained is None:
+        return model_shape(config, vocabulary, Inputs())
+    architecture = pretrained_architecture(config.model.pretrained)
     size = family_of(architecture).intermediate_size(architecture)
     sizes = architecture.hidden_size, size, architecture.num_hidden_layers, architecture.vocab_size
     return Shape(*sizes), architecture.max_position_embeddings

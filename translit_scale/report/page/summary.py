@@ -13,7 +13,7 @@ from translit_scale.report.page.elements import Cell, Section, Table
 from translit_scale.report.page.inputs import Inputs
 from translit_scale.report.page.languages import LanguageTable
 from translit_scale.report.page.runs import Run
-from translit_scale.report.page.scores import Measured, main_measure, overall, title_of
+from translit_scale.report.page.scores import Measured, main_measure, mark, overall, title_of
 
 MOST_IN_SENTENCES = 2
 """Models whose figures are said in sentences; those of more are in a table."""
@@ -169,8 +169,7 @@ def _cell(score: Average | None, difference: Average | None, name: str) -> Cell 
     if difference is None:
         return Cell(shown)
     estimate = difference.estimates[name]
-    marked = "better" if estimate.low > 0 else "worse" if estimate.high < 0 else ""
-    return Cell(shown, _percent(estimate, "", "+"), marked if _has_interval(difference, name) else "")
+    return Cell(shown, _percent(estimate, "", "+"), mark(estimate) if _has_interval(difference, name) else "")
 
 
 def _has_interval(difference: Average, name: str) -> bool:
