@@ -98,7 +98,7 @@ def measure(step: Any, batch: RankBatch, steps: int, rank: Rank) -> Measured:
             if rank.device.type == "cuda":
                 torch.cuda.reset_peak_memory_stats()
         step.accumulate(t, batch)
-        take_step(step.engine)
+        take_step(step.engine, max_grad_norm=1.0)
     synchronize(rank.device)
     seconds = (time.perf_counter() - began) / steps
     if rank.device.type == "cuda":

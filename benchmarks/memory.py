@@ -54,7 +54,7 @@ def measure(args: argparse.Namespace) -> dict[str, int]:
     before, began = peak(), time.process_time()
     (batch,) = training.prefetcher.batches(0, 1)
     training.step.accumulate(0, batch)
-    take_step(training.engine)
+    take_step(training.engine, training.config.train.max_grad_norm)
     largest = max(batch.micro, key=lambda micro: micro.tokens)
     return {
         "before": before, "peak": peak(), "seconds": round(time.process_time() - began),

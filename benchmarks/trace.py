@@ -49,7 +49,7 @@ BANDWIDTH, LAUNCH = 2.6e12, 3e-6
 RATES = {"product": 720e12, "head": 740e12, "attention": 43e12, "attention backward": 29e12, "fp32 product": 50e12}
 """FLOP/s by kind: that of the head is measured, the others follow from the profile of 512 pairs in benchmarks/h100.md.
 Attention is slow, because the sentences are short."""
-PASSES = {"native_layer_norm": 2.4, "native_layer_norm_backward": 2.4, "cross_entropy": 3.0, "_to_copy": 1.3}
+PASSES = {"native_layer_norm": 2.4, "native_layer_norm_backward": 2.4, "cross_entropy": 1.5, "_to_copy": 1.3}
 """Operations whose kernels took so many times longer there than their operands take to be read and written once; that
 of the cross-entropy reads its logits twice and writes them once."""
 NO_KERNEL = {
@@ -58,6 +58,8 @@ NO_KERNEL = {
     "unbind", "lift_fresh", "device", "is_pinned", "_local_scalar_dense", "resize_", "set_",
 }  # fmt: skip
 """Operations that only describe memory anew."""
+OVERWRITES = {"copy_", "fill_", "zero_"}
+"""Operations that do not read the memory they change."""
 SUMS = {"sum", "native_layer_norm_backward", "amax", "mean"}
 """Operations that compiled code leaves in a kernel of their own."""
 LIBRARY = torch.library.Library("trace", "DEF")
@@ -106,11 +108,13 @@ class Recorder(TorchDispatchMode):
         result = operation(*args, **(kwargs or {}))
         name = operation._schema.name.partition("::")[2]
         if name not in NO_KERNEL:
-            inputs, outputs = list(tensors((args, list((kwargs or {}).values())))), list(tensors(result))
+            inputs = list(tensors((args, [value for key, value in (kwargs or {}).items() if key != "out"])))
+            outputs = [*tensors(result), *tensors(changed(operation, args, kwargs or {}))]
             self.memory += [x.untyped_storage() for x in (*inputs, *outputs)]  # so that no address is used again
             kind, flops = self._work(name, inputs)
             size = max((x.numel() for x in outputs), default=0)
-            self.kernels.append(Kernel(name, self.phase, by_memory(inputs), by_memory(outputs), size, flops, kind))
+            read = by_memory(inputs[1:] if name in OVERWRITES else inputs)
+            self.kernels.append(Kernel(name, self.phase, read, by_memory(outputs), size, flops, kind))
         return result
 
     def _work(self, name: str, inputs: list[torch.Tensor]) -> tuple[str, int]:
@@ -133,6 +137,16 @@ def tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from tensors(item)
+
+
+def changed(operation: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
+    """Arguments that an operation changes in place, such as the states of AdamW; what it returns need not name them.
+
+    AdamW changes gradients only where it divides them by a loss scale.
+    """
+    named = dict(zip((argument.name for argument in operation._schema.arguments), args, strict=False)) | kwargs
+    written = (x.name for x in operation._schema.arguments if x.alias_info is not None and x.alias_info.is_write)
+    return [named[name] for name in written if name in named and name != "grads"]
 
 
 def by_memory(found: Sequence[torch.Tensor]) -> dict[int, int]:
@@ -223,7 +237,7 @@ def engine_kernels(shape: Shape, stage: int) -> list[Kernel]:
     step = make_step(config, small.vocabulary, zero, 8, start_rank())
     batch = make_batch(config, small.vocabulary, 8, 1)
     step.accumulate(0, batch)
-    take_step(step.engine)
+    take_step(step.engine, config.train.max_grad_norm)
     recorder, backward = Recorder(), step.engine.backward
 
     def marked(*arguments: Any, **options: Any) -> None:
@@ -232,7 +246,7 @@ def engine_kernels(shape: Shape, stage: int) -> list[Kernel]:
 
     with recorder, mock.patch.object(step.engine, "backward", marked):
         step.accumulate(1, batch)
-        take_step(step.engine)
+        take_step(step.engine, config.train.max_grad_norm)
     factor = count_parameters(shape, MAX_LENGTH + 2).total / count_parameters(small, MAX_LENGTH + 2).total
     return [scaled(kernel, factor) for kernel in recorder.kernels if kernel.phase == "update"]
 
@@ -306,20 +320,23 @@ def main() -> None:
     """Prints the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--pairs", type=int, nargs="+", default=[256, 512], help="pairs of a batch (default: 256 512)")
-    parser.add_argument("--stage", type=int, default=1, help="ZeRO stage, 0 to 2 (default: 1)")
     args = parser.parse_args()
     print(heading("A step on a GPU, predicted", ("torch", "deepspeed", "transformers")))
-    update = engine_kernels(GLOT500, args.stage)
+    updates = {stage: engine_kernels(GLOT500, stage) for stage in (0, 1)}
     for pairs in args.pairs:
         config = make_config(GLOT500, pairs, dropout=0.1)
         batch = make_batch(config, GLOT500.vocabulary, pairs, 1).micro[0]
-        columns: dict[str, Sequence[Kernel]] = {}
-        for norms in (False, True):
-            eager = encoder_kernels(config, batch, GLOT500.vocabulary, norms)
-            for name, kernels in (("eager", eager), ("compiled", compiled(eager))):
-                rate = MEASURED.get((pairs, name))
-                measured = f", measured {1e3 * pairs / rate:.0f}" if rate and not norms else ""
-                columns[f"{name}{', low-precision layernorm' * norms}{measured}"] = [*kernels, *update]
+        usual, low = (encoder_kernels(config, batch, GLOT500.vocabulary, low) for low in (False, True))
+        variants = {
+            "eager": [*usual, *updates[1]],
+            "compiled": [*compiled(usual), *updates[1]],
+            "compiled, low-precision layernorm": [*compiled(low), *updates[1]],
+            "the same, ZeRO 0": [*compiled(low), *updates[0]],
+        }
+        columns = {}
+        for name, kernels in variants.items():
+            rate = MEASURED.get((pairs, name))
+            columns[f"{name}, measured {1e3 * pairs / rate:.0f}" if rate else name] = kernels
         print(f"\n{pairs} pairs in one micro-batch:\n\n{table(columns)}")
 
 

@@ -45,7 +45,7 @@ def row(shape: Shape, stage: int, micro_batches: int, precision: str, setting: s
     for t in range(2):
         with Traffic() as traffic:
             step.accumulate(t, batch)
-            take_step(step.engine)
+            take_step(step.engine, config.train.max_grad_norm)
     parameters = count_parameters(shape, MAX_LENGTH + 2)
     pool_layer = step.engine.module.pool_layer
     step.engine.destroy()

@@ -171,7 +171,7 @@ def test_shipped_jsons_state_nothing_the_experiment_owns(name: str) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "ds_configs").glob("*.json")), ids=lambda path: path.stem)
 def test_shipped_jsons_reduce_to_owners_and_offload_to_pinned_memory(path: Path) -> None:
     zero = json.loads(path.read_text())["zero_optimization"]
-    assert zero["stage"] == 3 or zero["use_multi_rank_bucket_allreduce"] is False  # a third less traffic
+    assert zero["stage"] in (0, 3) or zero["use_multi_rank_bucket_allreduce"] is False  # a third less traffic
     for name in zero.keys() & {"offload_optimizer", "offload_param"}:
         assert zero[name] == {"device": "cpu", "pin_memory": True}
 
@@ -268,6 +268,33 @@ def test_precision_of_a_gpu(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     found = resolve_precision(asked, {"bf16": {"enabled": "auto"}}, torch.device("cuda", 0))
     assert (found[0], len(found[1])) == (precision, notes)
+
+
+@pytest.mark.parametrize(
+    ("given", "ranks", "device", "said"),
+    [
+        ({}, 1, "cuda", True),
+        ({}, 2, "cuda", False),
+        ({}, 1, "cpu", False),
+        ({"zero_optimization": {"stage": 0}}, 1, "cuda", False),
+        ({"zero_optimization": {"stage": 2, "offload_optimizer": {"device": "cpu"}}}, 1, "cuda", False),
+        ({"fp16": {"enabled": True}}, 1, "cuda", False),
+    ],
+)
+def test_a_single_gpu_needs_no_zero(
+    given: dict[str, Any], ranks: int, device: str, said: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    path = tmp_path / "ds.json"
+    path.write_text(json.dumps({"train_micro_batch_size_per_gpu": 8, "zero_optimization": {"stage": 2}} | given))
+    found = resolve_hardware(path, config(), Rank(0, ranks, torch.device(device)))
+    assert any("--ds_config zero0 is faster" in note for note in found.notes) == said
+
+
+def test_stage_0_clips_in_the_step_and_others_in_deepspeed(tmp_path: Path) -> None:
+    for stage, expected in ((0, 0.0), (1, 0.7)):
+        found = hardware(tmp_path, {"zero_optimization": {"stage": stage}}, max_grad_norm=0.7)
+        assert found.ds_config["gradient_clipping"] == expected
 
 
 def test_more_ranks_than_pairs() -> None:

@@ -76,7 +76,7 @@ def build(
 def train(training: Training, steps: range) -> None:
     for t in steps:
         training.step.accumulate(t, training.stream.step(t))
-        assert take_step(training.engine).applied
+        assert take_step(training.engine, training.config.train.max_grad_norm).applied
 
 
 def weights_of(training: Training) -> dict[str, torch.Tensor]:
@@ -182,7 +182,7 @@ def test_fp16_finds_its_loss_scale(tiny_world: Path, tmp_path: Path) -> None:
     half = build(tiny_world, tmp_path, train__precision="fp16")
     for t in range(30):
         half.step.accumulate(t, half.stream.step(t))
-        if take_step(half.engine).applied:
+        if take_step(half.engine, half.config.train.max_grad_norm).applied:
             break
     else:
         pytest.fail("no update in 30 steps")

@@ -31,7 +31,7 @@ def build(name: str, world: Path, folder: Path, saved: Path | None = None) -> Tr
 def step(training: Training, t: int) -> Gradients:
     training.step.accumulate(t, training.stream.step(t))
     gradients = gradients_of(training.engine)
-    assert take_step(training.engine).applied
+    assert take_step(training.engine, training.config.train.max_grad_norm).applied
     return gradients
 
 

@@ -73,7 +73,7 @@ def train(training: Training, steps: range) -> list[Update]:
     updates = []
     for t in steps:
         training.step.accumulate(t, training.stream.step(t))
-        updates.append(take_step(training.engine))
+        updates.append(take_step(training.engine, training.config.train.max_grad_norm))
     return updates
 
 
@@ -206,7 +206,7 @@ def test_fp16_finds_its_loss_scale(stage: int, build: Build, fp16: None, tmp_pat
         assert run.engine.optimizer.loss_scale == 2.0 ** (17 - t)
         weights = parameters_of(run)
         result = run.step.accumulate(t, run.stream.step(t))
-        update = take_step(run.engine)
+        update = take_step(run.engine, run.config.train.max_grad_norm)
         skipped.count(t, result, update, run.stream)
         assert result.is_finite
         if update.applied:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_grad, safe_set_full_grad
+from deepspeed.utils import safe_get_full_grad, safe_set_full_grad
 
+from tests.support.gradient_worker import weights_of
 from tests.support.tiny import make_config
 from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.errors import NumericError
@@ -46,13 +47,6 @@ def spoil(training: Training, value: float) -> None:
         parameter.grad.fill_(value)
 
 
-def weights_of(training: Training) -> list[torch.Tensor]:
-    parameters = training.engine.module.parameters()
-    if not training.hardware.zero_stage:
-        return [p.detach().clone() for p in parameters]
-    return [safe_get_full_fp32_param(p).clone() for p in parameters]
-
-
 @pytest.mark.parametrize("stage", [0, 1, 2, 3])
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
 def test_an_update_that_is_not_finite_is_skipped_and_training_goes_on(
@@ -66,7 +60,7 @@ def test_an_update_that_is_not_finite_is_skipped_and_training_goes_on(
         if t == 1:
             before = weights_of(run)
             spoil(run, value)
-        applied.append(take_step(run.engine).applied)
+        applied.append(take_step(run.engine, run.config.train.max_grad_norm).applied)
         if t == 1:
             assert all(map(torch.equal, weights_of(run), before))
     assert applied == [True, False, True]

@@ -17,12 +17,12 @@ import torch
 from transformers import AutoModelForMaskedLM
 
 from tests.support import naive
-from tests.support.gradient_worker import Case, Found, Gradients, gradients_of, on_ranks, run_case
+from tests.support.gradient_worker import Case, Found, Gradients, gradients_of, on_ranks, run_case, weights_of
 from tests.support.one_graph import relative_difference, whole_batch
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from translit_scale.corpus.tokenizer import encode_batch
-from translit_scale.train.engine import take_step
+from translit_scale.train.engine import parameter_groups, set_learning_rate, take_step
 from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import Training, build_training, make_plan
 
@@ -191,9 +191,34 @@ def test_a_learned_bias_trains(training: Callable[..., Training]) -> None:
     result = run.step.accumulate(0, run.stream.step(0))
     assert result.metrics["train_tcm/logit_bias"] == -10.0
     gradient = gradients_of(run.engine)["bias_change"].item()
-    take_step(run.engine)
+    take_step(run.engine, run.config.train.max_grad_norm)
     after = run.engine(part).parameters.logit_bias.item()
     assert after - before == pytest.approx(-math.copysign(1e-3, gradient), rel=0.01)
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("limit", [0.0, 0.5])
+def test_updates_are_those_of_torch_with_a_limit(stage: int, limit: float, training: Callable[..., Training]) -> None:
+    """DeepSpeed limits the norm from stage 1 on, our own step at stage 0: two updates, the second with moments."""
+    run = training(4, stage, train__max_grad_norm=limit)
+    settings = run.config.train
+    reference = copy.deepcopy(training(4, 0).engine.module)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(reference, settings.weight_decay), settings.lr, settings.betas, settings.eps
+    )
+    for t in range(2):
+        run.step.accumulate(t, run.stream.step(t))
+        gradients = gradients_of(run.engine)
+        for name, parameter in reference.lm.named_parameters():
+            parameter.grad = gradients[name].clone()
+        norm = torch.nn.utils.clip_grad_norm_(reference.parameters(), limit or math.inf)
+        optimizer.step()
+        set_learning_rate(run.engine, settings.lr)
+        update = take_step(run.engine, settings.max_grad_norm)
+        assert update.applied and float(update.grad_norm) == pytest.approx(norm.item(), rel=1e-5)
+        assert norm > 0.5
+    for found, parameter in zip(weights_of(run), reference.parameters(), strict=True):
+        torch.testing.assert_close(found, parameter.detach(), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
@@ -250,7 +275,7 @@ def test_a_learned_temperature_trains(stage: int, training: Callable[..., Traini
     result = run.step.accumulate(0, run.stream.step(0))
     assert result.metrics["train_tcm/inverse_temperature"] == pytest.approx(2, rel=1e-6)
     gradient = gradients_of(run.engine)["scale_change"].item()
-    take_step(run.engine)
+    take_step(run.engine, run.config.train.max_grad_norm)
     after = run.engine(part).parameters.logit_scale.item()
     assert after - before == pytest.approx(-math.copysign(1e-3, gradient), rel=0.01)
 

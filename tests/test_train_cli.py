@@ -289,7 +289,7 @@ def test_loss_that_is_not_finite(train: Train, tmp_path: Path) -> None:
 
 
 def test_out_of_memory_says_which_setting_to_lower(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def out_of_memory(engine: Any) -> None:
+    def out_of_memory(*arguments: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr("translit_scale.train.loop.take_step", out_of_memory)
@@ -305,7 +305,7 @@ def test_fp16_that_overflows_at_every_loss_scale() -> None:
         fp16_enabled=lambda: True, optimizer=optimizer,
     )  # fmt: skip
     with pytest.raises(NumericError, match="step 7: the gradient overflows fp16 at any loss scale"):
-        take_step(engine)
+        take_step(engine, 1.0)
 
 
 # --------------------------------------------------------------------------------- failures among several ranks

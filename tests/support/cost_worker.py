@@ -85,7 +85,7 @@ def measure(case: Case, world: Path, rank: Rank) -> dict[str, Any]:
         del batch
         accumulated = held_since(before)
         with Traffic() as update:
-            take_step(training.engine)
+            take_step(training.engine, training.config.train.max_grad_norm)
     result = {
         "parameters": sum(getattr(p, "ds_numel", p.numel()) for p in training.engine.module.parameters()),
         "before_update": accumulated,

@@ -61,7 +61,7 @@ def run_case(case: Case, world: Path, folder: Path, t: int, rank: Rank) -> Found
             result = training.step.accumulate(t, batch)
         reduced = [call.payload for call in traffic.calls if "reduce" in call.kind]
         found = Found(gradients_of(training.engine), result.losses, reduced)
-        take_step(training.engine)
+        take_step(training.engine, training.config.train.max_grad_norm)
     return found
 
 
@@ -70,6 +70,16 @@ def gradients_of(engine: Any) -> Gradients:
     from deepspeed.utils import safe_get_full_grad
 
     return {name.removeprefix("lm."): safe_get_full_grad(p).clone() for name, p in engine.module.named_parameters()}
+
+
+def weights_of(training: Training) -> list[torch.Tensor]:
+    """Whole weights in fp32, in the order of the module."""
+    from deepspeed.utils import safe_get_full_fp32_param
+
+    parameters = training.engine.module.parameters()
+    if not training.hardware.zero_stage:
+        return [p.detach().clone() for p in parameters]
+    return [safe_get_full_fp32_param(p).clone() for p in parameters]
 
 
 def save(training: Training, folder: Path, step: int) -> Path:

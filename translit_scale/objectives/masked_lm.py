@@ -12,7 +12,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from translit_scale.objectives.chunks import ALIGNED, CHUNK_TOKENS
+from translit_scale.objectives.chunks import ALIGNED, BIAS_COLUMNS, CHUNK_TOKENS
 
 HAS_TRITON = find_spec("triton") is not None
 
@@ -89,12 +89,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # Gradients are stored relative to the largest weight: with weights of 1 / tokens of a batch fp16 underflows.
         largest = F.pad(token_weights, (0, 1), value=torch.finfo(torch.float32).tiny).max()
         relative_weight = token_weights / largest
-        x, w, b = features.to(compute), weight.to(compute), bias.float()
-        if padding := -len(w) % align:
-            w, b = F.pad(w, (0, 0, 0, padding)), F.pad(b, (0, padding), value=float("-inf"))
+        padding = -len(weight) % align
+        x, w = features.to(compute), _padded(weight, padding, compute)
+        b = F.pad(bias.float(), (0, padding), value=float("-inf"))
+        inputs = F.pad(x, (0, BIAS_COLUMNS))  # the gradient of the weight and, in the first of these columns, the bias
+        inputs[:, x.shape[1]] = 1
         losses = torch.empty(len(x), dtype=torch.float32, device=x.device)
-        make = torch.empty_like if len(x) else torch.zeros_like
-        gradients = [make(t, dtype=torch.float32) for t in (features, w, b)] if needed else []
+        feature_gradient = torch.empty_like(features)
+        output_gradient: torch.Tensor | None = None  # [V, d + BIAS_COLUMNS]
         cross_entropy = _eager
         if fused:  # imported here, because Triton is installed with torch for GPUs only
             from translit_scale.objectives.fused_cross_entropy import fused_cross_entropy as cross_entropy
@@ -105,35 +107,48 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     x[part] @ w.T, b, labels[part], relative_weight[part], needed
                 )  # [R], [R, V] in the memory of the logits
                 if needed:
-                    bias_gradient = logit_gradient.sum(dim=0, dtype=torch.float32)
-                    gradients[2] = bias_gradient if start == 0 else gradients[2].add_(bias_gradient)
                     logit_gradient = logit_gradient.to(compute)
-                    gradients[0][part] = logit_gradient @ w
-                    _add_product(gradients[1], logit_gradient.T, x[part], is_first=start == 0)
-        ctx.save_for_backward(
-            largest, *(g[: len(t)].to(t.dtype) for g, t in zip(gradients, (features, weight, bias), strict=False))
-        )
+                    feature_gradient[part] = logit_gradient @ w
+                    output_gradient = _add_product(
+                        output_gradient, logit_gradient.T, inputs[part], is_only=len(x) <= chunk_tokens
+                    )
+                del logit_gradient  # before the next chunk has its logits
+        if needed:
+            if output_gradient is None:
+                output_gradient = inputs.new_zeros(len(w), inputs.shape[1])
+            ctx.save_for_backward(largest, feature_gradient, output_gradient)
+            ctx.output = weight.shape, weight.dtype, bias.dtype
         ctx.mark_non_differentiable(losses)
         return (losses * token_weights).sum(), losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        largest, *kept = ctx.saved_tensors
-        scale = largest * gradients[0]  # zero-dimensional, so the products keep the type of the gradients
-        return (*(g * scale for g in kept), None, None, None, None, None)
+        largest, feature_gradient, output_gradient = ctx.saved_tensors
+        (vocabulary, dimensions), weight_type, bias_type = ctx.output
+        scale = largest * gradients[0]
+        weight_gradient = torch.empty(vocabulary, dimensions, dtype=weight_type, device=scale.device)
+        torch.mul(output_gradient[:vocabulary, :dimensions], scale[None], out=weight_gradient)
+        bias_gradient = (output_gradient[:vocabulary, dimensions] * scale[None]).to(bias_type)
+        return feature_gradient * scale, weight_gradient, bias_gradient, None, None, None, None, None
 
 
-def _add_product(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor, is_first: bool) -> None:
-    """Adds a @ b to `total` [V, d], which is uninitialised memory before the first addition.
+def _padded(weight: torch.Tensor, rows: int, dtype: torch.dtype) -> torch.Tensor:
+    """The weight [V, d] with rows of zeros appended, in one copy, or without one if there is nothing to change."""
+    if rows == 0:
+        return weight.to(dtype)
+    result = torch.empty(len(weight) + rows, weight.shape[1], dtype=dtype, device=weight.device)
+    result[: len(weight)], result[len(weight) :] = weight, 0
+    return result
+
+
+def _add_product(total: torch.Tensor | None, a: torch.Tensor, b: torch.Tensor, is_only: bool) -> torch.Tensor:
+    """total + a @ b [V, d] in the memory of `total`, which is fp32 unless this is the only product.
 
     The output embedding is large, so each pass over its gradient counts: in fp32 the matrix product adds by itself.
     """
-    if total.dtype == a.dtype:
-        total.addmm_(a, b, beta=0 if is_first else 1)
-    elif is_first:
-        total.copy_(a @ b)
-    else:
-        total += a @ b
+    if total is None:
+        return a @ b if is_only else (a @ b).float()
+    return total.addmm_(a, b) if total.dtype == a.dtype else total.add_(a @ b)
 
 
 def _eager(

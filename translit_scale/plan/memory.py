@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from translit_scale.config import Precision
 from translit_scale.model.flops import Shape
-from translit_scale.objectives.chunks import ALIGNED, CHUNK_TOKENS, TILE_ELEMENTS
+from translit_scale.objectives.chunks import ALIGNED, BIAS_COLUMNS, CHUNK_TOKENS, TILE_ELEMENTS
 
 SIXTEEN_BITS = ("bf16", "fp16")
 FP32, HALF = 4, 2
@@ -174,27 +174,30 @@ def cast_weight_bytes(parameters: Parameters, precision: Precision) -> int:
     return HALF * (parameters.total - parameters.outside_linear - parameters.word_embedding)
 
 
-def head_bytes(shape: Shape, masked: int, precision: Precision, fused: bool, chunk: int = CHUNK_TOKENS) -> int:
-    """Peak memory of the head besides its input: logits of a chunk, and the gradient of the output embedding in fp32,
-    V·d + V, which its forward pass already computes.
+def head_bytes(shape: Shape, masked: int, precision: Precision, fused: bool) -> int:
+    """Peak memory of the head besides its input: logits of a chunk, and the gradient of the output embedding and its
+    bias, which its forward pass already computes.
 
-    With the kernel (`objectives/fused_cross_entropy.py`) there is one matrix of logits, in the type of the matrix
-    product, which becomes their gradient, and that of the chunk before is still there; the output embedding is copied
-    once, padded to an aligned vocabulary, and its gradient is computed in the type of the product. Without it (CPU)
+    The gradient is fp32, or where there is one chunk only, of the type of the matrix product. With the kernel
+    (`objectives/fused_cross_entropy.py`) there is one matrix of logits, in the type of the matrix product, which
+    becomes their gradient, and the output embedding is copied once, padded to an aligned vocabulary. Without it (CPU)
     the logits are fp32, and the softmax needs a second matrix.
 
     Args:
         fused: whether the kernel runs, which it does on GPUs.
     """
-    first = min(masked, chunk)
+    first, is_only = min(masked, CHUNK_TOKENS), masked <= CHUNK_TOKENS
+    width = shape.hidden + BIAS_COLUMNS
     if not fused:
-        matrices = 2 if masked <= chunk else 3
-        return FP32 * shape.vocabulary * (matrices * first + shape.hidden + 1)
+        return FP32 * (2 * shape.vocabulary * first + shape.vocabulary * width)
     vocabulary = -(-shape.vocabulary // ALIGNED) * ALIGNED
     operand = FP32 if precision == "fp32" else HALF
-    logits = operand * vocabulary * max(min(masked, 2 * chunk), first + shape.hidden)
-    forward = logits + operand * vocabulary * shape.hidden + FP32 * vocabulary * (shape.hidden + 1)
-    return max(forward, 2 * FP32 * vocabulary * shape.hidden)  # backward scales the gradient into a second one
+    gradient = vocabulary * width * operand
+    if not is_only:
+        gradient += vocabulary * width * FP32
+    forward = operand * vocabulary * (first + shape.hidden) + gradient
+    kept = vocabulary * width * (operand if is_only else FP32)
+    return max(forward, kept + FP32 * vocabulary * shape.hidden)  # backward scales the gradient into a second one
 
 
 def batch_bytes(tokens: int, masked: int, grouped: bool) -> int:

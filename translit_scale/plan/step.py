@@ -7,7 +7,6 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 from translit_scale.model.flops import contrastive_flops, layer_flops, training_flops
-from translit_scale.objectives.chunks import CHUNK_TOKENS
 from translit_scale.plan.machine import (
     COMPILED_ACTIVATION,
     LAUNCH_SECONDS,
@@ -68,13 +67,10 @@ class Memory(NamedTuple):
         return sum(self) - self.host
 
 
-def step_memory(w: Workload, machine: Machine, ranks: int, chunk: int = CHUNK_TOKENS) -> Memory:
+def step_memory(w: Workload, machine: Machine, ranks: int) -> Memory:
     """The largest of three moments: the forward pass of the head, the contrastive loss, the reduction of gradients.
 
     With one micro-batch there are no gradients yet in the forward pass.
-
-    Args:
-        chunk: masked tokens whose logits exist at a time.
     """
     shape, zero, k = w.shape, w.zero, w.micro_batches(ranks)
     parameters = count_parameters(shape, w.positions)
@@ -91,7 +87,7 @@ def step_memory(w: Workload, machine: Machine, ranks: int, chunk: int = CHUNK_TO
         shape, tokens, masked, w.precision, w.dropout, w.gradient_checkpointing, w.low_precision_layernorm
     )
     activations += cast_weight_bytes(parameters, w.precision)
-    logits = head_bytes(shape, masked, w.precision, machine.is_gpu, chunk)
+    logits = head_bytes(shape, masked, w.precision, machine.is_gpu)
     contrast = 0 if w.pool_layer is None else contrastive_bytes(shape, w.batch_pairs, ranks)
     gradients, on_device = states.local_gradients, states.parameters + live + states.always
     moments = [

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import nn
 
 from translit_scale.batch.layout import BatchLayout
@@ -66,18 +67,30 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
     stage = zero_stage(ds_json, path)
     precision, notes = resolve_precision(config.train.precision, ds_json, rank.device)
     check_stage(precision, stage, ds_json, path)
+    notes += _for_one_gpu(precision, ds_json, rank)
     ds_config = {key: value for key, value in ds_json.items() if key not in BLOCKS}
     ds_config |= {
         **_batch_sizes(layout),
         # The step runs its own micro-batches and reduces gradients once; the engine sees one backward pass a step.
         "gradient_accumulation_steps": 1,
-        "gradient_clipping": config.train.max_grad_norm,
+        # At stage 0 `take_step` clips, with the norm that it needs anyway: DeepSpeed would take it of each parameter.
+        "gradient_clipping": config.train.max_grad_norm if stage else 0.0,
         "zero_force_ds_cpu_optimizer": False,
         "zero_allow_untested_optimizer": True,
         "steps_per_print": sys.maxsize,
     }
     ds_config |= precision_block(precision, ds_json)
     return Hardware(path, ds_config, layout, given is None, precision, stage, tuple(notes))
+
+
+def _for_one_gpu(precision: Precision, ds_json: dict[str, Any], rank: Rank) -> list[str]:
+    """The advice to leave ZeRO out where it has nothing to divide or to offload."""
+    zero = ds_json.get("zero_optimization", {})
+    offloads = {"offload_optimizer", "offload_param"} & zero.keys()
+    has_nothing_to_divide = rank.world_size == 1 and zero.get("stage") and not offloads
+    if rank.device.type == "cpu" or not has_nothing_to_divide or precision not in ("fp32", "bf16_autocast"):
+        return []
+    return ["on a single GPU --ds_config zero0 is faster and takes less memory (benchmarks/trace.md)"]
 
 
 def _batch_sizes(layout: BatchLayout) -> dict[str, int]:
@@ -207,7 +220,8 @@ def reduce_gradients_once(engine: Any) -> Iterator[None]:
     engine.set_gradient_accumulation_boundary(False)
     yield
     engine.set_gradient_accumulation_boundary(True)
-    engine.allreduce_gradients()
+    if dist.get_world_size() > 1:  # otherwise DeepSpeed would copy all gradients into a bucket and back
+        engine.allreduce_gradients()
 
 
 @dataclass(frozen=True)
@@ -244,8 +258,11 @@ def loss_scale_raised_afterwards(engine: Any) -> Iterator[None]:
         update_scale(False)
 
 
-def take_step(engine: Any) -> Update:
+def take_step(engine: Any, max_grad_norm: float) -> Update:
     """Takes an optimizer step with the gradients in the engine, which must count exactly one step.
+
+    Args:
+        max_grad_norm: the engine's own from ZeRO stage 1 on; 0 for no limit.
 
     If the gradient is not finite, the update is skipped on all ranks; with fp16 this is part of loss scaling.
 
@@ -254,14 +271,15 @@ def take_step(engine: Any) -> Update:
     """
     t, lr = engine.global_steps, engine.optimizer.param_groups[0]["lr"]
     norm = None
-    if engine.zero_optimization_stage() == 0:  # DeepSpeed neither measures nor checks the norm here
-        gradients = [p.grad for p in engine.module.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+    if engine.zero_optimization_stage() == 0:  # DeepSpeed does not check the norm here
+        parameters = [p for p in engine.module.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if not torch.isfinite(norm):
-            for gradient in gradients:
-                gradient.zero_()
+            engine.zero_grad()
             engine.global_steps, engine.skipped_steps = t + 1, engine.skipped_steps + 1
             return Update(False, lr, norm)
+        if max_grad_norm:
+            nn.utils.clip_grads_with_norm_(parameters, max_grad_norm, norm)
     try:
         with loss_scale_raised_afterwards(engine) if engine.fp16_enabled() else nullcontext():
             engine.step()

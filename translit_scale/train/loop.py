@@ -372,7 +372,7 @@ def run_steps(
         checkpoints.check()
         set_learning_rate(engine, learning_rate(t, total, training.config.train))
         result = training.step.accumulate(t, batch, {"stop": bool(stop), "save": checkpoints.is_due()})
-        update = take_step(engine)
+        update = take_step(engine, training.config.train.max_grad_norm)
         skipped.count(t, result, update, training.stream)
         if logger:
             logger.step(steps, result, update_metrics(engine, update, skipped), training.prefetcher.wait_seconds)
