@@ -1,11 +1,11 @@
-"""Compares speed and memory of the training step on one GPU with the planner; by default, with Glot500-base's shape.
+"""Compares speed and memory of the training step on one GPU with the planner, and profiles it; of Glot500-base's shape.
 
-    python benchmarks/gpu.py [--shards DIR --tokenizer DIR] [--micro 64 128 256] [--batches 4096 65536]
+    python benchmarks/gpu.py [--shards DIR --tokenizer DIR] [--micro 64 256] [--batches 4096] [--compile]
 
-Runs `TrainStep` on its DeepSpeed engine: bf16 autocast, ZeRO-1, all four losses, random weights and tokens. Lengths are
-drawn from shards, or from the distribution in benchmarks/synthetic.py. It measures each micro-batch size with a step of
-one micro-batch, then each effective batch with the last micro-batch size. Prints Markdown, with the predictions of
-`translit-scale plan`.
+Runs `TrainStep` on its DeepSpeed engine: bf16 autocast, all four losses, random weights and tokens. Lengths are drawn
+from shards, or from the distribution in benchmarks/synthetic.py. It measures each micro-batch size with a step of one
+micro-batch, then each effective batch with the last micro-batch size, and profiles a step of the last size. Prints
+Markdown, with the predictions of `translit-scale plan`. benchmarks/gpu.sh measures all that gpu.md asks for.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ import json
 import resource
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from profiled import profile_step
 from report import heading
 from synthetic import MAX_LENGTH, Lengths, log_normal_lengths, make_batch, make_config, make_step
 
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.reader import PairReader
 from translit_scale.batch.stream import RankBatch
-from translit_scale.config import Precision
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
@@ -42,9 +43,7 @@ from translit_scale.train.preflight import check_tokenizer
 SAMPLE = 20_000
 """Number of pairs of the shards from which lengths are drawn."""
 WARM_UP = 2
-"""Steps before the timed ones."""
-ZERO = {"stage": 1, "reduce_bucket_size": 500_000_000}
-"""As in ds_configs/zero1.json, with DeepSpeed's default written out."""
+"""Steps of one micro-batch before the timed ones."""
 
 
 class Measured(NamedTuple):
@@ -87,12 +86,12 @@ def matmul_rate(device: torch.device) -> float:
     return 2 * n**3 * repeats / (time.perf_counter() - began)
 
 
-def measure(step: Any, batch: RankBatch, steps: int, rank: Rank) -> Measured:
+def measure(step: Any, batch: RankBatch, steps: int, rank: Rank, warm_up: int = WARM_UP) -> Measured:
     """Runs complete steps, from the batch in host memory to the update."""
     from translit_scale.train.engine import take_step
 
-    for t in range(WARM_UP + steps):
-        if t == WARM_UP:
+    for t in range(warm_up + steps):
+        if t == warm_up:
             synchronize(rank.device)
             began = time.perf_counter()
             if rank.device.type == "cuda":
@@ -112,26 +111,25 @@ def operations(shape: Shape, batch: RankBatch) -> int:
     return useful + sum(training_flops(shape, micro.token_counts) for micro in batch.micro)
 
 
-def workload(shape: Shape, batch: RankBatch, dropout: float, precision: Precision, compiled: bool) -> Workload:
+def workload(shape: Shape, batch: RankBatch, dropout: float, zero: dict[str, Any], **train: Any) -> Workload:
     """What the planner knows of a batch."""
     micro = -(-batch.pairs // len(batch.micro))
-    config = make_config(shape, batch.pairs, dropout, precision=precision, compile=compiled)
+    config = make_config(shape, batch.pairs, dropout, **train)
     parts = [[part.token_counts for m in batch.micro for part in m.parts[i : i + 1]] for i in range(2)]
     sums = [[sum(c[i] for c in part) / batch.pairs for i in range(4)] if part else [0.0] * 4 for part in parts]
     tokens = PairTokens(tuple(sums[0]), tuple(sums[1]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ds.json"
-        path.write_text(json.dumps({MICRO: micro, "zero_optimization": ZERO}))
-        return Workload.of(
-            config, path, None if precision == "fp32" else DEVICES["h100"], shape, MAX_LENGTH + 2, 1, tokens
-        )
+        path.write_text(json.dumps({MICRO: micro, "zero_optimization": zero}))
+        gpu = None if config.train.precision == "fp32" else DEVICES["h100"]
+        return Workload.of(config, path, gpu, shape, MAX_LENGTH + 2, 1, tokens)
 
 
 class Report:
     """Prints the rows of the table."""
 
-    def __init__(self, shape: Shape, rank: Rank, precision: Precision, compiled: bool) -> None:
-        self.shape, self.precision, self.compiled, self.has_head = shape, precision, compiled, False
+    def __init__(self, shape: Shape, rank: Rank, zero: dict[str, Any], train: dict[str, Any]) -> None:
+        self.shape, self.zero, self.train, self.has_head = shape, zero, train, False
         self.device = torch.cuda.get_device_name() if rank.device.type == "cuda" else "CPU"
         self.matmul, self.peak = matmul_rate(rank.device), peak_flops(self.device)
         name = device_of(self.device)
@@ -139,14 +137,16 @@ class Report:
 
     def predicted(self, batch: RankBatch, dropout: float) -> tuple[float, float]:
         """Seconds and bytes of a step by the formulas of `translit-scale plan`."""
-        w = workload(self.shape, batch, dropout, self.precision, self.compiled)
+        w = workload(self.shape, batch, dropout, self.zero, **self.train)
         return step_seconds(w, self.machine, 1).total, step_memory(w, self.machine, 1).total
 
     def head(self, batch: RankBatch) -> None:
         """Prints device, shape and the head of the table."""
         self.has_head = True
         peak = f"{self.peak / 1e12:.0f}" if self.peak else "unknown"
-        print(f"{self.device}, {self.precision}: bf16 matmul {self.matmul / 1e12:.3g} TFLOP/s measured, ", end="")
+        options = ", ".join(f"{name}={value}" for name, value in self.train.items())
+        print(f"{self.device}, ZeRO {self.zero['stage']}, {options}: bf16 matmul ", end="")
+        print(f"{self.matmul / 1e12:.3g} TFLOP/s measured, ", end="")
         print(f"{peak} by its datasheet. {described(self.shape, batch)}\n")
         print("| effective batch | micro-batches | dropout | pairs/s | tokens/s | useful TFLOP/s ", end="")
         print(
@@ -180,18 +180,20 @@ def run(args: argparse.Namespace, lengths: Lengths) -> None:
     """Measures all cases."""
     rank = start_rank()
     shape = Shape(args.hidden, 4 * args.hidden, args.layers, args.vocabulary)
-    precision: Precision = "bf16_autocast" if rank.device.type == "cuda" else "fp32"
-    report = Report(shape, rank, precision, args.compile)
+    train = {"precision": "bf16_autocast" if rank.device.type == "cuda" else "fp32", "compile": args.compile}
+    train |= {"low_precision_layernorm": True} if args.low_precision_layernorm else {}
+    zero = {"stage": args.stage, "reduce_bucket_size": 500_000_000}  # DeepSpeed's default, for the predictions
+    report = Report(shape, rank, zero, train)
     cases = cases_of(args)
     for dropout in args.dropout:
-        config = make_config(shape, cases[0][0], dropout, precision=precision, compile=args.compile)
-        step = make_step(config, shape.vocabulary, ZERO, cases[0][1], rank)
+        config = make_config(shape, cases[0][0], dropout, **train)
+        step = make_step(config, shape.vocabulary, zero, cases[0][1], rank)
         for pairs, micro in cases:
             batch = make_batch(make_config(shape, pairs), shape.vocabulary, micro, 1, lengths)
             if not report.has_head:
                 report.head(batch)
             try:
-                found = measure(step, batch, args.steps, rank)
+                found = measure(step, batch, args.steps, rank, WARM_UP if len(batch.micro) == 1 else 0)
             except torch.OutOfMemoryError:
                 step.engine.zero_grad()
                 _, predicted = report.predicted(batch, dropout)
@@ -199,6 +201,9 @@ def run(args: argparse.Namespace, lengths: Lengths) -> None:
                 print(f"{predicted / 1e9:.2f} GB |" + " |" * 8, flush=True)
                 continue
             report.line(batch, dropout, found)
+        batch = make_batch(make_config(shape, args.micro[-1]), shape.vocabulary, args.micro[-1], 1, lengths)
+        print(f"\n{batch.pairs:,} pairs in one micro-batch, profiled:\n")
+        print(profile_step(partial(measure, step, batch, 1, rank, warm_up=0), rank.device) + "\n", flush=True)
         step.engine.destroy()
 
 
@@ -209,9 +214,11 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, metavar="DIR")
     for name, default in (("hidden", 768), ("layers", 12), ("vocabulary", 401_145), ("steps", 5)):
         parser.add_argument(f"--{name}", type=int, default=default, metavar="N", help="default: %(default)s")
-    parser.add_argument("--micro", type=int, nargs="+", default=[64, 128, 256], metavar="N")
-    parser.add_argument("--batches", type=int, nargs="*", default=[4096, 65_536], metavar="N")
-    parser.add_argument("--dropout", type=float, nargs="+", default=[0.0, 0.1], metavar="P")
+    parser.add_argument("--micro", type=int, nargs="+", default=[64, 128, 256, 512], metavar="N")
+    parser.add_argument("--batches", type=int, nargs="*", default=[4096], metavar="N")
+    parser.add_argument("--dropout", type=float, nargs="+", default=[0.1], metavar="P")
+    parser.add_argument("--stage", type=int, default=0, metavar="N", help="ZeRO stage (default: 0, for one GPU)")
+    parser.add_argument("--low-precision-layernorm", action="store_true", help="with train.low_precision_layernorm")
     parser.add_argument("--compile", action="store_true", help="with train.compile")
     args = parser.parse_args()
     if bool(args.shards) != bool(args.tokenizer):

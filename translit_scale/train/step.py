@@ -34,11 +34,13 @@ from translit_scale.train.engine import reduce_gradients_once
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.reduction import all_reduce_named
 
-MAX_EMBEDDING_DRIFT = 1e-2
+MAX_EMBEDDING_DRIFT = 5e-2
 """Largest difference of an embedding between both passes of GradCache, relative to the largest entry of all.
 
-The difference is zero in fp32 on a CPU; elsewhere kernels for other shapes may round differently. A larger one means
-that dropout was not replayed."""
+The difference is zero on a CPU; elsewhere kernels for other shapes may round differently, and compiled layers are
+another program where gradients are needed. Rounding alone makes less: all of bf16 against fp32 0.008, compiled against
+eager bf16 0.004 (12 layers of width 768). A larger one means that dropout was not replayed, which makes 0.37 to 0.52
+with p = 0.1."""
 
 
 @dataclass(frozen=True)
