@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import random
 import re
 import string
@@ -202,6 +203,53 @@ def test_training_from_shards(tmp_path, capsys):
     assert "not the one its report describes" in capsys.readouterr().err
 
 
+def pieces_of(model: bytes) -> dict[str, float]:
+    """Scores by piece, without control pieces."""
+    processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    numbers = [i for i in range(len(processor)) if not processor.is_control(i) and not processor.is_unknown(i)]
+    return {processor.id_to_piece(i): processor.get_score(i) for i in numbers}
+
+
+def test_transliterations_get_their_share_of_the_vocabulary(tmp_path):
+    """Scores are those of the mixture of both models, and transliterations are cut into fewer pieces."""
+    originals, latin = sentences(CYRILLIC, 600), sentences(LATIN, 600)
+    texts = {"orig": originals[:200], "latn": latin[:200]}
+    alone = train_tokenizer(originals, tmp_path / "alone", 300, parity_lines=texts)
+    made = train_tokenizer(
+        originals, tmp_path / "made", 300, parity_lines=texts, transliterations=latin, latn_share=0.4
+    )
+    first = train_tokenizer(originals, tmp_path / "first", 180, parity_lines=texts)
+    second = train_tokenizer(latin, tmp_path / "second", 120, parity_lines={"latn": latin[:200]})
+    found, orig, latn = (
+        pieces_of((tmp_path / name / "sentencepiece.bpe.model").read_bytes()) for name in ("made", "first", "second")
+    )
+    assert found.keys() == orig.keys() | latn.keys()
+    for piece, score in found.items():
+        p = sum(w * math.exp(m[piece]) for w, m in ((0.6, orig), (0.4, latn)) if piece in m)
+        assert score == pytest.approx(math.log(p), rel=1e-5)
+    assert sorted(found.values(), reverse=True) == list(found.values())
+    assert made.vocabulary == len(found) + 5 and first.vocabulary + second.vocabulary > made.vocabulary
+    assert made.sentences == 1200 and made.settings["latn_share"] == 0.4
+    assert made.texts["latn"].tokens < 0.7 * alone.texts["latn"].tokens
+    assert made.texts["orig"].tokens <= 1.01 * first.texts["orig"].tokens
+    assert all(figures.mismatches == figures.ties for figures in made.texts.values())
+
+
+def test_the_share_of_transliterations_is_an_option(tmp_path, capsys):
+    shards = make_shards(tmp_path / "shards", {"pol_Latn": 100, "ukr_Cyrl": 400})
+    command = ["tokenizer", "--shards", str(shards), "--out", str(tmp_path / "made"), "--vocab-size", "90"]
+    assert main([*command, "--latn-share", "0.4"]) == 0
+    assert read_report(tmp_path / "made").settings["latn_share"] == 0.4
+    assert main(command) == 3 and "latn_share 0.4 (now 0.0)" in capsys.readouterr().err
+    command[4] = str(tmp_path / "small")
+    assert main([*command, "--latn-share", "0.1"]) == 2
+    assert "a vocabulary of 9 for transliterations is too small" in (error := capsys.readouterr().err)
+    assert "(--vocab-size × --latn-share)" in error
+    for share in ("1", "-0.1", "half"):
+        assert main([*command, "--latn-share", share]) == 2
+        assert f"expected a number from 0 to 0.9, found '{share}'" in capsys.readouterr().err
+
+
 def test_what_is_left_out_of_the_training_is_named_by_language(tmp_path, monkeypatch, capsys):
     """Long sentences are used: 2000 Thai letters are 6000 bytes."""
     shards = make_shards(tmp_path / "shards", {"tha_Thai": 100, "ukr_Cyrl": 100})
@@ -216,7 +264,9 @@ def test_what_is_left_out_of_the_training_is_named_by_language(tmp_path, monkeyp
     report = train_from_shards(shards, tmp_path / "made", 60, 1000, 0)
     assert (report.sentences, report.skipped) == (201, 1)
     lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
-    assert len(lines) == 1 and lines[0].startswith("ukr_Cyrl: 1 sentences are left out of the training: they contain")
+    assert len(lines) == 1 and lines[0].startswith(
+        "ukr_Cyrl:orig: 1 sentences are left out of the training: they contain"
+    )
 
 
 def test_the_sample_depends_on_the_seed_alone(tmp_path):

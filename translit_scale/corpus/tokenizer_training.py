@@ -1,8 +1,8 @@
 """Trains a SentencePiece unigram vocabulary on original-script text and writes it as a fast tokenizer with XLM-R's ids.
 
 Paper A, section 4.4: the tokenizer learns from the originals only and is not adapted to transliterations; the report
-tells what that costs for them. Before anything is written, the fast tokenizer must give the ids of SentencePiece on
-real lines (the parity gate).
+tells what that costs for them. A share of the vocabulary may be learned from transliterations instead. Before anything
+is written, the fast tokenizer must give the ids of SentencePiece on real lines (the parity gate).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sentencepiece
 from tokenizers import AddedToken
@@ -28,10 +28,12 @@ from translit_scale.corpus.blocks import Block
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import SENTENCEPIECE_FILE, load_tokenizer, save_tokenizer, tokenizer_fingerprint
 from translit_scale.corpus.tokenizer_parity import TextFigures, check_parity, compare
+from translit_scale.corpus.unigram_mixture import mixture
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json, sync, write_json
 from translit_scale.progress import Progress
 
+Column = Literal["orig", "latn"]
 REPORT_FILE = "tokenizer_report.json"
 _MOST_LINES, _WORST = 100, 20
 """A longer table is not printed as a whole, but so many lines of it."""
@@ -61,6 +63,7 @@ class TokenizerReport:
     skipped: int
     """Sentences that SentencePiece cannot use (`unusable`)."""
     sentences_sha256: str
+    """Of the originals, and where they were used, of the transliterations."""
     texts: dict[str, TextFigures]
     examples: list[dict[str, Any]]
     """Up to five mismatching sentences with both segmentations."""
@@ -69,9 +72,15 @@ class TokenizerReport:
 
 
 def train_from_shards(
-    shards: Path, out: Path, vocab_size: int, max_sentences: int, seed: int, force: bool = False
+    shards: Path,
+    out: Path,
+    vocab_size: int,
+    max_sentences: int,
+    seed: int,
+    force: bool = False,
+    latn_share: float = 0.0,
 ) -> TokenizerReport:
-    """Trains on the originals of a shard set; see `train_tokenizer`, also for its errors.
+    """Trains on the originals of a shard set, or on both columns; see `train_tokenizer`, also for its errors.
 
     Does nothing when `out` is up to date, and refuses an `out` that was made from something else.
 
@@ -82,7 +91,7 @@ def train_from_shards(
     shard_set = ShardSet.open(shards)
     inputs = {"shards": shard_set.fingerprint, "max_sentences": max_sentences, "seed": seed}
     if not force and (out / REPORT_FILE).exists():
-        return _up_to_date(out, _options(vocab_size) | inputs)
+        return _up_to_date(out, _options(vocab_size) | inputs | {"latn_share": latn_share})
     rows = {language: shard_set.rows(language) for language in shard_set.languages}
     quotas = equal_counts(rows, max_sentences)
     texts: dict[str, list[str]] = {}
@@ -93,19 +102,23 @@ def train_from_shards(
 
     left_out: dict[str, Counter[str]] = {}
 
-    def sentences() -> Iterator[str]:
-        with Progress("reading sentences", sum(quotas.values()), "sentences") as progress:
+    def sentences(column: Column) -> Iterator[str]:
+        with Progress(f"reading sentences ({column})", sum(quotas.values()), "sentences") as progress:
             for language in shard_set.languages:
-                left_out[language] = Counter()
+                reasons = left_out[f"{language}:{column}"] = Counter()
                 for block in _sample(shard_set, language, quotas[language], seed):
-                    left_out[language].update(filter(None, map(unusable, block.orig)))
-                    yield from block.orig
-                    progress.advance(len(block.orig))
+                    lines: Sequence[str] = getattr(block, column)
+                    reasons.update(filter(None, map(unusable, lines)))
+                    yield from lines
+                    progress.advance(len(lines))
 
-    report = train_tokenizer(sentences(), out, vocab_size, parity_lines=texts, inputs=inputs, force=force)
-    for language, reasons in left_out.items():
+    report = train_tokenizer(
+        sentences("orig"), out, vocab_size, parity_lines=texts, inputs=inputs, force=force,
+        transliterations=sentences("latn"), latn_share=latn_share,
+    )  # fmt: skip
+    for text, reasons in left_out.items():
         for reason, count in reasons.items():
-            print(f"{language}: {count:,} sentences are left out of the training: {reason}", file=sys.stderr)
+            print(f"{text}: {count:,} sentences are left out of the training: {reason}", file=sys.stderr)
     return report
 
 
@@ -117,8 +130,13 @@ def train_tokenizer(
     parity_lines: Mapping[str, Sequence[str]],
     inputs: Mapping[str, Any] | None = None,
     force: bool = False,
+    transliterations: Iterable[str] = (),
+    latn_share: float = 0.0,
 ) -> TokenizerReport:
     """Trains a unigram model of `vocab_size` pieces and writes the folder `out`, all of it or nothing.
+
+    With `latn_share`, that part of the pieces is learned from `transliterations`, and both models are joined
+    (`unigram_mixture.py`); pieces that both have count once, so the vocabulary is smaller by those.
 
     The folder: `tokenizer.json`, `tokenizer_config.json`, `sentencepiece.bpe.model` and
     `tokenizer_report.json` (`inputs` is recorded in its settings). Equal sentences in equal order give
@@ -130,9 +148,13 @@ def train_tokenizer(
             tokenizer disagrees with SentencePiece on over 0.05 % of `parity_lines`.
     """
     _check_replaceable(out, force)
-    reader = _SentenceReader(sentences)
-    options = _options(vocab_size)
-    model = _train_sentencepiece(reader, options)
+    reserved = round(latn_share * vocab_size)
+    readers = [_SentenceReader(sentences)]
+    model = _train_sentencepiece(readers[0], _options(vocab_size - reserved))
+    if reserved:
+        readers.append(_SentenceReader(transliterations))
+        latn = _train_sentencepiece(readers[1], _options(reserved), " for transliterations")
+        model = mixture(model, latn, latn_share)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         built = Path(temporary) / out.name
@@ -142,12 +164,12 @@ def train_tokenizer(
         report = TokenizerReport(
             vocabulary=len(tokenizer),
             fingerprint=tokenizer_fingerprint(load_tokenizer(str(built))),
-            sentences=reader.used,
-            skipped=reader.skipped,
-            sentences_sha256=reader.digest.hexdigest(),
+            sentences=sum(reader.used for reader in readers),
+            skipped=sum(reader.skipped for reader in readers),
+            sentences_sha256=" ".join(reader.digest.hexdigest() for reader in readers),
             texts=texts,
             examples=examples,
-            settings=options | dict(inputs or {}),
+            settings=_options(vocab_size) | dict(inputs or {}) | {"latn_share": latn_share},
             versions={name: version(name) for name in ("sentencepiece", "tokenizers", "transformers")},
         )
         write_json(built / REPORT_FILE, asdict(report))
@@ -229,31 +251,32 @@ def _options(vocab_size: int) -> dict[str, Any]:
     }
 
 
-def _train_sentencepiece(reader: _SentenceReader, options: Mapping[str, Any]) -> bytes:
-    """The serialised model."""
+def _train_sentencepiece(reader: _SentenceReader, options: Mapping[str, Any], name: str = "") -> bytes:
+    """The serialised model; `name` follows "a vocabulary of N" in errors."""
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(reader), model_writer=model, minloglevel=2, **options
         )
     except RuntimeError as error:
-        raise _training_error(str(error), reader, options["vocab_size"]) from error
+        raise _training_error(str(error), reader, options["vocab_size"], name) from error
     return model.getvalue()
 
 
-def _training_error(message: str, reader: _SentenceReader, vocab_size: int) -> ConfigError | DataError:
+def _training_error(message: str, reader: _SentenceReader, vocab_size: int, name: str) -> ConfigError | DataError:
     if reader.used == 0:
-        return DataError(f"no sentences to train a tokenizer on ({reader.skipped} skipped as unusable)")
+        return DataError(f"no sentences to train a tokenizer on{name} ({reader.skipped} skipped as unusable)")
+    hint = " (--vocab-size × --latn-share)" if name else ""
     text = f"{reader.used:,} sentences"
     if too_high := re.search(r"Vocabulary size too high.*<= (\d+)", message):
         return ConfigError(
-            f"a vocabulary of {vocab_size:,} is too large: {text} give at most {int(too_high[1]):,} pieces",
-            f"--vocab-size {too_high[1]} or less, or more text",
+            f"a vocabulary of {vocab_size:,}{name} is too large: {text} give at most {int(too_high[1]):,} pieces",
+            f"--vocab-size {too_high[1]} or less{hint}, or more text",
         )
     if too_low := re.search(r"smaller than required_chars. \d+ vs (\d+)", message):
         return ConfigError(
-            f"a vocabulary of {vocab_size:,} is too small: {text} have {int(too_low[1]):,} characters to cover",
-            f"--vocab-size well above {too_low[1]}",
+            f"a vocabulary of {vocab_size:,}{name} is too small: {text} have {int(too_low[1]):,} characters to cover",
+            f"--vocab-size well above {too_low[1]}{hint}",
         )
     return DataError(f"SentencePiece failed on {text}: {message}")
 
