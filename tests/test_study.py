@@ -128,6 +128,23 @@ def test_a_chain_of_trainings_from_a_pretrained_model(place: Place) -> None:
     assert not [word for word in scratch["train/mediterranean/base-seed0"].words if "pretrained" in word]
 
 
+def test_variants_with_a_tokenizer_of_their_own(place: Place) -> None:
+    """It is trained once for all that have it, and measurements of text wait for all tokenizers."""
+    study = read_study("beyond")
+    steps = {step.name: step for step in steps_of(study, study.scales["cpu"], place)}
+    made = steps["tokenizer/hin-urd-latn25"]
+    assert made.words[-2:] == ("--latn-share", "0.25") and made.after == ("prepare/hin-urd",)
+    assert "--latn-share" not in steps["tokenizer/hin-urd"].words
+    folder = f"{place.study}/tokenizers/hin-urd"
+    for variant, name in (("model3", "hin-urd"), ("pieces", "hin-urd-latn25"), ("pieces_time", "hin-urd-latn25")):
+        training = steps[f"train/hin-urd/{variant}-seed0"]
+        assert training.after == (f"tokenizer/{name}",)
+        assert f"model.tokenizer={place.study}/tokenizers/{name}" in training.words
+    vocabulary = steps["vocabulary/hin-urd"]
+    assert f"papers={folder}" in vocabulary.words and f"latn25={folder}-latn25" in vocabulary.words
+    assert vocabulary.after == ("tokenizer/hin-urd", "tokenizer/hin-urd-latn25")
+
+
 def test_a_report_waits_for_the_measurements_before_it(place: Place) -> None:
     study = read_study("wide")
     steps = {step.name: step for step in steps_of(study, study.scales["cpu"], place)}
@@ -147,6 +164,7 @@ def test_a_report_waits_for_the_measurements_before_it(place: Place) -> None:
         ("[[one, two]]", "[[one, three]]", "three: none of the variants, one, two"),
         ("needs_tests: false", "corpora: [cd]", "cd is none of the corpora, ab"),
         ("needs_tests: false", "pretrained: {three: m}", "pretrained: expected one of the variants that have seeds"),
+        ("comparisons:", "tokenizer_of: {one: none}\ncomparisons:", "tokenizer_of: none: none of the tokenizers, "),
         ("title", "titel", "titel: unknown setting; did you mean 'title'?"),
     ],
 )
@@ -468,6 +486,7 @@ def test_curves_are_written_and_summarized(place: Place, tmp_path: Path) -> None
         ("paper_b", "demo", 10, "mlm_seq-seed0", "| mlm_seq − mlm "),
         ("wide", "demo", 7, "mlm_seq-seed0", "| mlm_seq − mlm "),
         ("contrast", "pol-ukr", 11, "micro16-seed0", "| model3 − micro16 "),
+        ("beyond", "pol-ukr", 9, "pieces-seed0", "| pieces − model3 "),
     ],
 )
 def test_the_minutes_scale_from_text_to_page_and_tables(

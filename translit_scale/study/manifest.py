@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from translit_scale.study.settings import Measurement, Scale, Study
 from translit_scale.study.steps import Place, Run, Step
@@ -63,9 +64,9 @@ class _Manifest:
             shards, pieces = self._shards(name), str(self.scale.vocabulary)
             prepare = ("prepare", recipe, "--data", str(text), "--out", shards)
             yield Step(f"prepare/{name}", prepare, tuple(first))
-            if not self.scale.pretrained:
-                tokenizer = ("tokenizer", "--shards", shards, "--out", self._tokenizer(name), "--vocab-size", pieces)
-                yield Step(f"tokenizer/{name}", tokenizer, (f"prepare/{name}",))
+            for folder, options in self._tokenizers(name).items():
+                words = ("tokenizer", "--shards", shards, "--out", str(self._tokenizer_folder(folder)))
+                yield Step(f"tokenizer/{folder}", (*words, "--vocab-size", pieces, *options), (f"prepare/{name}",))
 
     def trainings(self) -> Iterator[Step]:
         """Trainings, and the exports that others start from."""
@@ -97,9 +98,11 @@ class _Manifest:
         words += self.scale.variant_settings.get(run.variant, [])
         files = [*self.study.corpora[run.corpus].experiment, *(word for word in words if "=" not in word)]
         settings = [f"data.shards={self._shards(run.corpus)}"]
-        needed = self._prepared(run.corpus)
+        needed = f"prepare/{run.corpus}"
         if not self.scale.pretrained:
-            settings.append(f"model.tokenizer={self._tokenizer(run.corpus)}")
+            folder = self._named(run.corpus, self.study.tokenizer_of.get(run.variant))
+            settings.append(f"model.tokenizer={self._tokenizer_folder(folder)}")
+            needed = f"tokenizer/{folder}"
         settings += [
             f"run.dir={self.place.study / 'runs'}",
             f"run.name={run.corpus}/{run.label}",
@@ -138,19 +141,30 @@ class _Manifest:
         )
         reads_runs = any(f"{{{word}}}" in measurement.command for word in ("models", "runs", "run_options"))
         after = tuple(f"train/{name}/{label}" for label in folders) if reads_runs else ()
-        return Step(step, tuple(shlex.split(command)), after or (self._prepared(name),))
+        prepared = tuple(f"tokenizer/{folder}" for folder in self._tokenizers(name)) or (f"prepare/{name}",)
+        return Step(step, tuple(shlex.split(command)), after or prepared)
 
     def _shards(self, corpus: str) -> str:
         return str(self.place.study / "shards" / corpus)
 
     def _tokenizer(self, corpus: str) -> str:
-        """That of all trainings on a corpus: its own, or the pretrained model's."""
+        """That of a corpus: its own, or the pretrained model's."""
         models = (self._pretrained(variant) for variant in self.scale.pretrained)
-        return next(models, None) or str(self.place.study / "tokenizers" / corpus)
+        return next(models, None) or str(self._tokenizer_folder(corpus))
 
-    def _prepared(self, corpus: str) -> str:
-        """Name of the step that trainings on a corpus wait for."""
-        return f"{'prepare' if self.scale.pretrained else 'tokenizer'}/{corpus}"
+    def _tokenizers(self, corpus: str) -> dict[str, Sequence[str]]:
+        """Name → options of the tokenizers that the trainings on a corpus have; a pretrained model brings its own."""
+        if self.scale.pretrained:
+            return {}
+        used = {self.study.tokenizer_of.get(variant) for variant in self.scale.seeds}
+        others = {self._named(corpus, name): words for name, words in self.study.tokenizers.items() if name in used}
+        return {corpus: (), **others}
+
+    def _named(self, corpus: str, tokenizer: str | None) -> str:
+        return f"{corpus}-{tokenizer}" if tokenizer else corpus
+
+    def _tokenizer_folder(self, name: str) -> Path:
+        return self.place.study / "tokenizers" / name
 
     def _pretrained(self, variant: str) -> str | None:
         """The model of a variant that is not trained; None for others."""

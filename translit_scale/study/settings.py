@@ -105,6 +105,10 @@ class Study(Strict):
     starts_from: dict[str, str] = Field({})
     """Variant → variant whose exported model (of its first seed) it is trained further from, at the scales that have
     both."""
+    tokenizers: dict[Name, list[str]] = Field({})
+    """Name → options of `translit-scale tokenizer`, for tokenizers besides the one of each corpus."""
+    tokenizer_of: dict[str, str] = Field({})
+    """Variant → name of its tokenizer, if it has not that of its corpus."""
     comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Pairs of variants whose difference answers a question: the second minus the first."""
     scales: dict[Name, Scale]
@@ -113,6 +117,11 @@ class Study(Strict):
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
         named = {name for pair in [*self.comparisons, *self.starts_from.items()] for name in pair}
+        named |= self.tokenizer_of.keys()
+        if missing := sorted(set(self.tokenizer_of.values()) - self.tokenizers.keys()):
+            raise ValueError(
+                f"tokenizer_of: {', '.join(missing)}: none of the tokenizers, {', '.join(self.tokenizers)}"
+            )
         for scale in self.scales.values():
             named |= scale.seeds.keys() | scale.variant_settings.keys() | scale.pretrained.keys()
             if len(scale.pretrained) > 1 or not scale.seeds.keys() >= scale.pretrained.keys():
