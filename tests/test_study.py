@@ -349,7 +349,8 @@ def write_result(tmp_path: Path) -> Write:
         lists = ranks if isinstance(ranks[0], list) else [ranks] * len(pairs)
         tests, arrays = [], {}
         for (query, candidates), of_pair in zip(pairs, lists, strict=True):
-            tests.append({"query": query, "candidates": candidates, "n": len(of_pair)})
+            tops = {f"top{k}": float(np.mean(np.array(of_pair) <= k)) for k in (1, 5, 10)}
+            tests.append({"query": query, "candidates": candidates, "n": len(of_pair), **tops})
             arrays[f"ids:{query}->{candidates}"] = np.array(ids or [str(index) for index in range(len(of_pair))])
             arrays[f"rank:{query}->{candidates}"] = np.array(of_pair)
         (folder / f"{label}.json").write_text(json.dumps({**head, "scores": {"test": tests}}))
@@ -421,13 +422,39 @@ def test_intervals_over_seeds_equal_a_plain_loop() -> None:
     assert (found.low, found.high) == pytest.approx(np.percentile(draws, [2.5, 97.5]), abs=0.02)
 
 
-@pytest.mark.parametrize(("name", "scale_name", "number"), [("paper_a", "gpu", 14), ("paper_a", "cpu", 10)])
+@pytest.mark.parametrize(
+    ("name", "scale_name", "number"), [("paper_a", "gpu", 14), ("paper_a", "cpu", 10), ("wide", "cpu", 3)]
+)
 def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str, scale_name: str, number: int) -> None:
     folder = ROOT / "docs/study" / f"{name}-{scale_name}"
     study, document = read_study(name), (ROOT / "docs/study.md").read_text()
     tables = [part for part in study_tables(study, study.scales[scale_name], folder).split("\n\n") if part[0] == "|"]
     assert len(tables) == number
     assert not [table for table in tables if table.strip() not in document]
+
+
+def test_the_averages_in_the_document_are_those_of_the_committed_table() -> None:
+    """A row of the document has two models and their difference from English, and the difference from Hindi."""
+    averages = (ROOT / "docs/study/wide-cpu/averages.md").read_text()
+    found = [cells_of_averages(part) for part in averages.split("**SR-B from ")[1:]]
+    document = (ROOT / "docs/study.md").read_text()
+    (table,) = (part for part in document.split("\n\n") if part.startswith("| languages") and "hin_Deva: diff" in part)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert len(rows) > 15
+    for group, *cells in rows:
+        assert cells == [*found[0][group], found[1][group][-1]], group
+
+
+def cells_of_averages(part: str) -> dict[str, list[str]]:
+    """Group → number of languages, and the last column (top-10) of both models and of their difference."""
+    cells: dict[str, list[str]] = {}
+    group = ""
+    for line in part.splitlines():
+        if line.startswith("|"):
+            first, n, *_, last = (cell.strip() for cell in line.strip("|").split("|"))
+            group = first or group
+            cells.setdefault(group, [n]).append(last)
+    return cells
 
 
 def test_the_numbers_of_single_trainings_in_the_document() -> None:

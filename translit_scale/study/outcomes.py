@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,26 +49,26 @@ def outcomes(results: Results, task: str, runs: Sequence[Run], k: int) -> dict[s
 
 
 def _columns(result: ResultFile, k: int) -> dict[str, Outcome]:
-    directions = {
-        (test["query"], test["candidates"]): outcome
-        for test in result.tests
-        if (outcome := _direction(result, f"{test['query']}->{test['candidates']}", k))
-    }
-    if len(directions) <= MOST_COLUMNS:
-        return {f"{query} → {candidates}": outcome for (query, candidates), outcome in directions.items()}
+    if len(result.tests) <= MOST_COLUMNS:
+        names = {f"{test['query']} → {test['candidates']}": test for test in result.tests}
+        found = {
+            name: _of_sentences(result, f"{test['query']}->{test['candidates']}", k) for name, test in names.items()
+        }
+        return {name: outcome for name, outcome in found.items() if outcome}
+    directions = {(test["query"], test["candidates"]): test for test in result.tests}
     targets = Counter(query for query, _ in directions)
     sources = [code for code, number in targets.items() if number > max(targets.values()) / 2]
     columns = {}
     for source in sources:
-        others = {candidates: outcome for (query, candidates), outcome in directions.items() if query == source}
-        columns[f"{source} → {len(others)} languages"] = _averaged(others)
+        others = {candidates: test for (query, candidates), test in directions.items() if query == source}
+        columns[f"{source} → {len(others)} languages"] = _of_languages(others, k)
         if len(sources) < len(targets):
-            others = {query: outcome for (query, candidates), outcome in directions.items() if candidates == source}
-            columns[f"{len(others)} languages → {source}"] = _averaged(others)
+            others = {query: test for (query, candidates), test in directions.items() if candidates == source}
+            columns[f"{len(others)} languages → {source}"] = _of_languages(others, k)
     return columns
 
 
-def _direction(result: ResultFile, name: str, k: int) -> Outcome | None:
+def _of_sentences(result: ResultFile, name: str, k: int) -> Outcome | None:
     arrays = result.arrays or {}
     if f"rank:{name}" not in arrays:
         return None
@@ -75,10 +76,10 @@ def _direction(result: ResultFile, name: str, k: int) -> Outcome | None:
     return Outcome(ids, hits(arrays[f"rank:{name}"], k).astype(np.float64), min(1.0, k / len(ids)))
 
 
-def _averaged(directions: Mapping[str, Outcome]) -> Outcome:
-    languages = sorted(directions)
+def _of_languages(tests: Mapping[str, Mapping[str, Any]], k: int) -> Outcome:
+    languages = sorted(tests)
     return Outcome(
         np.array(languages),
-        np.array([directions[language].scores.mean() for language in languages]),
-        float(np.mean([directions[language].chance for language in languages])),
+        np.array([tests[language][f"top{k}"] for language in languages]),
+        float(np.mean([min(1.0, k / tests[language]["n"]) for language in languages])),
     )
