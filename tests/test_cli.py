@@ -44,7 +44,7 @@ def test_there_are_the_commands_that_the_documentation_names() -> None:
         "shards stats", "shards cat", "shards contamination", "shards stage", "tokenizer", "select", "export",
         "evaluate retrieval", "evaluate transfer", "evaluate all", "analyze similarity", "analyze dynamics",
         "analyze vocabulary", "analyze words", "report tables", "report association", "report page", "submit",
-        "reproduce", "demo",
+        "reproduce", "demo", "vocabulary extend",
     }  # fmt: skip
 
 

@@ -253,14 +253,14 @@ def test_the_share_of_transliterations_is_an_option(tmp_path, capsys):
 def test_what_is_left_out_of_the_training_is_named_by_language(tmp_path, monkeypatch, capsys):
     """Long sentences are used: 2000 Thai letters are 6000 bytes."""
     shards = make_shards(tmp_path / "shards", {"tha_Thai": 100, "ukr_Cyrl": 100})
-    genuine = tokenizer_training._sample
+    genuine = tokenizer_training.sample_blocks
 
     def sample(shard_set, language, count, seed):
         yield from genuine(shard_set, language, count, seed)
         extra = {"tha_Thai": "\u0e01\u0e32 " * 800, "ukr_Cyrl": "знак \u2585 тут"}[language]
         yield Block((extra,), ("x",))
 
-    monkeypatch.setattr(tokenizer_training, "_sample", sample)
+    monkeypatch.setattr(tokenizer_training, "sample_blocks", sample)
     report = train_from_shards(shards, tmp_path / "made", 60, 1000, 0)
     assert (report.sentences, report.skipped) == (201, 1)
     lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]

@@ -262,7 +262,11 @@ def _values(rows: Sequence[Row], column: str) -> list[Any]:
 
 
 def _number(field: str, title: str) -> dict[str, Any]:
-    return {"field": field, "type": "quantitative", "title": title or None, "scale": {"zero": False}}
+    # Labels stay at their ticks: moved inwards, the last one of an axis touches the one before it.
+    return {
+        "field": field, "type": "quantitative", "title": title or None, "scale": {"zero": False},
+        "axis": {"labelFlush": False},
+    }  # fmt: skip
 
 
 def _scale(field: str, values: Sequence[Any], marks: Sequence[Any]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from translit_scale.commands import (
     submit,
     tokenizer,
     train,
+    vocabulary,
 )
 from translit_scale.commands.arguments import subcommands
 from translit_scale.commands.parser import Parser
@@ -36,8 +37,8 @@ from translit_scale.errors import EXIT_DATA, UserError
 from translit_scale.train.launching.failure import run_rank
 
 COMMANDS = (
-    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, plan, doctor, train, select, export,
-    evaluate, analyze, report, submit, reproduce, demo,
+    languages, configs, docs, demo_text, romanize, prepare, shards, tokenizer, vocabulary, plan, doctor, train,
+    select, export, evaluate, analyze, report, submit, reproduce, demo,
 )  # fmt: skip
 """The commands in the order of the stages."""
 OF_RANKS = ("doctor", "train")

@@ -51,7 +51,7 @@ def extend(
     Raises:
         ConfigError: it is not a unigram tokenizer, or its ids leave no room for more pieces.
     """
-    old = set(unigram_vocabulary(tokenizer))
+    old = {piece for piece, _ in unigram_vocabulary(tokenizer)}
     candidates = [(piece, score + PRIOR) for piece, score in learned if piece not in old and len(piece) > 1]
     kept = sorted(candidates, key=lambda item: (-item[1], item[0]))
     before = encode_batch(tokenizer, originals)
@@ -72,8 +72,8 @@ def extend(
     return Extension(_with_pieces(tokenizer, kept[:most]), pieces, parts, rejected)
 
 
-def unigram_vocabulary(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """The pieces of a unigram tokenizer by their ids.
+def unigram_vocabulary(tokenizer: PreTrainedTokenizerFast) -> list[Piece]:
+    """The pieces of a unigram tokenizer, by their ids.
 
     Raises:
         ConfigError: it is another kind of tokenizer, or has tokens with ids behind its pieces.
@@ -84,7 +84,7 @@ def unigram_vocabulary(tokenizer: PreTrainedTokenizerFast) -> list[str]:
             f"the tokenizer is of type {pipeline['model'].get('type')}; new pieces can be added to unigram tokenizers",
             "those of XLM-R, Glot500, multilingual-e5 and of `translit-scale tokenizer` are",
         )
-    pieces = [piece for piece, _ in pipeline["model"]["vocab"]]
+    pieces = [(piece, score) for piece, score in pipeline["model"]["vocab"]]
     if len(pieces) < len(tokenizer):
         raise ConfigError(
             f"the tokenizer has {len(tokenizer) - len(pieces)} added tokens with ids behind its {len(pieces):,} pieces",

@@ -96,7 +96,7 @@ def train_from_shards(
     quotas = equal_counts(rows, max_sentences)
     texts: dict[str, list[str]] = {}
     for language in shard_set.languages:
-        blocks = list(_sample(shard_set, language, min(PARITY_LINES, rows[language]), seed + 1))
+        blocks = list(sample_blocks(shard_set, language, min(PARITY_LINES, rows[language]), seed + 1))
         texts[f"{language}:orig"] = [line for block in blocks for line in block.orig]
         texts[f"{language}:latn"] = [line for block in blocks for line in block.latn]
 
@@ -106,7 +106,7 @@ def train_from_shards(
         with Progress(f"reading sentences ({column})", sum(quotas.values()), "sentences") as progress:
             for language in shard_set.languages:
                 reasons = left_out[f"{language}:{column}"] = Counter()
-                for block in _sample(shard_set, language, quotas[language], seed):
+                for block in sample_blocks(shard_set, language, quotas[language], seed):
                     lines: Sequence[str] = getattr(block, column)
                     reasons.update(filter(None, map(unusable, lines)))
                     yield from lines
@@ -192,7 +192,7 @@ def equal_counts(rows: Mapping[str, int], total: int) -> dict[str, int]:
     return {language: quotas[language] for language in rows}
 
 
-def _sample(shard_set: ShardSet, language: str, count: int, seed: int) -> Iterator[Block]:
+def sample_blocks(shard_set: ShardSet, language: str, count: int, seed: int) -> Iterator[Block]:
     """`count` rows from whole blocks, in a random order that depends only on the language and the seed."""
     numbers = list(range(len(shard_set.block_rows(language))))
     if count < shard_set.rows(language):
@@ -204,6 +204,18 @@ def _sample(shard_set: ShardSet, language: str, count: int, seed: int) -> Iterat
         block = Block(block.orig[:count], block.latn[:count])
         count -= len(block.orig)
         yield block
+
+
+def learn_pieces(sentences: Iterable[str], most: int) -> list[tuple[str, float]]:
+    """Pieces and scores of a unigram model with `most` pieces, or fewer if the text has no more.
+
+    Raises:
+        DataError: no sentences, or SentencePiece fails on them.
+    """
+    options = _options(most) | {"hard_vocab_limit": False}
+    model = sentencepiece.SentencePieceProcessor(model_proto=_train_sentencepiece(_SentenceReader(sentences), options))
+    normal = (i for i in range(len(model)) if not (model.is_control(i) or model.is_unknown(i)))
+    return [(model.id_to_piece(i), model.get_score(i)) for i in normal]
 
 
 def unusable(sentence: str) -> str:
