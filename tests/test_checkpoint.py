@@ -39,7 +39,10 @@ from translit_scale.train.launching.ranks import Rank, start_rank
 STATE = "state-00000.safetensors"
 FULL_DISK = SafetensorError("I/O error: No space left on device (os error 28)")
 """What safetensors raises on a full disk."""
-SCIENCE = {"train": {"lr": 1.0, "seed": 0}, "data": {"mixture_schedule": []}}
+SCIENCE: dict[str, Any] = {
+    "train": {"lr": 1.0, "seed": 0, "max_steps": 9, "decay_steps": None},
+    "data": {"mixture": {"max_repeats": None}, "mixture_schedule": []},
+}
 
 
 class Engine:
@@ -391,7 +394,7 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
         0,
         world_size=4,
         shards="c",
-        science={"train": {"lr": 2.0, "seed": 0}, "data": {"mixture_schedule": [], "alpha": 0.3}},
+        science={"train": SCIENCE["train"] | {"lr": 2.0}, "data": SCIENCE["data"] | {"alpha": 0.3}},
     )
     with pytest.raises(DataError) as found:
         check_same_experiment(checkpoint, other)
@@ -404,8 +407,8 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
 
 def test_changes_of_the_mixture_ahead_of_the_checkpoint_may_be_made(save: Callable[..., None], folder: Path) -> None:
     def planned(*steps: int) -> CheckpointInfo:
-        changes = [{"from_step": step, "mixture": {"alpha": 0.5}} for step in steps]
-        return info(4, science={**SCIENCE, "data": {"mixture_schedule": changes}})
+        changes = [{"from_step": step, "mixture": {"alpha": 0.5, "max_repeats": None}} for step in steps]
+        return info(4, science={**SCIENCE, "data": SCIENCE["data"] | {"mixture_schedule": changes}})
 
     save(4)
     checkpoint = folder / "step_000004"

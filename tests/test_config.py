@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_every_shipped_experiment_loads() -> None:
     shipped = {path.relative_to(ROOT / "configs") for path in (ROOT / "configs").rglob("*.yaml")}
     named = {Path(paper, f"{name}.yaml") for paper, groups in VARIANTS.items() for group in groups for name in group}
     wide = {Path("glot500/glot500.yaml"), Path("glot500/small.yaml")}
-    studies = {Path("study", f"{name}.yaml") for name in ("paper_a", "paper_b", "contrast", "wide")}
+    studies = {Path("study", f"{name}.yaml") for name in ("paper_a", "paper_b", "contrast", "wide", "beyond")}
     studies |= {Path("encoders", f"width{width}.yaml") for width in (64, 192, 384)}
     assert shipped == named | wide | studies | {Path("demo.yaml"), Path("small.yaml")}
     small = load_config([ROOT / f"configs/{name}.yaml" for name in ("paper_a/pol-ukr", "paper_a/model5", "small")])
@@ -310,6 +311,14 @@ def test_learning_rate_is_linear() -> None:
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[-1] == pytest.approx(1 / 16)
     assert learning_rate(0, 10, config(lr=2.0).train) == 2.0
+
+
+def test_learning_rate_is_constant_until_the_decay() -> None:
+    train = config(lr=1.0, warmup_steps=2, max_steps=20, decay_steps=4).train
+    rates = [learning_rate(t, 20, train) for t in range(20)]
+    assert rates == pytest.approx([0.5, *[1.0] * 16, 1 - math.sqrt(1 / 4), 1 - math.sqrt(2 / 4), 1 - math.sqrt(3 / 4)])
+    with pytest.raises(ConfigError, match="warmup_steps 17 and decay_steps 4 are more than max_steps 20"):
+        config(warmup_steps=17, max_steps=20, decay_steps=4)
 
 
 def test_documented_settings_are_the_settings() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import re
@@ -75,6 +76,27 @@ def test_resumed_run_continues_schedule_and_metrics(train: Train, tmp_path: Path
     assert without_clock(run) == whole
     assert [r["train/lr"] for r in records(run)] == pytest.approx([1e-3, 1e-3, 2e-3 / 3, 1e-3 / 3])
     assert not list((run / "checkpoints").glob("*.tmp"))
+
+
+def test_a_branch_from_the_constant_rate_is_the_shorter_training(train: Train, tmp_path: Path) -> None:
+    """Bit for bit, from a checkpoint before the decay of the longer one; after it, the number of steps is fixed."""
+    words = ("train.warmup_steps=1", "train.decay_steps=2", "run.keep_every=2", "run.checkpoint_every=2")
+    train(*words, "train.max_steps=8")
+    long = tmp_path / "runs" / "tiny"
+    assert [r["train/lr"] for r in records(long)] == pytest.approx([1e-3] * 7 + [1e-3 * (1 - math.sqrt(0.5))])
+    short = (*words, "train.max_steps=4", "train.decay_steps=1")
+    train(*short, "run.name=whole")
+    train(*short, "run.name=branch", "--resume", long / "checkpoints" / "step_000002")
+    whole, branch = (consolidated_weights(tmp_path / f"runs/{n}/checkpoints/step_000004") for n in ("whole", "branch"))
+    assert all(torch.equal(whole[name], branch[name]) for name in whole)
+    late = ("train.max_steps=20", "run.name=late", "--resume", long / "checkpoints" / "step_000008")
+    with pytest.raises(DataError, match=r"experiment:\n    train.max_steps: 8 in the checkpoint, 20 now\n  →"):
+        train(*words, *late)
+    limited = ("data.mixture.kind=temperature", "data.mixture.max_repeats=4", "run.name=limited")
+    train(*words, *limited, "train.max_steps=8")
+    with pytest.raises(DataError, match=r"train\.max_steps: 8 in the checkpoint, 6 now"):
+        start = tmp_path / "runs" / "limited" / "checkpoints" / "step_000002"
+        train(*words, *limited, "train.max_steps=6", "run.name=other", "--resume", start)
 
 
 def test_pretrained_model_from_an_exported_folder(train: Train, tmp_path: Path) -> None:

@@ -227,9 +227,12 @@ class TrainConfig(Strict):
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps; also the length of the learning-rate schedule."""
     lr: float = Field(5e-5, gt=0)
-    """Peak learning rate; linear to zero at the last step."""
+    """Peak learning rate."""
     warmup_steps: int = Field(0, ge=0)
     """Steps of linear warm-up from zero."""
+    decay_steps: int | None = Field(None, ge=1)
+    """The learning rate is constant until so many steps before the end, and then falls to zero as 1 − √progress;
+    default: it falls linearly from the end of the warm-up on, as in both papers. See docs/launching.md."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW decay rates of the moments."""
     eps: float = Field(1e-6, gt=0)
@@ -255,6 +258,15 @@ class TrainConfig(Strict):
     precision: Literal["auto", Precision] = "auto"
     """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
     CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
+
+    @model_validator(mode="after")
+    def _decay_fits(self) -> TrainConfig:
+        if self.decay_steps and self.max_steps and self.warmup_steps + self.decay_steps > self.max_steps:
+            raise ValueError(
+                f"warmup_steps {self.warmup_steps} and decay_steps {self.decay_steps} are more than "
+                f"max_steps {self.max_steps}"
+            )
+        return self
 
 
 class RunConfig(Strict):

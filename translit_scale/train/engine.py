@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -198,9 +199,16 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 
 
 def learning_rate(step: int, total_steps: int, train: TrainConfig) -> float:
-    """Learning rate of optimizer step `step` (from 0): linear warm-up, then linear to zero at `total_steps`."""
+    """Learning rate of optimizer step `step` (from 0): linear warm-up, then linear to zero at `total_steps`.
+
+    With `decay_steps` it is constant between warm-up and decay, and the decay is 1 − √progress, the best of those that
+    Hägele et al. compare (2024, arXiv:2405.18392, section 3).
+    """
     if step < train.warmup_steps:
         return train.lr * (step + 1) / train.warmup_steps
+    if train.decay_steps:
+        progress = (step - (total_steps - train.decay_steps)) / train.decay_steps
+        return train.lr * (1 - math.sqrt(min(1.0, max(0.0, progress))))
     return train.lr * max(0.0, (total_steps - step) / max(1, total_steps - train.warmup_steps))
 
 

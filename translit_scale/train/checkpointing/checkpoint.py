@@ -155,14 +155,16 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         DataError: it is damaged or belongs to other settings or data; all differences are listed.
     """
     info = read_info(checkpoint)
+    is_open = all(_has_open_end(info.step, science) for science in (info.science, expected.science))
+    old, new = (_settings_until(info.step, science, is_open) for science in (info.science, expected.science))
     differences = [
-        f"{name}: {old!r} in the checkpoint, {new!r} now"
-        for name, old, new in [
+        f"{name}: {before!r} in the checkpoint, {now!r} now"
+        for name, before, now in [
             ("shards", info.shards, expected.shards),
             ("tokenizer", info.tokenizer, expected.tokenizer),
-            *changed_settings(_settings_until(info.step, info.science), _settings_until(info.step, expected.science)),
+            *changed_settings(old, new),
         ]
-        if old != new
+        if before != now
     ]
     if differences:
         of_length = any(line.startswith(("train.max_steps:", "train.epochs:")) for line in differences)
@@ -179,10 +181,20 @@ def hint_for_longer(run: Path) -> str:
     return f"translit-scale export --run {run}, then run.name=NEW_NAME model.pretrained={run / 'export'}"
 
 
-def _settings_until(step: int, science: dict[str, Any]) -> dict[str, Any]:
-    """The settings without mixture changes after `step`, which may still be added or removed."""
-    data = science["data"]
-    return {
-        **science,
-        "data": {**data, "mixture_schedule": [c for c in data["mixture_schedule"] if c["from_step"] < step]},
-    }
+def _settings_until(step: int, science: dict[str, Any], has_open_end: bool) -> dict[str, Any]:
+    """The settings on which the first `step` steps depend: those without mixture changes after `step`, which may still
+    be added or removed, and without the number of steps, if nothing has depended on it."""
+    data, train = science["data"], science["train"]
+    if has_open_end:
+        train = {name: value for name, value in train.items() if name not in ("max_steps", "epochs", "decay_steps")}
+    changes = [change for change in data["mixture_schedule"] if change["from_step"] < step]
+    return {**science, "data": {**data, "mixture_schedule": changes}, "train": train}
+
+
+def _has_open_end(step: int, science: dict[str, Any]) -> bool:
+    """Whether the learning rate is constant until `step`, and the order of the data knows no end."""
+    data, train = science["data"], science["train"]
+    if not (train["decay_steps"] and train["max_steps"]) or step > train["max_steps"] - train["decay_steps"]:
+        return False
+    mixtures = [data["mixture"], *(change["mixture"] for change in data["mixture_schedule"])]
+    return not any(mixture["max_repeats"] for mixture in mixtures)
