@@ -18,10 +18,16 @@ from transformers import AutoModelForMaskedLM
 
 from tests.support import naive
 from tests.support.gradient_worker import Case, Found, Gradients, gradients_of, on_ranks, run_case, weights_of
-from tests.support.one_graph import relative_difference, whole_batch
+from tests.support.one_graph import micro_batches_of_all, relative_difference, whole_batch
 from tests.support.ranks import Ranks
-from tests.support.tiny import make_config
+from tests.support.tiny import make_config, make_shards, make_tokenizer
+from translit_scale.batch.layout import BatchLayout
+from translit_scale.batch.stream import same_letters
+from translit_scale.corpus.blocks import Block
+from translit_scale.corpus.manifest import FORMAT_VERSION, LanguageCounts, Manifest, write_manifest
+from translit_scale.corpus.shards import encode_shard
 from translit_scale.corpus.tokenizer import encode_batch
+from translit_scale.files import write_bytes
 from translit_scale.train.engine import parameter_groups, set_learning_rate, take_step
 from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import Training, build_training, make_plan
@@ -53,12 +59,12 @@ def rank() -> Rank:
 def training(tiny_world: Path, tmp_path: Path, rank: Rank) -> Callable[..., Training]:
     """Builds a training of the tiny world in this process."""
 
-    def build(micro: int, stage: int = 2, **changes: Any) -> Training:
+    def build(micro: int, stage: int = 2, world: Path = tiny_world, **changes: Any) -> Training:
         ds_config = tmp_path / "ds.json"
         ds_config.write_text(
             json.dumps({"train_micro_batch_size_per_gpu": micro, "zero_optimization": {"stage": stage}})
         )
-        return build_training(make_plan(make_config(tiny_world, **changes), ds_config, rank))
+        return build_training(make_plan(make_config(world, **changes), ds_config, rank))
 
     return build
 
@@ -77,7 +83,8 @@ def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
     ]
     v = stream.packer.vocabulary
     losses = naive.losses(model, pairs, 2, v.bos_id, v.eos_id, training.tokenizer.pad_token_id)
-    total = losses["mlm_orig"] + losses["mlm_latn"] + 0.7 * losses["tcm"] + 1.3 * losses["tlm"]
+    weights = {"mlm_orig": 1.0, "mlm_latn": 1.0, "tcm": 0.7, "tlm": 1.3}
+    total = sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
     total.backward()
     values = {name: loss.item() for name, loss in losses.items()} | {"total": total.item()}
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}, values
@@ -90,6 +97,89 @@ def test_gradient_of_one_rank_equals_naive_padded_reference(training: Callable[.
     result = run.step.accumulate(STEP, run.stream.step(STEP))
     assert relative_difference(gradients_of(run.engine), expected) < 1e-5
     assert result.losses == pytest.approx(losses, rel=1e-5)
+
+
+IDENTICAL = {name: (*BATCH, ("objectives__identical", name)) for name in ("mlm", "mlm_once")}
+
+
+@pytest.fixture(scope="module")
+def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three quarters of the pairs are their own transliterations."""
+    folder = tmp_path_factory.mktemp("mixed")
+    make_shards(folder / "shards", {"ukr_Cyrl": 20, "eng_Latn": 60}, identical=["eng_Latn"])
+    make_tokenizer(folder / "tokenizer")
+    return folder
+
+
+@pytest.mark.parametrize("identical", ["mlm", "mlm_once"])
+@pytest.mark.parametrize("micro", [16, 4, 1])
+def test_pairs_that_are_their_own_transliteration(
+    identical: str, micro: int, training: Callable[..., Training], mixed_world: Path
+) -> None:
+    """Left out of contrast and TLM, and masked once or twice: the naive reference decides it for each pair."""
+    run = training(micro, world=mixed_world, **dict(IDENTICAL[identical]))
+    expected, losses = naive_gradients(run)
+    batch = run.stream.step(STEP)
+    contrasted = sum(part.contrasted for part in batch.micro)
+    assert 3 < contrasted < 13 and sum(part.identical for part in batch.micro) == 16 - contrasted
+    result = run.step.accumulate(STEP, batch)
+    assert relative_difference(gradients_of(run.engine), expected) < 1e-5
+    assert result.losses == pytest.approx(losses, rel=1e-5)
+    whole = training(micro, world=mixed_world, **dict(BATCH)).stream.step(STEP)
+    assert sum(part.tokens for part in batch.micro) < 0.85 * sum(part.tokens for part in whole.micro)
+
+
+@pytest.mark.parametrize("micro", [16, 4])
+def test_nothing_to_contrast(micro: int, training: Callable[..., Training], mixed_world: Path) -> None:
+    """If all pairs of a batch are their own transliterations, MLM is left."""
+    changes = {**dict(IDENTICAL["mlm_once"]), "data__languages": "[eng_Latn]"}
+    run = training(micro, world=mixed_world, **changes)
+    expected, losses = naive_gradients(run)
+    result = run.step.accumulate(STEP, run.stream.step(STEP))
+    assert losses.keys() == {"mlm_orig", "total"}
+    assert relative_difference(gradients_of(run.engine), expected) < 1e-5
+    assert {name: result.losses[name] for name in ("mlm_latn", "tlm", "tcm")} == dict.fromkeys(
+        ("mlm_latn", "tlm", "tcm"), 0.0
+    )
+    assert result.losses["total"] == pytest.approx(losses["total"], rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_identical_pairs_on_several_ranks(
+    ranks: int, run_ranks: Ranks, mixed_world: Path, tmp_path: Path, training: Callable[..., Training]
+) -> None:
+    """Ranks and micro-batches have different numbers of embeddings, and some of them none."""
+    cases = [Case(stage, 16 // (ranks * k), IDENTICAL["mlm_once"]) for stage, k in ((0, 1), (2, 1), (2, 2), (3, 4))]
+    found = on_ranks(run_ranks, ranks, cases, mixed_world, tmp_path, STEP)
+    run = training(16, world=mixed_world, **dict(IDENTICAL["mlm_once"]))
+    expected, losses = naive_gradients(run)
+    layout = BatchLayout(16, ranks, 16 // (4 * ranks))
+    counts = [[part.contrasted for part in of_rank] for of_rank in micro_batches_of_all(run.stream, layout, STEP)]
+    assert min(map(min, counts)) == 0 and len({sum(of_rank) for of_rank in counts}) > 1
+    for case, one in found.items():
+        assert isinstance(one, Found)
+        assert relative_difference(one.gradients, expected) < 1e-5, case
+        assert one.losses == pytest.approx(losses, rel=1e-5), case
+
+
+def test_sides_that_differ_in_diacritics_only(training: Callable[..., Training], tmp_path: Path) -> None:
+    assert same_letters("Żółty Åland".encode(), b"zo\xc5\x82ty aland") and same_letters(b"a", b"A")
+    assert not same_letters("łódź".encode(), b"lodz") and not same_letters(b"ab", "аb".encode())
+    blocks = [Block(("abc déf", "Abc", "аб"), ("abc def", "abc", "ab"))]
+    data, entry = encode_shard("eng_Latn", 0, blocks)
+    write_bytes(tmp_path / "shards" / entry.name, data)
+    counts = LanguageCounts(read=3, dropped={}, rows=3, identical=0, fallbacks=0, orig_chars=9, latn_chars=9)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION, name="x", languages={"eng_Latn": counts}, provenance={}, shards=[entry]
+    )
+    write_manifest(tmp_path / "shards", manifest)
+    make_tokenizer(tmp_path / "tokenizer")
+    for up_to, expected in (("nothing", 3), ("diacritics", 1)):
+        changes = {"objectives__identical": "mlm", "objectives__identical_up_to": up_to, "train__batch_pairs": 3}
+        run = training(3, world=tmp_path, data__max_unknown_fraction=1.0, **changes)
+        (part,) = run.stream.step(0).micro
+        assert part.contrasted == expected
 
 
 @pytest.fixture(scope="module")

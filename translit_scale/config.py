@@ -199,6 +199,11 @@ class ObjectivesConfig(Strict):
 
     pair_with: Literal["transliteration", "copy"] = "transliteration"
     """The second half of a pair. `copy` is paper A's Model-1: the same sentence twice, masked independently."""
+    identical: Literal["keep", "mlm", "mlm_once"] = "keep"
+    """Pairs whose sides are the same text, as of Latin sentences that uroman leaves as they are. `keep`: like others,
+    as in both papers; `mlm`: left out of contrast and TLM; `mlm_once`: and masked once instead of twice."""
+    identical_up_to: Literal["nothing", "diacritics"] = "nothing"
+    """What the sides of such a pair may differ in. `diacritics`: also in upper and lower case."""
     masking: MaskingConfig = MaskingConfig()
     tcm: ContrastiveConfig = ContrastiveConfig()
     tlm: TlmConfig = TlmConfig()
@@ -209,6 +214,10 @@ class ObjectivesConfig(Strict):
     def _parity_decides(self) -> ObjectivesConfig:
         if self.parity and self.tcm.scope != "effective_batch":
             raise ValueError("parity decides the scope of the negatives: leave tcm.scope out")
+        if self.identical != "keep" and (self.in_micro_batches or self.pair_with == "copy"):
+            raise ValueError(
+                f"identical={self.identical} is for pair_with=transliteration and contrast over the effective batch"
+            )
         return self
 
     @property

@@ -38,8 +38,9 @@ class MaskedPair(NamedTuple):
     """One pair as the three inputs of paper B."""
 
     orig: Masked
-    latn: Masked
+    latn: Masked | None
     tlm: Masked | None
+    is_contrasted: bool
 
 
 def mask(ids: Sequence[int], key: np.uint64, packer: Packer) -> Masked:
@@ -57,7 +58,8 @@ def mask_pair(orig: Sequence[int], latn: Sequence[int], key: np.uint64, packer: 
     limit = packer.max_length - 2
     orig, latn = orig[:limit], latn[:limit]
     tlm = None
-    if packer.with_tlm:
+    is_contrasted = packer.identical == "keep" or list(orig) != list(latn)
+    if packer.with_tlm and is_contrasted:
         a, b = list(orig), list(latn)
         while len(a) + len(b) + 3 > packer.max_length:
             (a if len(a) > len(b) else b).pop()
@@ -71,7 +73,8 @@ def mask_pair(orig: Sequence[int], latn: Sequence[int], key: np.uint64, packer: 
             [*first.positions, *(offset + i for i in second.positions)],
             [*first.labels, *second.labels],
         )
-    return MaskedPair(mask(orig, numbers[ORIG], packer), mask(latn, numbers[LATN], packer), tlm)
+    masked = mask(latn, numbers[LATN], packer) if is_contrasted or packer.identical == "mlm" else None
+    return MaskedPair(mask(orig, numbers[ORIG], packer), masked, tlm, is_contrasted)
 
 
 def pad(sentences: Sequence[Masked], bos: int, eos: int, padding: int) -> dict[str, torch.Tensor]:
@@ -93,12 +96,17 @@ def pad(sentences: Sequence[Masked], bos: int, eos: int, padding: int) -> dict[s
 def losses(
     model: PreTrainedModel, pairs: Sequence[MaskedPair], layer: int, bos: int, eos: int, padding: int
 ) -> dict[str, torch.Tensor]:
-    """The four losses of paper B, section 3, each a mean over the batch."""
+    """The four losses of paper B, section 3, each a mean over what takes part in it."""
     result, rows = {}, []
-    streams = {"mlm_orig": [p.orig for p in pairs], "mlm_latn": [p.latn for p in pairs]}
-    if pairs[0].tlm is not None:
-        streams["tlm"] = [p.tlm for p in pairs if p.tlm is not None]
-    for name, sentences in streams.items():
+    streams = {
+        "mlm_orig": [(p.orig, p.is_contrasted) for p in pairs],
+        "mlm_latn": [(p.latn, p.is_contrasted) for p in pairs if p.latn is not None],
+        "tlm": [(p.tlm, False) for p in pairs if p.tlm is not None],
+    }
+    for name, inputs in streams.items():
+        if not inputs:
+            continue
+        sentences = [sentence for sentence, _ in inputs]
         batch = pad(sentences, bos, eos, padding)
         # Left to itself, transformers takes a random replacement that happens to be <pad> for padding.
         positions = batch["attention_mask"].cumsum(1) * batch["attention_mask"] + padding
@@ -114,16 +122,16 @@ def losses(
         result[name] = -torch.stack(picked).mean() if picked else out.logits.sum() * 0
         if name != "tlm":
             hidden, inner = out.hidden_states[layer], batch["inner"][..., None]
-            rows.append((hidden * inner).sum(1) / inner.sum(1))
-    orig, latn = rows
-    z = torch.cat([orig, latn])
+            rows.append(((hidden * inner).sum(1) / inner.sum(1))[[is_contrasted for _, is_contrasted in inputs]])
+    z = torch.cat(rows)
     terms = []
     for i in range(len(z)):
-        positive = (i + len(pairs)) % len(z)
+        positive = (i + len(z) // 2) % len(z)
         others = [j for j in range(len(z)) if j != i]
         similarities = torch.stack([z[i] @ z[j] for j in others])
         terms.append(torch.logsumexp(similarities, 0) - z[i] @ z[positive])
-    result["tcm"] = torch.stack(terms).mean()
+    if terms:
+        result["tcm"] = torch.stack(terms).mean()
     return result
 
 

@@ -96,7 +96,7 @@ def whole_batch(
             seeds._seed_dropout(t, k)
             passed = encoder(part.to(device), weights)
             total = total + passed.loss
-            for side, embeddings in zip((orig, latn), passed.embeddings.split(part.pairs), strict=True):
+            for side, embeddings in zip((orig, latn), passed.embeddings.split(part.contrasted), strict=True):
                 side.append(embeddings)
             texts.append(part.text_hashes)
     sides = torch.cat(orig), torch.cat(latn), torch.cat(texts)

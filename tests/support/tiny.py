@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,13 @@ def romanize(text: str) -> str:
     return "".join(CYRILLIC.get(letter, letter) for letter in text)
 
 
-def make_shards(directory: Path, rows: dict[str, int], block_rows: int = 8) -> Path:
-    """A shard set of invented pairs."""
+def make_shards(directory: Path, rows: dict[str, int], block_rows: int = 8, identical: Collection[str] = ()) -> Path:
+    """A shard set of invented pairs; those of the languages `identical` are their own transliterations."""
     shards, counts = [], {}
     for seed, (language, n) in enumerate(sorted(rows.items())):
         orig = sentences(n, seed)
         latn = [romanize(s) for s in orig]
+        orig = latn if language in identical else orig
         blocks = [
             Block(tuple(orig[i : i + block_rows]), tuple(latn[i : i + block_rows])) for i in range(0, n, block_rows)
         ]

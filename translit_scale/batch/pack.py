@@ -4,14 +4,14 @@ input_ids     [T]     <s> a a a </s> <s> b b </s> …
 position_ids  [T]      2  3 4 5  6    2  3 4  5   …      (XLM-R starts at padding_idx + 1 = 2)
 cu_seqlens    [S+1]    0              5          9 …     segment s = tokens cu_seqlens[s] … cu_seqlens[s+1]−1
 mask_index    [M]     predicted tokens;  mask_labels, mask_language [M];  mask_stream [M] (0 orig, 1 latn, 2 tlm)
-pool_index    [N]     non-special tokens of orig and latn;  pool_sentence [N] their sentence (0 … 2P−1: orig, then latn)
+pool_index    [N]     non-special tokens of orig and latn;  pool_sentence [N] their sentence (0 … 2C−1: orig, then latn)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,8 +63,8 @@ class PackedSequences:
     mask_language: torch.Tensor
     pool_index: torch.Tensor
     pool_sentence: torch.Tensor
-    num_pooled: int
-    """2P: number of embeddings pooled from this part; 0 if it holds TLM only."""
+    num_pooled: int | None
+    """Number of embeddings pooled from this part; None if it holds TLM only."""
     token_counts: TokenCounts
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -85,12 +85,14 @@ class MicroBatch:
     parts: list[PackedSequences]
     """One flat part (orig | latn | tlm), or two (orig | latn, then tlm) if the first is run twice."""
     pairs: int
+    contrasted: int
+    """C: pairs that have embeddings, all or those with two different sides (`objectives.identical`)."""
     masked: tuple[int, int, int]
     """Number of predicted tokens of each stream."""
     text_hashes: torch.Tensor
-    """[P, 2] hash of the tokens of each orig and latn; equal texts have equal hashes."""
+    """[C, 2] hash of the tokens of each orig and latn; equal texts have equal hashes."""
     identical: int
-    """Pairs whose two sides are the same tokens, so that their contrastive positive is trivial up to masking."""
+    """Pairs whose two sides are the same text, so that their contrastive positive is trivial up to masking."""
 
     @property
     def token_counts(self) -> TokenCounts:
@@ -146,7 +148,9 @@ class _MaskedText(NamedTuple):
     input_ids: Indices
     selected: npt.NDArray[np.bool_]
     starts: Indices
-    """[P] flat position of the first token of each sentence."""
+    """[p] flat position of the first token of each sentence."""
+    pairs: Indices
+    """[p] the pair of each sentence."""
 
     @property
     def positions(self) -> Indices:
@@ -170,61 +174,92 @@ class Packer(NamedTuple):
     split_tlm: bool
     """Put TLM into a part of its own. Dropout is drawn for whole tensors, so a pass over orig and latn can be replayed
     exactly only if they are packed without TLM in both passes."""
+    identical: Literal["keep", "mlm", "mlm_once"] = "keep"
+    """What pairs take part in whose sides are the same text: everything, MLM of both sides, or of orig only."""
 
-    def micro_batch(self, orig: Ragged, latn: Ragged, keys: Bits, language: Indices) -> MicroBatch:
+    def micro_batch(
+        self, orig: Ragged, latn: Ragged, keys: Bits, language: Indices, same: npt.NDArray[np.bool_] | None = None
+    ) -> MicroBatch:
         """Packs P pairs.
 
         Args:
             orig, latn: sentences of at most `max_length` − 2 tokens.
             keys: [P] key of each visit; language: [P] index of each pair's language.
+            same: [P] whether both sides are the same text; default: whether they have the same tokens.
         """
         pairs = len(keys)
-        single = np.concatenate([orig.lengths, latn.lengths]) + 2
+        texts = np.stack([text_hashes(orig), text_hashes(latn)], axis=1)
+        same = texts[:, 0] == texts[:, 1] if same is None else same
+        every, different = np.arange(pairs), np.flatnonzero(~same)
+        contrasted = every if self.identical == "keep" else different
+        of_latn = different if self.identical == "mlm_once" else every
+        latn_once = latn.take(of_latn)
+        single = np.concatenate([orig.lengths, latn_once.lengths]) + 2
         starts = np.cumsum(single) - single
         sides = [
-            self._mask(orig, ORIG, ORIG, keys, starts[:pairs] + 1),
-            self._mask(latn, LATN, LATN, keys, starts[pairs:] + 1),
+            self._mask(orig, ORIG, ORIG, keys, starts[:pairs] + 1, every),
+            self._mask(latn_once, LATN, LATN, keys, starts[pairs:] + 1, of_latn),
         ]
-        halves, joined, middle = self._join(orig, latn, keys) if self.with_tlm else ([], single[:0], single[:0])
+        halves: list[_MaskedText] = []
+        joined, middle = single[:0], single[:0]
+        if self.with_tlm and len(contrasted):
+            halves, joined, middle = self._join(orig, latn, keys, contrasted)
         if self.with_tlm and self.split_tlm:
+            if not halves:  # ZeRO 3 gathers weights in each pass, so every rank needs as many: `<s> </s> </s>`
+                joined, middle = np.array([3]), np.array([1])
             parts = [
-                self._part(sides, single, language, 2 * pairs),
-                self._part(halves, joined, language, 0, middle),
+                self._part(sides, single, language, contrasted),
+                self._part(halves, joined, language, None, middle),
             ]
         else:
             offset = int(single.sum())
             halves = [half._replace(starts=half.starts + offset) for half in halves]
             lengths = np.concatenate([single, joined])
-            parts = [self._part(sides + halves, lengths, language, 2 * pairs, middle + offset)]
-        texts = np.stack([_hashes(orig), _hashes(latn)], axis=1)
+            parts = [self._part(sides + halves, lengths, language, contrasted, middle + offset)]
         counts = [sum(int(t.selected.sum()) for t in sides + halves if t.stream == s) for s in range(len(STREAMS))]
         return MicroBatch(
             parts=parts,
             pairs=pairs,
+            contrasted=len(contrasted),
             masked=(counts[ORIG], counts[LATN], counts[TLM]),
-            text_hashes=torch.from_numpy(texts),
-            identical=int((texts[:, 0] == texts[:, 1]).sum()),
+            text_hashes=torch.from_numpy(texts[contrasted]),
+            identical=int(same.sum()),
         )
 
-    def _mask(self, text: Ragged, stream: int, number: int, keys: Bits, starts: Indices) -> _MaskedText:
-        """Masks each sentence with the `number`-th key derived from its visit's key."""
-        of_token = np.repeat(derive(keys, number), text.lengths)
+    def cost(self, orig: npt.NDArray[Any], latn: npt.NDArray[Any], same: npt.NDArray[np.bool_]) -> npt.NDArray[Any]:
+        """[P] how many tokens a pair has in all its sequences, up to a factor that pairs have in common.
+
+        Args:
+            orig, latn: [P] tokens of the sides, with their special tokens.
+        """
+        if self.identical == "keep":
+            return orig + latn
+        mlm = np.where(same, orig if self.identical == "mlm_once" else orig + latn, orig + latn)
+        return mlm + np.where(same, 0, orig + latn) if self.with_tlm else mlm
+
+    def _mask(self, text: Ragged, stream: int, number: int, keys: Bits, starts: Indices, pairs: Indices) -> _MaskedText:
+        """Masks the sentence of each of some pairs with the `number`-th key derived from its visit's key."""
+        of_token = np.repeat(derive(keys[pairs], number), text.lengths)
         vocabulary = self.vocabulary
         masked = mask_tokens(text.ids, of_token, text.place, self.masking, vocabulary.mask_id, vocabulary.size)
-        return _MaskedText(text, stream, masked.input_ids, masked.selected, starts)
+        return _MaskedText(text, stream, masked.input_ids, masked.selected, starts, pairs)
 
-    def _join(self, orig: Ragged, latn: Ragged, keys: Bits) -> tuple[list[_MaskedText], Indices, Indices]:
-        """Both halves of TLM, [P] length of each sequence and [P] flat position of the `</s>` in its middle."""
+    def _join(
+        self, orig: Ragged, latn: Ragged, keys: Bits, pairs: Indices
+    ) -> tuple[list[_MaskedText], Indices, Indices]:
+        """Both halves of TLM of some pairs [p], [p] length of each sequence and [p] flat position of the `</s>` in its
+        middle."""
+        orig, latn = orig.take(pairs), latn.take(pairs)
         room = self.max_length - 3
         keep_orig = np.minimum(orig.lengths, np.maximum(room - latn.lengths, room - room // 2))
         orig, latn = orig.cut(keep_orig), latn.cut(np.minimum(latn.lengths, room - keep_orig))
         lengths = orig.lengths + latn.lengths + 3
         starts = np.cumsum(lengths) - lengths
-        orig_first = uniforms(derive(keys, _COIN)) < 0.5
+        orig_first = uniforms(derive(keys[pairs], _COIN)) < 0.5
         middle = starts + 1 + np.where(orig_first, orig.lengths, latn.lengths)
         halves = [
-            self._mask(orig, TLM, _TLM_ORIG, keys, np.where(orig_first, starts, middle) + 1),
-            self._mask(latn, TLM, _TLM_LATN, keys, np.where(orig_first, middle, starts) + 1),
+            self._mask(orig, TLM, _TLM_ORIG, keys, np.where(orig_first, starts, middle) + 1, pairs),
+            self._mask(latn, TLM, _TLM_LATN, keys, np.where(orig_first, middle, starts) + 1, pairs),
         ]
         return halves, lengths, middle
 
@@ -233,10 +268,11 @@ class Packer(NamedTuple):
         texts: Sequence[_MaskedText],
         lengths: Indices,
         language: Indices,
-        num_pooled: int,
+        contrasted: Indices | None,
         middle: Indices | None = None,
     ) -> PackedSequences:
-        """Packs sequences of the given lengths. The first two texts are pooled into `num_pooled` embeddings, if any."""
+        """Packs sequences of the given lengths. The first two texts are pooled into embeddings of the pairs
+        `contrasted`; None: there are none."""
         ends = np.cumsum(lengths)
         input_ids = np.empty(int(ends[-1]), np.int64)
         input_ids[ends - lengths], input_ids[ends - 1] = self.vocabulary.bos_id, self.vocabulary.eos_id
@@ -245,27 +281,35 @@ class Packer(NamedTuple):
         for text in texts:
             input_ids[text.positions] = text.input_ids
         position_ids = np.arange(len(input_ids)) - np.repeat(ends - lengths, lengths) + self.vocabulary.first_position
-        pooled = texts[:2] if num_pooled else ()
-        pool_sentence = [side.text.sentence + i * (num_pooled // 2) for i, side in enumerate(pooled)]
-        empty = np.empty(0, np.int64)
-        mask_index = np.concatenate([t.positions[t.selected] for t in texts])
+        none = np.empty(0, np.int64)
+        pool_index, pool_sentence = [none], [none]
+        if contrasted is not None:
+            number = np.full(len(language), -1)
+            number[contrasted] = np.arange(len(contrasted))
+            for i, side in enumerate(texts[:2]):
+                of_token = number[side.pairs][side.text.sentence]
+                pool_index.append(side.positions[of_token >= 0])
+                pool_sentence.append(of_token[of_token >= 0] + i * len(contrasted))
+        mask_index = np.concatenate([none, *(t.positions[t.selected] for t in texts)])
         masked, _ = np.histogram(mask_index, bins=np.concatenate([[0], ends]))
         return PackedSequences(
             input_ids=torch.from_numpy(input_ids),
             position_ids=torch.from_numpy(position_ids),
             segments=Segments.from_lengths(lengths),
             mask_index=torch.from_numpy(mask_index),
-            mask_labels=torch.from_numpy(np.concatenate([t.text.ids[t.selected] for t in texts])),
-            mask_stream=torch.from_numpy(np.repeat([t.stream for t in texts], [t.selected.sum() for t in texts])),
-            mask_language=torch.from_numpy(language[np.concatenate([t.text.sentence[t.selected] for t in texts])]),
-            pool_index=torch.from_numpy(np.concatenate([empty, *(side.positions for side in pooled)])),
-            pool_sentence=torch.from_numpy(np.concatenate([empty, *pool_sentence])),
-            num_pooled=num_pooled,
+            mask_labels=torch.from_numpy(np.concatenate([none, *(t.text.ids[t.selected] for t in texts)])),
+            mask_stream=torch.from_numpy(np.concatenate([none, *(np.full(t.selected.sum(), t.stream) for t in texts)])),
+            mask_language=torch.from_numpy(
+                language[np.concatenate([none, *(t.pairs[t.text.sentence[t.selected]] for t in texts)])]
+            ),
+            pool_index=torch.from_numpy(np.concatenate(pool_index)),
+            pool_sentence=torch.from_numpy(np.concatenate(pool_sentence)),
+            num_pooled=None if contrasted is None else 2 * len(contrasted),
             token_counts=TokenCounts.of(lengths, masked),
         )
 
 
-def _hashes(text: Ragged) -> Indices:
+def text_hashes(text: Ragged) -> Indices:
     """[P] hash of each sentence's tokens and their positions; two sentences collide with probability 2⁻⁶⁴."""
     of_token = mix(mix(text.ids.astype(np.uint64)) + text.place.astype(np.uint64))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(of_token)])  # modulo 2⁶⁴

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from translit_scale.batch.cuts import cut_into_parts
 from translit_scale.batch.layout import BatchLayout, sort_by_position, split_into_micro_batches
 from translit_scale.batch.order import PairKeys, PairOrder
-from translit_scale.batch.pack import MicroBatch, Packer
+from translit_scale.batch.pack import MicroBatch, Packer, text_hashes
 from translit_scale.batch.reader import PairReader
 from translit_scale.corpus.encode import Ragged, TextEncoder
 from translit_scale.errors import DataError
@@ -59,6 +60,8 @@ class BatchStream:
     """Whether the second side of a pair is its transliteration or the sentence itself."""
     equal_split: bool = False
     """Balance numbers of pairs, not of tokens, for objectives that are defined on micro-batches."""
+    ignore_diacritics: bool = False
+    """Whether sides that differ in diacritics and case only are the same text."""
 
     def batch(self, t: int) -> PairKeys:
         """The pairs of step t (from 0) without those in damaged blocks; the same on every rank.
@@ -92,7 +95,9 @@ class BatchStream:
         sides = (0, 0) if self.pair_with == "copy" else (0, 1)
         lengths, limit = self.reader.lengths(keys), self.packer.max_length - 2
         orig, latn = (np.minimum(lengths[:, k] * self.token_rates[:, k][keys.language], limit) for k in sides)
-        return (_COST_UNIT * (orig + latn + SPECIAL)).astype(np.int64)
+        # uroman rarely writes a sentence in other letters with as many bytes.
+        same = lengths[:, 0] == lengths[:, 1]
+        return (_COST_UNIT * self.packer.cost(orig + SPECIAL // 2, latn + SPECIAL // 2, same)).astype(np.int64)
 
     def step(self, t: int) -> RankBatch:
         """This rank's micro-batches of optimizer step t (from 0).
@@ -109,23 +114,43 @@ class BatchStream:
             by_rank, pairs_per_rank = self.split(keys)
         own = by_rank[pairs_per_rank[: self.rank].sum() :][: pairs_per_rank[self.rank]]
         local = keys[own if fixed else np.sort(own)]
-        orig, latn = self.tokens(local)
+        texts = self.texts(local)
+        orig, latn = self.tokens(texts)
         limit = np.full(len(local), self.packer.max_length - 2)
         truncated = int((orig.lengths > limit).sum() + (latn.lengths > limit).sum())
         orig, latn = orig.cut(limit), latn.cut(limit)
+        same = text_hashes(orig) == text_hashes(latn)
+        if self.ignore_diacritics:
+            same |= np.fromiter(map(same_letters, *texts), np.bool_, len(local))
         if fixed:
             parts = np.split(np.arange(len(local)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
         else:
-            parts = split_into_micro_batches(orig.lengths + latn.lengths + SPECIAL, self.layout.micro_batches)
+            cost = self.packer.cost(orig.lengths + SPECIAL // 2, latn.lengths + SPECIAL // 2, same)
+            parts = split_into_micro_batches(cost, self.layout.micro_batches)
         bits, language = local.bits, local.language
         micro = [
-            self.packer.micro_batch(orig.take(part), latn.take(part), bits[part], language[part]) for part in parts
+            self.packer.micro_batch(orig.take(part), latn.take(part), bits[part], language[part], same[part])
+            for part in parts
         ]
         counts = [[len(part) for part in of_ranks] for of_ranks in zip(*fixed, strict=True)] if fixed else None
         return RankBatch(micro, pairs_per_rank.tolist(), counts, truncated)
 
-    def tokens(self, keys: PairKeys) -> tuple[Ragged, Ragged]:
-        """Token ids of the two sides of the pairs."""
+    def texts(self, keys: PairKeys) -> tuple[list[bytes], list[bytes]]:
+        """The two sides of the pairs."""
         orig, latn = self.reader.texts(keys)
-        both = self.encoder(orig + (orig if self.pair_with == "copy" else latn))
-        return both.take(np.arange(len(keys))), both.take(np.arange(len(keys), 2 * len(keys)))
+        return orig, orig if self.pair_with == "copy" else latn
+
+    def tokens(self, texts: tuple[list[bytes], list[bytes]]) -> tuple[Ragged, Ragged]:
+        """Token ids of the two sides of pairs."""
+        both, pairs = self.encoder([*texts[0], *texts[1]]), len(texts[0])
+        return both.take(np.arange(pairs)), both.take(np.arange(pairs, 2 * pairs))
+
+
+def same_letters(orig: bytes, latn: bytes) -> bool:
+    """Whether two sentences differ in diacritics and case only."""
+    return orig == latn or _letters(orig) == _letters(latn)
+
+
+def _letters(text: bytes) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.decode())
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()

@@ -182,7 +182,7 @@ class PairEncoder(nn.Module):
     def _masked_states(self, part: PackedSequences) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Output of the last layer at the masked tokens [M, d], and the embeddings [2P, d], if this part is pooled."""
         depth = self.lm.config.num_hidden_layers
-        if self.pool_layer == depth and part.num_pooled:
+        if self.pool_layer == depth and part.num_pooled is not None:
             hidden, embeddings = self._run_layers(part, depth)
             return hidden[0].index_select(0, part.mask_index), embeddings
         hidden, embeddings = self._run_layers(part, depth - 1)
@@ -195,7 +195,7 @@ class PairEncoder(nn.Module):
         hidden = self.family.embed(body, part.input_ids, part.position_ids)
         for index, layer in enumerate(self.family.layers(body)[:depth], start=1):
             hidden = self._run_layer(layer, hidden, part)
-            if index == self.pool_layer and part.num_pooled:
+            if index == self.pool_layer and part.num_pooled is not None:
                 embeddings = mean_pool(hidden[0], part.pool_index, part.pool_sentence, part.num_pooled)
         return hidden, embeddings
 

@@ -27,7 +27,7 @@ def all_gather_embeddings(embeddings: torch.Tensor, counts: list[int]) -> torch.
     """
     if len(counts) == 1:
         return embeddings
-    longest = max(counts)
+    longest = max(1, *counts)
     gathered = embeddings.new_empty(len(counts) * longest, *embeddings.shape[1:])
     dist.all_gather_into_tensor(gathered, F.pad(embeddings, (0, 0, 0, longest - len(embeddings))).contiguous())
     return torch.cat([part[:n] for part, n in zip(gathered.split(longest), counts, strict=True)])
@@ -46,7 +46,7 @@ def reduce_scatter_embeddings(gradients: torch.Tensor, counts: list[int], rank: 
     """
     if len(counts) == 1:
         return gradients
-    longest = max(counts)
+    longest = max(1, *counts)
     padded = torch.cat([F.pad(part, (0, 0, 0, longest - len(part))) for part in gradients.split(counts)])
     own = gradients.new_empty(longest, *gradients.shape[1:])
     dist.reduce_scatter_tensor(own, padded, op=dist.ReduceOp.SUM)

@@ -332,6 +332,7 @@ def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
         plan.config.model.max_length,
         with_tlm=objectives.tlm.weight > 0,
         split_tlm=objectives.tcm.weight > 0 and layout.micro_batches > 1 and not objectives.in_micro_batches,
+        identical=objectives.identical,
     )
     left_out = {(block.language, block.block) for block in plan.damaged_blocks}
     return BatchStream(
@@ -344,6 +345,7 @@ def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
         plan.tokenizer_check.token_rates,
         objectives.pair_with,
         equal_split=objectives.in_micro_batches,
+        ignore_diacritics=objectives.identical_up_to == "diacritics",
     )
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 from translit_scale.batch.pack import STREAMS, TLM, MicroBatch, stream_names
 from translit_scale.batch.stream import RankBatch
@@ -108,7 +109,8 @@ class TrainStep:
         """
         micro = [m.to(self.rank.device) for m in batch.micro]
         counts = self._global_counts(batch)
-        cached = self._cache_gradients(t, micro, batch) if self._uses_gradcache(batch) else None
+        pairs = batch.pairs_per_rank if self.objectives.identical == "keep" else counts["contrasted"].tolist()
+        cached = self._cache_gradients(t, micro, batch, pairs) if self._uses_gradcache(batch) else None
         sums = _Sums(self.languages, self.rank.device)
         with reduce_gradients_once(self.engine):
             for k, part in enumerate(micro):
@@ -116,7 +118,7 @@ class TrainStep:
                 output = self.engine(part, self._token_weights(counts["masked"], part, len(micro)))
                 loss = output.loss
                 if self.objectives.tcm.weight:
-                    gradients = cached or self._contrast([output], [part], batch, k)
+                    gradients = cached or self._contrast([output], [part], batch, pairs, k)
                     index = k if cached else 0
                     loss = loss + (output.embeddings * gradients.gradients[index]).sum()
                     if index == 0:
@@ -145,8 +147,8 @@ class TrainStep:
 
     def _global_counts(self, batch: RankBatch) -> dict[str, torch.Tensor]:
         """Integer sums over all ranks: `masked` tokens [3] of each stream, `tokens` [4] as in `TokenCounts`, `padded`
-        tokens, `identical` pairs, `truncated` sentences, and the masked tokens of orig and latn of each of the
-        `languages` [L]."""
+        tokens, `identical` pairs, pairs of each rank that are `contrasted` [W], `truncated` sentences, and the masked
+        tokens of orig and latn of each of the `languages` [L]."""
         languages = torch.zeros(self.languages, dtype=torch.int64)
         for part in (part for m in batch.micro for part in m.parts):
             languages += torch.bincount(part.mask_language[part.mask_stream != TLM], minlength=self.languages)
@@ -155,25 +157,38 @@ class TrainStep:
             "tokens": torch.tensor([m.token_counts for m in batch.micro]).sum(dim=0),
             "padded": torch.tensor(sum(m.padded_tokens for m in batch.micro)),
             "identical": torch.tensor(sum(m.identical for m in batch.micro)),
+            "contrasted": F.one_hot(torch.tensor(self.rank.rank), self.rank.world_size)
+            * sum(m.contrasted for m in batch.micro),
             "truncated": torch.tensor(batch.truncated),
             "languages": languages,
         }
         return all_reduce_named(counts, self.rank.device)
 
-    def _cache_gradients(self, t: int, micro: list[MicroBatch], batch: RankBatch) -> EmbeddingGradients:
+    def _cache_gradients(
+        self, t: int, micro: list[MicroBatch], batch: RankBatch, pairs: list[int]
+    ) -> EmbeddingGradients:
         """First pass of GradCache: embeddings of all micro-batches without a graph, then the gradients of the loss."""
         outputs = []
         with torch.no_grad():
             for k, part in enumerate(micro):
                 self._seed_dropout(t, k)
                 outputs.append(self.engine(part))
-        return self._contrast(outputs, micro, batch)
+        return self._contrast(outputs, micro, batch, pairs)
 
     def _contrast(
-        self, outputs: Sequence[EncoderOutput], micro: list[MicroBatch], batch: RankBatch, k: int | None = None
+        self,
+        outputs: Sequence[EncoderOutput],
+        micro: list[MicroBatch],
+        batch: RankBatch,
+        pairs: list[int],
+        k: int | None = None,
     ) -> EmbeddingGradients:
-        """Compares embeddings with those of the whole effective batch, or of all ranks' k-th micro-batches."""
-        objectives, pairs = self.objectives, batch.pairs_per_rank
+        """Compares embeddings with those of the whole effective batch, or of all ranks' k-th micro-batches.
+
+        Args:
+            pairs: [W] pairs of each rank that have embeddings.
+        """
+        objectives = self.objectives
         weight = objectives.tcm.weight
         if k is not None and batch.pairs_per_micro_batch:
             pairs, weight = batch.pairs_per_micro_batch[k], weight / len(batch.micro)
@@ -187,7 +202,7 @@ class TrainStep:
             [m.text_hashes for m in micro],
             [2 * n for n in pairs],
             type(parameters)(*(value.detach() for value in parameters)),
-            weight / (2 * sum(pairs)),
+            weight / max(1, 2 * sum(pairs)),
             objectives.tcm,
             self.rank,
         )
@@ -218,7 +233,8 @@ class TrainStep:
             del losses["tlm"]
         metrics = {}
         if self.objectives.tcm.weight:
-            means = {name: sum_of[f"tcm/{name}"].item() / (2 * batch.pairs) for name in sums.contrastive}
+            embeddings = max(1, 2 * int(counts["contrasted"].sum()))
+            means = {name: sum_of[f"tcm/{name}"].item() / embeddings for name in sums.contrastive}
             losses["tcm"] = means.pop("loss")
             means["identical"] = counts["identical"].item() / batch.pairs
             metrics = {f"train_tcm/{name}": mean for name, mean in means.items()}
@@ -261,6 +277,8 @@ class _Sums:
 
     def compare_embeddings(self, embeddings: torch.Tensor, cached: torch.Tensor) -> None:
         """Compares embeddings of the second pass with those of the first, from which the loss was computed."""
+        if not len(cached):
+            return
         largest = cached.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
         self.drift = torch.maximum(self.drift, (embeddings - cached).abs().max() / largest)
 
