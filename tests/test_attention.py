@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from transformers import (
     BertConfig,
     ElectraConfig,
     ElectraForMaskedLM,
+    ModernBertConfig,
+    PreTrainedConfig,
     RobertaConfig,
     XLMRobertaConfig,
 )
@@ -42,23 +45,25 @@ def small_model() -> PairEncoder:
 
 
 def naive_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], scale: float
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: Sequence[int], scale: float, window: int | None
 ) -> torch.Tensor:
     out, start = [], 0
     for n in lengths:
         a, b, c = (x[start : start + n].transpose(0, 1) for x in (q, k, v))  # [H, n, D]
-        out.append(((a @ b.transpose(1, 2) * scale).softmax(-1) @ c).transpose(0, 1))
+        far = [[window is not None and abs(i - j) > window for j in range(n)] for i in range(n)]
+        logits = (a @ b.transpose(1, 2) * scale).masked_fill(torch.tensor(far), float("-inf"))
+        out.append((logits.softmax(-1) @ c).transpose(0, 1))
         start += n
     return torch.cat(out)
 
 
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 9))
-@settings(max_examples=30, deadline=None)
-def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], seed: int) -> None:
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=12), st.integers(0, 9), st.sampled_from([None, 1, 7]))
+@settings(max_examples=40, deadline=None)
+def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], seed: int, window: int | None) -> None:
     torch.manual_seed(seed)
     q, k, v = (torch.randn(sum(lengths), 2, 8, requires_grad=True) for _ in range(3))
-    found = segment_attention(q, k, v, Segments.from_lengths(np.array(lengths)), 0.3)
-    expected = naive_attention(q, k, v, lengths, 0.3)
+    found = segment_attention(q, k, v, Segments.from_lengths(np.array(lengths)), 0.3, window=window)
+    expected = naive_attention(q, k, v, lengths, 0.3, window)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
     weights = torch.randn_like(found)
     for a, b in zip(
@@ -69,11 +74,12 @@ def test_segment_attention_equals_one_sentence_at_a_time(lengths: list[int], see
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-def test_flash_kernel_takes_what_it_is_given_and_has_a_gradient() -> None:
+@pytest.mark.parametrize("window", [None, 4])
+def test_flash_kernel_takes_what_it_is_given_and_has_a_gradient(window: int | None) -> None:
     """On the meta device: arguments, shapes and gradient of the call. What it computes, tests/test_gpu.py checks."""
     lengths = np.array([3, 9, 1])
     q, k, v = (torch.empty(13, 2, 8, dtype=torch.bfloat16, device="meta", requires_grad=True) for _ in range(3))
-    out = flash_attention(q, k, v, Segments.from_lengths(lengths).to(torch.device("meta")), 0.3, dropout=0.1)
+    out = flash_attention(q, k, v, Segments.from_lengths(lengths).to(torch.device("meta")), 0.3, 0.1, window)
     assert out.shape == q.shape and out.dtype == torch.bfloat16
     assert [g.shape for g in torch.autograd.grad(out.sum(), (q, k, v))] == [q.shape] * 3
 
@@ -137,9 +143,18 @@ def test_mean_pool_is_fp32() -> None:
     assert rows.tolist() == [[1, 1], [0, 0]]
 
 
-@pytest.mark.parametrize("family", [XLMRobertaConfig, RobertaConfig, BertConfig])
+MODERN = partial(
+    ModernBertConfig, local_attention=8, global_attn_every_n_layers=2, bos_token_id=0, eos_token_id=2, cls_token_id=0,
+    sep_token_id=2,
+)  # fmt: skip
+"""Layers 1 and 3 attend to whole sentences, layer 2 to four tokens on each side."""
+
+
+@pytest.mark.parametrize("family", [XLMRobertaConfig, RobertaConfig, BertConfig, MODERN])
 @pytest.mark.parametrize("pool_layer", [2, 3])
-def test_packed_equals_padded_hugging_face(family: type, pool_layer: int, tmp_path: Path) -> None:
+def test_packed_equals_padded_hugging_face(
+    family: Callable[..., PreTrainedConfig], pool_layer: int, tmp_path: Path
+) -> None:
     """A model saved by Hugging Face and loaded for packing has the rows, losses and gradients it has there."""
     config = family(
         vocab_size=50, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,

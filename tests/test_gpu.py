@@ -35,10 +35,11 @@ def inputs() -> list[torch.Tensor]:
     return [torch.randn(shape, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in range(3)]
 
 
-def test_flash_kernel_equals_grouped_attention() -> None:
+@pytest.mark.parametrize("window", [None, 4, 64])
+def test_flash_kernel_equals_grouped_attention(window: int | None) -> None:
     segments, qkv = Segments.from_lengths(LENGTHS).to(torch.device("cuda")), inputs()
-    found = flash_attention(*qkv, segments, 0.125, dropout=0.0)
-    expected = grouped_attention(*(x.float() for x in qkv), segments, 0.125, dropout=0.0)
+    found = flash_attention(*qkv, segments, 0.125, 0.0, window)
+    expected = grouped_attention(*(x.float() for x in qkv), segments, 0.125, 0.0, window)
     torch.testing.assert_close(found.float(), expected, rtol=2e-2, atol=2e-2)
     weights = torch.randn_like(expected)
     gradients = (torch.autograd.grad((x.float() * weights).sum(), qkv) for x in (found, expected))

@@ -19,16 +19,26 @@ import numpy as np
 import pytest
 import torch
 from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, BertConfig
+from tokenizers import Tokenizer, models, normalizers, processors, trainers
+from transformers import (
+    AutoConfig,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+    BertConfig,
+    ModernBertConfig,
+    PreTrainedTokenizerFast,
+)
 
 from tests.support.tiny import make_shards, make_tokenizer
 from tests.support.train_script import SPOILT, STEPS, ZERO2, records, without_clock
 from translit_scale.cli import build_parser
 from translit_scale.cli import main as console_script
 from translit_scale.corpus.shards import ShardSet
+from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.corpus.tokenizer_training import train_tokenizer
 from translit_scale.errors import ConfigError, DataError, NumericError
 from translit_scale.evaluate.embedding import Encoder
+from translit_scale.export.sentence_transformers import write_modules
 from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
 from translit_scale.train.checkpointing.restoring import consolidated_weights
 from translit_scale.train.engine import take_step
@@ -140,6 +150,46 @@ def test_pretrained_bert_with_a_sentencepiece_tokenizer(train: Train, tmp_path: 
     assert ours.truncated == 1 and ours.vectors.shape == (3, 32)
     theirs = SentenceTransformer(str(run / "export"), device="cpu").encode(sentences)
     np.testing.assert_allclose(theirs, ours.vectors, atol=1e-5)
+
+
+def test_pretrained_modernbert_with_a_tokenizer_like_gemmas(train: Train, tmp_path: Path) -> None:
+    """As mmBERT has them: rotary positions, attention over windows, byte pairs, sentences between bos and eos."""
+    from sentence_transformers import SentenceTransformer
+
+    text = [" ".join(random.Random(i).choices(["ба", "до", "ba", "do", "абв", "abv"], k=9)) for i in range(300)]
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
+    special["mask_token"] = "<mask>"
+    backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    backend.normalizer = normalizers.Replace(" ", "▁")
+    backend.train_from_iterator(text, trainers.BpeTrainer(vocab_size=60, special_tokens=list(special.values())))
+    pieces = [("<bos>", backend.token_to_id("<bos>")), ("<eos>", backend.token_to_id("<eos>"))]
+    backend.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=pieces)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special)
+    save_tokenizer(tokenizer, tmp_path / "base")
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 48}
+    ids = {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 1, "cls_token_id": 2, "sep_token_id": 1}
+    base = ModernBertConfig(
+        vocab_size=len(tokenizer), max_position_embeddings=30, local_attention=8, global_attn_every_n_layers=3,
+        **sizes, **ids,
+    )  # fmt: skip
+    AutoModelForMaskedLM.from_config(base).save_pretrained(tmp_path / "base")
+    words = ["model.tokenizer=null", f"model.pretrained={tmp_path / 'base'}", "model.max_length=30"]
+    words += ["train.max_steps=3", "data.max_unknown_fraction=1", "model.dropout=0.1", "--ds_config", "paper_a"]
+    said = train(*words)
+    run = tmp_path / "runs" / "tiny"
+    assert "1 rank × 2 micro-batches" in said and len(records(run)) == 3
+    assert console_script(["export", "--run", str(run)]) == 0
+    sentences = [text[0], " ".join(text[1:9]), "до"]
+    for layer in (1, 2, 3):
+        ours = Encoder.load(str(run / "export"), "cpu", layer=layer).embed(sentences)
+        assert ours.truncated == 1 and ours.vectors.shape == (3, 32)
+        write_modules(run / "export", base, layer)
+        theirs = SentenceTransformer(str(run / "export"), device="cpu").encode(sentences)
+        np.testing.assert_allclose(theirs, ours.vectors, atol=1e-5)
+    saved = consolidated_weights(run / "checkpoints" / "step_000003")
+    exported = AutoModelForMaskedLM.from_pretrained(run / "export").state_dict()
+    assert exported.keys() == saved.keys() | {"decoder.weight"}
+    assert all(torch.equal(exported[name], saved[name]) for name in saved)
 
 
 @pytest.mark.parametrize(

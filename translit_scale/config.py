@@ -118,7 +118,7 @@ class DataConfig(Strict):
 
 
 class ModelConfig(Strict):
-    """The encoder: the XLM-R architecture from scratch, or a pretrained model of the BERT or RoBERTa family."""
+    """The encoder: XLM-R's architecture from scratch, or a pretrained BERT, RoBERTa, XLM-R or ModernBERT."""
 
     pretrained: str | None = None
     """Local directory or hub id of a masked language model to continue from; none: from scratch."""

@@ -56,8 +56,7 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
     roles = {
         "mask": tokenizer.mask_token_id,
         "padding": tokenizer.pad_token_id,
-        "begin (bos or cls)": tokenizer.cls_token_id,
-        "end (sep)": tokenizer.sep_token_id,
+        **dict(zip(("begin (cls or bos)", "end (sep or eos)"), boundary_ids(tokenizer), strict=True)),
     }
     missing = [role for role, token_id in roles.items() if token_id is None]
     if missing:
@@ -66,6 +65,13 @@ def load_tokenizer(name_or_path: str) -> PreTrainedTokenizerFast:
             "use the tokenizer of a masked language model such as XLM-R",
         )
     return tokenizer
+
+
+def boundary_ids(tokenizer: PreTrainedTokenizerFast) -> tuple[int | None, int | None]:
+    """The tokens around a sentence: cls and sep, or bos and eos, as Gemma's tokenizer calls them, which mmBERT has."""
+    begin = tokenizer.bos_token_id if tokenizer.cls_token_id is None else tokenizer.cls_token_id
+    end = tokenizer.eos_token_id if tokenizer.sep_token_id is None else tokenizer.sep_token_id
+    return begin, end
 
 
 def _load_hint(path: Path) -> str:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from translit_scale.batch.segments import Segments
 from translit_scale.model.attention import ATTENTION
-from translit_scale.model.families import FAMILIES, family_of
+from translit_scale.model.families import FAMILIES, Context, family_of
 
 
 def pack_attention(model: PreTrainedModel) -> None:
@@ -64,8 +64,8 @@ def last_states(
         return _padded(model, ids, lengths, None).index_select(0, index)
     family = family_of(model.config)
     layers = family.layers(model)
-    hidden, segments = _packed(model, ids, lengths, len(layers) - 1)
-    return family.layer_at(layers[-1], hidden, segments, index)
+    hidden, context = _packed(model, ids, lengths, len(layers) - 1)
+    return family.last(model, family.layer_at(layers[-1], hidden, context, index))
 
 
 def _flat(sentences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -78,16 +78,18 @@ def _flat(sentences: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArra
 
 def _packed(
     model: PreTrainedModel, ids: NDArray[np.int64], lengths: NDArray[np.int64], depth: int
-) -> tuple[torch.Tensor, Segments]:
+) -> tuple[torch.Tensor, Context]:
     """[1, T, d] after embeddings and `depth` layers, called as in training: attention stays inside each sentence."""
     ends = np.cumsum(lengths)
     family = family_of(model.config)
     positions = np.arange(len(ids)) - np.repeat(ends - lengths, lengths) + family.first_position(model.config)
     segments = Segments.from_lengths(lengths).to(model.device)
-    hidden = family.embed(model, *(torch.from_numpy(x).to(model.device) for x in (ids, positions)))
-    for layer in family.layers(model)[:depth]:
-        hidden = family.layer(layer, hidden, segments)
-    return hidden, segments
+    input_ids, position_ids = (torch.from_numpy(x).to(model.device) for x in (ids, positions))
+    hidden, layers = family.embed(model, input_ids, position_ids), family.layers(model)
+    context = family.context(model, hidden, position_ids, segments)
+    for layer in layers[:depth]:
+        hidden = family.layer(layer, hidden, context)
+    return family.last(model, hidden) if depth == len(layers) else hidden, context
 
 
 def _padded(

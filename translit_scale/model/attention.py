@@ -30,19 +30,21 @@ def segment_attention(
     segments: Segments,
     scale: float,
     dropout: float = 0.0,
+    window: int | None = None,
 ) -> torch.Tensor:
     """softmax(Q Kᵀ · scale) V within each segment.
 
     Args:
         query, key, value: [T, H, D].
         dropout: probability on the attention weights.
+        window: a token attends to those at most so far away; None: to its whole segment.
 
     Returns:
         [T, H, D].
     """
     if has_kernel(query.device, query.dtype, query.shape[2]):
-        return flash_attention(query, key, value, segments, scale, dropout)
-    return grouped_attention(query, key, value, segments, scale, dropout)
+        return flash_attention(query, key, value, segments, scale, dropout, window)
+    return grouped_attention(query, key, value, segments, scale, dropout, window)
 
 
 def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:
@@ -53,7 +55,13 @@ def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool
 
 
 def flash_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, scale: float, dropout: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scale: float,
+    dropout: float,
+    window: int | None = None,
 ) -> torch.Tensor:
     """`segment_attention` by torch's own flash kernel: no padding, no copies, no wait for the device.
 
@@ -61,13 +69,20 @@ def flash_attention(
     """
     bounds, longest = segments.cu_seqlens, segments.longest
     attended: torch.Tensor = torch.ops.aten._flash_attention_forward(
-        query, key, value, bounds, bounds, longest, longest, dropout, False, False, scale=scale
-    )[0]
+        query, key, value, bounds, bounds, longest, longest, dropout, False, False, scale=scale,
+        window_size_left=window, window_size_right=window,
+    )[0]  # fmt: skip
     return attended
 
 
 def grouped_attention(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, segments: Segments, scale: float, dropout: float
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Segments,
+    scale: float,
+    dropout: float,
+    window: int | None = None,
 ) -> torch.Tensor:
     """`segment_attention` as one batched call for each group of segments, padded to the longest of the group."""
     heads, width = query.shape[1:]
@@ -77,9 +92,18 @@ def grouped_attention(
     outputs = []
     for (count, length), mask, *qkv in zip(segments.groups, padding.key_masks, *padded, strict=True):
         q, k, v = (x.view(count, length, heads, width).transpose(1, 2) for x in qkv)  # [g, H, L, D]
+        if window is not None and length > window + 1:
+            near = _band(length, window, query.device)
+            mask = near if mask is None else mask & near
         attended = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout, scale=scale)
         outputs.append(attended.transpose(1, 2).reshape(count * length, heads, width))
     return torch.cat(outputs).index_select(0, padding.flat_from_padded)
+
+
+def _band(length: int, window: int, device: torch.device) -> torch.Tensor:
+    """[L, L] True where two positions are at most `window` apart."""
+    position = torch.arange(length, device=device)
+    return (position[:, None] - position).abs() <= window
 
 
 @torch.compiler.disable
@@ -93,11 +117,17 @@ def _packed_attention(
     segments: Segments,
     scaling: float,
     dropout: float = 0.0,
+    sliding_window: int | None = None,
     **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
-    """transformers' attention interface: query, key, value [1, H, T, D] → [1, T, H, D]."""
+    """transformers' attention interface: query, key, value [1, H, T, D] → [1, T, H, D].
+
+    Args:
+        sliding_window: one more than the largest distance at which a token attends to another.
+    """
     q, k, v = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))
-    return segment_attention(q, k, v, segments, scaling, dropout).unsqueeze(0), None
+    window = None if sliding_window is None else sliding_window - 1
+    return segment_attention(q, k, v, segments, scaling, dropout, window).unsqueeze(0), None
 
 
 AttentionInterface.register(ATTENTION, _packed_attention)

@@ -15,7 +15,7 @@ from translit_scale.batch.pack import MicroBatch, PackedSequences
 from translit_scale.config import ContrastiveConfig, ModelConfig
 from translit_scale.errors import ConfigError
 from translit_scale.model.attention import ATTENTION
-from translit_scale.model.families import FAMILIES, family_of
+from translit_scale.model.families import FAMILIES, Context, family_of
 from translit_scale.objectives.contrastive import LogitParameters
 from translit_scale.objectives.masked_lm import masked_lm_losses
 from translit_scale.silence import hide_progress_bars
@@ -160,7 +160,7 @@ class PairEncoder(nn.Module):
         """
         parameters = self.logit_parameters(batch.parts[0].input_ids.device)
         if stream_weights is None:
-            _, embeddings = self._run_layers(batch.parts[0], self.pool_layer)
+            _, embeddings, _ = self._run_layers(batch.parts[0], self.pool_layer)
             no_loss = parameters.logit_scale.new_zeros(())
             return EncoderOutput(no_loss, no_loss[None], embeddings, parameters)
         passes = [self._masked_states(part) for part in batch.parts]
@@ -180,29 +180,36 @@ class PairEncoder(nn.Module):
         return LogitParameters(scale.clamp(max=math.log(100)), bias)
 
     def _masked_states(self, part: PackedSequences) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Output of the last layer at the masked tokens [M, d], and the embeddings [2P, d], if this part is pooled."""
+        """Output of the last layer at the masked tokens [M, d], and the embeddings [2C, d], if this part is pooled."""
         depth = self.lm.config.num_hidden_layers
         if self.pool_layer == depth and part.num_pooled is not None:
-            hidden, embeddings = self._run_layers(part, depth)
+            hidden, embeddings, _ = self._run_layers(part, depth)
             return hidden[0].index_select(0, part.mask_index), embeddings
-        hidden, embeddings = self._run_layers(part, depth - 1)
-        last = self.family.layers(self.lm.base_model)[-1]
-        return self.family.layer_at(last, hidden, part.segments, part.mask_index), embeddings
+        hidden, embeddings, context = self._run_layers(part, depth - 1)
+        body = self.lm.base_model
+        states = self.family.layer_at(self.family.layers(body)[-1], hidden, context, part.mask_index)
+        return self.family.last(body, states), embeddings
 
-    def _run_layers(self, part: PackedSequences, depth: int | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Hidden states [1, T, d] after `depth` layers, and the embeddings [2P, d], if this part is pooled."""
-        embeddings, body = None, self.lm.base_model
+    def _run_layers(
+        self, part: PackedSequences, depth: int | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None, Context]:
+        """Hidden states [1, T, d] after `depth` layers, the embeddings [2C, d], if this part is pooled, and what the
+        layers were given."""
+        embeddings, body, layers = None, self.lm.base_model, self.family.layers(self.lm.base_model)
         hidden = self.family.embed(body, part.input_ids, part.position_ids)
-        for index, layer in enumerate(self.family.layers(body)[:depth], start=1):
-            hidden = self._run_layer(layer, hidden, part)
+        context = self.family.context(body, hidden, part.position_ids, part.segments)
+        for index, layer in enumerate(layers[:depth], start=1):
+            hidden = self._run_layer(layer, hidden, context)
+            if index == len(layers):
+                hidden = self.family.last(body, hidden)
             if index == self.pool_layer and part.num_pooled is not None:
                 embeddings = mean_pool(hidden[0], part.pool_index, part.pool_sentence, part.num_pooled)
-        return hidden, embeddings
+        return hidden, embeddings, context
 
-    def _run_layer(self, layer: nn.Module, hidden: torch.Tensor, part: PackedSequences) -> torch.Tensor:
+    def _run_layer(self, layer: nn.Module, hidden: torch.Tensor, context: Context) -> torch.Tensor:
         if not (self.gradient_checkpointing and torch.is_grad_enabled()):
-            return self.family.layer(layer, hidden, part.segments)
-        output: torch.Tensor = checkpoint(self.family.layer, layer, hidden, part.segments, use_reentrant=False)
+            return self.family.layer(layer, hidden, context)
+        output: torch.Tensor = checkpoint(self.family.layer, layer, hidden, context, use_reentrant=False)
         return output
 
 

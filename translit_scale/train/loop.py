@@ -34,7 +34,7 @@ from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config, resolve_layer
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
-from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
+from translit_scale.corpus.tokenizer import boundary_ids, load_tokenizer, tokenizer_fingerprint
 from translit_scale.deepspeed_json import read_ds_json
 from translit_scale.errors import ConfigError
 from translit_scale.languages import listed
@@ -300,7 +300,8 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     """
     config, tokenizer = plan.config, plan.tokenizer
     torch.manual_seed(config.train.seed)
-    pad, bos, eos = tokenizer.pad_token_id, tokenizer.cls_token_id, tokenizer.sep_token_id
+    pad, (bos, eos) = tokenizer.pad_token_id, boundary_ids(tokenizer)
+    assert bos is not None and eos is not None, "load_tokenizer has checked it"
     model = build_model(config.model, len(tokenizer), pad, bos, eos)
     if config.train.low_precision_layernorm:
         use_low_precision_norms(model)
