@@ -44,7 +44,7 @@ INFO = CheckpointInfo(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
+@pytest.mark.parametrize("family", ["xlm-roberta", "bert", "modernbert"])
 def test_reloaded_model_gives_the_same_logits(tmp_path: Path, family: str) -> None:
     model, tokenizer = tiny_model(family).eval(), word_tokenizer()
     with torch.no_grad():
@@ -64,8 +64,9 @@ def test_reloaded_model_gives_the_same_logits(tmp_path: Path, family: str) -> No
     assert head.weight.data_ptr() == embeddings.weight.data_ptr()
 
 
-def test_the_code_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = tiny_model()
+@pytest.mark.parametrize("family", ["xlm-roberta", "modernbert"])
+def test_the_code_of_the_card_runs(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(family)
     export_folder(model, word_tokenizer(), tmp_path / "out", model_card(CardInput(model, CONFIG, INFO, 2)), 2)
     monkeypatch.chdir(tmp_path / "out")
     blocks = re.findall(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(), flags=re.DOTALL)
@@ -73,7 +74,8 @@ def test_the_code_of_the_card_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     *blocks, with_sentence_transformers = blocks
     for block in blocks:
         exec(block, names)
-    assert len(blocks) == 2 and type(names["model"]).__name__ == "XLMRobertaModel"
+    expected_type = {"xlm-roberta": "XLMRobertaModel", "modernbert": "ModernBertModel"}[family]
+    assert len(blocks) == 2 and type(names["model"]).__name__ == expected_type
     expected = Encoder.load(".", layer=2).embed(["one sentence", "another sentence"]).vectors
     np.testing.assert_allclose(names["embeddings"].numpy(), expected, atol=1e-6)  # type: ignore[attr-defined]
     exec(with_sentence_transformers, names)

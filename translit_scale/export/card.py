@@ -29,6 +29,7 @@ from translit_scale.export.card_texts import (
 from translit_scale.export.results import Score, title
 from translit_scale.export.settings import is_local, public_name, used_settings
 from translit_scale.languages import language_name
+from translit_scale.model.families import family_of
 from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
 
 TASK_TYPES = {
@@ -64,7 +65,7 @@ def model_card(facts: CardInput) -> str:
         f"# {escape_markdown(config.run.name)}",
         _introduction(facts),
         "## Use",
-        _usage(facts.layer),
+        _usage(facts.layer, family_of(facts.model.config).has_pooler),
         "## Training",
         _training(facts),
         "## Training data",
@@ -161,11 +162,12 @@ def _introduction(facts: CardInput) -> str:
     )
 
 
-def _usage(layer: int) -> str:
+def _usage(layer: int, has_pooler: bool) -> str:
+    without_pooler = ", add_pooling_layer=False" if has_pooler else ""
     return (
         f"As a masked language model:\n\n{fenced(FILL.strip(), 'python')}\n\n"
         f"Sentence embeddings, the mean hidden states of layer {layer} (compare them by cosine):\n\n"
-        f"{fenced(EMBED.format(layer=layer).strip(), 'python')}\n\n"
+        f"{fenced(EMBED.format(layer=layer, without_pooler=without_pooler).strip(), 'python')}\n\n"
         f"The same embeddings with sentence-transformers:\n\n{fenced(SENTENCE_TRANSFORMERS.strip(), 'python')}"
     )
 

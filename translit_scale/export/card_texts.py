@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 
 folder = "."  # this folder
 tokenizer = AutoTokenizer.from_pretrained(folder)
-model = AutoModel.from_pretrained(folder, add_pooling_layer=False).eval()
+model = AutoModel.from_pretrained(folder{without_pooler}).eval()
 batch = tokenizer(["one sentence", "another sentence"], padding=True, truncation=True, return_tensors="pt")
 with torch.inference_mode():
     states = model(**batch, output_hidden_states=True).hidden_states[{layer}]
