@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -114,6 +115,7 @@ def test_a_training_goes_on_with_half_the_micro_batch(tiny_world: Path, tmp_path
     assert stopped.stderr.count("out of GPU memory with micro-batches of 6 pairs") == 1
     assert read_json(tmp_path / "small" / LIMIT, "limit")["at_most"] == 3
     resumed = run_ranks(2, *worker, "memory:1:2", *changes, "run__name=small")
-    assert "× 2 micro-batches of about 3" in resumed.stdout and "steps 2 → 4 " in resumed.stdout
+    assert "× 2 micro-batches of about 3" in resumed.stdout
+    assert re.search(r"steps [12] → 4 ", resumed.stdout), "step 2 may not have been written yet"
     for one, other in zip(without_clock(tmp_path / "whole"), without_clock(tmp_path / "small"), strict=True):
         assert one["train/loss"] == pytest.approx(other["train/loss"], rel=1e-4)

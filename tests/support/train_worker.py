@@ -63,7 +63,7 @@ def arm(kill: str, rank: Rank) -> None:
         run_steps = loop.run_steps
         loop.run_steps = lambda *arguments: (timer.start(), run_steps(*arguments))[1]
     elif moment == "step":
-        before(loop, "take_step", lambda engine: engine.global_steps == int(when), die)
+        before(loop, "take_step", lambda engine, *_: engine.global_steps == int(when), die)
     elif moment == "memory":
         too_large = lambda step, t, batch, *_: t == int(when) and max(m.pairs for m in batch.micro) > 3  # noqa: E731
         before(TrainStep, "accumulate", too_large, die)

@@ -91,7 +91,7 @@ def _for_one_gpu(precision: Precision, ds_json: dict[str, Any], rank: Rank) -> l
     has_nothing_to_divide = rank.world_size == 1 and zero.get("stage") and not offloads
     if rank.device.type == "cpu" or not has_nothing_to_divide or precision not in ("fp32", "bf16_autocast"):
         return []
-    return ["on a single GPU --ds_config zero0 is faster and takes less memory (benchmarks/gpu.md)"]
+    return ["on a single GPU --ds_config zero0 is faster and takes less memory, see `translit-scale docs launching`"]
 
 
 def _batch_sizes(layout: BatchLayout) -> dict[str, int]:
