@@ -178,17 +178,24 @@ class Packer(NamedTuple):
     """What pairs take part in whose sides are the same text: everything, MLM of both sides, or of orig only."""
 
     def micro_batch(
-        self, orig: Ragged, latn: Ragged, keys: Bits, language: Indices, same: npt.NDArray[np.bool_] | None = None
+        self,
+        orig: Ragged,
+        latn: Ragged,
+        keys: Bits,
+        language: Indices,
+        texts: Indices | None = None,
+        same: npt.NDArray[np.bool_] | None = None,
     ) -> MicroBatch:
         """Packs P pairs.
 
         Args:
             orig, latn: sentences of at most `max_length` − 2 tokens.
             keys: [P] key of each visit; language: [P] index of each pair's language.
+            texts: [P, 2] `text_hashes` of both sides; default: computed here.
             same: [P] whether both sides are the same text; default: whether they have the same tokens.
         """
         pairs = len(keys)
-        texts = np.stack([text_hashes(orig), text_hashes(latn)], axis=1)
+        texts = text_hashes(orig, latn) if texts is None else texts
         same = texts[:, 0] == texts[:, 1] if same is None else same
         every, different = np.arange(pairs), np.flatnonzero(~same)
         contrasted = every if self.identical == "keep" else different
@@ -309,7 +316,12 @@ class Packer(NamedTuple):
         )
 
 
-def text_hashes(text: Ragged) -> Indices:
+def text_hashes(orig: Ragged, latn: Ragged) -> Indices:
+    """[P, 2] hashes of the sentences of each pair; equal texts have equal hashes."""
+    return np.stack([_hashes(orig), _hashes(latn)], axis=1)
+
+
+def _hashes(text: Ragged) -> Indices:
     """[P] hash of each sentence's tokens and their positions; two sentences collide with probability 2⁻⁶⁴."""
     of_token = mix(mix(text.ids.astype(np.uint64)) + text.place.astype(np.uint64))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(of_token)])  # modulo 2⁶⁴

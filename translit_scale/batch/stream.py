@@ -119,7 +119,8 @@ class BatchStream:
         limit = np.full(len(local), self.packer.max_length - 2)
         truncated = int((orig.lengths > limit).sum() + (latn.lengths > limit).sum())
         orig, latn = orig.cut(limit), latn.cut(limit)
-        same = text_hashes(orig) == text_hashes(latn)
+        hashes = text_hashes(orig, latn)
+        same = hashes[:, 0] == hashes[:, 1]
         if self.ignore_diacritics:
             same |= np.fromiter(map(same_letters, *texts), np.bool_, len(local))
         if fixed:
@@ -129,7 +130,9 @@ class BatchStream:
             parts = split_into_micro_batches(cost, self.layout.micro_batches)
         bits, language = local.bits, local.language
         micro = [
-            self.packer.micro_batch(orig.take(part), latn.take(part), bits[part], language[part], same[part])
+            self.packer.micro_batch(
+                orig.take(part), latn.take(part), bits[part], language[part], hashes[part], same[part]
+            )
             for part in parts
         ]
         counts = [[len(part) for part in of_ranks] for of_ranks in zip(*fixed, strict=True)] if fixed else None

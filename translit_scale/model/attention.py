@@ -42,9 +42,8 @@ def segment_attention(
     Returns:
         [T, H, D].
     """
-    if has_kernel(query.device, query.dtype, query.shape[2]):
-        return flash_attention(query, key, value, segments, scale, dropout, window)
-    return grouped_attention(query, key, value, segments, scale, dropout, window)
+    attend = flash_attention if has_kernel(query.device, query.dtype, query.shape[2]) else grouped_attention
+    return attend(query, key, value, segments, scale, dropout, window)
 
 
 def has_kernel(device: torch.device, dtype: torch.dtype, head_size: int) -> bool:

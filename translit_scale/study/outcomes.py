@@ -50,11 +50,11 @@ def outcomes(results: Results, task: str, runs: Sequence[Run], k: int) -> dict[s
 
 def _columns(result: ResultFile, k: int) -> dict[str, Outcome]:
     if len(result.tests) <= MOST_COLUMNS:
-        names = {f"{test['query']} → {test['candidates']}": test for test in result.tests}
-        found = {
-            name: _of_sentences(result, f"{test['query']}->{test['candidates']}", k) for name, test in names.items()
+        return {
+            f"{test['query']} → {test['candidates']}": outcome
+            for test in result.tests
+            if (outcome := _of_sentences(result, f"{test['query']}->{test['candidates']}", k))
         }
-        return {name: outcome for name, outcome in found.items() if outcome}
     directions = {(test["query"], test["candidates"]): test for test in result.tests}
     targets = Counter(query for query, _ in directions)
     sources = [code for code, number in targets.items() if number > max(targets.values()) / 2]
