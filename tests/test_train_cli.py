@@ -88,6 +88,21 @@ def test_resumed_run_continues_schedule_and_metrics(train: Train, tmp_path: Path
     assert not list((run / "checkpoints").glob("*.tmp"))
 
 
+def test_a_resumed_run_draws_the_transliterations_of_an_uninterrupted_one(train: Train, tmp_path: Path) -> None:
+    shards = make_shards(tmp_path / "several", {"ukr_Cyrl": 40, "bul_Cyrl": 23}, further={"ukr_Cyrl": 2})
+    train(f"data.shards={shards}")
+    run = tmp_path / "runs" / "tiny"
+    whole = without_clock(run)
+    shutil.rmtree(run / "checkpoints" / "step_000004")
+    assert f"resumed from {run}/checkpoints/step_000002" in train(f"data.shards={shards}")
+    assert without_clock(run) == whole
+    train(f"data.shards={shards}", "data.transliterations=first", "run.name=first")
+    first = records(tmp_path / "runs" / "first")
+    assert [record["train/loss"] for record in records(run)] != [record["train/loss"] for record in first]
+    with pytest.raises(DataError, match=r"data\.transliterations: 'draw' in the checkpoint, 'first' now"):
+        train(f"data.shards={shards}", "data.transliterations=first", "train.max_steps=8")
+
+
 def test_a_branch_from_the_constant_rate_is_the_shorter_training(train: Train, tmp_path: Path) -> None:
     """Bit for bit, from a checkpoint before the decay of the longer one; after it, the number of steps is fixed."""
     words = ("train.warmup_steps=1", "train.decay_steps=2", "run.keep_every=2", "run.checkpoint_every=2")

@@ -45,7 +45,7 @@ def _no_uroman(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse() -> None:
         raise AssertionError("uroman was asked")
 
-    monkeypatch.setattr("translit_scale.romanize.romanizer.load_uroman", refuse)
+    monkeypatch.setattr("translit_scale.romanize.romanizer.memory", refuse)
 
 
 def write_table(path: Path, rows: Rows, header: Sequence[str] = ("text", "latin")) -> Path:

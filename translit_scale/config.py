@@ -104,6 +104,8 @@ class DataConfig(Strict):
     error."""
     max_unknown_fraction: float = Field(0.05, ge=0, le=1)
     """Refuse to start if the tokenizer maps a larger fraction of a language's tokens to `<unk>`, in either script."""
+    transliterations: Literal["draw", "first"] = "draw"
+    """Where the shards have several transliterations of a sentence: draw one at each visit, or take the first one."""
     workers: int = Field(1, ge=0)
     """Processes of each rank that read, tokenize, mask and pack ahead of the step; 0: the rank does it itself."""
     prefetch: int = Field(2, ge=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,13 @@ from transformers import PreTrainedTokenizerFast
 
 from translit_scale.config import Config, load_config
 from translit_scale.corpus.blocks import Block
-from translit_scale.corpus.manifest import FORMAT_VERSION, LanguageCounts, Manifest, write_manifest
+from translit_scale.corpus.manifest import (
+    FORMAT_VERSION,
+    SEVERAL_TRANSLITERATIONS,
+    LanguageCounts,
+    Manifest,
+    write_manifest,
+)
 from translit_scale.corpus.shards import encode_shard
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.files import write_bytes
@@ -34,16 +40,35 @@ def romanize(text: str) -> str:
     return "".join(CYRILLIC.get(letter, letter) for letter in text)
 
 
-def make_shards(directory: Path, rows: dict[str, int], block_rows: int = 8, identical: Collection[str] = ()) -> Path:
-    """A shard set of invented pairs; those of the languages `identical` are their own transliterations."""
+def further_transliterations(sentence: str, row: int, columns: int) -> list[str]:
+    """Invented ones, backwards: none to `columns` of them, then "" for those that are missing."""
+    latin = romanize(sentence)[::-1]
+    return [" ".join([latin] * (number + 1)) if number < row % (columns + 1) else "" for number in range(columns)]
+
+
+def make_shards(
+    directory: Path,
+    rows: dict[str, int],
+    block_rows: int = 8,
+    identical: Collection[str] = (),
+    further: Mapping[str, int] | None = None,
+) -> Path:
+    """A shard set of invented pairs.
+
+    Args:
+        identical: languages whose sentences are their own transliterations.
+        further: columns of further transliterations of languages.
+    """
     shards, counts = [], {}
     for seed, (language, n) in enumerate(sorted(rows.items())):
         orig = sentences(n, seed)
         latn = [romanize(s) for s in orig]
         orig = latn if language in identical else orig
-        blocks = [
-            Block(tuple(orig[i : i + block_rows]), tuple(latn[i : i + block_rows])) for i in range(0, n, block_rows)
-        ]
+        number_of_columns = (further or {}).get(language, 0)
+        rows_of_further = [further_transliterations(s, row, number_of_columns) for row, s in enumerate(orig)]
+        columns = [tuple(orig), tuple(latn), *zip(*rows_of_further, strict=True)]
+        parts = [[column[i : i + block_rows] for column in columns] for i in range(0, n, block_rows)]
+        blocks = [Block(first, second, tuple(others)) for first, second, *others in parts]
         for number, start in enumerate(range(0, len(blocks), SHARD_BLOCKS)):
             data, entry = encode_shard(language, number, blocks[start : start + SHARD_BLOCKS])
             write_bytes(directory / entry.name, data)
@@ -52,9 +77,9 @@ def make_shards(directory: Path, rows: dict[str, int], block_rows: int = 8, iden
         counts[language] = LanguageCounts(
             read=n, dropped={}, rows=n, identical=0, fallbacks=0, orig_chars=size, latn_chars=size
         )
+    version = SEVERAL_TRANSLITERATIONS if further else FORMAT_VERSION
     write_manifest(
-        directory,
-        Manifest(format_version=FORMAT_VERSION, name="tiny", languages=counts, provenance={}, shards=shards),
+        directory, Manifest(format_version=version, name="tiny", languages=counts, provenance={}, shards=shards)
     )
     return directory
 

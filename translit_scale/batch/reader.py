@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from translit_scale.batch.order import PairKeys
+from translit_scale.batch.random_bits import derive, uniforms
 from translit_scale.corpus.blocks import Lengths
 from translit_scale.corpus.shards import ShardSet
 
@@ -18,6 +19,9 @@ CACHE_BYTES = 1 << 30
 five blocks of each language at a time. One of several ranks reads only part of the languages."""
 CACHE_LENGTHS = 1 << 26
 """Bytes of the cached lengths, unless one batch needs more; every rank reads the lengths of all pairs of a batch."""
+
+_TRANSLITERATION = 5
+"""A number derived from the key of a visit; those before it decide masks and the order in TLM (`pack`)."""
 
 Indices = npt.NDArray[np.int64]
 Value = TypeVar("Value")
@@ -45,45 +49,77 @@ class PairReader:
     Args:
         languages: the languages that `PairKeys.language` indexes.
         damaged: blocks (language, number) that must not be read.
+        transliterations: of a sentence that has several, `draw` takes one at each visit, all with the same probability
+            and as a function of the visit's key, so that every rank knows it; `first` always takes the first one.
     """
 
     def __init__(
-        self, shards: ShardSet, languages: Sequence[str], damaged: Collection[tuple[str, int]] = frozenset()
+        self,
+        shards: ShardSet,
+        languages: Sequence[str],
+        damaged: Collection[tuple[str, int]] = frozenset(),
+        transliterations: Literal["draw", "first"] = "draw",
     ) -> None:
         block_rows = {language: shards.block_rows(language) for language in languages}
         self._names = [(language, block) for language, rows in block_rows.items() for block in range(len(rows))]
         self._starts = np.concatenate([[0], np.cumsum([n for rows in block_rows.values() for n in rows])])
         self._first_row = np.concatenate([[0], np.cumsum([sum(rows) for rows in block_rows.values()])[:-1]])
         self._damaged = np.array([name in damaged for name in self._names]) if damaged else None
-        self._columns: _Cache[tuple[_Column, _Column]] = _Cache(
-            CACHE_BYTES, lambda name: _columns(*shards.read_columns(*name)), _column_bytes
+        of_languages = [shards.transliterations(language) for language in languages]
+        self._several = np.array(of_languages) > 1 if transliterations == "draw" else np.zeros(len(languages), bool)
+        """[L] whether sentences of each language have several transliterations, one of which is drawn."""
+        self._columns: _Cache[list[_Column]] = _Cache(
+            CACHE_BYTES, lambda name: [_Column.of(text) for text in shards.read_columns(*name)], _column_bytes
         )
-        self._lengths = _LengthsCache(len(self._names), lambda block: shards.read_lengths(*self._names[block]))
+        self._lengths = _LengthsCache(
+            len(self._names), 1 + max(of_languages), lambda block: shards.read_lengths(*self._names[block])
+        )
 
     def without_damaged(self, keys: PairKeys) -> PairKeys:
         """The pairs that are not in damaged blocks."""
         return keys if self._damaged is None else keys[~self._damaged[self.locate(keys)[0]]]
 
     def lengths(self, keys: PairKeys) -> Lengths:
-        """[n, 2] length in bytes of each sentence and of its transliteration, at most 65 535.
+        """[n, 2] length in bytes of each sentence and of its transliteration in this visit, at most 65 535.
 
         It takes least time if the pairs are in the order of language and row.
 
         Raises:
             DataError: a shard is damaged.
         """
-        return self._lengths(*self.locate(keys))
+        lengths = self._lengths(*self.locate(keys))
+        if not self._several.any():
+            return lengths[:, :2]
+        return np.stack([lengths[:, 0], lengths[np.arange(len(keys)), 1 + self._drawn(keys, lengths)]], axis=1)
+
+    def _drawn(self, keys: PairKeys, lengths: Lengths) -> Indices:
+        """[n] which transliteration of its sentence each visit takes, counted from 0.
+
+        Args:
+            lengths: [n, columns] of each sentence and all its transliterations; those that it does not have are empty.
+        """
+        drawn = np.zeros(len(keys), np.int64)
+        several = np.flatnonzero(self._several[keys.language] & (lengths[:, 2:] > 0).any(1))
+        number = 1 + (lengths[several, 2:] > 0).sum(1)
+        drawn[several] = uniforms(derive(keys[several].bits, _TRANSLITERATION)) * number
+        return drawn
 
     def texts(self, keys: PairKeys) -> tuple[list[bytes], list[bytes]]:
-        """([n] sentences, [n] transliterations) of the pairs, in UTF-8.
+        """([n] sentences, [n] their transliterations in this visit) of the pairs, in UTF-8.
 
         Raises:
             DataError: a shard is damaged.
         """
         orig, latn = [b""] * len(keys), [b""] * len(keys)
+        drawn = self._drawn(keys, self._lengths(*self.locate(keys))) if self._several.any() else None
         for name, chosen, rows in self._by_block(keys):
-            for side, column in zip((orig, latn), self._columns[name], strict=True):
-                for index, line in zip(chosen.tolist(), column.lines(rows.tolist()), strict=True):
+            sentences, *columns = self._columns[name]
+            sides = [(orig, sentences, slice(None)), (latn, columns[0], slice(None))]
+            if drawn is not None:
+                sides[1:] = [(latn, column, drawn[chosen] == number) for number, column in enumerate(columns)]
+            for side, column, of_column in sides:
+                lines = column.lines(rows[of_column].tolist())
+                for index, line in zip(chosen[of_column].tolist(), lines, strict=True):
                     side[index] = line
         return orig, latn
 
@@ -106,11 +142,7 @@ class PairReader:
             yield self._names[number], chosen, row[chosen]
 
 
-def _columns(orig: bytes, latn: bytes) -> tuple[_Column, _Column]:
-    return _Column.of(orig), _Column.of(latn)
-
-
-def _column_bytes(columns: tuple[_Column, _Column]) -> int:
+def _column_bytes(columns: Sequence[_Column]) -> int:
     return sum(len(column.text) + 36 * len(column.ends) for column in columns)  # 8 + 28 bytes for each int in a list
 
 
@@ -119,16 +151,17 @@ class _LengthsCache:
 
     Args:
         blocks: number of blocks; read: reads the lengths of a block.
+        columns: largest number of lengths of a row; those that a row does not have are 0.
     """
 
-    def __init__(self, blocks: int, read: Callable[[int], Lengths]) -> None:
+    def __init__(self, blocks: int, columns: int, read: Callable[[int], Lengths]) -> None:
         self._read = read
-        self._lengths, self._used = np.empty((CACHE_LENGTHS // 4, 2), np.uint16), 0
+        self._lengths, self._used = np.zeros((CACHE_LENGTHS // (2 * columns), columns), np.uint16), 0
         self._first, self._rows = np.full(blocks, -1), np.zeros(blocks, np.int64)
         """[blocks] index of the first row of each block in the array, or −1, and its number of rows."""
 
     def __call__(self, block: Indices, row: Indices) -> Lengths:
-        """[n, 2] lengths of the given rows of blocks."""
+        """[n, columns] lengths of the given rows of blocks."""
         is_needed = np.zeros(len(self._first), bool)
         is_needed[block] = True
         for number in np.flatnonzero(is_needed & (self._first < 0)).tolist():
@@ -143,14 +176,14 @@ class _LengthsCache:
         kept = np.flatnonzero(is_needed & (self._first >= 0)).tolist()
         lengths = [self._lengths[self._first[block] :][: self._rows[block]] for block in kept]
         size = max(len(self._lengths), 2 * (sum(map(len, lengths)) + rows))
-        self._lengths, self._used = np.empty((size, 2), np.uint16), 0
+        self._lengths, self._used = np.zeros((size, self._lengths.shape[1]), np.uint16), 0
         self._first[:] = -1
         for block, of_block in zip(kept, lengths, strict=True):
             self._add(block, of_block)
 
     def _add(self, block: int, lengths: Lengths) -> None:
         self._first[block], self._rows[block] = self._used, len(lengths)
-        self._lengths[self._used : self._used + len(lengths)] = lengths
+        self._lengths[self._used : self._used + len(lengths), : lengths.shape[1]] = lengths
         self._used += len(lengths)
 
 

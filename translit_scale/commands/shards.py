@@ -149,8 +149,8 @@ def _cat(args: argparse.Namespace) -> None:
 
     shard_set = ShardSet.open(args.directory)
     for language in [args.language] if args.language else shard_set.languages:
-        for orig, latn in islice(shard_set.pairs(language), args.limit):
-            _print_row(language, orig, latn)
+        for sentence_and_transliterations in islice(shard_set.rows_of(language), args.limit):
+            _print_row(language, *sentence_and_transliterations)
 
 
 def _contamination(args: argparse.Namespace) -> None:

@@ -1,6 +1,7 @@
-"""One block of a shard as bytes: four members of a tar archive, written byte-reproducibly and read with checks.
+"""One block of a shard as bytes: members of a tar archive, written byte-reproducibly and read with checks.
 
-The reader accepts nothing in a block's span but the four members exactly as they are written here: it follows no links,
+There are four, and one more for each further transliteration that sentences of the language can have.
+The reader accepts nothing in a block's span but these members exactly as they are written here: it follows no links,
 interprets no extended headers, allocates no more than the span has and never unpickles.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import tarfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -29,6 +31,9 @@ class Block:
 
     orig: tuple[str, ...]
     latn: tuple[str, ...]
+    further: tuple[tuple[str, ...], ...] = ()
+    """Columns of further transliterations: `further[k][i]` is another one of sentence i, or "" if it has none; one that
+    has several has them in the first columns, and all differ."""
 
 
 def encode_block(key: str, block: Block) -> tuple[bytes, BlockEntry]:
@@ -40,54 +45,71 @@ def encode_block(key: str, block: Block) -> tuple[bytes, BlockEntry]:
     Raises:
         ValueError: the columns differ in length, the block is empty or too large, or a sentence contains a newline.
     """
-    rows = len(block.orig)
-    if rows == 0 or len(block.latn) != rows:
-        raise ValueError(f"{key}: {rows} originals, {len(block.latn)} transliterations")
-    orig, latn = ("\n".join([*column, ""]).encode() for column in (block.orig, block.latn))
-    of_lines = _line_lengths(orig), _line_lengths(latn)
+    rows, columns = len(block.orig), (block.orig, block.latn, *block.further)
+    if rows == 0 or any(len(column) != rows for column in columns):
+        found = ", ".join(str(len(column)) for column in columns[1:])
+        raise ValueError(f"{key}: {rows} originals, {found} transliterations")
+    texts = ["\n".join([*column, ""]).encode() for column in columns]
+    of_lines = list(map(_line_lengths, texts))
     if any(len(column) != rows for column in of_lines):
         raise ValueError(f"{key}: a sentence contains a newline")
-    lengths = _npy_header(rows) + np.stack(of_lines, axis=1).tobytes()
-    contents = (lengths, orig, latn, _block_json(key, rows))
+    latn = len(columns) - 1
+    lengths = _npy_header(rows, latn) + np.stack(of_lines, axis=1).tobytes()
+    contents = (lengths, *texts, _block_json(key, rows))
     span = b"".join(
         _tar_header(name, len(content)) + content + bytes(-len(content) % TAR_BLOCK)
-        for name, content in zip(_member_names(key), contents, strict=True)
+        for name, content in zip(_member_names(key, latn), contents, strict=True)
     )
     if len(span) > MAX_BLOCK_BYTES:
         raise ValueError(
             f"{key}: {len(span):,} bytes, at most {MAX_BLOCK_BYTES:,} are read; take fewer rows to a block"
         )
-    return span, BlockEntry(rows, 0, len(span), zlib.crc32(latn, zlib.crc32(orig)), zlib.crc32(lengths))
+    return span, BlockEntry(rows, 0, len(span), _crc32(texts), zlib.crc32(lengths))
 
 
-def decode_block(key: str, entry: BlockEntry, span: bytes) -> Block:
+def _crc32(texts: Iterable[bytes]) -> int:
+    """Of the texts, one after the other."""
+    value = 0
+    for text in texts:
+        value = zlib.crc32(text, value)
+    return value
+
+
+def decode_block(key: str, entry: BlockEntry, span: bytes, latn: int = 1) -> Block:
     """The block in a tar span, checked against its manifest entry.
 
+    Args:
+        latn: columns of transliterations.
+
     Raises:
-        ValueError: the span does not hold exactly the four expected members, or their contents do not
+        ValueError: the span does not hold exactly the expected members, or their contents do not
             match; the message says what was expected and what was found.
     """
-    columns = decode_columns(key, entry, span)
-    return Block(*(_lines(name, text) for name, text in zip(("orig.txt", "latn.txt"), columns, strict=True)))
+    texts = zip(_text_names(latn), decode_columns(key, entry, span, latn), strict=True)
+    orig, first, *further = (_lines(name, text) for name, text in texts)
+    return Block(orig, first, tuple(further))
 
 
-def decode_columns(key: str, entry: BlockEntry, span: bytes) -> tuple[bytes, bytes]:
-    """The text of `orig` and `latn`, checked as in `decode_block` except for UTF-8; a newline ends each sentence."""
+def decode_columns(key: str, entry: BlockEntry, span: bytes, latn: int = 1) -> tuple[bytes, ...]:
+    """The text of `orig`, `latn` and further transliterations, checked as in `decode_block` except for UTF-8.
+
+    A newline ends each sentence.
+    """
     contents = []
     position = 0
-    for name in _member_names(key):
+    for name in _member_names(key, latn):
         content, position = _tar_member(span, position, name)
         contents.append(content)
     if position != len(span):
         raise ValueError(f"expected {len(span)} bytes of members, found {position}")
-    _, orig, latn, description = contents
-    _check_crc32(zlib.crc32(latn, zlib.crc32(orig)), entry.crc32, "the text")
+    _, *texts, description = contents
+    _check_crc32(_crc32(texts), entry.crc32, "the text")
     if description != _block_json(key, entry.rows):
         raise ValueError(f"the json member is not that of {key} with {entry.rows} rows")
-    lengths = decode_lengths(key, entry, span)
-    _check_lines("orig.txt", orig, lengths[:, 0])
-    _check_lines("latn.txt", latn, lengths[:, 1])
-    return orig, latn
+    lengths = decode_lengths(key, entry, span, latn)
+    for name, text, of_lines in zip(_text_names(latn), texts, lengths.T, strict=True):
+        _check_lines(name, text, of_lines)
+    return tuple(texts)
 
 
 def _check_lines(name: str, text: bytes, lengths: Lengths) -> None:
@@ -107,37 +129,38 @@ def _lines(name: str, text: bytes) -> tuple[str, ...]:
         raise ValueError(f"{name} is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
-def decode_lengths(key: str, entry: BlockEntry, head: bytes) -> Lengths:
+def decode_lengths(key: str, entry: BlockEntry, head: bytes, latn: int = 1) -> Lengths:
     """The lengths at the beginning of a block's span, checked against its manifest entry.
 
     Args:
-        head: the first `lengths_bytes(entry)` bytes of the span, or more.
+        head: the first `lengths_bytes(entry, latn)` bytes of the span, or more.
+        latn: columns of transliterations.
 
     Returns:
-        [rows, 2] bytes of each sentence and of its transliteration, at most 65 535.
+        [rows, 1 + latn] bytes of each sentence and of its transliterations, at most 65 535.
 
     Raises:
         ValueError: the first member is not the expected one, or its contents do not match.
     """
-    content, _ = _tar_member(head, 0, _member_names(key)[0])
+    content, _ = _tar_member(head, 0, _member_names(key, latn)[0])
     _check_crc32(zlib.crc32(content), entry.lengths_crc32, "lengths.npy")
-    header = _npy_header(entry.rows)
-    if len(content) != len(header) + 4 * entry.rows or not content.startswith(header):
-        raise ValueError(f"lengths.npy is not an array of {entry.rows} × 2 numbers of 16 bits")
-    return np.frombuffer(content, "<u2", offset=len(header)).reshape(-1, 2)
+    header, columns = _npy_header(entry.rows, latn), 1 + latn
+    if len(content) != len(header) + 2 * columns * entry.rows or not content.startswith(header):
+        raise ValueError(f"lengths.npy is not an array of {entry.rows} × {columns} numbers of 16 bits")
+    return np.frombuffer(content, "<u2", offset=len(header)).reshape(-1, columns)
 
 
-def lengths_bytes(entry: BlockEntry) -> int:
+def lengths_bytes(entry: BlockEntry, latn: int = 1) -> int:
     """Bytes of the member `lengths.npy` at the beginning of a block's span."""
-    size = len(_npy_header(entry.rows)) + 4 * entry.rows
+    size = len(_npy_header(entry.rows, latn)) + 2 * (1 + latn) * entry.rows
     return TAR_BLOCK + size + -size % TAR_BLOCK
 
 
 @lru_cache(maxsize=64)
-def _npy_header(rows: int) -> bytes:
-    """The header of a `.npy` file of [rows, 2] little-endian numbers of 16 bits."""
-    buffer = BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<u2", "fortran_order": False, "shape": (rows, 2)})
+def _npy_header(rows: int, latn: int) -> bytes:
+    """The header of a `.npy` file of [rows, 1 + latn] little-endian numbers of 16 bits."""
+    buffer, shape = BytesIO(), (rows, 1 + latn)
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<u2", "fortran_order": False, "shape": shape})
     return buffer.getvalue()
 
 
@@ -152,8 +175,12 @@ def _check_crc32(found: int, expected: int, what: str) -> None:
         raise ValueError(f"expected crc32 {expected:08x} of {what}, found {found:08x}")
 
 
-def _member_names(key: str) -> tuple[str, str, str, str]:
-    return f"{key}.lengths.npy", f"{key}.orig.txt", f"{key}.latn.txt", f"{key}.json"
+def _text_names(latn: int) -> list[str]:
+    return ["orig.txt", "latn.txt", *(f"latn{number}.txt" for number in range(2, latn + 1))]
+
+
+def _member_names(key: str, latn: int) -> list[str]:
+    return [f"{key}.{name}" for name in ("lengths.npy", *_text_names(latn), "json")]
 
 
 def _block_json(key: str, rows: int) -> bytes:

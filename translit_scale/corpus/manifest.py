@@ -37,7 +37,9 @@ from translit_scale.errors import DataError
 from translit_scale.files import open_regular, write_bytes
 from translit_scale.languages import check_language
 
-FORMAT_VERSION = 3
+FORMAT_VERSION, SEVERAL_TRANSLITERATIONS = 3, 4
+"""Sets have the lowest version whose readers understand them: the second one if any language has several
+transliterations of a sentence."""
 MANIFEST_NAME = "manifest.json"
 SHARD_NAME = re.compile(r"([a-z]{3}_[A-Z][a-z]{3})-([0-9]{5})\.tar")
 TAR_BLOCK = 512
@@ -46,6 +48,8 @@ MAX_BLOCK_BYTES = 2**30
 """A reader keeps a block in memory; 1000 pairs have about 350 KB."""
 MAX_SHARD_BLOCKS = 10_000
 """Blocks are numbered with four digits."""
+MAX_TRANSLITERATIONS = 9
+"""Of a sentence. A recipe can ask for three."""
 _MAX_MANIFEST_BYTES = 2**30
 """15 times what 1.5 billion pairs need."""
 _ROW_BYTES = 6
@@ -59,9 +63,9 @@ class BlockEntry(NamedTuple):
     offset: int
     """First byte of the block's first tar header."""
     bytes: int
-    """Length of the span: four headers and their padded contents."""
+    """Length of the span: headers and their padded contents."""
     crc32: int
-    """Of the two text members' contents, `orig` then `latn`."""
+    """Of the text members' contents: `orig`, `latn`, and further transliterations."""
     lengths_crc32: int
     """Of the contents of the member `lengths.npy`."""
 
@@ -124,6 +128,8 @@ class ShardEntry(_Entry):
     bytes: PositiveInt
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     blocks: Annotated[BlockTable, BeforeValidator(BlockTable.of), PlainSerializer(lambda table: table.numbers.tolist())]
+    transliterations: Annotated[int, Field(ge=1, le=MAX_TRANSLITERATIONS)] = 1
+    """Columns of transliterations in each block: as many as a sentence of the language can have."""
 
     @model_validator(mode="after")
     def _blocks_are_possible(self) -> ShardEntry:
@@ -172,6 +178,8 @@ class LanguageCounts(_Entry):
     latn_chars: NonNegativeInt
     from_column: NonNegativeInt = 0
     """Pairs whose transliteration is the one that the input had in a column; the romanizer made the others."""
+    further: NonNegativeInt = 0
+    """Transliterations beside the first one of each pair; all other counts are of the first ones."""
     unreadable: dict[str, dict[str, NonNegativeInt]] = {}
     """How many of those under a reason of `text.UNREADABLE` are of which file, without files that have none."""
     contains: dict[str, NonNegativeInt] = {}
@@ -201,11 +209,13 @@ class Manifest(_Entry):
                 check_language(language)
             except DataError as error:
                 raise ValueError(error.message) from None
-        rows = dict.fromkeys(self.languages, 0)
+        rows, columns = dict.fromkeys(self.languages, 0), dict[str, int]()
         for shard in self.shards:
             if shard.language not in rows:
                 raise ValueError(f"{shard.name} is of a language that is not listed")
             rows[shard.language] += int(shard.blocks.rows.sum())
+            if columns.setdefault(shard.language, shard.transliterations) != shard.transliterations:
+                raise ValueError(f"{shard.name} has another number of transliterations than those before it")
         for language, counts in self.languages.items():
             if rows[language] != counts.rows:
                 raise ValueError(f"{language} has {counts.rows} rows but its blocks {rows[language]}")
@@ -217,7 +227,8 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
     head = json.dumps(
         manifest.model_dump(mode="json", exclude={"shards"}, exclude_defaults=True), ensure_ascii=False, indent=1
     )
-    shards = ",\n".join("  " + json.dumps(shard.model_dump(mode="json")) for shard in manifest.shards)
+    entries = (shard.model_dump(mode="json", exclude_defaults=True) for shard in manifest.shards)
+    shards = ",\n".join("  " + json.dumps(entry) for entry in entries)
     text = head[: -len("\n}")] + f',\n "shards": [\n{shards}\n ]\n}}\n'
     write_bytes(directory / MANIFEST_NAME, text.encode())
 
@@ -237,9 +248,10 @@ def read_manifest(directory: Path) -> tuple[Manifest, str]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}", again) from None
     version = contents.get("format_version") if isinstance(contents, dict) else None
-    if version != FORMAT_VERSION:
+    if version not in (FORMAT_VERSION, SEVERAL_TRANSLITERATIONS):
         raise DataError(
-            f"{path} has format version {reprlib.repr(version)}, expected {FORMAT_VERSION}",
+            f"{path} has format version {reprlib.repr(version)}, expected {FORMAT_VERSION} or "
+            f"{SEVERAL_TRANSLITERATIONS}",
             f"it was made by another version of translit-scale; {again}",
         )
     try:
@@ -272,7 +284,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         [(key, count)] = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"the key {reprlib.repr(key)} stands {count} times in one object")
-    if value.keys() == ShardEntry.model_fields.keys():
+    if {"name", "blocks"} <= value.keys() <= ShardEntry.model_fields.keys():
         with suppress(ValueError):  # the validation of the manifest reports what is wrong and where
             value["blocks"] = BlockTable.of(value["blocks"])
     return value

@@ -1,8 +1,8 @@
 """Shards: WebDataset tars of text blocks of one language each.
 
 A sample of the tar is one block of about 1000 pairs: `<lang>-<shard>-<block>.lengths.npy`, `.orig.txt`, `.latn.txt`
-(one sentence per line) and `.json`. Plain `webdataset` and `tar` can read it. `ShardSet` seeks to the span of a single
-block, which the manifest records.
+(one sentence per line) and `.json`; languages with several transliterations also have `.latn2.txt` and so on. Plain
+`webdataset` and `tar` can read it. `ShardSet` seeks to the span of a single block, which the manifest records.
 """
 
 from __future__ import annotations
@@ -43,7 +43,11 @@ def encode_shard(language: str, number: int, blocks: Sequence[Block]) -> tuple[b
         offset += len(span)
     data = b"".join([*spans, END_OF_TAR])
     return data, ShardEntry(
-        name=f"{key}.tar", bytes=len(data), sha256=sha256(data).hexdigest(), blocks=BlockTable.of(entries)
+        name=f"{key}.tar",
+        bytes=len(data),
+        sha256=sha256(data).hexdigest(),
+        blocks=BlockTable.of(entries),
+        transliterations=1 + len(blocks[0].further),
     )
 
 
@@ -98,24 +102,31 @@ class ShardSet:
         """Rows of each block of a language, in order."""
         return tuple(rows for shard in self._of(language) for rows in shard.blocks.rows.tolist())
 
+    def transliterations(self, language: str) -> int:
+        """The number of transliterations that a sentence of a language can have: columns of its blocks."""
+        return self._of(language)[0].transliterations
+
     def read_block(self, language: str, block: int) -> Block:
         """A block, by its number among all blocks of the language."""
-        return self._read(language, block, lambda entry: entry.bytes, decode_block)
+        return self._read(language, block, lambda entry, latn: entry.bytes, decode_block)
 
-    def read_columns(self, language: str, block: int) -> tuple[bytes, bytes]:
-        """Sentences and transliterations of a block in UTF-8, each followed by a newline."""
-        return self._read(language, block, lambda entry: entry.bytes, decode_columns)
+    def read_columns(self, language: str, block: int) -> tuple[bytes, ...]:
+        """Sentences, transliterations and further transliterations of a block in UTF-8, each followed by a newline."""
+        return self._read(language, block, lambda entry, latn: entry.bytes, decode_columns)
 
     def read_lengths(self, language: str, block: int) -> Lengths:
-        """[rows, 2] bytes of each sentence of a block and of its transliteration, without reading the text."""
+        """[rows, 1 + transliterations] bytes of each sentence of a block and of its transliterations.
+
+        The text is not read.
+        """
         return self._read(language, block, lengths_bytes, decode_lengths)
 
     def _read(
         self,
         language: str,
         block: int,
-        size: Callable[[BlockEntry], int],
-        decode: Callable[[str, BlockEntry, bytes], Decoded],
+        size: Callable[[BlockEntry, int], int],
+        decode: Callable[[str, BlockEntry, bytes, int], Decoded],
     ) -> Decoded:
         shards, ends = self._of(language), self._ends[language]
         if not 0 <= block < ends[-1]:
@@ -124,18 +135,25 @@ class ShardSet:
         shard = shards[number]
         index = block - ends[number] + len(shard.blocks)
         entry, key, path = shard.blocks[index], shard.block_key(index), self.directory / shard.name
+        latn = shard.transliterations
         try:
             with open_regular(path) as file:
-                return decode(key, entry, read_span(file, entry.offset, size(entry)))
+                return decode(key, entry, read_span(file, entry.offset, size(entry, latn)), latn)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"{path}:{key}: {reason}", _verify_hint(self.directory)) from None
 
     def pairs(self, language: str) -> Iterator[tuple[str, str]]:
-        """All pairs of a language in stored order."""
+        """All pairs of a language in stored order; of several transliterations the first one."""
+        for orig, latn, *_ in self.rows_of(language):
+            yield orig, latn
+
+    def rows_of(self, language: str) -> Iterator[list[str]]:
+        """All sentences of a language in stored order, each followed by all its transliterations."""
         for number in range(len(self.block_rows(language))):
             block = self.read_block(language, number)
-            yield from zip(block.orig, block.latn, strict=True)
+            for orig, latn, *further in zip(block.orig, block.latn, *block.further, strict=True):
+                yield [orig, latn, *filter(None, further)]
 
 
 def read_span(file: IO[bytes], offset: int, size: int) -> bytes:

@@ -58,6 +58,8 @@ def _remarks(manifest: Manifest, directory: Path) -> Iterator[str]:
         yield from _unreadable(language, counts)
         if counts.from_column:
             yield f"{language}: {counts.from_column:,} of {counts.rows:,} transliterations are the input's own"
+    if further := {code: counts.further for code, counts in manifest.languages.items() if counts.further}:
+        yield f"{sum(further.values()):,} further transliterations of the same sentences: {_largest(further)}"
     if fallbacks := sum(counts.fallbacks for counts in manifest.languages.values()):
         yield f"{fallbacks:,} sentences that could not be romanized as a whole were romanized in parts"
     yield from _web(manifest.languages)

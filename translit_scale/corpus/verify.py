@@ -11,7 +11,7 @@ import hashlib
 import reprlib
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from translit_scale.corpus.shards import read_span, size_problem
 from translit_scale.files import open_regular, sha256_file
 from translit_scale.languages import listed
 from translit_scale.progress import Advance
-from translit_scale.romanize.transliterator import SOURCES, Transliterator, source
+from translit_scale.romanize.romanizer import LcodePolicy
+from translit_scale.romanize.transliterator import SOURCES, Transliterator, source, sources
 from translit_scale.schema import changed_settings
 
 ROMANIZED_ROWS = 10
@@ -53,7 +54,7 @@ def verify(directory: Path, deep: bool, advance: Advance) -> list[str]:
     for shard in manifest.shards:
         problems.extend(_file_problems(directory, shard))
         if deep:
-            problems.extend(_block_problems(directory / shard.name, shard, romanizers.get(shard.language)))
+            problems.extend(_block_problems(directory / shard.name, shard, romanizers.get(shard.language, [])))
         advance(shard.bytes)
     return problems
 
@@ -72,7 +73,7 @@ def _file_problems(directory: Path, shard: ShardEntry) -> Iterator[str]:
         yield f"{path}: expected sha256 {shard.sha256}, found {digest}"
 
 
-def _block_problems(path: Path, shard: ShardEntry, romanizer: Transliterator | None) -> Iterator[str]:
+def _block_problems(path: Path, shard: ShardEntry, romanizers: Sequence[Transliterator]) -> Iterator[str]:
     try:
         file = open_regular(path)
     except OSError:
@@ -81,25 +82,38 @@ def _block_problems(path: Path, shard: ShardEntry, romanizer: Transliterator | N
         for index, entry in enumerate(shard.blocks):
             key = shard.block_key(index)
             try:
-                block = decode_block(key, entry, read_span(file, entry.offset, entry.bytes))
-                problem = _misalignment(romanizer, shard.language, key, block) if romanizer else ""
+                block = decode_block(key, entry, read_span(file, entry.offset, entry.bytes), shard.transliterations)
+                problem = _misalignment(romanizers, shard.language, key, block)
             except (OSError, ValueError) as error:
                 problem = str(error)
             if problem:
                 yield f"{path}:{key}: {problem}"
 
 
-def _misalignment(romanizer: Transliterator, language: str, key: str, block: Block) -> str:
-    """Which rows differ when they are romanized again; "" if none does."""
+def _misalignment(romanizers: Sequence[Transliterator], language: str, key: str, block: Block) -> str:
+    """Which rows differ when they are romanized again; "" if none does.
+
+    Args:
+        romanizers: the first one made `latn`, and all of them what else a row has.
+    """
+    if not romanizers:
+        return ""
     rows = _rows_to_romanize(key, block)
-    romanized = romanizer.transliterate([block.orig[row] for row in rows], language, Counter())
-    wrong = [row for row, latin in zip(rows, romanized, strict=True) if latin != block.latn[row]]
+    originals = [block.orig[row] for row in rows]
+    romanized = zip(*(one.transliterate(originals, language, Counter()) for one in romanizers), strict=True)
+    columns = (block.latn, *block.further)
+    found = [[column[row] for column in columns] for row in rows]
+    wrong = [
+        row
+        for row, made, (first, *others) in zip(rows, romanized, found, strict=True)
+        if first != made[0] or {*others, first} - {""} != {*made} - {""}
+    ]
     if not wrong:
         return ""
     row = wrong[0]
     return (
         f"{len(wrong)} of {len(rows)} rows looked at are not transliterations of their originals: row {row + 1} has "
-        f"{_SHORT.repr(block.latn[row])} for {_SHORT.repr(block.orig[row])}"
+        f"{' and '.join(_SHORT.repr(column[row]) for column in columns)} for {_SHORT.repr(block.orig[row])}"
     )
 
 
@@ -114,35 +128,38 @@ def chosen_rows(key: str, rows: int) -> set[int]:
     return {0, rows - 1} | {int.from_bytes(digest[:8]) % rows for digest in digests}
 
 
-def _romanizers(manifest: Manifest) -> dict[str, Transliterator]:
+def _romanizers(manifest: Manifest) -> dict[str, list[Transliterator]]:
     """What made the transliterations of each language, where it can do so again; says on stderr where it cannot."""
     own = {code: counts.from_column for code, counts in manifest.languages.items() if counts.from_column}
     if own:
         rows = f"{sum(own.values()):,} transliterations of {listed(list(own))}"
         print(f"alignment is not checked in languages with transliterations of their own: {rows}", file=sys.stderr)
     romanized = [code for code in manifest.languages if code not in own]
-    romanizer = _romanizer(manifest.provenance) if romanized else None
-    return dict.fromkeys(romanized, romanizer) if romanizer else {}
+    if not romanized or (found := _policies(manifest.provenance)) is None:
+        return {}
+    return {language: sources(*found, language) for language in romanized}
 
 
-def _romanizer(provenance: dict[str, Any]) -> Transliterator | None:
-    """The source that the recipe names; None, and a line on stderr, if it is not the one that made the set."""
-    recorded = provenance.get("romanizer")
-    if not isinstance(recorded, dict):
-        print("alignment is not checked: the manifest names no romanizer", file=sys.stderr)
-        return None
+def _policies(provenance: dict[str, Any]) -> tuple[str, list[LcodePolicy]] | None:
+    """The source that the recipe names and its policies; None, and a line on stderr, if others made the set."""
+    further = provenance.get("further_romanizers", [])
+    recorded = [provenance.get("romanizer"), *(further if isinstance(further, list) else [None])]
     by: Any = provenance
     for key in ("recipe", "romanize", "by"):  # recipes are written without `by` if it is uroman
         by = by.get(key) if isinstance(by, dict) else None
-    lcode = "by_language" if recorded.get("lcode") == "by_language" else "none"
-    installed = source(by if by in list(SOURCES) else "uroman", lcode)
-    differences = changed_settings(recorded, installed.provenance())
-    if not differences:
-        return installed
-    name, then, now = differences[0]
-    print(
-        f"alignment is not checked: the set was made with another romanizer ({_SHORT.repr(name)[1:-1]} "
-        f"{_SHORT.repr(then)}, here {_SHORT.repr(now)})",
-        file=sys.stderr,
-    )
-    return None
+    by = by if by in list(SOURCES) else "uroman"
+    lcodes: list[LcodePolicy] = []
+    for one in recorded:
+        if not isinstance(one, dict):
+            print("alignment is not checked: the manifest names no romanizer", file=sys.stderr)
+            return None
+        lcodes.append("by_language" if one.get("lcode") == "by_language" else "none")
+        if differences := changed_settings(one, source(by, lcodes[-1]).provenance()):
+            name, then, now = differences[0]
+            print(
+                f"alignment is not checked: the set was made with another romanizer ({_SHORT.repr(name)[1:-1]} "
+                f"{_SHORT.repr(then)}, here {_SHORT.repr(now)})",
+                file=sys.stderr,
+            )
+            return None
+    return by, lcodes

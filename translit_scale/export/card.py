@@ -232,4 +232,7 @@ def _transliterations(facts: CardInput) -> list[str]:
     counts = {code: facts.manifest.languages[code].from_column for code in facts.info.pairs}
     if given := [f"{count:,} of {code}" for code, count in counts.items() if count]:
         sentences.append(f"Transliterations of these pairs came with the text instead: {', '.join(given)}.")
+    further = sum(facts.manifest.languages[code].further for code in facts.info.pairs)
+    if further and facts.config.data.transliterations == "draw":
+        sentences.append(f"There were {further:,} further ones, and one was drawn at each visit of a sentence.")
     return sentences

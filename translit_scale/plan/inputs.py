@@ -201,7 +201,7 @@ def sampled_lengths(
     tokenizer.no_truncation()
     lengths, weights = [], []
     for language, proportion in zip(languages, share, strict=True):
-        columns = [column.split(b"\n")[:-1][:most] for column in shards.read_columns(language, 0)]
+        columns = [column.split(b"\n")[:-1][:most] for column in shards.read_columns(language, 0)[:2]]
         encoded = [tokenizer.encode_batch([s.decode() for s in c], add_special_tokens=False) for c in columns]
         lengths.append(np.array([[len(e.ids) for e in side] for side in encoded], float))
         weights.append(np.full(lengths[-1].shape[1], proportion / lengths[-1].shape[1]))

@@ -47,13 +47,13 @@ class Preparation:
 
     def provenance(self) -> dict[str, Any]:
         """Everything that the bytes of the set depend on; nothing about the machine, the time or the paths."""
-        romanizer = source(self.recipe.romanize.by, self.recipe.romanize.lcode)
+        romanizer, *further = (source(self.recipe.romanize.by, lcode) for lcode in self.recipe.romanize.lcodes)
         from_columns = {
             language: FromColumns(columns, {}, romanizer).provenance()
             for language, files in self.files.items()
             if (columns := transliteration_columns(files))
         }
-        provenance = {
+        provenance: dict[str, Any] = {
             "recipe": self.recipe.model_dump(mode="json"),
             "inputs": {
                 language: {file.name: file.sha256 for file in of_language}
@@ -64,6 +64,8 @@ class Preparation:
         }
         if self.recipe.has_text_to_romanize:
             provenance["romanizer"] = romanizer.provenance()
+            if further:
+                provenance["further_romanizers"] = [other.provenance() for other in further]
         return provenance | ({"transliterations": from_columns} if from_columns else {})
 
     def select_tasks(self) -> list[SelectTask]:

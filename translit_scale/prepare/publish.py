@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from translit_scale.corpus.manifest import (
     FORMAT_VERSION,
     MANIFEST_NAME,
+    SEVERAL_TRANSLITERATIONS,
     SHARD_NAME,
     LanguageCounts,
     Manifest,
@@ -66,8 +67,9 @@ def publish(preparation: Preparation, finished: Finished) -> Manifest:
     if empty := [selection.language for selection, _ in finished if selection.language not in languages]:
         by = preparation.recipe.romanize.by
         raise DataError(f"{listed(empty)}: {by} has no Latin form of any of its sentences", _leave_out(empty))
+    several = any(entry.transliterations > 1 for _, entry in shards)
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=SEVERAL_TRANSLITERATIONS if several else FORMAT_VERSION,
         name=preparation.recipe.name,
         languages=languages,
         provenance=preparation.provenance(),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_serializer, model_validator
 
 from translit_scale.corpus.tables import Dialect
 from translit_scale.corpus.text import Columns
@@ -17,6 +17,7 @@ from translit_scale.romanize.transliterator import SOURCES
 from translit_scale.schema import Strict, read_yaml, validate
 
 MAX_CHARS = 2000
+POLICIES: tuple[LcodePolicy, ...] = get_args(LcodePolicy)
 
 
 def _relative(path: str) -> str:
@@ -39,7 +40,7 @@ class _LaterSettings(Strict):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, serialize: Any) -> dict[str, Any]:
-        later = ("transliteration", "delimiter", "quoted", "by", "clean", "maximum")
+        later = ("transliteration", "delimiter", "quoted", "by", "beside_column", "clean", "maximum")
         defaults = {name: type(self).model_fields[name].get_default() for name in later if hasattr(self, name)}
         unused = {name for name, default in defaults.items() if getattr(self, name) == default}
         return {name: value for name, value in serialize(self).items() if name not in unused}
@@ -150,13 +151,29 @@ class LanguageSettings(_LaterSettings):
     clean: CleanSetting | None = None
 
 
+def _known_policies(value: Any) -> Any:
+    if value in POLICIES or (isinstance(value, list) and sorted(map(str, value)) == sorted(POLICIES)):
+        return value
+    raise ValueError(f"expected 'none' or 'by_language', or a list of both, found {value!r}")
+
+
 class Romanize(_LaterSettings):
     """How text becomes Latin where the files have no transliterations."""
 
     by: str = "uroman"
     """The source of transliterations, one of `romanize.transliterator.SOURCES`."""
-    lcode: LcodePolicy = "none"
-    """Whether uroman is given the language (`by_language`) or not (`none`, as in the papers)."""
+    lcode: Annotated[LcodePolicy | list[LcodePolicy], BeforeValidator(_known_policies)] = "none"
+    """Whether uroman is given the language (`by_language`) or not (`none`, as in the papers).
+
+    A list makes several transliterations of each sentence; training draws one of them at each visit.
+    """
+    beside_column: bool = False
+    """Whether sentences with a transliteration in a column of their own get those of `by` as well."""
+
+    @property
+    def lcodes(self) -> tuple[LcodePolicy, ...]:
+        """The policies; the first one makes the transliteration where only one is used."""
+        return (self.lcode,) if isinstance(self.lcode, str) else tuple(self.lcode)
 
     @field_validator("by")
     @classmethod
@@ -202,7 +219,9 @@ class Recipe(_LaterSettings):
 
     @property
     def has_text_to_romanize(self) -> bool:
-        """Whether the text of any source comes without transliterations."""
+        """Whether the text of any source needs transliterations beside those that it may come with."""
+        if self.romanize.beside_column:
+            return True
         columns = [source.transliteration for of_language in self.languages.values() for source in of_language]
         return None in columns or (self.language_set is not None and self.language_set.transliteration is None)
 

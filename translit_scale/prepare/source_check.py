@@ -101,7 +101,7 @@ def _uroman(recipe: Recipe) -> Any:
     if recipe.romanize.by != "uroman":
         print(f"transliterations by {recipe.romanize.by} are not compared", file=sys.stderr)
         return None
-    romanizer: Any = source("uroman", recipe.romanize.lcode)
+    romanizer: Any = source("uroman", recipe.romanize.lcodes[0])
 
     def romanize(text: str, language: str) -> str:
         try:

@@ -33,7 +33,7 @@ from translit_scale.prepare.locking import one_at_a_time
 from translit_scale.prepare.recipe import Recipe, Romanize
 from translit_scale.prepare.select import Spool, parse_line, select
 from translit_scale.progress import Advance
-from translit_scale.romanize.transliterator import FromColumns, Transliterator, source
+from translit_scale.romanize.transliterator import FromColumns, source, sources
 
 WORK_VERSION = 5
 """Raised when the work of a task or the format of its file changes."""
@@ -226,14 +226,30 @@ class ShardTask:
     def target(self) -> Path:
         """File of the result; the shard is beside it with the suffix `.tar`, unless it has no pairs."""
         of_text = [self.language, self.number, self.part.sha256, self.block_rows]
-        of_latin = [self.columns, source(self.romanize.by, self.romanize.lcode).provenance()]
+        of_latin = [self.columns, *(source(self.romanize.by, lcode).provenance() for lcode in self.romanize.lcodes)]
+        if self.romanize.beside_column:
+            of_latin.append("beside_column")
         key = content_key([of_text, of_latin, FORMAT_VERSION, WORK_VERSION])
         return self.work_dir / f"shard-{self.language}-{self.number:05d}-{key}.json"
 
-    def source(self, table: dict[str, str]) -> Transliterator:
-        """The source of transliterations for sentences of which some have them in a table."""
-        others = source(self.romanize.by, self.romanize.lcode)
-        return FromColumns(self.columns, table, others) if self.columns else others
+    def transliterations(self, texts: Sequence[str], own: dict[str, str], counts: Counter[str]) -> list[list[str]]:
+        """Columns with a transliteration of each text, or "" where a source has none; the first may repeat in others.
+
+        Args:
+            own: transliterations that texts have in the input; they are the first ones, and the only ones unless
+                `romanize.beside_column`.
+        """
+        first, *others = sources(self.romanize.by, self.romanize.lcodes, self.language)
+        if self.columns and self.romanize.beside_column:
+            others = [first, *others]
+        if self.columns:
+            first = FromColumns(self.columns, own, first)
+        columns = [first.transliterate(texts, self.language, counts)]
+        wanted = [text for text in texts if self.romanize.beside_column or text not in own]
+        for other in others:
+            made = dict(zip(wanted, other.transliterate(wanted, self.language, Counter()), strict=True))
+            columns.append([made.get(text, "") for text in texts])
+        return columns
 
     @property
     def shard(self) -> Path:
@@ -301,14 +317,21 @@ def run_shard(task: ShardTask, advance: Advance) -> None:
 def _transliterated(task: ShardTask, sentences: Sequence[Sentence], counts: Counter[str]) -> Block:
     """The pairs of one block, without those whose transliteration is empty."""
     texts = [sentence.text for sentence in sentences]
-    table = {sentence.text: sentence.transliteration for sentence in sentences if sentence.transliteration}
-    transliterations = task.source(table).transliterate(texts, task.language, counts)
-    pairs = [pair for pair in zip(texts, transliterations, strict=True) if pair[1]]
-    orig, latn = zip(*pairs, strict=True) if pairs else ((), ())
+    own = {sentence.text: sentence.transliteration for sentence in sentences if sentence.transliteration}
+    columns = task.transliterations(texts, own, counts)
+    rows = [(row[0], *_distinct(row[1:])) for row in zip(texts, *columns, strict=True) if row[1]]
+    orig, latn, *further = zip(*rows, strict=True) if rows else ((), ())
+    counts["further"] += sum(latin != "" for column in further for latin in column)
     counts["empty_transliteration"] += len(texts) - len(orig)
     counts["rows"] += len(orig)
     counts["identical"] += sum(map(str.__eq__, orig, latn))
     counts.update(f"contains_{kind}" for text in orig for kind in found_in(text))
     counts["orig_chars"] += sum(map(len, orig))
     counts["latn_chars"] += sum(map(len, latn))
-    return Block(orig, latn)
+    return Block(orig, latn, tuple(further))
+
+
+def _distinct(transliterations: Sequence[str]) -> list[str]:
+    """The different transliterations in their order, and "" in the place of those that repeat or are missing."""
+    distinct = [latin for latin in dict.fromkeys(transliterations) if latin]
+    return distinct + [""] * (len(transliterations) - len(distinct))

@@ -10,7 +10,7 @@ import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Literal
 
 from uroman import Uroman
@@ -24,30 +24,32 @@ UROMAN_LCODES = {"arb": "ara", "lvs": "lav", "pbt": "pus", "pes": "fas", "prs": 
 """ISO 639-3 codes of single languages whose rules uroman keeps under the macrolanguage's code."""
 
 
+@cache
+def memory() -> Memory:
+    """uroman's tables and what has been romanized with them: one for all romanizers of a process."""
+    return Memory(load_uroman())
+
+
 class Romanizer:
     """uroman with a language-code policy. Loading its tables takes about 2 s, at the first sentence.
 
-    It remembers words and parts of words, up to about `exact.MEMO_BYTES` (512 MiB) for all languages together, and then
-    forgets all of them. The output does not depend on what it remembers.
+    It remembers words and parts of words, up to about `exact.MEMO_BYTES` (512 MiB) for all romanizers of a process
+    together, and then forgets all of them. The output does not depend on what it remembers.
     """
 
     def __init__(self, lcode: LcodePolicy = "none") -> None:
         self.lcode = lcode
         self._by_lcode: dict[str | None, ExactUroman] = {}
 
-    @cached_property
-    def _memory(self) -> Memory:
-        return Memory(load_uroman())
-
     @property
     def uroman(self) -> Uroman:
         """uroman itself."""
-        return self._memory.source
+        return memory().source
 
     @cached_property
     def known_lcodes(self) -> frozenset[str]:
         """Language codes with rules of their own; all others give the same output as none."""
-        return known_lcodes(self._memory.source)
+        return known_lcodes(self.uroman)
 
     def lcode_of(self, iso3: str | None) -> str | None:
         """uroman's code of a language; None for one without rules of its own."""
@@ -58,7 +60,7 @@ class Romanizer:
         """uroman for a language; all languages without rules of their own use the same one."""
         lcode = self.lcode_of(iso3)
         if lcode not in self._by_lcode:
-            self._by_lcode[lcode] = ExactUroman(self._memory, lcode)
+            self._by_lcode[lcode] = ExactUroman(memory(), lcode)
         return self._by_lcode[lcode]
 
     def __call__(self, sentence: str, language: str) -> tuple[str, bool]:

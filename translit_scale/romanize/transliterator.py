@@ -58,5 +58,13 @@ SOURCES: dict[str, Callable[[LcodePolicy], Transliterator]] = {"uroman": Romaniz
 
 @lru_cache(maxsize=2)
 def source(by: str, lcode: LcodePolicy) -> Transliterator:
-    """One source per process and setting: uroman's tables take 2 s to load."""
+    """One source per process and setting."""
     return SOURCES[by](lcode)
+
+
+def sources(by: str, lcodes: Sequence[LcodePolicy], language: str) -> list[Transliterator]:
+    """One source for each policy, in their order, without those that give the same as the first in this language."""
+    first, *others = (source(by, lcode) for lcode in lcodes)
+    if others and isinstance(first, Romanizer) and first.lcode_of(language.partition("_")[0]) is None:
+        return [first]
+    return [first, *others]

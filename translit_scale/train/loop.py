@@ -338,7 +338,7 @@ def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
     left_out = {(block.language, block.block) for block in plan.damaged_blocks}
     return BatchStream(
         plan.order,
-        PairReader(plan.shards, plan.order.languages, left_out),
+        PairReader(plan.shards, plan.order.languages, left_out, plan.config.data.transliterations),
         TextEncoder(plan.tokenizer, plan.tokenizer_check.use_sentencepiece),
         packer,
         layout,
