@@ -31,6 +31,12 @@ def test_proportions() -> None:
     assert language_proportions(weights, languages, pairs).tolist() == [0.0, 1.0]
     with pytest.raises(ConfigError, match="no pairs of xho_Latn"):
         language_proportions(MixtureConfig(kind="weights", weights={"xho_Latn": 1}), languages, pairs)
+    some = MixtureConfig(kind="temperature", alpha=0.5, languages=["ukr_Cyrl"])
+    assert language_proportions(some, languages, pairs).tolist() == [0.0, 1.0]
+    with pytest.raises(ConfigError, match=r"data\.mixture\.languages: no pairs of xho_Latn"):
+        language_proportions(MixtureConfig(languages=["ukr_Cyrl", "xho_Latn"]), languages, pairs)
+    with pytest.raises(ValueError, match="is left out by having no weight"):
+        MixtureConfig(kind="weights", weights={"ukr_Cyrl": 1.0}, languages=["ukr_Cyrl"])
 
 
 @pytest.mark.parametrize("settings", [{"kind": "weights"}, {"weights": {"pol_Latn": 1}}])
@@ -126,3 +132,15 @@ def test_a_limit_of_repeats_after_the_end_of_training_limits_nothing() -> None:
     for change in (500, 501, 700):
         order = PairOrder(pairs, changes=[(change, capped)], length=500)
         assert visits(order, 0, 500) == visits(PairOrder(pairs), 0, 500)
+
+
+def test_languages_may_join_later() -> None:
+    """A mixture of some languages has their pairs only, once an epoch; a language that joins begins at its start."""
+    pairs = {"pol_Latn": 300, "ukr_Cyrl": 200, "bul_Cyrl": 40}
+    some = MixtureConfig(languages=["ukr_Cyrl", "bul_Cyrl"])
+    order = PairOrder(pairs, some, changes=[(480, MixtureConfig())], seed=4)
+    first, then = visits(order, 0, 480), visits(order, 480, 540)
+    assert Counter(Counter((language, row) for language, _, row in first).values()) == {2: 240}
+    plain = [visit for visit in visits(PairOrder(pairs, seed=4), 0, 540) if visit[0] == "pol_Latn"]
+    assert [visit for visit in then if visit[0] == "pol_Latn"] == plain
+    assert {epoch for language, epoch, _ in then if language != "pol_Latn"} == {2}

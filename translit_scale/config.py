@@ -65,6 +65,8 @@ class MixtureConfig(Strict):
     """Exponent of `temperature`; 0: all languages equally, 1: by size."""
     weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
     """For `kind: weights`, how often each language is drawn, in any unit; a language without a weight is left out."""
+    languages: list[str] | None = Field(None, min_length=1)
+    """Only these take part, for a schedule that adds languages later; default: all of `data.languages`."""
     max_repeats: float | None = Field(None, gt=0)
     """No language is repeated more often than this in the whole training; the other languages get the rest."""
 
@@ -74,6 +76,8 @@ class MixtureConfig(Strict):
             raise ValueError("`weights` are for kind: weights, which needs them")
         if self.weights is not None and not any(self.weights.values()):
             raise ValueError("weights: at least one must be above 0")
+        if self.weights is not None and self.languages is not None:
+            raise ValueError("languages: with kind: weights, a language is left out by having no weight")
         return self
 
 

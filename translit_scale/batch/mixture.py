@@ -23,17 +23,20 @@ def language_proportions(mixture: MixtureConfig, languages: Sequence[str], pairs
         languages, pairs: [L] codes and numbers of pairs.
 
     Raises:
-        ConfigError: `weights` names a language that has no pairs.
+        ConfigError: `weights` or `languages` names a language that has no pairs.
     """
-    if mixture.kind == "weights":
-        weights = mixture.weights or {}
-        if unknown := sorted(weights.keys() - set(languages)):
+    weights = mixture.weights or {}
+    for setting, named in {"weights": weights.keys(), "languages": set(mixture.languages or ())}.items():
+        if unknown := sorted(named - set(languages)):
             raise ConfigError(
-                f"data.mixture.weights: no pairs of {', '.join(unknown)}", f"there are pairs of {listed(languages)}"
+                f"data.mixture.{setting}: no pairs of {', '.join(unknown)}", f"there are pairs of {listed(languages)}"
             )
+    if mixture.kind == "weights":
         scores = np.array([weights.get(language, 0.0) for language in languages])
     else:
         scores = pairs.astype(np.float64) ** (1.0 if mixture.kind == "concatenate" else mixture.alpha)
+    if mixture.languages is not None:
+        scores *= np.isin(languages, mixture.languages)
     return scores / scores.sum()
 
 

@@ -156,8 +156,9 @@ class PairOrder:
         if mixture.max_repeats is not None and left is not None and left > 0:
             allowed = np.maximum(mixture.max_repeats * self._pairs - visited, 0)
             proportions = cap_proportions(proportions, allowed / left, self.languages)
-        exact = mixture.kind == "concatenate" and mixture.max_repeats is None and self.total <= EXACT_CYCLE
-        quotas = apportion(proportions.tolist(), self.total if exact else max(LONG_CYCLE, len(proportions)))
+        epoch = int(self._pairs[proportions > 0].sum())
+        exact = mixture.kind == "concatenate" and mixture.max_repeats is None and epoch <= EXACT_CYCLE
+        quotas = apportion(proportions.tolist(), epoch if exact else max(LONG_CYCLE, len(proportions)))
         return Phase(start, np.array(quotas), *interleave(quotas), visited)
 
     @classmethod
