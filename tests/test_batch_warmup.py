@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.gradient_worker import Case, Found, gradients_of, on_ranks
-from tests.support.one_graph import micro_batches_of_all, relative_difference
+from tests.support.one_graph import micro_batches_of_all, relative_difference, whole_batch
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from tests.support.train_script import without_clock
@@ -148,6 +148,17 @@ def test_gradient_of_one_rank_is_that_of_its_batch(micro: int, t: int, micro_bat
     result = run.step.accumulate(t, batch)
     assert relative_difference(gradients_of(run.engine), expected) < 1e-5
     assert result.losses == pytest.approx(losses, rel=1e-5)
+
+
+@pytest.mark.parametrize(("micro", "t"), [(8, 3), (8, 7), (2, 3)])
+def test_with_dropout_it_is_that_of_one_graph(micro: int, t: int, training: Build) -> None:
+    """Dropout is replayed at the steps with several micro-batches; with one there is nothing to replay."""
+    changes = {**dict(WARMUP), "model__dropout": 0.2}
+    expected, total = whole_batch(training(micro, **changes), 1, t)
+    run = training(micro, **changes)
+    result = run.step.accumulate(t, run.stream.step(t))
+    assert relative_difference(gradients_of(run.engine), expected) < 1e-5
+    assert result.losses["total"] == pytest.approx(total, rel=1e-5)
 
 
 @pytest.mark.slow

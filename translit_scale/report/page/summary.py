@@ -119,11 +119,14 @@ def _training(run: Run) -> Iterator[str]:
 
 
 def _passes(run: Run) -> str:
-    sentences, train = sum(run.pairs.values()), run.settings.get("train") or {}
-    batch, first, warmup = (train.get(name) for name in ("batch_pairs", "first_batch_pairs", "batch_warmup_steps"))
+    sentences, batch = sum(run.pairs.values()), _get(run.settings, "train", "batch_pairs")
     if not sentences or not isinstance(batch, int) or not run.step:
         return ""
-    pairs = BatchSizes(batch, first, warmup or 0).before(run.step)
+    sizes = BatchSizes(batch)
+    first, warmup = (_get(run.settings, "train", name) for name in ("first_batch_pairs", "batch_warmup_steps"))
+    if isinstance(first, int) and isinstance(warmup, int):
+        sizes = BatchSizes(batch, first, warmup)
+    pairs = sizes.before(run.step)
     passes = f"{pairs / sentences:.1f} passes over" if pairs >= sentences else f"{pairs / sentences:.0%} of"
     return f" (in all {pairs:,}, {passes} the sentences)"
 
