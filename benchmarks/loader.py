@@ -25,6 +25,7 @@ from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.reader import PairReader
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import MaskingConfig
 from translit_scale.corpus.encode import TextEncoder
@@ -76,8 +77,9 @@ class Setting:
         packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=False)
         layout, encoder = BatchLayout(BATCH, ranks, 64), TextEncoder(tokenizer, self.check.use_sentencepiece)
         return BatchStream(
-            self.order, self.reader(), encoder, packer, layout, rank, self.check.token_rates, "transliteration"
-        )
+            self.order, self.reader(), encoder, packer, BatchSizes(BATCH), layout, rank, self.check.token_rates,
+            "transliteration",
+        )  # fmt: skip
 
     def sentences(self, pairs: int) -> list[tuple[str, str]]:
         """The first pairs of the stream, as text."""

@@ -19,6 +19,7 @@ from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.reader import PairReader
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.stream import SPECIAL, BatchStream
 from translit_scale.config import MaskingConfig, MixtureConfig
 from translit_scale.corpus.encode import TextEncoder
@@ -54,7 +55,7 @@ class Simulation:
         for _ in range(REPEATS):
             began = time.process_time()
             keys = self.order.batch(start, count)
-            by_rank, pairs = self.stream.split(keys)
+            by_rank, pairs = self.stream.split(keys, 1)
             seconds.append(time.process_time() - began)
         if count == batch:
             self.first_plan_seconds.append(seconds[0])
@@ -122,6 +123,7 @@ def main() -> None:
         PairReader(shards, order.languages),
         TextEncoder(tokenizer, check.use_sentencepiece),
         Packer(MaskingConfig(), Vocabulary(0, 2, len(tokenizer) - 1, len(tokenizer), 2), 512, True, False),
+        BatchSizes(args.batch),
         BatchLayout(args.batch, 1, args.batch),
         0,
         check.token_rates,

@@ -28,6 +28,7 @@ from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.reader import PairReader
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import MaskingConfig, ModelConfig
 from translit_scale.corpus.encode import TextEncoder
@@ -209,7 +210,8 @@ def read_steps(args: argparse.Namespace) -> tuple[list[list[MicroBatch]], str, i
     packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=args.embedding_pass)
     layout = BatchLayout(args.pairs * (2 if args.embedding_pass else 1), 1, args.pairs)
     stream = BatchStream(
-        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fast=True), packer, layout, 0,
+        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fast=True), packer,
+        BatchSizes(layout.batch_pairs), layout, 0,
         np.ones((len(order.languages), 2)), "transliteration",
     )  # fmt: skip
     steps = [stream.step(t).micro for t in range(args.batches)]

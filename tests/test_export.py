@@ -114,6 +114,13 @@ def test_card_says_what_the_model_is() -> None:
         assert stated in text
 
 
+def test_card_counts_the_smaller_batches_of_a_warmup() -> None:
+    _, text = card(changed(train__first_batch_pairs=16, train__batch_warmup_steps=300, train__max_steps=1500))
+    rows = re.findall(r"\| \w{8} \| [\d,]+ \| ([\d,]+) \|", text)
+    assert sum(int(number.replace(",", "")) for number in rows) == 100 * (16 + 32 + 48) + 1200 * 64
+    assert "1,500 optimizer steps with 16 to 64 pairs each" in text and "first_batch_pairs: 16" in text
+
+
 def test_licence_and_base_model_that_nobody_gave() -> None:
     front, text = card()
     assert front["license"] == "unknown" and "base_model" not in front

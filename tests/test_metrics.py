@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.support.tiny import make_config
 from translit_scale.batch.pack import TLM
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.model.flops import Shape, training_flops
 from translit_scale.train.launching.ranks import start_rank
@@ -36,7 +37,9 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
     """Steps of 10 pairs: 9 s for the first, then 1 s each, and a checkpoint of 5 s after the third."""
     clock = [0.0]
     monkeypatch.setattr("translit_scale.train.metrics.time.monotonic", lambda: clock[0])
-    context = MeterContext(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e6, unpadded=False)
+    context = MeterContext(
+        ("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e6, unpadded=False, sizes=BatchSizes(10)
+    )
     with MetricLogger(tmp_path, context, start=0, total_steps=5, every=2) as logger:
         for step in range(1, 6):
             clock[0] += 9 if step == 1 else 1
@@ -67,7 +70,9 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
 
 def test_sentences_that_were_cut_are_counted_on_after_a_kill(tmp_path: Path) -> None:
     """Four steps, of which the last is repeated, because the checkpoint is of step 3."""
-    context = MeterContext(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=None, unpadded=False)
+    context = MeterContext(
+        ("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=None, unpadded=False, sizes=BatchSizes(10)
+    )
     for steps in (range(1, 5), range(4, 7)):
         with MetricLogger(tmp_path, context, start=steps[0] - 1, total_steps=9, every=1) as logger:
             for step in steps:
@@ -79,7 +84,7 @@ def test_sentences_that_were_cut_are_counted_on_after_a_kill(tmp_path: Path) -> 
 def test_many_languages_are_grouped_by_script_in_tensorboard(count: int, shown: str, tmp_path: Path) -> None:
     languages = tuple(f"a{chr(97 + i // 26)}{chr(97 + i % 26)}_{'Latn' if i % 2 else 'Cyrl'}" for i in range(count))
     result = replace(RESULT, language_losses=np.stack([np.arange(count) * 2.0, np.full(count, 2.0)], axis=1))
-    with MetricLogger(tmp_path, MeterContext(languages, SHAPE, 1, None, True), 0, 1, 1) as logger:
+    with MetricLogger(tmp_path, MeterContext(languages, SHAPE, 1, None, True, BatchSizes(10)), 0, 1, 1) as logger:
         logger.step(1, result, UPDATE, waited=0.0)
     (record,) = records(tmp_path)
     found = EventAccumulator(str(tmp_path / "tb")).Reload().Tags()["scalars"]

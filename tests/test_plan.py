@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config, load_config
 from translit_scale.model.devices import DEVICES
 from translit_scale.model.flops import Shape, layer_flops, training_flops
@@ -53,7 +54,7 @@ def workload(shape: Shape, pairs: int, micro: int, tokens: float | None = None, 
     made = Workload(
         shape=shape, positions=514, precision="bf16_autocast", pool_layer=max(1, round(0.667 * shape.layers)), tlm=True,
         in_micro_batches=False, dropout=True, gradient_checkpointing=False, low_precision_layernorm=False,
-        compiled=False, batch_pairs=pairs,
+        compiled=False, sizes=BatchSizes(pairs),
         languages=1, workers=1, tokens=PairTokens.of(log_normal_lengths(means), experiment()), zero=zero,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]

@@ -13,7 +13,9 @@ import pytest
 
 from tests.support.tiny import make_config
 from translit_scale.cli import main
+from translit_scale.errors import DataError
 from translit_scale.plan import machine
+from translit_scale.plan.calibrate import Run
 
 EXPERIMENT = ["--config", "paper_a/hin-urd", "paper_a/model5"]
 
@@ -136,6 +138,22 @@ def test_a_calibrated_plan_of_the_run_itself_is_what_it_measured(
     rows = {row["name"]: row for row in found["calibration"]}
     assert rows["step"]["measured"] == 1.0 and rows["slowest rank over mean"]["measured"] == 1.02
     assert f"{rows['step']['error']:+.0%}" in page and str(run) in "".join(page.split())
+
+
+def test_a_warmup_has_fewer_pairs_and_its_records_are_no_measurements(
+    tiny_world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", tiny_world, "cpu")
+    settings = (run / "config.yaml").read_text().replace("first_batch_pairs: null", "first_batch_pairs: 4")
+    (run / "config.yaml").write_text(settings.replace("batch_warmup_steps: null", "batch_warmup_steps: 4"))
+    words = ["--config", str(run / "config.yaml"), "--ds_config", str(run / "ds_config.json"), "--gpu", "cpu"]
+    text = " ".join(planned([*words, "--gpus-per-node", "2", "train.max_steps=9"], capsys).split())
+    assert "pairs seen 84 (1.33 epochs)" in text and "steps 9 (of 4 to 12 pairs)" in text  # 4 + 4 + 8 + 8 + 5 · 12
+    assert main(["plan", *words, "--calibrate", str(run)]) == DataError.exit_code
+    assert "has no record of a step after train.batch_warmup_steps=4" in capsys.readouterr().err
+    steps = run / "metrics.jsonl"
+    steps.write_text(steps.read_text().replace('"step": 4', '"step": 5'))
+    assert Run.read(run).records == [json.loads(steps.read_text().splitlines()[1])]
 
 
 def test_a_run_on_another_device_gives_its_tokens_only(

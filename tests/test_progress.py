@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.ranks import ROOT
 from tests.test_metrics import RESULT, SHAPE, UPDATE
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.progress import LONGEST_INTERVAL, Progress, fit
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
@@ -82,7 +83,9 @@ def test_training_line_fits_the_terminal(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     losses = {"total": 21.125, "mlm_orig": 7.25, "mlm_latn": 7.5, "tcm": 3.25, "tlm": 3.125}
     metrics = {"train_tcm/top1": 0.125}
-    context = MeterContext(("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e12, unpadded=False)
+    context = MeterContext(
+        ("ukr_Cyrl", "bul_Cyrl", "hin_Deva"), SHAPE, 2, peak_flops=1e12, unpadded=False, sizes=BatchSizes(10)
+    )
     with MetricLogger(tmp_path, context, start=0, total_steps=10_000, every=1) as logger:
         for step in range(1, 4):
             logger.step(step, replace(RESULT, losses=losses, metrics=metrics), UPDATE, waited=0.0)

@@ -69,6 +69,16 @@ def test_a_page_finds_results_and_analyses_of_its_runs(
     assert {path.suffix for path in (runs[0] / "report").iterdir()} == {".csv"}
 
 
+def test_pairs_of_a_run_with_a_batch_size_warmup(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "grown", LANGUAGES, records=40)
+    assert "took 40 steps of 64 pairs (in all 2,560, 5.3 passes over the sentences)" in text_of(page([run]))
+    settings = (run / "config.yaml").read_text()
+    assert "first_batch_pairs: null" in settings and "batch_warmup_steps: null" in settings
+    settings = settings.replace("first_batch_pairs: null", "first_batch_pairs: 16")
+    (run / "config.yaml").write_text(settings.replace("batch_warmup_steps: null", "batch_warmup_steps: 30"))
+    assert "took 40 steps of 16 to 64 pairs (in all 1,600, 3.3 passes over the sentences)" in text_of(page([run]))
+
+
 def test_numbers_of_a_page_are_those_of_the_results(runs: list[Path]) -> None:
     page(runs)
     content = read_json(runs[0].parent / "results/sr_b/tcm.json", "result")

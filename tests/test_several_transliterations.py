@@ -22,6 +22,7 @@ from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairKeys, PairOrder
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.reader import PairReader
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.stream import BatchStream
 from translit_scale.cli import main
 from translit_scale.config import MaskingConfig, MixtureConfig
@@ -283,7 +284,7 @@ def test_all_ranks_together_make_the_batch_of_one(shards: ShardSet, ranks: int, 
         return BatchStream(
             order, PairReader(shards, order.languages, transliterations=transliterations),
             TextEncoder(tokenizer, fast=False), Packer(MaskingConfig(), vocabulary, 64, with_tlm=True, split_tlm=False),
-            BatchLayout(48, ranks, micro), rank, np.full((len(order.languages), 2), 0.5), "transliteration",
+            BatchSizes(48), BatchLayout(48, ranks, micro), rank, np.full((len(order.languages), 2), 0.5), "transliteration",
         )  # fmt: skip
 
     def masked(streams: list[BatchStream], t: int) -> Counter[tuple[int, ...]]:

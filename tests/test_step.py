@@ -69,14 +69,14 @@ def training(tiny_world: Path, tmp_path: Path, rank: Rank) -> Callable[..., Trai
     return build
 
 
-def naive_gradients(training: Training) -> tuple[Gradients, dict[str, float]]:
-    """Gradient of step STEP's batch by tests/support/naive.py, from the same weights."""
+def naive_gradients(training: Training, t: int = STEP) -> tuple[Gradients, dict[str, float]]:
+    """Gradient of step t's batch by tests/support/naive.py, from the same weights."""
     stream = training.stream
     trained = training.engine.module.lm
     model = AutoModelForMaskedLM.from_config(copy.deepcopy(trained.config))
     model.set_attn_implementation("eager")
     model.load_state_dict(trained.state_dict())
-    keys = stream.batch(STEP)
+    keys = stream.batch(t)
     pairs = [
         naive.mask_pair(*(encode_batch(training.tokenizer, [side.decode()])[0] for side in pair), key, stream.packer)
         for *pair, key in zip(*stream.reader.texts(keys), keys.bits, strict=True)

@@ -23,6 +23,7 @@ from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.prefetch import Prefetcher
 from translit_scale.batch.reader import PairReader
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.stream import BatchStream, RankBatch
 from translit_scale.config import MaskingConfig, MixtureConfig
 from translit_scale.corpus.encode import TextEncoder
@@ -56,7 +57,8 @@ def stream(world: Path) -> Callable[..., BatchStream]:
         return BatchStream(
             order, PairReader(shards, order.languages, damaged), TextEncoder(tokenizer, fast=False),
             Packer(MaskingConfig(), vocabulary, 64, with_tlm=True, split_tlm=False),
-            BatchLayout(BATCH, ranks, micro), rank, np.full((len(order.languages), 2), 0.5), "transliteration",
+            BatchSizes(BATCH), BatchLayout(BATCH, ranks, micro), rank, np.full((len(order.languages), 2), 0.5),
+            "transliteration",
         )  # fmt: skip
 
     return make

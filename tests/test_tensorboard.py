@@ -90,7 +90,7 @@ def test_mixture_is_shown_for_its_step() -> None:
     order = PairOrder({"tam_Taml": 300, "sin_Sinh": 100}, changes=[(640, MixtureConfig(kind="temperature", alpha=0))])
     assert mixture_line(order, 639) == "mixture: tam_Taml 75 %, sin_Sinh 25 %"
     assert mixture_line(order, 640) == "mixture: sin_Sinh 50 %, tam_Taml 50 %"
-    assert mixture_table(order, 64).splitlines() == [
+    assert mixture_table(order, [0, 10]).splitlines() == [
         "| language | pairs | mixture from step 0 | mixture from step 10 |",
         "| --- | --- | --- | --- |",
         "| sin_Sinh | 100 | 25 % | 50 % |",

@@ -103,6 +103,23 @@ def test_a_resumed_run_draws_the_transliterations_of_an_uninterrupted_one(train:
         train(f"data.shards={shards}", "data.transliterations=first", "train.max_steps=8")
 
 
+def test_a_batch_size_warmup_is_shown_and_recorded_and_belongs_to_the_experiment(train: Train, tmp_path: Path) -> None:
+    words = ("train.first_batch_pairs=4", "train.batch_warmup_steps=2", "objectives.tcm.weight=1")
+    banner = train(*words)
+    assert "batch 12 pairs = 1 rank × 1 micro-batch of about 12;" in banner
+    assert (
+        "  batch-size warm-up: from 4 pairs = 1 rank × 1 micro-batch, by multiples of it, to 12 from step 2 on"
+        in banner
+    )
+    assert "6 to 22 negatives each" in banner and "(6 an epoch of full batches)" in banner
+    run = tmp_path / "runs" / "tiny"
+    assert [record["train/batch_pairs"] for record in records(run)] == [4, 8, 12, 12]
+    train("run.name=constant")
+    assert not any("train/batch_pairs" in record for record in records(tmp_path / "runs" / "constant"))
+    with pytest.raises(DataError, match=r"train\.first_batch_pairs: 4 in the checkpoint, 6 now"):
+        train(*words, "train.first_batch_pairs=6", "train.max_steps=8")
+
+
 def test_a_branch_from_the_constant_rate_is_the_shorter_training(train: Train, tmp_path: Path) -> None:
     """Bit for bit, from a checkpoint before the decay of the longer one; after it, the number of steps is fixed."""
     words = ("train.warmup_steps=1", "train.decay_steps=2", "run.keep_every=2", "run.checkpoint_every=2")

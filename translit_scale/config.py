@@ -237,6 +237,11 @@ class TrainConfig(Strict):
 
     batch_pairs: int = Field(1024, ge=1)
     """Effective batch in pairs over all ranks and micro-batches; it is also the contrastive batch."""
+    first_batch_pairs: int | None = Field(None, ge=1)
+    """Effective batch of the first step of a batch-size warm-up, a divisor of `batch_pairs`; default: no warm-up. See
+    docs/launching.md."""
+    batch_warmup_steps: int | None = Field(None, ge=1)
+    """Steps in which the effective batch grows from `first_batch_pairs` to `batch_pairs`."""
     epochs: float = Field(1.0, gt=0)
     """Passes over the data; ignored where `max_steps` is set."""
     max_steps: int | None = Field(None, ge=1)
@@ -273,6 +278,25 @@ class TrainConfig(Strict):
     precision: Literal["auto", Precision] = "auto"
     """`bf16_autocast`: bf16 in matrix products only; `bf16`, `fp16`: everywhere but in the optimizer; `auto`: fp32 on
     CPU, `bf16_autocast` on GPUs that have bf16, else `fp16`."""
+
+    @model_validator(mode="after")
+    def _batches_can_grow(self) -> TrainConfig:
+        first, steps = self.first_batch_pairs, self.batch_warmup_steps
+        if first is None or steps is None:
+            if (first, steps) != (None, None):
+                raise ValueError(
+                    f"a batch-size warm-up needs first_batch_pairs and batch_warmup_steps, found {first} and {steps}: "
+                    "set both or neither"
+                )
+            return self
+        if first >= self.batch_pairs or self.batch_pairs % first:
+            raise ValueError(
+                f"batches grow by multiples of the first one, so first_batch_pairs must divide batch_pairs "
+                f"{self.batch_pairs} and be smaller, found {first}"
+            )
+        if self.max_steps is not None and steps > self.max_steps:
+            raise ValueError(f"batch_warmup_steps {steps} are more than max_steps {self.max_steps}")
+        return self
 
     @model_validator(mode="after")
     def _decay_fits(self) -> TrainConfig:

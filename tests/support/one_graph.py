@@ -27,8 +27,8 @@ def micro_batches_of_all(
     """[W][K] micro-batches of step t, as the ranks of another world make them."""
     return [
         BatchStream(
-            stream.order, stream.reader, stream.encoder, stream.packer, layout, rank, stream.token_rates,
-            stream.pair_with, equal_split=equal_split,
+            stream.order, stream.reader, stream.encoder, stream.packer, stream.sizes, layout, rank,
+            stream.token_rates, stream.pair_with, equal_split=equal_split,
         ).step(t).micro
         for rank in range(layout.world_size)
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.errors import ConfigError
 
 Indices = npt.NDArray[np.int64]
@@ -48,6 +49,22 @@ class BatchLayout:
                 "raise train_micro_batch_size_per_gpu in the DeepSpeed JSON, or make train.batch_pairs a multiple of "
                 f"{self.world_size}",
             )
+
+    @classmethod
+    def of(cls, sizes: BatchSizes, world_size: int, micro_batch_pairs: int) -> BatchLayout:
+        """The layout of full batches.
+
+        Raises:
+            ConfigError: full batches, or those at the beginning of a batch-size warm-up, cannot be divided in this way.
+        """
+        if sizes.first:  # if these can be divided, so can all others, which are multiples of them
+            try:
+                cls(sizes.first, world_size, micro_batch_pairs)
+            except ConfigError as error:
+                error.message = f"batch-size warm-up from train.first_batch_pairs={sizes.first}: {error.message}"
+                error.hint = (error.hint or "").replace("train.batch_pairs", "train.first_batch_pairs")
+                raise
+        return cls(sizes.full, world_size, micro_batch_pairs)
 
     @property
     def micro_batches(self) -> int:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from translit_scale.batch.mixture import apportion, cap_proportions, interleave, language_proportions
 from translit_scale.batch.random_bits import Bits, derive, key, permute
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import DataConfig, MixtureConfig, TrainConfig
 from translit_scale.errors import ConfigError
 
@@ -95,8 +96,22 @@ class Phase:
 
 
 def total_steps(train: TrainConfig, pairs: int) -> int:
-    """Optimizer steps of an experiment on so many pairs."""
-    return train.max_steps or math.ceil(train.epochs * pairs / train.batch_pairs)
+    """Optimizer steps of an experiment on so many pairs.
+
+    Raises:
+        ConfigError: the epochs end before the batch-size warm-up does.
+    """
+    if train.max_steps:
+        return train.max_steps
+    warmup = train.batch_warmup_steps or 0
+    smaller, all_pairs = BatchSizes.of(train).before(warmup), train.epochs * pairs
+    if smaller > all_pairs:
+        raise ConfigError(
+            f"train.batch_warmup_steps is {warmup:,}: these steps have {smaller:,} pairs, but train.epochs "
+            f"{train.epochs:g} of {pairs:,} pairs are {all_pairs:,.0f}",
+            "lower train.batch_warmup_steps, train longer, or train on more pairs",
+        )
+    return warmup + math.ceil((all_pairs - smaller) / train.batch_pairs)
 
 
 class Runs(NamedTuple):
@@ -168,9 +183,9 @@ class PairOrder:
         Raises:
             ConfigError: as for the class.
         """
-        steps = total_steps(train, sum(pairs.values()))
-        changes = [(change.from_step * train.batch_pairs, change.mixture) for change in data.mixture_schedule]
-        return cls(pairs, data.mixture, changes, train.seed, steps * train.batch_pairs), steps
+        steps, sizes = total_steps(train, sum(pairs.values())), BatchSizes.of(train)
+        changes = [(sizes.before(change.from_step), change.mixture) for change in data.mixture_schedule]
+        return cls(pairs, data.mixture, changes, train.seed, sizes.before(steps)), steps
 
     def visits_before(self, position: int) -> dict[str, int]:
         """How many pairs of each language stand before a position; a pair counts as often as it is repeated."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +14,7 @@ from translit_scale.batch.layout import BatchLayout, sort_by_position, split_int
 from translit_scale.batch.order import PairKeys, PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, text_hashes
 from translit_scale.batch.reader import PairReader
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.corpus.encode import Ragged, TextEncoder
 from translit_scale.errors import DataError
 
@@ -51,7 +52,10 @@ class BatchStream:
     reader: PairReader
     encoder: TextEncoder
     packer: Packer
+    """With `split_tlm`, TLM has a part of its own at steps with several micro-batches."""
+    sizes: BatchSizes
     layout: BatchLayout
+    """Of a full batch; the number of micro-batches of a smaller one follows from its size."""
     rank: int
     token_rates: npt.NDArray[np.float64]
     """[L, 2] tokens per byte of each language's sentences and transliterations, used to estimate the cost of pairs;
@@ -69,16 +73,24 @@ class BatchStream:
         Raises:
             DataError: too few pairs remain.
         """
-        keys = self.reader.without_damaged(self.order.batch(t * self.layout.batch_pairs, self.layout.batch_pairs))
-        if len(keys) < self.layout.world_size * self.layout.micro_batches:
+        layout = self.layout_at(t)
+        keys = self.reader.without_damaged(self.order.batch(self.sizes.before(t), layout.batch_pairs))
+        if len(keys) < layout.world_size * layout.micro_batches:
             raise DataError(
-                f"step {t}: only {len(keys)} of {self.layout.batch_pairs} pairs are in undamaged blocks",
+                f"step {t}: only {len(keys)} of {layout.batch_pairs} pairs are in undamaged blocks",
                 "repair the shards: translit-scale prepare RECIPE remakes the missing parts",
             )
         return keys
 
-    def split(self, keys: PairKeys) -> tuple[Indices, Indices]:
+    def layout_at(self, t: int) -> BatchLayout:
+        """How the batch of step t is divided."""
+        return replace(self.layout, batch_pairs=self.sizes.at(t))
+
+    def split(self, keys: PairKeys, micro_batches: int) -> tuple[Indices, Indices]:
         """Gives each rank its pairs; a function of the batch, so the same on every rank.
+
+        Args:
+            micro_batches: K; a rank gets at least so many pairs.
 
         Returns:
             [B] indices of the pairs, first those of rank 0; [W] number of pairs of each rank.
@@ -87,7 +99,7 @@ class BatchStream:
             return np.arange(len(keys)), np.array([len(keys)])
         order = sort_by_position(keys.language, keys.row)
         cost = self.estimated_cost(keys[order])
-        by_rank, pairs_per_rank = cut_into_parts(cost, self.layout.world_size, self.layout.micro_batches)
+        by_rank, pairs_per_rank = cut_into_parts(cost, self.layout.world_size, micro_batches)
         return order[by_rank], pairs_per_rank
 
     def estimated_cost(self, keys: PairKeys) -> Indices:
@@ -105,13 +117,14 @@ class BatchStream:
         Raises:
             DataError: a shard is damaged.
         """
-        keys = self.batch(t)
-        fixed = self.layout.equal_split(len(keys)) if self.equal_split else None
+        keys, layout = self.batch(t), self.layout_at(t)
+        packer = self.packer._replace(split_tlm=self.packer.split_tlm and layout.micro_batches > 1)
+        fixed = layout.equal_split(len(keys)) if self.equal_split else None
         if fixed:
             by_rank = np.concatenate([part for of_rank in fixed for part in of_rank])
             pairs_per_rank = np.array([sum(map(len, of_rank)) for of_rank in fixed])
         else:
-            by_rank, pairs_per_rank = self.split(keys)
+            by_rank, pairs_per_rank = self.split(keys, layout.micro_batches)
         own = by_rank[pairs_per_rank[: self.rank].sum() :][: pairs_per_rank[self.rank]]
         local = keys[own if fixed else np.sort(own)]
         texts = self.texts(local)
@@ -127,12 +140,10 @@ class BatchStream:
             parts = np.split(np.arange(len(local)), np.cumsum([len(part) for part in fixed[self.rank]])[:-1])
         else:
             cost = self.packer.cost(orig.lengths + SPECIAL // 2, latn.lengths + SPECIAL // 2, same)
-            parts = split_into_micro_batches(cost, self.layout.micro_batches)
+            parts = split_into_micro_batches(cost, layout.micro_batches)
         bits, language = local.bits, local.language
         micro = [
-            self.packer.micro_batch(
-                orig.take(part), latn.take(part), bits[part], language[part], hashes[part], same[part]
-            )
+            packer.micro_batch(orig.take(part), latn.take(part), bits[part], language[part], hashes[part], same[part])
             for part in parts
         ]
         counts = [[len(part) for part in of_ranks] for of_ranks in zip(*fixed, strict=True)] if fixed else None

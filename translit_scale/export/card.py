@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from translit_scale import __version__
 from translit_scale.batch.order import PairOrder
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config, ObjectivesConfig
 from translit_scale.corpus.manifest import Manifest
 from translit_scale.escaping import escape_markdown
@@ -175,9 +176,10 @@ def _usage(layer: int, has_pooler: bool) -> str:
 def _training(facts: CardInput) -> str:
     objectives = [f"- {escape_markdown(objective)}" for objective in describe_objectives(facts.config.objectives)]
     second = "a copy of it" if facts.config.objectives.pair_with == "copy" else "its Latin transliteration"
+    sizes = BatchSizes.of(facts.config.train)
     return "\n".join(
         [
-            f"{facts.info.step:,} optimizer steps with {facts.config.train.batch_pairs:,} pairs each. A pair is a "
+            f"{facts.info.step:,} optimizer steps with {sizes} pairs each. A pair is a "
             f"sentence and {second}, cut to {facts.config.model.max_length} tokens each. Objectives:",
             "",
             *objectives,
@@ -188,7 +190,7 @@ def _training(facts: CardInput) -> str:
 def _data(facts: CardInput) -> str:
     config, info = facts.config, facts.info
     order, _ = PairOrder.of_experiment(config.data, config.train, info.pairs)
-    seen = order.visits_before(info.step * config.train.batch_pairs)
+    seen = order.visits_before(BatchSizes.of(config.train).before(info.step))
     files = _files(facts.manifest)
     rows = [
         f"| {escape_markdown(language_name(code))} | {code} | {pairs:,} | {seen[code]:,} |"

@@ -67,9 +67,14 @@ class Run:
         device = "cpu" if name == "cpu" else device_of(name)
         if device is None:
             raise DataError(f"{folder} ran on {name}, whose data sheet is not in model/devices.py", "add it there")
-        records = [record for record in records if "train_speed/step_seconds" in record]
+        warmup = config.train.batch_warmup_steps or 0  # smaller batches, whose steps are not those of the cost model
+        records = [r for r in records if "train_speed/step_seconds" in r and r["step"] > warmup]
         if not records:
-            raise DataError(f"{folder / 'metrics.jsonl'} has no record of a step", "train at least run.log_every steps")
+            after = f" after train.batch_warmup_steps={warmup}" if warmup else ""
+            raise DataError(
+                f"{folder / 'metrics.jsonl'} has no record of a step{after}",
+                f"train at least run.log_every steps{' more' if warmup else ''}",
+            )
         return cls(folder, config, ranks, device, records)
 
     def median(self, name: str) -> float | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config
 from translit_scale.plan.calibrate import Comparison
 from translit_scale.plan.inputs import Corpus, Inputs
@@ -92,7 +93,7 @@ class Plan:
     @property
     def checkpoints(self) -> Checkpoints:
         """On this number of ranks."""
-        step = self.chosen.seconds.total
+        step = 3600 * self.chosen.hours / self.steps
         return checkpoints(self.chosen.workload, self.config.run, self.steps, step, self.ranks, self.copied)
 
     @property
@@ -155,17 +156,19 @@ def calibration(comparisons: Sequence[Comparison]) -> str:
 def training(plan: Plan) -> str:
     """Steps, hours, checkpoints, and how the batch is divided."""
     row, kept = plan.chosen, plan.checkpoints
-    low, high = (plan.steps * seconds / 3600 for seconds in seconds_range(row.seconds, plan.machine))
+    ranges = [(number, seconds_range(seconds, plan.machine)) for number, seconds in row.stages]
+    low, high = (sum(number * of_step[end] for number, of_step in ranges) / 3600 for end in (0, 1))
     waits = kept.number * kept.wait / 3600
-    pairs = plan.steps * row.workload.batch_pairs
+    sizes = row.workload.sizes
+    pairs, full = sizes.before(plan.steps), " with full batches" if sizes.first else ""
     tokens = row.workload.tokens.tokens
     ranks = plan.ranks * (row.hours + waits)
     rows = [
         ("pairs seen", f"{pairs:,}", f"{pairs / plan.corpus.total:.3g} epochs"),
         ("tokens", f"{pairs * tokens:.3g}", f"{tokens:.0f} a pair"),
-        ("steps", f"{plan.steps:,}", f"of {row.workload.batch_pairs:,} pairs"),
+        ("steps", f"{plan.steps:,}", f"of {sizes} pairs"),
         ("hours", f"{row.hours + waits:.3g}", f"{low + waits:.3g} to {high + waits:.3g}; {waits:.2g} for checkpoints"),
-        (plan.unit, f"{ranks:.3g}", f"{row.workload.batch_pairs / row.seconds.total:,.0f} pairs/s"),
+        (plan.unit, f"{ranks:.3g}", f"{sizes.full / row.seconds.total:,.0f} pairs/s{full}"),
         ("checkpoint, GB", gigabytes(kept.bytes), f"training waits {kept.wait:.2g} s, written in {kept.write:.2g} s"),
         ("checkpoints, GB", gigabytes(kept.kept * kept.bytes), f"at most {kept.kept:,} of {kept.number:,} are kept"),
     ]  # fmt: skip
@@ -302,7 +305,7 @@ def advice(plan: Plan) -> list[str]:
     good, last = last_good(rows), rows[-1]
     if good.ranks == last.ranks:
         lines = [f"It scales to {last.ranks:,} ranks: their efficiency is above {GOOD_EFFICIENCY:.0%}."]
-        if last.ranks > plan.workload.batch_pairs // 2:
+        if last.ranks > plan.workload.sizes.smallest // 2:
             lines.append("More ranks would not have a pair each.")
     else:
         worse = rows[rows.index(good) + 1]
@@ -317,7 +320,7 @@ def advice(plan: Plan) -> list[str]:
 def changes(plan: Plan, good: Row, worse: Row) -> list[str]:
     """What would help, each with its effect by the same formulas."""
     lines, w, before = [], worse.workload, worse.seconds.total
-    larger = replace(plan.workload, batch_pairs=4 * plan.workload.batch_pairs)
+    larger = replace(plan.workload, sizes=BatchSizes(4 * plan.workload.batch_pairs))
     if (moved := last_good(scaling(larger, plan.machine, plan.steps))).ranks > good.ranks:
         lines.append(
             f"- With train.batch_pairs={larger.batch_pairs} it scales to {moved.ranks:,} ranks. That is another "

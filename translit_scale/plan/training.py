@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import NamedTuple
 
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import RunConfig
 from translit_scale.plan.inputs import Corpus
 from translit_scale.plan.machine import Machine
@@ -67,7 +68,7 @@ def checkpoints(w: Workload, run: RunConfig, steps: int, step: float, ranks: int
     """Size, number and time of the checkpoints.
 
     Args:
-        step: seconds of one; copied: bytes/s at which a rank copies its part while training waits.
+        step: mean seconds of one; copied: bytes/s at which a rank copies its part while training waits.
     """
     size = CHECKPOINT_BYTES * count_parameters(w.shape, w.positions).total
     writers = min(ranks, WRITERS)
@@ -85,10 +86,17 @@ class Row:
     workload: Workload
     """With the micro-batch of this row."""
     seconds: Seconds
+    """Of a step with a full batch."""
+    stages: list[tuple[int, Seconds]]
+    """Number of steps of each size of batches, and the time of one of them."""
     fits: bool
     efficiency: float
     """Time of one rank over the time of all ranks together."""
-    hours: float
+
+    @property
+    def hours(self) -> float:
+        """Of all steps."""
+        return sum(steps * seconds.total for steps, seconds in self.stages) / 3600
 
     @property
     def limit(self) -> str:
@@ -111,17 +119,21 @@ def make_row(w: Workload, machine: Machine, ranks: int, steps: int, alone: float
         alone: seconds of a step on one rank.
     """
     seconds = step_seconds(w, machine, ranks)
+    stages = [
+        (number, step_seconds(replace(w, sizes=BatchSizes(pairs)), machine, ranks))
+        for pairs, number in w.sizes.stages(steps)
+    ]
     fits = step_memory(w, machine, ranks).total <= machine.memory
-    return Row(ranks, w, seconds, fits, alone / (ranks * seconds.total), steps * seconds.total / 3600)
+    return Row(ranks, w, seconds, stages, fits, alone / (ranks * seconds.total))
 
 
 def scaling(w: Workload, machine: Machine, steps: int) -> list[Row]:
-    """Rows for 1, 2, 4 … 1 024 ranks, as far as the batch has a pair for each.
+    """Rows for 1, 2, 4 … 1 024 ranks, as far as the smallest batch has a pair for each.
 
     On GPUs each has the largest micro-batch that fits, because a smaller one costs time at any number of ranks; how
     much memory CPU ranks have is not known.
     """
-    numbers = list(_powers(min(MOST_RANKS, w.batch_pairs)))
+    numbers = list(_powers(min(MOST_RANKS, w.sizes.smallest)))
     largest = {ranks: (machine.is_gpu and largest_micro_batch(w, machine, ranks)) or w for ranks in numbers}
     alone = step_seconds(largest[1], machine, 1).total
     return [make_row(largest[ranks], machine, ranks, steps, alone) for ranks in numbers]

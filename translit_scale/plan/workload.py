@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from translit_scale.batch.layout import BatchLayout
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.config import Config, Precision, resolve_layer
 from translit_scale.deepspeed_json import choose_precision, micro_batch_pairs, read_ds_json, zero_stage
@@ -144,7 +145,7 @@ class Workload:
     gradient_checkpointing: bool
     low_precision_layernorm: bool
     compiled: bool
-    batch_pairs: int
+    sizes: BatchSizes
     languages: int
     workers: int
     """Processes of each rank that make its batches."""
@@ -176,20 +177,25 @@ class Workload:
             gradient_checkpointing=config.train.gradient_checkpointing,
             low_precision_layernorm=config.train.low_precision_layernorm,
             compiled=config.train.compile,
-            batch_pairs=config.train.batch_pairs,
+            sizes=BatchSizes.of(config.train),
             languages=languages,
             workers=max(1, config.data.workers),
             tokens=tokens,
             zero=Zero.of(ds_json, ds_config, on_cpu=gpu is None),
         )
 
+    @property
+    def batch_pairs(self) -> int:
+        """Of a full batch, of which memory, traffic and time of a step are those."""
+        return self.sizes.full
+
     def layout(self, ranks: int) -> BatchLayout:
-        """How so many ranks share the batch.
+        """How so many ranks share a full batch.
 
         Raises:
             ConfigError: they cannot.
         """
-        return BatchLayout(self.batch_pairs, ranks, self.micro_batch_pairs(ranks))
+        return BatchLayout.of(self.sizes, ranks, self.micro_batch_pairs(ranks))
 
     def micro_batch_pairs(self, ranks: int) -> int:
         """Of the JSON; if that says `"auto"`, all pairs of a rank."""

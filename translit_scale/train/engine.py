@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import nn
 
 from translit_scale.batch.layout import BatchLayout
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config, Precision, TrainConfig
 from translit_scale.deepspeed_json import AUTO, BLOCKS, MICRO, micro_batch_pairs, read_ds_json, zero_stage
 from translit_scale.errors import ConfigError, NumericError
@@ -63,7 +64,7 @@ def resolve_hardware(path: Path, config: Config, rank: Rank) -> Hardware:
             "use a JSON with a number: --ds_config paper_a has 8 pairs, paper_b 16",
         )
     all_pairs = -(-config.train.batch_pairs // rank.world_size)
-    layout = BatchLayout(config.train.batch_pairs, rank.world_size, given or all_pairs)
+    layout = BatchLayout.of(BatchSizes.of(config.train), rank.world_size, given or all_pairs)
     _check_agreement(ds_json, path, config.train, layout)
     stage = zero_stage(ds_json, path)
     precision, notes = resolve_precision(config.train.precision, ds_json, rank.device)
@@ -99,9 +100,13 @@ def _batch_sizes(layout: BatchLayout) -> dict[str, int]:
     return {"train_batch_size": layout.micro_batch_pairs * layout.world_size, MICRO: layout.micro_batch_pairs}
 
 
-def with_micro_batch(hardware: Hardware, pairs: int, note: str) -> Hardware:
-    """The same with micro-batches of so many pairs, and a note of why."""
-    layout = replace(hardware.layout, micro_batch_pairs=pairs)
+def with_micro_batch(hardware: Hardware, sizes: BatchSizes, pairs: int, note: str) -> Hardware:
+    """The same with micro-batches of so many pairs, and a note of why.
+
+    Raises:
+        ConfigError: batches of these sizes cannot be divided into them.
+    """
+    layout = BatchLayout.of(sizes, hardware.layout.world_size, pairs)
     ds_config = hardware.ds_config | _batch_sizes(layout)
     return replace(hardware, layout=layout, ds_config=ds_config, notes=(*hardware.notes, note))
 

@@ -30,6 +30,7 @@ from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.prefetch import Prefetcher
 from translit_scale.batch.reader import PairReader
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import Config, resolve_layer
 from translit_scale.corpus.encode import TextEncoder
@@ -91,7 +92,7 @@ from translit_scale.train.run_directory import (
     start_facts,
 )
 from translit_scale.train.skipped_steps import SkippedSteps
-from translit_scale.train.step import TrainStep
+from translit_scale.train.step import StepResult, TrainStep
 
 
 def train(
@@ -326,13 +327,13 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
 
 def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
     """The stream that reads, tokenizes, masks and packs this rank's part of each batch."""
-    objectives, layout = plan.config.objectives, plan.hardware.layout
+    objectives = plan.config.objectives
     packer = Packer(
         objectives.masking,
         vocabulary,
         plan.config.model.max_length,
         with_tlm=objectives.tlm.weight > 0,
-        split_tlm=objectives.tcm.weight > 0 and layout.micro_batches > 1 and not objectives.in_micro_batches,
+        split_tlm=objectives.tcm.weight > 0 and not objectives.in_micro_batches,
         identical=objectives.identical,
     )
     left_out = {(block.language, block.block) for block in plan.damaged_blocks}
@@ -341,7 +342,8 @@ def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
         PairReader(plan.shards, plan.order.languages, left_out, plan.config.data.transliterations),
         TextEncoder(plan.tokenizer, plan.tokenizer_check.use_sentencepiece),
         packer,
-        layout,
+        BatchSizes.of(plan.config.train),
+        plan.hardware.layout,
         plan.rank.rank,
         plan.tokenizer_check.token_rates,
         objectives.pair_with,
@@ -378,7 +380,8 @@ def run_steps(
         update = take_step(engine, training.config.train.max_grad_norm)
         skipped.count(t, result, update, training.stream)
         if logger:
-            logger.step(steps, result, update_metrics(engine, update, skipped), training.prefetcher.wait_seconds)
+            metrics = update_metrics(training, result, update, skipped)
+            logger.step(steps, result, metrics, training.prefetcher.wait_seconds)
         ends = is_last or result.requests["stop"]
         if steps % run.checkpoint_every == 0 or result.requests["save"] or ends:
             watch.at(steps, "writing a checkpoint")
@@ -417,11 +420,14 @@ def stop_request(training: Training) -> StopRequest:
     return StopRequest(interrupted, end)
 
 
-def update_metrics(engine: Any, update: Update, skipped: SkippedSteps) -> dict[str, Any]:
+def update_metrics(training: Training, result: StepResult, update: Update, skipped: SkippedSteps) -> dict[str, Any]:
     """Learning rate, gradient norm and the like of an update, by metric name."""
+    engine = training.engine
+    growing = {"train/batch_pairs": result.pairs} if training.config.train.batch_warmup_steps else {}
     scale = {"train_optimizer/loss_scale": engine.optimizer.loss_scale} if engine.fp16_enabled() else {}
     return {
         "train/lr": update.lr,
+        **growing,
         "train_optimizer/grad_norm": update.grad_norm,
         "train_optimizer/skipped_steps": skipped.total,
         **scale,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
 from translit_scale.train.metric_names import BY_LANGUAGE, BY_SCRIPT
 from translit_scale.train.step import StepResult
@@ -29,6 +30,8 @@ class MeterContext:
     """FLOP/s of one device in the precision of its matrix products; None if unknown."""
     unpadded: bool
     """Whether attention runs the variable-length kernel, which needs no padding."""
+    sizes: BatchSizes
+    """Of batches, for the time that is left."""
 
     @property
     def many_languages(self) -> bool:

@@ -176,7 +176,10 @@ class MetricLogger:
             *([(8, f"mfu {record['train_speed/mfu']:.1%}")] if "train_speed/mfu" in record else []),
         ]
         if step != self.first or step == self.total_steps:  # the first step takes the longest
-            parts.append((2, f"eta {duration((self.total_steps - step) * record['train_speed/step_seconds'])}"))
+            # Later batches of a batch-size warm-up are larger: a step counts as its pairs.
+            sizes = self.context.sizes
+            left = (sizes.before(self.total_steps) - sizes.before(step)) / sizes.at(step - 1)
+            parts.append((2, f"eta {duration(left * record['train_speed/step_seconds'])}"))
         return parts
 
     def __enter__(self) -> MetricLogger:

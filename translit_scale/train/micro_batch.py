@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.deepspeed_json import AUTO, MICRO
@@ -63,7 +64,7 @@ def choose_micro_batch(
         found = [largest_that_fits(w, hardware, memory, _limit(config.run.path))]
     dist.broadcast_object_list(found)
     assert found[0] is not None
-    return with_micro_batch(hardware, *found[0])
+    return with_micro_batch(hardware, BatchSizes.of(config.train), *found[0])
 
 
 def largest_that_fits(w: Workload, hardware: Hardware, memory: float, limit: int | None) -> tuple[int, str]:

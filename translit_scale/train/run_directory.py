@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import platform
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.order import PairOrder, Phase
 from translit_scale.batch.pack import stream_names
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import RunConfig
 from translit_scale.corpus.tokenizer import save_tokenizer
 from translit_scale.files import write_bytes, write_json
@@ -52,6 +56,7 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
         training.rank.world_size,
         peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None,
         has_kernel(device, dtype, head_size),
+        BatchSizes.of(training.config.train),
     )
     run, described = training.config.run, description(training, context.many_languages)
     monitor = partial(Monitor, training.config) if training.config.monitor else None
@@ -61,13 +66,14 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
 def description(plan: Plan, many_languages: bool) -> RunDescription:
     """What TensorBoard shows of a run beside its curves: settings that decide the weights, all settings, and charts."""
     config, hardware, science = plan.config, plan.hardware, plan.info(0).science
+    changes = config.data.mixture_schedule
     settings = science | {
         "train": {name: value for name, value in science["train"].items() if name not in ("max_steps", "epochs")},
         "total_steps": plan.total_steps,
     }
     sections = {
         "Experiment": _verbatim(config.to_yaml()),
-        "Mixture of languages": mixture_table(plan.order, hardware.layout.batch_pairs),
+        "Mixture of languages": mixture_table(plan.order, [0, *(change.from_step for change in changes)]),
         "DeepSpeed": _verbatim(json.dumps(hardware.ds_config, indent=2)),
         "Environment": _verbatim(json.dumps(environment(plan), indent=2)),
     }
@@ -135,17 +141,20 @@ def start_facts(plan: Plan) -> dict[str, object]:
 def banner(training: Training, checkpoint: Path | None, start: int) -> str:
     """Tells the user what is about to happen: data, batch, devices, loss, steps."""
     config, hardware, order, layout = training.config, training.hardware, training.order, training.hardware.layout
+    sizes = BatchSizes.of(config.train)
     on_cpu = training.rank.device.type == "cpu"
     where = counted(layout.world_size, "CPU rank" if on_cpu else "GPU") + (" (no GPU found)" if on_cpu else "")
     pairs_at_once = layout.batch_pairs / layout.world_size / layout.micro_batches
     lines = [
         f"run {config.run.path}: {parameter_count(training.engine):,} parameters, {order.total:,} pairs",
-        f"  {mixture_line(order, start * layout.batch_pairs)}",
+        f"  {mixture_line(order, sizes.before(start))}",
         f"  batch {layout.batch_pairs} pairs = {counted(layout.world_size, 'rank')} × "
         f"{counted(layout.micro_batches, 'micro-batch')} of about {math.ceil(pairs_at_once)}; {where}, "
         f"{hardware.precision}, ZeRO-{hardware.zero_stage}",
+        *([warmup_line(sizes, layout)] if sizes.first else []),
         f"  loss = {' + '.join(loss_terms(training))}",
-        f"  steps {start} → {training.total_steps} ({math.ceil(order.total / layout.batch_pairs)} an epoch), "
+        f"  steps {start} → {training.total_steps} ({math.ceil(order.total / layout.batch_pairs)} an epoch"
+        f"{' of full batches' if sizes.first else ''}), "
         f"tensorboard --logdir {config.run.dir}",
         f"  {checkpoint_plan(config.run, training.total_steps, checkpoint_bytes(training.engine))}",
         *(f"  note: {note}" for note in hardware.notes),
@@ -154,6 +163,16 @@ def banner(training: Training, checkpoint: Path | None, start: int) -> str:
         *([f"  resumed from {checkpoint}"] if checkpoint else []),
     ]
     return "\n".join(lines)
+
+
+def warmup_line(sizes: BatchSizes, layout: BatchLayout) -> str:
+    """How batches grow to the full layout."""
+    first = replace(layout, batch_pairs=sizes.smallest)
+    return (
+        f"  batch-size warm-up: from {sizes.smallest} pairs = {counted(layout.world_size, 'rank')} × "
+        f"{counted(first.micro_batches, 'micro-batch')}, by multiples of it, to {sizes.full} from step "
+        f"{sizes.warmup_steps} on"
+    )
 
 
 def mixture_line(order: PairOrder, position: int) -> str:
@@ -167,9 +186,12 @@ def mixture_line(order: PairOrder, position: int) -> str:
     return f"mixture: {', '.join(parts)}"
 
 
-def mixture_table(order: PairOrder, batch_pairs: int) -> str:
-    """Markdown table of the pairs of each language, and of its fraction of the stream from each change on."""
-    steps = [-(-phase.start // batch_pairs) for phase in order.phases]
+def mixture_table(order: PairOrder, steps: Sequence[int]) -> str:
+    """Markdown table of the pairs of each language, and of its fraction of the stream from each change on.
+
+    Args:
+        steps: first step of each mixture.
+    """
     head = ["language", "pairs", *(f"mixture from step {step:,}" for step in steps)]
     columns = [map(percent, _fractions(phase)) for phase in order.phases]
     rows = zip(order.languages, (f"{n:,}" for n in order.pairs.values()), *columns, strict=True)
@@ -205,13 +227,14 @@ def _left_out(training: Training) -> str:
 
 def loss_terms(training: Training) -> list[str]:
     """The terms of the loss with their weights and settings."""
-    objectives, layout = training.config.objectives, training.hardware.layout
+    objectives = training.config.objectives
     terms = list(stream_names(objectives)[:2])
     if objectives.tcm.weight:
-        tcm, layer, negatives = objectives.tcm, training.engine.module.pool_layer, 2 * layout.batch_pairs - 2
+        tcm, layer, sizes = objectives.tcm, training.engine.module.pool_layer, BatchSizes.of(training.config.train)
+        fewest = f"{2 * sizes.smallest - 2:,} to " if sizes.first else ""
         terms.append(
             f"{tcm.weight:g}·tcm ({tcm.loss}, layer {layer}, {tcm.similarity}, τ {tcm.temperature:g}, "
-            f"{negatives:,} negatives each)"
+            f"{fewest}{2 * sizes.full - 2:,} negatives each)"
         )
     if objectives.tlm.weight:
         terms.append(f"{objectives.tlm.weight:g}·tlm")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.evaluate.bootstrap import Estimate
 from translit_scale.languages import listed
 from translit_scale.report.averages import Average, AverageBlock
@@ -111,16 +112,21 @@ def _training(run: Run) -> Iterator[str]:
     names = ["masked language modelling (MLM)"]
     names += ["the contrastive objective (TCM)"] if _get(objectives, "tcm", "weight") else []
     names += ["transliteration language modelling (TLM)"] if _get(objectives, "tlm", "weight") else []
-    batch, rate = _get(run.settings, "train", "batch_pairs"), _get(run.settings, "train", "lr")
-    yield f"took {run.step:,} steps of {batch} pairs{_passes(run, batch)} at a peak learning rate of {rate}"
+    batch, first, rate = (_get(run.settings, "train", name) for name in ("batch_pairs", "first_batch_pairs", "lr"))
+    grown = f"{first} to " if first else ""
+    yield f"took {run.step:,} steps of {grown}{batch} pairs{_passes(run)} at a peak learning rate of {rate}"
     yield f"was trained with {', '.join(names[:-1])}{' and ' if names[:-1] else ''}{names[-1]}"
 
 
-def _passes(run: Run, batch: object) -> str:
-    sentences = sum(run.pairs.values())
+def _passes(run: Run) -> str:
+    sentences, batch = sum(run.pairs.values()), _get(run.settings, "train", "batch_pairs")
     if not sentences or not isinstance(batch, int) or not run.step:
         return ""
-    pairs = run.step * batch
+    sizes = BatchSizes(batch)
+    first, warmup = (_get(run.settings, "train", name) for name in ("first_batch_pairs", "batch_warmup_steps"))
+    if isinstance(first, int) and isinstance(warmup, int):
+        sizes = BatchSizes(batch, first, warmup)
+    pairs = sizes.before(run.step)
     passes = f"{pairs / sentences:.1f} passes over" if pairs >= sentences else f"{pairs / sentences:.0%} of"
     return f" (in all {pairs:,}, {passes} the sentences)"
 
