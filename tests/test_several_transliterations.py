@@ -284,7 +284,8 @@ def test_all_ranks_together_make_the_batch_of_one(shards: ShardSet, ranks: int, 
         return BatchStream(
             order, PairReader(shards, order.languages, transliterations=transliterations),
             TextEncoder(tokenizer, fast=False), Packer(MaskingConfig(), vocabulary, 64, with_tlm=True, split_tlm=False),
-            BatchSizes(48), BatchLayout(48, ranks, micro), rank, np.full((len(order.languages), 2), 0.5), "transliteration",
+            BatchSizes(48), BatchLayout(48, ranks, micro), rank, np.full((len(order.languages), 2), 0.5),
+            "transliteration",
         )  # fmt: skip
 
     def masked(streams: list[BatchStream], t: int) -> Counter[tuple[int, ...]]:
