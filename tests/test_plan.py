@@ -26,7 +26,16 @@ from translit_scale.plan.step import (
     step_sent,
 )
 from translit_scale.plan.training import COPY_RATE, checkpoints, last_good, preparation, scaling
-from translit_scale.plan.workload import BUCKET, LIVE, MEAN_TOKENS, PairTokens, Workload, Zero, log_normal_lengths
+from translit_scale.plan.workload import (
+    BUCKET,
+    LIVE,
+    MEAN_TOKENS,
+    PairSample,
+    PairTokens,
+    Workload,
+    Zero,
+    log_normal_lengths,
+)
 
 GLOT500 = Shape(hidden=768, intermediate=3072, layers=12, vocabulary=401_145)
 H100 = gpu_machine("h100", 8, None)
@@ -54,7 +63,7 @@ def workload(shape: Shape, pairs: int, micro: int, tokens: float | None = None, 
         shape=shape, positions=514, precision="bf16_autocast", pool_layer=max(1, round(0.667 * shape.layers)), tlm=True,
         in_micro_batches=False, dropout=True, gradient_checkpointing=False, low_precision_layernorm=False,
         compiled=False, batch_pairs=pairs,
-        languages=1, workers=1, tokens=PairTokens.of(log_normal_lengths(means), experiment()), zero=zero,
+        languages=1, workers=1, tokens=PairTokens.of(PairSample(log_normal_lengths(means)), experiment()), zero=zero,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -225,10 +234,10 @@ def test_what_does_not_fit_has_no_largest_micro_batch() -> None:
 
 
 def test_tlm_copies_and_truncation_change_the_tokens() -> None:
-    lengths = log_normal_lengths((20.0, 30.0))
-    both, alone = (PairTokens.of(lengths, experiment(objectives__tlm__weight=weight)) for weight in (1, 0))
+    sample = PairSample(log_normal_lengths((20.0, 30.0)))
+    both, alone = (PairTokens.of(sample, experiment(objectives__tlm__weight=weight)) for weight in (1, 0))
     assert both.tokens == pytest.approx(2 * alone.tokens - 1) and alone.masked == pytest.approx(both.masked / 2)
-    short = PairTokens.of(lengths, experiment(model__max_length=16))
+    short = PairTokens.of(sample, experiment(model__max_length=16))
     assert short.sentences[0] <= 32 and short.joined[0] <= 16
 
 

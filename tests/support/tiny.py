@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,22 @@ def romanize(text: str) -> str:
     return "".join(CYRILLIC.get(letter, letter) for letter in text)
 
 
-def make_shards(directory: Path, rows: dict[str, int], block_rows: int = 8, identical: Collection[str] = ()) -> Path:
-    """A shard set of invented pairs; those of the languages `identical` are their own transliterations."""
+def make_shards(
+    directory: Path, rows: dict[str, int], block_rows: int = 8, identical: Mapping[str, float] | None = None
+) -> Path:
+    """A shard set of invented pairs.
+
+    Args:
+        identical: fraction of a language's pairs that are their own transliterations, its shortest ones.
+    """
     shards, counts = [], {}
     for seed, (language, n) in enumerate(sorted(rows.items())):
         orig = sentences(n, seed)
         latn = [romanize(s) for s in orig]
-        orig = latn if language in identical else orig
+        of_language = (identical or {}).get(language, 0)
+        shortest = sorted(range(n), key=lambda index: len(orig[index]))[: round(of_language * n)]
+        for index in shortest:
+            orig[index] = latn[index]
         blocks = [
             Block(tuple(orig[i : i + block_rows]), tuple(latn[i : i + block_rows])) for i in range(0, n, block_rows)
         ]
@@ -50,7 +59,7 @@ def make_shards(directory: Path, rows: dict[str, int], block_rows: int = 8, iden
             shards.append(entry)
         size = sum(map(len, orig))
         counts[language] = LanguageCounts(
-            read=n, dropped={}, rows=n, identical=0, fallbacks=0, orig_chars=size, latn_chars=size
+            read=n, dropped={}, rows=n, identical=len(shortest), fallbacks=0, orig_chars=size, latn_chars=size
         )
     write_manifest(
         directory,

@@ -117,8 +117,9 @@ def scaled(tokens: PairTokens, measured: float) -> PairTokens:
     """The same distribution of lengths with another mean number of tokens a pair."""
     factor = measured / tokens.tokens
     powers = (factor, factor**2, factor, factor**2)
-    sentences, joined = (tuple(x * power for x, power in zip(part, powers, strict=True)) for part in tokens)
-    return PairTokens(sentences, joined)
+    parts = tokens.sentences, tokens.joined
+    sentences, joined = (tuple(x * power for x, power in zip(part, powers, strict=True)) for part in parts)
+    return tokens._replace(sentences=sentences, joined=joined)
 
 
 def compare(run: Run, tokens: PairTokens, machine: Machine) -> list[Comparison]:

@@ -214,7 +214,11 @@ def batch_bytes(tokens: int, masked: int, grouped: bool) -> int:
 
 
 def embedding_bytes(shape: Shape, pairs: int, ranks: int) -> int:
-    """Embeddings of this rank's pairs and their gradients, fp32, which are kept over the second pass where K > 1."""
+    """Embeddings of this rank's pairs and their gradients, fp32, which are kept over the second pass where K > 1.
+
+    Args:
+        pairs: of the batch that are contrasted.
+    """
     return 2 * FP32 * (2 * pairs // ranks) * shape.hidden
 
 
@@ -222,6 +226,9 @@ def contrastive_bytes(shape: Shape, pairs: int, ranks: int, tile: int = TILE_ELE
     """What the contrastive loss holds at its largest, besides this rank's embeddings and their gradients.
 
     Embeddings of all ranks and their gradient, 2·2B·d numbers; three fp32 matrices of a tile, rows × 2B ≤ `tile`.
+
+    Args:
+        pairs: B, of the batch that are contrasted.
     """
     rows, columns = 2 * pairs // ranks, 2 * pairs
     tiles = min(rows, max(1, tile // columns)) * columns

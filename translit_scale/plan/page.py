@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from translit_scale.config import Config
 from translit_scale.plan.calibrate import Comparison
@@ -35,7 +35,7 @@ from translit_scale.plan.training import (
     preparation,
     scaling,
 )
-from translit_scale.plan.workload import Workload
+from translit_scale.plan.workload import PairTokens, Workload
 from translit_scale.text_table import format_table
 
 WIDTH = 80
@@ -53,6 +53,13 @@ SECONDS_NAMES = {
 }  # fmt: skip
 
 
+class Saved(NamedTuple):
+    """Fractions of what a training with `objectives.identical=keep` takes."""
+
+    tokens: float
+    step_seconds: float
+
+
 @dataclass(frozen=True)
 class Plan:
     """A training on a number of ranks of a machine."""
@@ -61,6 +68,8 @@ class Plan:
     inputs: Inputs
     corpus: Corpus
     workload: Workload
+    kept: PairTokens
+    """What a pair would have with `objectives.identical=keep`."""
     machine: Machine
     ranks: int
     steps: int
@@ -83,6 +92,13 @@ class Plan:
     def fits(self) -> bool:
         """Whether the micro-batch of the JSON fits; with `"auto"`, whether all pairs of a rank do at once."""
         return step_memory(self.workload, self.machine, self.ranks).total <= self.machine.memory
+
+    @property
+    def saved(self) -> Saved:
+        """By what `objectives.identical` leaves out; nothing with `keep`."""
+        whole = replace(self, workload=replace(self.workload, tokens=self.kept)).chosen.seconds.total
+        tokens = self.workload.tokens.tokens / self.kept.tokens
+        return Saved(1 - tokens, 1 - self.chosen.seconds.total / whole)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -163,6 +179,7 @@ def training(plan: Plan) -> str:
     rows = [
         ("pairs seen", f"{pairs:,}", f"{pairs / plan.corpus.total:.3g} epochs"),
         ("tokens", f"{pairs * tokens:.3g}", f"{tokens:.0f} a pair"),
+        *left_out(plan),
         ("steps", f"{plan.steps:,}", f"of {row.workload.batch_pairs:,} pairs"),
         ("hours", f"{row.hours + waits:.3g}", f"{low + waits:.3g} to {high + waits:.3g}; {waits:.2g} for checkpoints"),
         (plan.unit, f"{ranks:.3g}", f"{row.workload.batch_pairs / row.seconds.total:,.0f} pairs/s"),
@@ -170,6 +187,16 @@ def training(plan: Plan) -> str:
         ("checkpoints, GB", gigabytes(kept.kept * kept.bytes), f"at most {kept.kept:,} of {kept.number:,} are kept"),
     ]  # fmt: skip
     return columns(rows) + "\n" + "\n".join(batch_lines(plan))
+
+
+def left_out(plan: Plan) -> list[tuple[str, str, str]]:
+    """A row about identical pairs, where anything of them is left out."""
+    setting, tokens = plan.config.objectives.identical, plan.workload.tokens
+    if setting == "keep":
+        return []
+    parts = {"mlm": "no contrast, no TLM", "mlm_once": "no contrast, no TLM, MLM of one side"}[setting]
+    saved = f"saves {plan.saved.tokens:.0%} of the tokens and {plan.saved.step_seconds:.0%} of the time of a step"
+    return [("identical pairs", f"{tokens.identical:.1%}", f"{parts}: {saved}")]
 
 
 def batch_lines(plan: Plan) -> list[str]:
@@ -348,6 +375,12 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "pairs": plan.corpus.total,
         "steps": plan.steps,
         "tokens_per_pair": w.tokens.tokens,
+        "identical": {
+            "setting": plan.config.objectives.identical,
+            "fraction": w.tokens.identical,
+            "contrasted_pairs": w.contrasted,
+            "saved": plan.saved._asdict(),
+        },
         "micro_batch_pairs": w.micro_batch_pairs(plan.ranks),
         "micro_batches": w.micro_batches(plan.ranks),
         "fits": row.fits if plan.workload.zero.micro_batch_pairs is None else plan.fits,

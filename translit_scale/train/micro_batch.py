@@ -21,10 +21,10 @@ from translit_scale.model.devices import DEVICES
 from translit_scale.model.encoder import pretrained_architecture
 from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
-from translit_scale.plan.inputs import Corpus, Inputs, model_shape, pair_tokens
+from translit_scale.plan.inputs import Corpus, Inputs, model_shape, sample_pairs
 from translit_scale.plan.machine import MEMORY_USABLE, gpu_machine
 from translit_scale.plan.step import largest_micro_batch, step_memory
-from translit_scale.plan.workload import Workload
+from translit_scale.plan.workload import PairTokens, Workload
 from translit_scale.train.engine import Hardware, with_micro_batch
 from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.machines import Machine
@@ -101,9 +101,10 @@ def _workload(hardware: Hardware, config: Config, shards: ShardSet, vocabulary: 
     languages = config.data.languages or shards.languages
     corpus = Corpus({language: shards.rows(language) for language in languages}, None, 0, shards)
     try:
-        tokens = pair_tokens(config, corpus, None, Inputs())
+        sample = sample_pairs(config, corpus, None, Inputs())
     except DataError:  # a damaged block; what training does with it is decided elsewhere
-        tokens = pair_tokens(config, replace(corpus, shards=None), None, Inputs())
+        sample = sample_pairs(config, replace(corpus, shards=None), None, Inputs())
+    tokens = PairTokens.of(sample, config)
     w = Workload.of(config, hardware.path, DEVICES[ANY_GPU], shape, positions, len(languages), tokens)
     return replace(w, precision=hardware.precision)
 

@@ -58,6 +58,8 @@ class StepResult:
     slowest: float
     """Tokens of the rank that has the most, divided by the mean over ranks."""
     pairs: int
+    contrasted: int
+    """Pairs that have embeddings (`objectives.identical`)."""
     truncated: int
     metrics: dict[str, float] = field(default_factory=dict)
     """Further metrics by their names in TensorBoard. `train_tcm/…` are means over the embeddings: `top1` is the
@@ -248,6 +250,7 @@ class TrainStep:
             padded_tokens=int(counts["padded"]),
             slowest=most["tokens"].item() * self.rank.world_size / token_counts.tokens,
             pairs=batch.pairs,
+            contrasted=int(counts["contrasted"].sum()),
             truncated=int(counts["truncated"]),
             metrics=metrics,
             requests={name: bool(most[f"request {name}"]) for name in requests},
