@@ -25,7 +25,7 @@ from translit_scale.train.step import StepResult
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
 LANGUAGES = np.array([[60.0, 20], [20.0, 20], [0.0, 0]])
 RESULT = StepResult(
-    {"total": 1.0}, LANGUAGES, TokenCounts(100, 900, 15, 140), 125, 1.0, pairs=10, contrasted=7, truncated=1
+    {"total": 1.0}, LANGUAGES, TokenCounts(100, 900, 15, 140, 900, 140), 125, 1.0, pairs=10, contrasted=7, truncated=1
 )
 UPDATE = {"train/lr": 0.0, "train_optimizer/grad_norm": 1.0}
 

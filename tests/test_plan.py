@@ -10,7 +10,7 @@ import pytest
 
 from translit_scale.config import Config, load_config
 from translit_scale.model.devices import DEVICES
-from translit_scale.model.flops import Shape, layer_flops, training_flops
+from translit_scale.model.flops import Shape, forward_flops, training_flops
 from translit_scale.plan import step
 from translit_scale.plan.inputs import Corpus
 from translit_scale.plan.machine import Machine, cpu_machine, gpu_machine
@@ -126,7 +126,7 @@ def test_operations_of_the_first_pass(vocabulary: int, percent: float) -> None:
     w = workload(GLOT500._replace(vocabulary=vocabulary), 4096, 256)
     sentences, joined = w.tokens.counts(4096)
     needed = training_flops(w.shape, sentences) + training_flops(w.shape, joined)
-    again = 8 * layer_flops(w.shape, sentences)
+    again = forward_flops(w.shape, sentences, 8)
     assert 100 * again / (again + needed) == pytest.approx(percent, abs=0.1)
 
 

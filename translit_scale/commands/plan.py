@@ -73,7 +73,8 @@ def _run(args: argparse.Namespace) -> None:
     ds_config = find_file("ds_configs", args.ds_config)
     from translit_scale.config import load_config
     from translit_scale.files import write_json
-    from translit_scale.plan.page import as_json, page
+    from translit_scale.plan.numbers import as_json
+    from translit_scale.plan.page import page
 
     plan = _plan(args, load_config(files, args.settings), ds_config)
     print(page(plan))
@@ -95,13 +96,13 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
     corpus = corpus or _planned_corpus(args, config, inputs)
     shape, positions = model_shape(config, args.vocabulary, inputs)
     sample = sample_pairs(config, corpus, stated, inputs)
-    tokens, kept = (PairTokens.of(sample, config, keep) for keep in (False, True))
+    tokens, kept = (PairTokens.of(sample, config, shape.window, keep) for keep in (False, True))
     machines = Machines(args)
     machine, comparisons, copied = machines.of(args.gpu, args.gpus_per_node), [], COPY_RATE
     if args.calibrate:
         run = Run.read(args.calibrate)
         of_corpus = sample_pairs(run.own_config, open_corpus(run.config, Inputs()) or corpus, stated, Inputs())
-        expected = PairTokens.of(of_corpus, run.own_config)
+        expected = PairTokens.of(of_corpus, run.own_config, run.shape[0].window)
         of_run = machines.of(run.device, args.gpus_per_node if run.device != "cpu" else run.ranks)
         comparisons = compare(run, expected, of_run)
         tokens, kept = (scaled(each, each.tokens * run.tokens / expected.tokens) for each in (tokens, kept))

@@ -20,7 +20,10 @@ from translit_scale.errors import ConfigError
 from translit_scale.model.flops import Shape
 from translit_scale.plan.workload import MEAN_TOKENS, Lengths, PairSample, PairTokens, log_normal_lengths
 
+MMBERT = Shape(768, 1152, 22, 256_000, is_modern=True, window=64, local=tuple(layer % 3 > 0 for layer in range(22)))
 KNOWN = {
+    "jhu-clsp/mmBERT-base": (MMBERT, 0),
+    "jhu-clsp/mmBERT-small": (MMBERT._replace(hidden=384), 0),
     "cis-lmu/glot500-base": (Shape(768, 3072, 12, 401_145), 514),
     "xlm-roberta-base": (Shape(768, 3072, 12, 250_002), 514),
     "FacebookAI/xlm-roberta-base": (Shape(768, 3072, 12, 250_002), 514),
@@ -131,7 +134,11 @@ def model_shape(config: Config, vocabulary: int | None, inputs: Inputs) -> tuple
 
 
 def _described(shape: Shape) -> str:
-    return f"d {shape.hidden}, L {shape.layers}, f {shape.intermediate}, V {shape.vocabulary:,}"
+    sizes = f"d {shape.hidden}, L {shape.layers}, f {shape.intermediate}, V {shape.vocabulary:,}"
+    if not shape.is_modern:
+        return sizes
+    near = f", {sum(shape.local)} of L attend to ± {shape.window} tokens" if shape.window is not None else ""
+    return f"ModernBERT, {sizes}{near}"
 
 
 def _pretrained(name: str) -> tuple[Shape, int, str]:
@@ -154,12 +161,19 @@ def read_shape(file: Path) -> tuple[Shape, int]:
         ConfigError: it lacks one of the sizes.
     """
     try:
-        sizes: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
-        *shape, positions = (int(sizes[name]) for name in names)
+        return shape_of(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is not the configuration of a model: {error!r}") from None
-    return Shape(*shape), positions
+
+
+def shape_of(config: Mapping[str, Any]) -> tuple[Shape, int]:
+    """Shape and rows of the position embedding from the contents of a config.json; rotary positions have none.
+
+    Raises:
+        KeyError, ValueError, TypeError: a size is missing or no number.
+    """
+    shape = Shape.of(config)
+    return shape, 0 if shape.is_modern else int(config["max_position_embeddings"])
 
 
 def sample_pairs(config: Config, corpus: Corpus, stated: tuple[float, float] | None, inputs: Inputs) -> PairSample:

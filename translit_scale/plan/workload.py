@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from translit_scale.batch.layout import BatchLayout
-from translit_scale.batch.token_counts import TokenCounts
+from translit_scale.batch.token_counts import TokenCounts, near_pairs
 from translit_scale.config import Config, Precision, resolve_layer
 from translit_scale.deepspeed_json import choose_precision, micro_batch_pairs, read_ds_json, zero_stage
 from translit_scale.model.devices import Device
@@ -67,11 +67,11 @@ class PairTokens(NamedTuple):
     """Fraction of pairs that take part in contrast and TLM (`objectives.identical`)."""
 
     @classmethod
-    def of(cls, sample: PairSample, config: Config, keep: bool = False) -> PairTokens:
+    def of(cls, sample: PairSample, config: Config, window: int | None = None, keep: bool = False) -> PairTokens:
         """What the objectives of an experiment make of a pair.
 
         Args:
-            keep: as if `objectives.identical` were `keep`.
+            window: of the encoder (`Shape`); keep: as if `objectives.identical` were `keep`.
         """
         longest, objectives = config.model.max_length, config.objectives
         masked, setting = objectives.masking.mlm_probability, "keep" if keep else objectives.identical
@@ -82,8 +82,8 @@ class PairTokens(NamedTuple):
         same = np.broadcast_to(sample.same, orig.shape)
         contrasted = np.ones_like(orig) if setting == "keep" else 1 - same
         of_latn = 1 - same if setting == "mlm_once" else np.ones_like(orig)
-        sentences = _counts(orig, orig + 2, masked) + of_latn * _counts(latn, latn + 2, masked)
-        joined = contrasted * _counts(both, both + 3, masked) * (objectives.tlm.weight > 0)
+        sentences = _counts(orig, 2, masked, window) + of_latn * _counts(latn, 2, masked, window)
+        joined = contrasted * _counts(both, 3, masked, window) * (objectives.tlm.weight > 0)
 
         def mean(values: Lengths) -> float:
             return float(np.average(values, weights=sample.weights))
@@ -106,13 +106,15 @@ class PairTokens(NamedTuple):
         return sentences, joined
 
 
-def _counts(text: Lengths, length: Lengths, masked: float) -> Lengths:
-    """[4, n] `TokenCounts` of sequences.
+def _counts(text: Lengths, special: int, masked: float, window: int | None) -> Lengths:
+    """[6, n] `TokenCounts` of sequences.
 
     Args:
-        text, length: [n] tokens without and with special tokens; masked: fraction of the former that is predicted.
+        text: [n] tokens without the `special` ones; masked: fraction of the former that is predicted.
     """
-    return np.stack([length, length**2, masked * text, masked * text * length])
+    length, predicted = text + special, masked * text
+    near = near_pairs(length, window)
+    return np.stack([length, length**2, predicted, predicted * length, near, predicted * near / length])
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,7 @@ class Workload:
 
     shape: Shape
     positions: int
-    """Rows of the position embedding."""
+    """Rows of the position embedding; 0 with rotary positions."""
     precision: Precision
     pool_layer: int | None
     """None without the contrastive loss."""

@@ -19,9 +19,8 @@ from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.files import read_json, write_json
 from translit_scale.model.devices import DEVICES
 from translit_scale.model.encoder import pretrained_architecture
-from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
-from translit_scale.plan.inputs import Corpus, Inputs, model_shape, sample_pairs
+from translit_scale.plan.inputs import Corpus, Inputs, model_shape, sample_pairs, shape_of
 from translit_scale.plan.machine import MEMORY_USABLE, gpu_machine
 from translit_scale.plan.step import largest_micro_batch, step_memory
 from translit_scale.plan.workload import PairTokens, Workload
@@ -104,7 +103,7 @@ def _workload(hardware: Hardware, config: Config, shards: ShardSet, vocabulary: 
         sample = sample_pairs(config, corpus, None, Inputs())
     except DataError:  # a damaged block; what training does with it is decided elsewhere
         sample = sample_pairs(config, replace(corpus, shards=None), None, Inputs())
-    tokens = PairTokens.of(sample, config)
+    tokens = PairTokens.of(sample, config, shape.window)
     w = Workload.of(config, hardware.path, DEVICES[ANY_GPU], shape, positions, len(languages), tokens)
     return replace(w, precision=hardware.precision)
 
@@ -113,10 +112,7 @@ def _shape(config: Config, vocabulary: int) -> tuple[Shape, int]:
     """Shape of the encoder and rows of its position embedding; a pretrained one may be a hub id."""
     if config.model.pretrained is None:
         return model_shape(config, vocabulary, Inputs())
-    architecture = pretrained_architecture(config.model.pretrained)
-    size = family_of(architecture).intermediate_size(architecture)
-    sizes = architecture.hidden_size, size, architecture.num_hidden_layers, architecture.vocab_size
-    return Shape(*sizes), architecture.max_position_embeddings
+    return shape_of(pretrained_architecture(config.model.pretrained).to_dict())
 
 
 def _limit(run: Path) -> int | None:

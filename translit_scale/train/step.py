@@ -148,7 +148,7 @@ class TrainStep:
         return self.stream_weights / in_part / (micro_batches * self.rank.world_size)
 
     def _global_counts(self, batch: RankBatch) -> dict[str, torch.Tensor]:
-        """Integer sums over all ranks: `masked` tokens [3] of each stream, `tokens` [4] as in `TokenCounts`, `padded`
+        """Integer sums over all ranks: `masked` tokens [3] of each stream, `tokens` [6] as in `TokenCounts`, `padded`
         tokens, `identical` pairs, pairs of each rank that are `contrasted` [W], `truncated` sentences, and the masked
         tokens of orig and latn of each of the `languages` [L]."""
         languages = torch.zeros(self.languages, dtype=torch.int64)
