@@ -180,26 +180,34 @@ def test_activations_are_what_autograd_keeps(precision: cost.Precision, low_prec
     assert found[0] == pytest.approx(expected, rel=0.1)
 
 
-def test_activations_with_the_flash_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def dropout_of_gpus(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
+    """Keeps a byte of each number, which other devices do not."""
+    return torch.native_dropout(x, p, training)[0] if p else x
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_activations_with_the_flash_kernel(dropout: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted without a GPU, on a device whose tensors have no values. The value is kept with query and key before
     their rotation, because it is a view of the product that made all three."""
     monkeypatch.setattr(attention, "has_kernel", lambda *_: True)
+    monkeypatch.setattr(torch.nn.functional, "dropout", dropout_of_gpus)
     shape, batch, kept = Shape.of(WIDE), batch_of(LENGTHS), {}
     with torch.device("meta"):
-        model = PairEncoder(made(WIDE), 3).to(torch.bfloat16)
+        dropped = dict.fromkeys(("embedding_dropout", "attention_dropout", "mlp_dropout"), dropout)
+        model = PairEncoder(made(WIDE | dropped), 3).to(torch.bfloat16).train()
     part = batch.parts[0]
     part = part.with_tensors({name: tensor.to("meta") for name, tensor in part.tensors().items()})
     ignored = {p.untyped_storage()._cdata for p in model.parameters()}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if tensor.is_floating_point() and storage._cdata not in ignored:
+        if tensor.dtype.is_floating_point | (tensor.dtype == torch.bool) and storage._cdata not in ignored:
             kept[storage._cdata] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         model._masked_states(part)
-    expected = cost.activation_bytes(shape, batch.tokens, sum(batch.masked), "bf16", kernel=True)
+    expected = cost.activation_bytes(shape, batch.tokens, sum(batch.masked), "bf16", dropout > 0, kernel=True)
     assert sum(storage.nbytes() for storage in kept.values()) == pytest.approx(expected, rel=0.05)
 
 

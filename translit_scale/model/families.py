@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from translit_scale.batch.segments import Segments
+from translit_scale.model.flops import MODERNBERT
 
 
 class Context(NamedTuple):
@@ -175,7 +176,7 @@ def _of_kind(layer: Any, context: Context) -> dict[str, Any]:
 Family = Bert
 """The interface of a family; a family inherits from BERT whatever it does in the same way."""
 FAMILIES: dict[str, Family] = {
-    "bert": Bert(), "roberta": Roberta(), "xlm-roberta": Roberta(), "modernbert": ModernBert()
+    "bert": Bert(), "roberta": Roberta(), "xlm-roberta": Roberta(), MODERNBERT: ModernBert()
 }  # fmt: skip
 """By the `model_type` of the model's configuration."""
 

@@ -190,10 +190,10 @@ def sample_pairs(config: Config, corpus: Corpus, stated: tuple[float, float] | N
         source = f"{sample.lengths.shape[1]:,} pairs of the shards with {file.parent}"
     else:
         lengths, source = _assumed_lengths(corpus, stated)
-        sample = PairSample(lengths, None, float(language_shares(config, corpus) @ identical_fractions(corpus)))
+        sample = PairSample(lengths, None, _expected_identical(config, corpus, corpus.shards))
     is_copy = config.objectives.pair_with == "copy"
     if is_copy:
-        sample = sample._replace(lengths=np.stack([sample.lengths[0], sample.lengths[0]]))
+        sample = sample._replace(lengths=np.stack([sample.lengths[0], sample.lengths[0]]), same=1.0)
     tokens = PairTokens.of(sample, config)
     orig, latn = np.average(sample.lengths, axis=1, weights=sample.weights) + 2
     tlm = ", with TLM" if config.objectives.tlm.weight else ""
@@ -222,12 +222,15 @@ def language_shares(config: Config, corpus: Corpus) -> Lengths:
     return language_proportions(config.data.mixture, list(corpus.pairs), np.array(list(corpus.pairs.values())))
 
 
-def identical_fractions(corpus: Corpus) -> Lengths:
-    """[L] fraction of the pairs of each language whose sides are the same text; 0 where there are no shards yet."""
-    if corpus.shards is None:
-        return np.zeros(len(corpus.pairs))
-    counts = [corpus.shards.manifest.languages[language] for language in corpus.pairs]
+def identical_fractions(corpus: Corpus, shards: ShardSet) -> Lengths:
+    """[L] fraction of the pairs of each language whose sides are the same text, as the manifest counts them."""
+    counts = [shards.manifest.languages[language] for language in corpus.pairs]
     return np.array([c.identical / c.rows for c in counts])
+
+
+def _expected_identical(config: Config, corpus: Corpus, shards: ShardSet | None) -> float:
+    """Fraction of the pairs of a batch; 0 before there are shards."""
+    return float(language_shares(config, corpus) @ identical_fractions(corpus, shards)) if shards else 0.0
 
 
 def _source_of_identical(config: Config, corpus: Corpus, is_read: bool) -> str:
@@ -250,7 +253,7 @@ def read_sample(config: Config, corpus: Corpus, shards: ShardSet, tokenizer: Tok
     up_to_diacritics = config.objectives.identical_up_to == "diacritics"
     tokenizer.no_truncation()
     lengths, weights, same = [], [], []
-    shares = zip(corpus.pairs, language_shares(config, corpus), identical_fractions(corpus), strict=True)
+    shares = zip(corpus.pairs, language_shares(config, corpus), identical_fractions(corpus, shards), strict=True)
     for language, proportion, fraction in shares:
         columns = [column.split(b"\n")[:-1][:most] for column in shards.read_columns(language, 0)]
         encoded = [tokenizer.encode_batch([s.decode() for s in c], add_special_tokens=False) for c in columns]
