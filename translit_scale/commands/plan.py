@@ -97,7 +97,7 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
     shape, positions = model_shape(config, args.vocabulary, inputs)
     sample = sample_pairs(config, corpus, stated, inputs)
     tokens, kept = (PairTokens.of(sample, config, shape.window, keep) for keep in (False, True))
-    machines = Machines(args)
+    machines = Machines(args, is_timed=not shape.is_modern)
     machine, comparisons, copied = machines.of(args.gpu, args.gpus_per_node), [], COPY_RATE
     if args.calibrate:
         run = Run.read(args.calibrate)
@@ -124,8 +124,8 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
 class Machines:
     """Machines that the command line describes; this CPU is measured once, if it is needed."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+    def __init__(self, args: argparse.Namespace, is_timed: bool) -> None:
+        self.args, self.is_timed = args, is_timed
         self.rates: tuple[float, float] | None = None
 
     def of(self, name: str, per_node: int) -> Machine:
@@ -134,7 +134,7 @@ class Machines:
 
         network = self.args.network * 1e9 / 8 if self.args.network else None
         if name != "cpu":
-            return gpu_machine(name, per_node, network)
+            return gpu_machine(name, per_node, network, self.is_timed)
         self.rates = self.rates or measure_cpu(min(self.args.cores, cores()))
         return cpu_machine(per_node, self.args.cores, self.rates, network)
 

@@ -235,7 +235,8 @@ def _expected_identical(config: Config, corpus: Corpus, shards: ShardSet | None)
 
 def _source_of_identical(config: Config, corpus: Corpus, is_read: bool) -> str:
     if corpus.shards is None:
-        return "assumption: none, as there is no text to count them in; with some, training costs less"
+        less = "; with some, training costs less" * (config.objectives.identical != "keep")
+        return f"assumption: none, as there is no text to count them in{less}"
     if config.objectives.identical_up_to == "nothing":
         return "counts of the manifest, mixture of the experiment"
     if is_read:
