@@ -116,7 +116,7 @@ def workload(shape: Shape, batch: RankBatch, dropout: float, zero: dict[str, Any
     micro = -(-batch.pairs // len(batch.micro))
     config = make_config(shape, batch.pairs, dropout, **train)
     parts = [[part.token_counts for m in batch.micro for part in m.parts[i : i + 1]] for i in range(2)]
-    sums = [[sum(c[i] for c in part) / batch.pairs for i in range(4)] if part else [0.0] * 4 for part in parts]
+    sums = [[sum(c[i] for c in part) / batch.pairs for i in range(6)] if part else [0.0] * 6 for part in parts]
     tokens = PairTokens(tuple(sums[0]), tuple(sums[1]))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ds.json"

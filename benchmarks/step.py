@@ -35,7 +35,7 @@ from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.model.encoder import PairEncoder, build_model
-from translit_scale.model.flops import Shape, contrastive_flops, layer_flops, training_flops
+from translit_scale.model.flops import Shape, contrastive_flops, forward_flops, training_flops
 from translit_scale.objectives.contrastive import LogitParameters, contrastive_loss, info_nce
 
 DOT = LogitParameters(torch.zeros(()), torch.zeros(()))
@@ -158,7 +158,7 @@ def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[M
         shares.append(100 * embedded / total)
     repeated = needed = 0
     for micro in chain.from_iterable(steps):
-        repeated += encoder.pool_layer * layer_flops(shape, micro.parts[0].token_counts)
+        repeated += forward_flops(shape, micro.parts[0].token_counts, encoder.pool_layer)
         needed += training_flops(shape, micro.token_counts)
     needed += sum(contrastive_flops(shape, sum(micro.pairs for micro in step)) for step in steps)
     print("| embedding pass up to | CPU time of a step, each repeat | operations |\n|---|---|---|")

@@ -16,16 +16,18 @@ from tests.support.tiny import make_config
 from translit_scale.batch.pack import TLM
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.token_counts import TokenCounts
-from translit_scale.model.flops import Shape, training_flops
+from translit_scale.model.flops import Shape, contrastive_flops, training_flops
 from translit_scale.train.launching.ranks import start_rank
 from translit_scale.train.loop import build_training, make_plan
-from translit_scale.train.meter import MOST_LANGUAGES, MeterContext
+from translit_scale.train.meter import MOST_LANGUAGES, Meter, MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.step import StepResult
 
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)
 LANGUAGES = np.array([[60.0, 20], [20.0, 20], [0.0, 0]])
-RESULT = StepResult({"total": 1.0}, LANGUAGES, TokenCounts(100, 900, 15, 140), 125, 1.0, 10, truncated=1)
+RESULT = StepResult(
+    {"total": 1.0}, LANGUAGES, TokenCounts(100, 900, 15, 140, 900, 140), 125, 1.0, pairs=10, contrasted=7, truncated=1
+)
 UPDATE = {"train/lr": 0.0, "train_optimizer/grad_norm": 1.0}
 
 
@@ -66,6 +68,13 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
         assert 0.01 < record["train_memory/host_peak_gb"] < 100
     assert [r["train_speed/slowest_over_mean"] for r in (second, fourth, fifth)] == [1.25, 1.4375, 1.625]
     assert fourth["train_speed/checkpoint_seconds"] == 5 and "train_speed/checkpoint_seconds" not in second | fifth
+
+
+def test_operations_are_those_of_the_pairs_that_are_contrasted() -> None:
+    context = MeterContext(("ukr_Cyrl",), SHAPE, 1, peak_flops=None, unpadded=False, sizes=BatchSizes(10))
+    meter = Meter(context, 0.0, 0.0)
+    meter.add(replace(RESULT, losses={"total": 2.0, "tcm": 1.0}, language_losses=LANGUAGES[:1]))
+    assert meter.flops == training_flops(SHAPE, RESULT.token_counts) + contrastive_flops(SHAPE, 7)
 
 
 def test_sentences_that_were_cut_are_counted_on_after_a_kill(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config, load_config
 from translit_scale.model.devices import DEVICES
-from translit_scale.model.flops import Shape, layer_flops, training_flops
+from translit_scale.model.flops import Shape, forward_flops, training_flops
 from translit_scale.plan import step
 from translit_scale.plan.inputs import Corpus
 from translit_scale.plan.machine import Machine, cpu_machine, gpu_machine
@@ -27,7 +27,16 @@ from translit_scale.plan.step import (
     step_sent,
 )
 from translit_scale.plan.training import COPY_RATE, checkpoints, last_good, preparation, scaling
-from translit_scale.plan.workload import BUCKET, LIVE, MEAN_TOKENS, PairTokens, Workload, Zero, log_normal_lengths
+from translit_scale.plan.workload import (
+    BUCKET,
+    LIVE,
+    MEAN_TOKENS,
+    PairSample,
+    PairTokens,
+    Workload,
+    Zero,
+    log_normal_lengths,
+)
 
 GLOT500 = Shape(hidden=768, intermediate=3072, layers=12, vocabulary=401_145)
 H100 = gpu_machine("h100", 8, None)
@@ -55,7 +64,7 @@ def workload(shape: Shape, pairs: int, micro: int, tokens: float | None = None, 
         shape=shape, positions=514, precision="bf16_autocast", pool_layer=max(1, round(0.667 * shape.layers)), tlm=True,
         in_micro_batches=False, dropout=True, gradient_checkpointing=False, low_precision_layernorm=False,
         compiled=False, sizes=BatchSizes(pairs),
-        languages=1, workers=1, tokens=PairTokens.of(log_normal_lengths(means), experiment()), zero=zero,
+        languages=1, workers=1, tokens=PairTokens.of(PairSample(log_normal_lengths(means)), experiment()), zero=zero,
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -118,7 +127,7 @@ def test_operations_of_the_first_pass(vocabulary: int, percent: float) -> None:
     w = workload(GLOT500._replace(vocabulary=vocabulary), 4096, 256)
     sentences, joined = w.tokens.counts(4096)
     needed = training_flops(w.shape, sentences) + training_flops(w.shape, joined)
-    again = 8 * layer_flops(w.shape, sentences)
+    again = forward_flops(w.shape, sentences, 8)
     assert 100 * again / (again + needed) == pytest.approx(percent, abs=0.1)
 
 
@@ -226,10 +235,10 @@ def test_what_does_not_fit_has_no_largest_micro_batch() -> None:
 
 
 def test_tlm_copies_and_truncation_change_the_tokens() -> None:
-    lengths = log_normal_lengths((20.0, 30.0))
-    both, alone = (PairTokens.of(lengths, experiment(objectives__tlm__weight=weight)) for weight in (1, 0))
+    sample = PairSample(log_normal_lengths((20.0, 30.0)))
+    both, alone = (PairTokens.of(sample, experiment(objectives__tlm__weight=weight)) for weight in (1, 0))
     assert both.tokens == pytest.approx(2 * alone.tokens - 1) and alone.masked == pytest.approx(both.masked / 2)
-    short = PairTokens.of(lengths, experiment(model__max_length=16))
+    short = PairTokens.of(sample, experiment(model__max_length=16))
     assert short.sentences[0] <= 32 and short.joined[0] <= 16
 
 

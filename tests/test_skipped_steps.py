@@ -23,7 +23,7 @@ from translit_scale.train.loop import Training, build_training, make_plan
 from translit_scale.train.skipped_steps import SkippedSteps
 from translit_scale.train.step import StepResult
 
-FINE = StepResult({"total": 1.0}, np.zeros((2, 2)), TokenCounts(100, 900, 15, 140), 110, 1.0, 12, 0)
+FINE = StepResult({"total": 1.0}, np.zeros((2, 2)), TokenCounts(100, 900, 15, 140, 900, 140), 110, 1.0, 12, 12, 0)
 BAD = replace(FINE, losses={"total": float("nan")})
 MADE, LEFT = Update(True, 0.1, 1.0), Update(False, 0.1, float("inf"))
 

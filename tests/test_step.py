@@ -22,8 +22,8 @@ from tests.support.one_graph import micro_batches_of_all, relative_difference, w
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config, make_shards, make_tokenizer
 from translit_scale.batch.layout import BatchLayout
-from translit_scale.batch.stream import same_letters
 from translit_scale.corpus.blocks import Block
+from translit_scale.corpus.clean import same_letters
 from translit_scale.corpus.manifest import FORMAT_VERSION, LanguageCounts, Manifest, write_manifest
 from translit_scale.corpus.shards import encode_shard
 from translit_scale.corpus.tokenizer import encode_batch
@@ -106,7 +106,7 @@ IDENTICAL = {name: (*BATCH, ("objectives__identical", name)) for name in ("mlm",
 def mixed_world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three quarters of the pairs are their own transliterations."""
     folder = tmp_path_factory.mktemp("mixed")
-    make_shards(folder / "shards", {"ukr_Cyrl": 20, "eng_Latn": 60}, identical=["eng_Latn"])
+    make_shards(folder / "shards", {"ukr_Cyrl": 20, "eng_Latn": 60}, identical={"eng_Latn": 1})
     make_tokenizer(folder / "tokenizer")
     return folder
 

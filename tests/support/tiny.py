@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,20 +50,23 @@ def make_shards(
     directory: Path,
     rows: dict[str, int],
     block_rows: int = 8,
-    identical: Collection[str] = (),
+    identical: Mapping[str, float] | None = None,
     further: Mapping[str, int] | None = None,
 ) -> Path:
     """A shard set of invented pairs.
 
     Args:
-        identical: languages whose sentences are their own transliterations.
+        identical: fraction of a language's pairs that are their own transliterations, its shortest ones.
         further: columns of further transliterations of languages.
     """
     shards, counts = [], {}
     for seed, (language, n) in enumerate(sorted(rows.items())):
         orig = sentences(n, seed)
         latn = [romanize(s) for s in orig]
-        orig = latn if language in identical else orig
+        of_language = (identical or {}).get(language, 0)
+        shortest = sorted(range(n), key=lambda index: len(orig[index]))[: round(of_language * n)]
+        for index in shortest:
+            orig[index] = latn[index]
         number_of_columns = (further or {}).get(language, 0)
         rows_of_further = [further_transliterations(s, row, number_of_columns) for row, s in enumerate(orig)]
         columns = [tuple(orig), tuple(latn), *zip(*rows_of_further, strict=True)]
@@ -75,7 +78,7 @@ def make_shards(
             shards.append(entry)
         size = sum(map(len, orig))
         counts[language] = LanguageCounts(
-            read=n, dropped={}, rows=n, identical=0, fallbacks=0, orig_chars=size, latn_chars=size
+            read=n, dropped={}, rows=n, identical=len(shortest), fallbacks=0, orig_chars=size, latn_chars=size
         )
     version = SEVERAL_TRANSLITERATIONS if further else FORMAT_VERSION
     write_manifest(

@@ -48,6 +48,8 @@ class Vocabulary(NamedTuple):
     """Number of ids that random replacements are drawn from."""
     first_position: int
     """Position id of the first token (RoBERTa family: padding_idx + 1)."""
+    window: int | None = None
+    """How far a token attends in layers that do not attend to whole sentences (ModernBERT); None: there are none."""
 
 
 @dataclass
@@ -312,7 +314,7 @@ class Packer(NamedTuple):
             pool_index=torch.from_numpy(np.concatenate(pool_index)),
             pool_sentence=torch.from_numpy(np.concatenate(pool_sentence)),
             num_pooled=None if contrasted is None else 2 * len(contrasted),
-            token_counts=TokenCounts.of(lengths, masked),
+            token_counts=TokenCounts.of(lengths, masked, self.vocabulary.window),
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +14,7 @@ from translit_scale.batch.order import PairKeys, PairOrder
 from translit_scale.batch.pack import MicroBatch, Packer, text_hashes
 from translit_scale.batch.reader import PairReader
 from translit_scale.batch.sizes import BatchSizes
+from translit_scale.corpus.clean import same_letters
 from translit_scale.corpus.encode import Ragged, TextEncoder
 from translit_scale.errors import DataError
 
@@ -158,13 +158,3 @@ class BatchStream:
         """Token ids of the two sides of pairs."""
         both, pairs = self.encoder([*texts[0], *texts[1]]), len(texts[0])
         return both.take(np.arange(pairs)), both.take(np.arange(pairs, 2 * pairs))
-
-
-def same_letters(orig: bytes, latn: bytes) -> bool:
-    """Whether two sentences differ in diacritics and case only."""
-    return orig == latn or _letters(orig) == _letters(latn)
-
-
-def _letters(text: bytes) -> str:
-    decomposed = unicodedata.normalize("NFKD", text.decode())
-    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()

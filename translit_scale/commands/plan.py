@@ -73,7 +73,8 @@ def _run(args: argparse.Namespace) -> None:
     ds_config = find_file("ds_configs", args.ds_config)
     from translit_scale.config import load_config
     from translit_scale.files import write_json
-    from translit_scale.plan.page import as_json, page
+    from translit_scale.plan.numbers import as_json
+    from translit_scale.plan.page import page
 
     plan = _plan(args, load_config(files, args.settings), ds_config)
     print(page(plan))
@@ -85,24 +86,26 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
     from translit_scale.batch.order import total_steps
     from translit_scale.plan.assumptions import describe_rates
     from translit_scale.plan.calibrate import Run, calibrated, compare, copy_rate, scaled
-    from translit_scale.plan.inputs import Inputs, model_shape, open_corpus, pair_tokens
+    from translit_scale.plan.inputs import Inputs, model_shape, open_corpus, sample_pairs
     from translit_scale.plan.page import Plan
     from translit_scale.plan.training import COPY_RATE
-    from translit_scale.plan.workload import Workload
+    from translit_scale.plan.workload import PairTokens, Workload
 
     inputs, stated = Inputs(), tuple(args.tokens) if args.tokens else None
     corpus = None if args.pairs or args.recipe else open_corpus(config, inputs)
     corpus = corpus or _planned_corpus(args, config, inputs)
     shape, positions = model_shape(config, args.vocabulary, inputs)
-    tokens = pair_tokens(config, corpus, stated, inputs)
-    machines = Machines(args)
+    sample = sample_pairs(config, corpus, stated, inputs)
+    tokens, kept = (PairTokens.of(sample, config, shape.window, keep) for keep in (False, True))
+    machines = Machines(args, is_timed=not shape.is_modern)
     machine, comparisons, copied = machines.of(args.gpu, args.gpus_per_node), [], COPY_RATE
     if args.calibrate:
         run = Run.read(args.calibrate)
-        expected = pair_tokens(run.own_config, open_corpus(run.config, Inputs()) or corpus, stated, Inputs())
+        of_corpus = sample_pairs(run.own_config, open_corpus(run.config, Inputs()) or corpus, stated, Inputs())
+        expected = PairTokens.of(of_corpus, run.own_config, run.shape[0].window)
         of_run = machines.of(run.device, args.gpus_per_node if run.device != "cpu" else run.ranks)
         comparisons = compare(run, expected, of_run)
-        tokens = scaled(tokens, tokens.tokens * run.tokens / expected.tokens)
+        tokens, kept = (scaled(each, each.tokens * run.tokens / expected.tokens) for each in (tokens, kept))
         inputs.add("tokens per pair", f"{tokens.tokens:.1f}", f"measured, {run.folder}")
         if run.device == machine.name:
             machine = calibrated(run, expected, of_run, machine)
@@ -115,14 +118,14 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
     w.layout(ranks)
     describe_rates(machine, w, ranks, copied, inputs)
     steps = total_steps(config.train, corpus.total)
-    return Plan(config, inputs, corpus, w, machine, ranks, steps, copied, comparisons)
+    return Plan(config, inputs, corpus, w, kept, machine, ranks, steps, copied, comparisons)
 
 
 class Machines:
     """Machines that the command line describes; this CPU is measured once, if it is needed."""
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
+    def __init__(self, args: argparse.Namespace, is_timed: bool) -> None:
+        self.args, self.is_timed = args, is_timed
         self.rates: tuple[float, float] | None = None
 
     def of(self, name: str, per_node: int) -> Machine:
@@ -131,7 +134,7 @@ class Machines:
 
         network = self.args.network * 1e9 / 8 if self.args.network else None
         if name != "cpu":
-            return gpu_machine(name, per_node, network)
+            return gpu_machine(name, per_node, network, self.is_timed)
         self.rates = self.rates or measure_cpu(min(self.args.cores, cores()))
         return cpu_machine(per_node, self.args.cores, self.rates, network)
 

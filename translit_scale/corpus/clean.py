@@ -89,3 +89,13 @@ def fold(text: str) -> str:
     Marks are kept: Indic vowel signs are marks, and without them different words would be equal.
     """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).translate(_FOLD)
+
+
+def same_letters(orig: bytes, latn: bytes) -> bool:
+    """Whether two sentences differ in diacritics and case only."""
+    return orig == latn or _letters(orig) == _letters(latn)
+
+
+def _letters(text: bytes) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.decode())
+    return "".join(c for c in decomposed if not unicodedata.combining(c)).casefold()

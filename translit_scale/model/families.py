@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from translit_scale.batch.segments import Segments
+from translit_scale.model.flops import MODERNBERT
 
 
 class Context(NamedTuple):
@@ -44,10 +45,6 @@ class Bert:
     def set_dropout(self, config: Any, dropout: float) -> None:
         """Sets the dropout of hidden states and attention."""
         config.hidden_dropout_prob = config.attention_probs_dropout_prob = dropout
-
-    def intermediate_size(self, config: Any) -> int:
-        """Width f of the feed-forward layer."""
-        return int(config.intermediate_size)
 
     def embed(self, body: Any, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """Input of the first layer, [1, T, d], from flat ids and positions [T]."""
@@ -129,10 +126,6 @@ class ModernBert(Bert):
         """Sets the dropout of embeddings, attention and feed-forward layers."""
         config.embedding_dropout = config.attention_dropout = config.mlp_dropout = dropout
 
-    def intermediate_size(self, config: Any) -> int:
-        """Width of a feed-forward layer without a gate that has as many weights, 3/2 of its own."""
-        return 3 * int(config.intermediate_size) // 2
-
     def embed(self, body: Any, input_ids: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
         """Input of the first layer, [1, T, d], from flat ids [T]; positions come in with attention."""
         embedded: torch.Tensor = body.embeddings(input_ids=input_ids[None])
@@ -183,7 +176,7 @@ def _of_kind(layer: Any, context: Context) -> dict[str, Any]:
 Family = Bert
 """The interface of a family; a family inherits from BERT whatever it does in the same way."""
 FAMILIES: dict[str, Family] = {
-    "bert": Bert(), "roberta": Roberta(), "xlm-roberta": Roberta(), "modernbert": ModernBert()
+    "bert": Bert(), "roberta": Roberta(), "xlm-roberta": Roberta(), MODERNBERT: ModernBert()
 }  # fmt: skip
 """By the `model_type` of the model's configuration."""
 

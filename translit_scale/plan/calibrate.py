@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from translit_scale.config import Config, load_config
 from translit_scale.errors import DataError
 from translit_scale.model.devices import DEVICES, device_of
+from translit_scale.model.flops import Shape
 from translit_scale.plan.inputs import read_shape
 from translit_scale.plan.machine import Machine
 from translit_scale.plan.step import computing_seconds, slowest_over_mean, step_memory, step_seconds
@@ -84,10 +85,15 @@ class Run:
 
     def workload(self, tokens: PairTokens) -> Workload:
         """The workload of the run, with so many tokens in a pair."""
-        shape, positions = read_shape(self.folder / "model" / "config.json")
+        shape, positions = self.shape
         languages = sum(name.startswith("train_loss_by_language/") for name in self.records[-1])
         ds_config = self.folder / "ds_config.json"
         return Workload.of(self.config, ds_config, DEVICES.get(self.device), shape, positions, languages, tokens)
+
+    @property
+    def shape(self) -> tuple[Shape, int]:
+        """Of the model, and rows of its position embedding."""
+        return read_shape(self.folder / "model" / "config.json")
 
     @property
     def own_config(self) -> Config:
@@ -119,11 +125,23 @@ class Run:
 
 
 def scaled(tokens: PairTokens, measured: float) -> PairTokens:
-    """The same distribution of lengths with another mean number of tokens a pair."""
+    """The same distribution of lengths with another mean number of tokens a pair.
+
+    Pairs of tokens within a window grow with the square of the length where sentences are shorter than the window, and
+    with the length where they are much longer. The exponent in between is exact for a small change of equal lengths:
+    in sentences of n tokens a window of w has the part 2x − x² of all pairs, x = w / n, and they grow with 2 / (2 − x).
+    """
     factor = measured / tokens.tokens
-    powers = (factor, factor**2, factor, factor**2)
-    sentences, joined = (tuple(x * power for x, power in zip(part, powers, strict=True)) for part in tokens)
-    return PairTokens(sentences, joined)
+
+    def rescaled(part: tuple[float, ...]) -> tuple[float, ...]:
+        length, attended, masked, masked_attended, near, masked_near = part
+        local = factor ** (2 / (1 + max(0, 1 - near / max(1, attended)) ** 0.5))
+        return (
+            length * factor, attended * factor**2, masked * factor, masked_attended * factor**2,
+            near * local, masked_near * local,
+        )  # fmt: skip
+
+    return tokens._replace(sentences=rescaled(tokens.sentences), joined=rescaled(tokens.joined))
 
 
 def compare(run: Run, tokens: PairTokens, machine: Machine) -> list[Comparison]:

@@ -13,13 +13,17 @@ from tokenizers import Tokenizer
 
 from translit_scale.batch.mixture import language_proportions
 from translit_scale.config import Config
+from translit_scale.corpus.clean import same_letters
 from translit_scale.corpus.manifest import MANIFEST_NAME
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.errors import ConfigError
 from translit_scale.model.flops import Shape
-from translit_scale.plan.workload import MEAN_TOKENS, PairTokens, log_normal_lengths
+from translit_scale.plan.workload import MEAN_TOKENS, Lengths, PairSample, PairTokens, log_normal_lengths
 
+MMBERT = Shape(768, 1152, 22, 256_000, is_modern=True, window=64, local=tuple(layer % 3 > 0 for layer in range(22)))
 KNOWN = {
+    "jhu-clsp/mmBERT-base": (MMBERT, 0),
+    "jhu-clsp/mmBERT-small": (MMBERT._replace(hidden=384), 0),
     "cis-lmu/glot500-base": (Shape(768, 3072, 12, 401_145), 514),
     "xlm-roberta-base": (Shape(768, 3072, 12, 250_002), 514),
     "FacebookAI/xlm-roberta-base": (Shape(768, 3072, 12, 250_002), 514),
@@ -130,7 +134,11 @@ def model_shape(config: Config, vocabulary: int | None, inputs: Inputs) -> tuple
 
 
 def _described(shape: Shape) -> str:
-    return f"d {shape.hidden}, L {shape.layers}, f {shape.intermediate}, V {shape.vocabulary:,}"
+    sizes = f"d {shape.hidden}, L {shape.layers}, f {shape.intermediate}, V {shape.vocabulary:,}"
+    if not shape.is_modern:
+        return sizes
+    near = f", {sum(shape.local)} of L attend to ± {shape.window} tokens" if shape.window is not None else ""
+    return f"ModernBERT, {sizes}{near}"
 
 
 def _pretrained(name: str) -> tuple[Shape, int, str]:
@@ -153,56 +161,118 @@ def read_shape(file: Path) -> tuple[Shape, int]:
         ConfigError: it lacks one of the sizes.
     """
     try:
-        sizes: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        names = ("hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size", "max_position_embeddings")
-        *shape, positions = (int(sizes[name]) for name in names)
+        return shape_of(json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file} is not the configuration of a model: {error!r}") from None
-    return Shape(*shape), positions
 
 
-def pair_tokens(config: Config, corpus: Corpus, stated: tuple[float, float] | None, inputs: Inputs) -> PairTokens:
-    """Tokens of a pair: as stated, or of a sample of the shards, or of their characters, or assumed.
+def shape_of(config: Mapping[str, Any]) -> tuple[Shape, int]:
+    """Shape and rows of the position embedding from the contents of a config.json; rotary positions have none.
+
+    Raises:
+        KeyError, ValueError, TypeError: a size is missing or no number.
+    """
+    shape = Shape.of(config)
+    return shape, 0 if shape.is_modern else int(config["max_position_embeddings"])
+
+
+def sample_pairs(config: Config, corpus: Corpus, stated: tuple[float, float] | None, inputs: Inputs) -> PairSample:
+    """Lengths of pairs: as stated, or of a sample of the shards, or of their characters, or assumed; and which of them
+    are identical.
 
     Args:
         stated: mean tokens of sentences and transliterations with special tokens.
     """
     file = Path(str(config.model.tokenizer or config.model.pretrained)) / "tokenizer.json"
-    weights = None
-    if stated is None and corpus.shards and file.is_file():
-        lengths, weights = sampled_lengths(config, corpus, corpus.shards, Tokenizer.from_file(str(file)))
-        source = f"{lengths.shape[1]:,} pairs of the shards with {file.parent}"
-    elif stated is None and corpus.shards:
+    is_read = stated is None and corpus.shards is not None and file.is_file()
+    if is_read and corpus.shards:
+        sample = read_sample(config, corpus, corpus.shards, Tokenizer.from_file(str(file)))
+        source = f"{sample.lengths.shape[1]:,} pairs of the shards with {file.parent}"
+    else:
+        lengths, source = _assumed_lengths(corpus, stated)
+        sample = PairSample(lengths, None, _expected_identical(config, corpus, corpus.shards))
+    is_copy = config.objectives.pair_with == "copy"
+    if is_copy:
+        sample = sample._replace(lengths=np.stack([sample.lengths[0], sample.lengths[0]]), same=1.0)
+    tokens = PairTokens.of(sample, config)
+    orig, latn = np.average(sample.lengths, axis=1, weights=sample.weights) + 2
+    tlm = ", with TLM" if config.objectives.tlm.weight else ""
+    inputs.add("tokens per pair", f"{orig:.1f} + {latn:.1f}: {tokens.tokens:.1f}{tlm}", source)
+    if not is_copy:
+        about = f"{100 * tokens.identical:.3g} % of a batch, objectives.identical={config.objectives.identical}"
+        inputs.add("identical pairs", about, _source_of_identical(config, corpus, is_read))
+    return sample
+
+
+def _assumed_lengths(corpus: Corpus, stated: tuple[float, float] | None) -> tuple[Lengths, str]:
+    """Lengths as `PairSample` has them, and their source, where no text is read."""
+    if stated is None and corpus.shards:
         counts = [corpus.shards.manifest.languages[language] for language in corpus.pairs]
         sums = sum(c.orig_chars for c in counts), sum(c.latn_chars for c in counts)
         rows = sum(c.rows for c in counts)
         orig_mean, latn_mean = (n / rows / of_one + 2 for n, of_one in zip(sums, CHARACTERS, strict=True))
-        lengths = log_normal_lengths((orig_mean, latn_mean))
         source = f"assumption: {CHARACTERS[0]} and {CHARACTERS[1]} characters a token; characters of the manifest"
-    else:
-        lengths = log_normal_lengths(stated or MEAN_TOKENS)
-        source = "--tokens; log-normal, σ 0.6" if stated else "assumption: SIB-200 sentences; log-normal, σ 0.6"
-    if config.objectives.pair_with == "copy":
-        lengths = np.stack([lengths[0], lengths[0]])
-    tokens = PairTokens.of(lengths, config, weights)
-    orig, latn = np.average(lengths, axis=1, weights=weights) + 2
-    tlm = ", with TLM" if config.objectives.tlm.weight else ""
-    inputs.add("tokens per pair", f"{orig:.1f} + {latn:.1f}: {tokens.tokens:.1f}{tlm}", source)
-    return tokens
+        return log_normal_lengths((orig_mean, latn_mean)), source
+    source = "--tokens; log-normal, σ 0.6" if stated else "assumption: SIB-200 sentences; log-normal, σ 0.6"
+    return log_normal_lengths(stated or MEAN_TOKENS), source
 
 
-def sampled_lengths(
-    config: Config, corpus: Corpus, shards: ShardSet, tokenizer: Tokenizer
-) -> tuple[np.ndarray, np.ndarray]:
-    """[2, n] tokens of the first pairs of each language, without special tokens; [n] how much each pair counts."""
-    languages = list(corpus.pairs)
-    share = language_proportions(config.data.mixture, languages, np.array(list(corpus.pairs.values())))
-    most = max(SAMPLED_OF_LANGUAGE, SAMPLED // len(languages))
+def language_shares(config: Config, corpus: Corpus) -> Lengths:
+    """[L] share of each language in a batch."""
+    return language_proportions(config.data.mixture, list(corpus.pairs), np.array(list(corpus.pairs.values())))
+
+
+def identical_fractions(corpus: Corpus, shards: ShardSet) -> Lengths:
+    """[L] fraction of the pairs of each language whose sides are the same text, as the manifest counts them."""
+    counts = [shards.manifest.languages[language] for language in corpus.pairs]
+    return np.array([c.identical / c.rows for c in counts])
+
+
+def _expected_identical(config: Config, corpus: Corpus, shards: ShardSet | None) -> float:
+    """Fraction of the pairs of a batch; 0 before there are shards."""
+    return float(language_shares(config, corpus) @ identical_fractions(corpus, shards)) if shards else 0.0
+
+
+def _source_of_identical(config: Config, corpus: Corpus, is_read: bool) -> str:
+    if corpus.shards is None:
+        less = "; with some, training costs less" * (config.objectives.identical != "keep")
+        return f"assumption: none, as there is no text to count them in{less}"
+    if config.objectives.identical_up_to == "nothing":
+        return "counts of the manifest, mixture of the experiment"
+    if is_read:
+        return "the same pairs of the shards, up to diacritics and case"
+    return "assumption: no more than the manifest counts, which knows of none that differ in diacritics or case"
+
+
+def read_sample(config: Config, corpus: Corpus, shards: ShardSet, tokenizer: Tokenizer) -> PairSample:
+    """The first pairs of each language.
+
+    Which of them are identical is seen in their text; how many are, the manifest knows of all pairs of the language,
+    unless diacritics do not count.
+    """
+    most = max(SAMPLED_OF_LANGUAGE, SAMPLED // len(corpus.pairs))
+    up_to_diacritics = config.objectives.identical_up_to == "diacritics"
     tokenizer.no_truncation()
-    lengths, weights = [], []
-    for language, proportion in zip(languages, share, strict=True):
+    lengths, weights, same = [], [], []
+    shares = zip(corpus.pairs, language_shares(config, corpus), identical_fractions(corpus, shards), strict=True)
+    for language, proportion, fraction in shares:
         columns = [column.split(b"\n")[:-1][:most] for column in shards.read_columns(language, 0)[:2]]
         encoded = [tokenizer.encode_batch([s.decode() for s in c], add_special_tokens=False) for c in columns]
         lengths.append(np.array([[len(e.ids) for e in side] for side in encoded], float))
-        weights.append(np.full(lengths[-1].shape[1], proportion / lengths[-1].shape[1]))
-    return np.maximum(np.concatenate(lengths, axis=1), 1), np.concatenate(weights)
+        found = np.array(list(map(same_letters if up_to_diacritics else bytes.__eq__, *columns)), float)
+        of_pair, is_same = _reweighted(found, found.mean() if up_to_diacritics else fraction)
+        weights.append(proportion * of_pair / len(found))
+        same.append(is_same)
+    return PairSample(np.maximum(np.concatenate(lengths, axis=1), 1), np.concatenate(weights), np.concatenate(same))
+
+
+def _reweighted(found: Lengths, fraction: float) -> tuple[Lengths, Lengths]:
+    """Weights [n], of mean 1, with which a sample has as many identical pairs as its language, and the probability [n]
+    that a pair is identical.
+
+    Args:
+        found: [n] 1 for each identical pair, else 0; fraction: of identical pairs of the language.
+    """
+    if 0 < (in_sample := found.mean()) < 1:
+        return np.where(found, fraction / in_sample, (1 - fraction) / (1 - in_sample)), found
+    return np.ones_like(found), np.full_like(found, fraction)

@@ -86,11 +86,12 @@ class Machine:
         return min(self.link, self.network) if ranks > self.ranks_per_node else self.link
 
 
-def gpu_machine(name: str, per_node: int, network: float | None) -> Machine:
+def gpu_machine(name: str, per_node: int, network: float | None, is_timed: bool = True) -> Machine:
     """A node of GPUs.
 
     Args:
         name: in `DEVICES`; network: bytes/s of the node to others; default: the maker's reference system.
+        is_timed: whether encoders of this kind have been timed on an H100.
     """
     device = DEVICES[name]
     return Machine(
@@ -102,7 +103,7 @@ def gpu_machine(name: str, per_node: int, network: float | None) -> Machine:
         memory=MEMORY_USABLE * device.memory * 1e9,
         link=LINK_REACHED * device.link * 1e9,
         network=LINK_REACHED * (network or per_node * device.network * 1e9),
-        uncertainty=0.1 if name == "h100" else 0.3,
+        uncertainty=0.1 if name == "h100" and is_timed else 0.3,
         network_stated=network is not None,
     )
 

@@ -20,12 +20,12 @@ FP32, HALF = 4, 2
 
 
 class Parameters(NamedTuple):
-    """Numbers of parameters of an XLM-R encoder with its head; the output embedding is the input embedding."""
+    """Numbers of parameters of an encoder with its head; the output embedding is the input embedding."""
 
     word_embedding: int
     """V·d."""
     other_embeddings: int
-    """Of positions and types, and their LayerNorm."""
+    """Of positions and types, and their LayerNorm; ModernBERT has the LayerNorm only."""
     layer: int
     """One layer."""
     layers: int
@@ -51,17 +51,20 @@ def count_parameters(shape: Shape, positions: int) -> Parameters:
     """Parameters of the model that `build_model` makes.
 
     Args:
-        positions: rows of the position embedding: longest sequence + 2 for XLM-R.
+        positions: rows of the position embedding: longest sequence + 2 for XLM-R; ModernBERT has none.
     """
-    d, f, vocabulary = shape.hidden, shape.intermediate, shape.vocabulary
-    norm = 2 * d
+    d, vocabulary = shape.hidden, shape.vocabulary
+    if shape.is_modern:  # LayerNorm has no bias; the first layer has one less, but there is one after the last layer
+        norm, biases, head_bias, embeddings = d, 0, 0, 0
+    else:
+        norm, biases, head_bias, embeddings = 2 * d, 5 * d + shape.intermediate, d, positions * d + d
     return Parameters(
         word_embedding=vocabulary * d,
-        other_embeddings=positions * d + d + norm,
-        layer=4 * (d * d + d) + (d * f + f) + (f * d + d) + 2 * norm,
+        other_embeddings=embeddings + norm,
+        layer=shape.layer_weights + biases + 2 * norm,
         layers=shape.layers,
-        head=d * d + d + norm + vocabulary,
-        outside_linear=positions * d + d + norm * (2 + 2 * shape.layers),
+        head=d * d + head_bias + norm + vocabulary,
+        outside_linear=embeddings + norm * (2 + 2 * shape.layers),
     )
 
 
@@ -132,38 +135,59 @@ def activation_bytes(
     dropout: bool = False,
     gradient_checkpointing: bool = False,
     low_precision_layernorm: bool = False,
+    kernel: bool = False,
 ) -> int:
-    """What the forward pass of a micro-batch keeps for backward.
-
-    Per token and full layer 9d + 2f numbers: input, Q, K, V, attention's result twice (as attention and as the next
-    matrix product keep it), input and output of the first LayerNorm, input and output of GELU, input of the second
-    LayerNorm. Of the last layer only input, Q, K, V and attention's result are kept for all tokens. Autocast keeps the
-    layer's input three times in bf16, one for each of Q, K, V, and inputs of LayerNorm in fp32, unless the results of
-    LayerNorm are bf16. Dropout of hidden
-    states keeps a byte a number on GPUs. Compare Korthikanti et al. (arXiv:2205.05198, eq. 2): 34·d bytes in fp16, of
-    which two are masks, and 5·heads·length more where the attention matrix is kept; here it never is, unless torch has
-    no fused attention for the device: on CPU with dropout it has none.
+    """What the forward pass of a micro-batch keeps for backward: of its layers (`_layer_bytes`), of the embeddings, and
+    of the head. Of the last layer only what attention keeps is kept for all tokens. Autocast keeps inputs of LayerNorm
+    in fp32, unless the results of LayerNorm are bf16. Dropout of hidden states keeps a byte a number on GPUs.
 
     Args:
         tokens, masked: of all parts that are alive at once: T and M of the micro-batch.
         gradient_checkpointing: only inputs of layers are kept, and all of one layer at a time.
+        kernel: attention runs as the variable-length flash kernel; it matters for ModernBERT only.
     """
-    d, f = shape.hidden, shape.intermediate
+    d = shape.hidden
     operand = FP32 if precision == "fp32" else HALF
     is_mixed = precision == "bf16_autocast" and not low_precision_layernorm
     norm_input = FP32 if is_mixed else operand
-    copies = 3 if is_mixed else 1
     mask = d if dropout else 0
-    attention = operand * (copies + 4) * d  # input, Q, K, V, result
-    rest = operand * (2 * d + 2 * f) + 2 * norm_input * d + 2 * mask  # what follows attention
-    embeddings = norm_input * d + mask
+    attention, rest = _layer_bytes(shape, operand, norm_input, is_mixed, dropout, kernel)
+    # ModernBERT's LayerNorm of the embeddings stands for that which its first layer lacks; it has one after the last.
+    embeddings, last_norm = (mask, norm_input * d) if shape.is_modern else (norm_input * d + mask, 0)
     last = tokens * attention + masked * rest
-    head = masked * ((2 * operand + norm_input) * d + FP32 * d)
+    head = masked * (last_norm + (2 * operand + norm_input) * d + FP32 * d)
     full = attention + rest
     before_last = tokens * (shape.layers - 1) * full
     if gradient_checkpointing:
         before_last = tokens * ((shape.layers - 1) * norm_input * d + (full if shape.layers > 1 else 0))
     return tokens * embeddings + before_last + last + head
+
+
+def _layer_bytes(
+    shape: Shape, operand: int, norm_input: int, is_mixed: bool, dropout: bool, kernel: bool
+) -> tuple[int, int]:
+    """Bytes of a token that a layer keeps, of what the last layer computes for all tokens, and of the rest.
+
+    XLM-R has 9d + 2f numbers: input, Q, K, V, attention's result twice (as attention and as the next matrix product
+    keep it), input and output of the first LayerNorm, input and output of GELU, input of the second LayerNorm. Autocast
+    keeps the layer's input three times in bf16, one for each of Q, K, V. Compare Korthikanti et al. (arXiv:2205.05198,
+    eq. 2): 34·d bytes in fp16, of which two are masks, and 5·heads·length more where the attention matrix is kept; here
+    it never is, unless torch has no fused attention for the device: on CPU with dropout it has none.
+
+    ModernBERT has 9d + 4f: inputs and results of both LayerNorms, Q, K, V, attention's result twice; the result of the
+    first matrix of the gated layer, the result of GELU, and the product. With the flash kernel it is 10d: attention's
+    result once, but query and key also before their rotation, because the value is a view of the product that made all
+    three. Cosines and sines of rotary positions, which all layers share, are left out.
+
+    Args:
+        operand, norm_input: bytes of a number in matrix products and in inputs of LayerNorm; is_mixed: these differ.
+    """
+    d, feed_forward, mask = shape.hidden, shape.kept_feed_forward, shape.hidden if dropout else 0
+    if shape.is_modern:
+        attention = operand * (7 if kernel else 6) * d + norm_input * d + mask
+        return attention, operand * (d + feed_forward) + norm_input * d + (shape.intermediate if dropout else 0)
+    copies = 3 if is_mixed else 1
+    return operand * (copies + 4) * d, operand * (2 * d + feed_forward) + 2 * norm_input * d + 2 * mask
 
 
 def cast_weight_bytes(parameters: Parameters, precision: Precision) -> int:
@@ -214,7 +238,11 @@ def batch_bytes(tokens: int, masked: int, grouped: bool) -> int:
 
 
 def embedding_bytes(shape: Shape, pairs: int, ranks: int) -> int:
-    """Embeddings of this rank's pairs and their gradients, fp32, which are kept over the second pass where K > 1."""
+    """Embeddings of this rank's pairs and their gradients, fp32, which are kept over the second pass where K > 1.
+
+    Args:
+        pairs: of the batch that are contrasted.
+    """
     return 2 * FP32 * (2 * pairs // ranks) * shape.hidden
 
 
@@ -222,6 +250,9 @@ def contrastive_bytes(shape: Shape, pairs: int, ranks: int, tile: int = TILE_ELE
     """What the contrastive loss holds at its largest, besides this rank's embeddings and their gradients.
 
     Embeddings of all ranks and their gradient, 2·2B·d numbers; three fp32 matrices of a tile, rows × 2B ≤ `tile`.
+
+    Args:
+        pairs: B, of the batch that are contrasted.
     """
     rows, columns = 2 * pairs // ranks, 2 * pairs
     tiles = min(rows, max(1, tile // columns)) * columns

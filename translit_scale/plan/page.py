@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config
@@ -36,7 +36,7 @@ from translit_scale.plan.training import (
     preparation,
     scaling,
 )
-from translit_scale.plan.workload import Workload
+from translit_scale.plan.workload import PairTokens, Workload
 from translit_scale.text_table import format_table
 
 WIDTH = 80
@@ -54,6 +54,13 @@ SECONDS_NAMES = {
 }  # fmt: skip
 
 
+class Saved(NamedTuple):
+    """Fractions of what a training with `objectives.identical=keep` takes."""
+
+    tokens: float
+    step_seconds: float
+
+
 @dataclass(frozen=True)
 class Plan:
     """A training on a number of ranks of a machine."""
@@ -62,6 +69,8 @@ class Plan:
     inputs: Inputs
     corpus: Corpus
     workload: Workload
+    kept: PairTokens
+    """What a pair would have with `objectives.identical=keep`."""
     machine: Machine
     ranks: int
     steps: int
@@ -84,6 +93,13 @@ class Plan:
     def fits(self) -> bool:
         """Whether the micro-batch of the JSON fits; with `"auto"`, whether all pairs of a rank do at once."""
         return step_memory(self.workload, self.machine, self.ranks).total <= self.machine.memory
+
+    @property
+    def saved(self) -> Saved:
+        """By what `objectives.identical` leaves out; nothing with `keep`."""
+        whole = replace(self, workload=replace(self.workload, tokens=self.kept)).chosen.seconds.total
+        tokens = self.workload.tokens.tokens / self.kept.tokens
+        return Saved(1 - tokens, 1 - self.chosen.seconds.total / whole)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -166,6 +182,7 @@ def training(plan: Plan) -> str:
     rows = [
         ("pairs seen", f"{pairs:,}", f"{pairs / plan.corpus.total:.3g} epochs"),
         ("tokens", f"{pairs * tokens:.3g}", f"{tokens:.0f} a pair"),
+        *left_out(plan),
         ("steps", f"{plan.steps:,}", f"of {sizes} pairs"),
         ("hours", f"{row.hours + waits:.3g}", f"{low + waits:.3g} to {high + waits:.3g}; {waits:.2g} for checkpoints"),
         (plan.unit, f"{ranks:.3g}", f"{sizes.full / row.seconds.total:,.0f} pairs/s{full}"),
@@ -173,6 +190,16 @@ def training(plan: Plan) -> str:
         ("checkpoints, GB", gigabytes(kept.kept * kept.bytes), f"at most {kept.kept:,} of {kept.number:,} are kept"),
     ]  # fmt: skip
     return columns(rows) + "\n" + "\n".join(batch_lines(plan))
+
+
+def left_out(plan: Plan) -> list[tuple[str, str, str]]:
+    """A row about identical pairs, where anything of them is left out."""
+    setting, tokens = plan.config.objectives.identical, plan.workload.tokens
+    if setting == "keep":
+        return []
+    parts = {"mlm": "no contrast, no TLM", "mlm_once": "no contrast, no TLM, MLM of one side"}[setting]
+    saved = f"saves {plan.saved.tokens:.0%} of the tokens and {plan.saved.step_seconds:.0%} of the time of a step"
+    return [("identical pairs", f"{tokens.identical:.1%}", f"{parts}: {saved}")]
 
 
 def batch_lines(plan: Plan) -> list[str]:
@@ -338,37 +365,3 @@ def changes(plan: Plan, good: Row, worse: Row) -> list[str]:
 def gigabytes(value: float) -> str:
     """In 10⁹ bytes."""
     return f"{value / 1e9:.2f}" if value >= 5e6 else f"{value / 1e9:.1g}"
-
-
-def as_json(plan: Plan) -> dict[str, Any]:
-    """The numbers of the page: seconds, bytes and hours."""
-    row, w = plan.chosen, plan.chosen.workload
-    low, high = seconds_range(row.seconds, plan.machine)
-    return {
-        "inputs": [{"name": name, "value": value, "source": source} for name, value, source in plan.inputs.rows],
-        "calibration": [{**c._asdict(), "error": c.error} for c in plan.comparisons],
-        "ranks": plan.ranks,
-        "pairs": plan.corpus.total,
-        "steps": plan.steps,
-        "tokens_per_pair": w.tokens.tokens,
-        "micro_batch_pairs": w.micro_batch_pairs(plan.ranks),
-        "micro_batches": w.micro_batches(plan.ranks),
-        "fits": row.fits if plan.workload.zero.micro_batch_pairs is None else plan.fits,
-        "memory_bytes": step_memory(w, plan.machine, plan.ranks)._asdict(),
-        "sent_bytes": step_sent(w, plan.ranks)._asdict(),
-        "step_seconds": {**row.seconds._asdict(), "total": row.seconds.total, "low": low, "high": high},
-        "hours": row.hours,
-        "checkpoints": plan.checkpoints._asdict(),
-        "preparation": plan.preparation._asdict(),
-        "scaling": [
-            {
-                "ranks": each.ranks,
-                "step_seconds": each.seconds.total,
-                "efficiency": each.efficiency,
-                "hours": each.hours,
-                "most_time": each.limit,
-                "fits": each.fits,
-            }
-            for each in plan.rows
-        ],
-    }

@@ -6,7 +6,7 @@ from dataclasses import replace
 from statistics import NormalDist
 from typing import NamedTuple
 
-from translit_scale.model.flops import contrastive_flops, layer_flops, training_flops
+from translit_scale.model.flops import contrastive_flops, forward_flops, training_flops
 from translit_scale.plan.machine import (
     COMPILED_ACTIVATION,
     LAUNCH_SECONDS,
@@ -82,13 +82,20 @@ def step_memory(w: Workload, machine: Machine, ranks: int) -> Memory:
     tokens, masked = round(micro * w.tokens.tokens), round(micro * w.tokens.masked)
     live = min(parameters.total, zero.live) * states.local_gradients / parameters.total if zero.stage == 3 else 0
     batch = batch_bytes(round(own * w.tokens.tokens), round(own * w.tokens.masked), grouped=not machine.is_gpu)
-    batch += embedding_bytes(shape, w.batch_pairs, ranks) if w.pool_layer is not None else 0
+    batch += embedding_bytes(shape, w.contrasted, ranks) if w.pool_layer is not None else 0
     activations = activation_bytes(
-        shape, tokens, masked, w.precision, w.dropout, w.gradient_checkpointing, w.low_precision_layernorm
+        shape,
+        tokens,
+        masked,
+        w.precision,
+        w.dropout,
+        w.gradient_checkpointing,
+        w.low_precision_layernorm,
+        kernel=machine.is_gpu,
     )
     activations += cast_weight_bytes(parameters, w.precision)
     logits = head_bytes(shape, masked, w.precision, machine.is_gpu)
-    contrast = 0 if w.pool_layer is None else contrastive_bytes(shape, w.batch_pairs, ranks)
+    contrast = 0 if w.pool_layer is None else contrastive_bytes(shape, w.contrasted, ranks)
     gradients, on_device = states.local_gradients, states.parameters + live + states.always
     moments = [
         Memory(on_device, 0, gradients if k > 1 else 0, 0, batch, activations, logits, 0, 0, 0),
@@ -113,7 +120,7 @@ def step_sent(w: Workload, ranks: int) -> Sent:
         parameters, w.micro_batches(ranks), w.pool_layer, w.tlm, w.gradient_checkpointing,
         kept=parameters.total <= zero.live,
     )  # fmt: skip
-    embeddings = 0 if w.pool_layer is None else 2 * w.batch_pairs * w.shape.hidden * FP32
+    embeddings = 0 if w.pool_layer is None else 2 * w.contrasted * w.shape.hidden * FP32
     return sent_bytes(parameters, zero.stage, ranks, w.precision, gathered, embeddings, zero.to_owner)
 
 
@@ -143,8 +150,8 @@ class Seconds(NamedTuple):
 
 def activation_numbers(w: Workload, tokens: float, masked: float, layers: float) -> float:
     """Numbers that `layers` full layers and the last one keep, as `activation_bytes` counts them."""
-    d, f = w.shape.hidden, w.shape.intermediate
-    return tokens * layers * (9 * d + 2 * f) + masked * (2 * d + 2 * f)
+    d, feed_forward = w.shape.hidden, w.shape.kept_feed_forward
+    return tokens * layers * (9 * d + feed_forward) + masked * (2 * d + feed_forward)
 
 
 def step_seconds(w: Workload, machine: Machine, ranks: int) -> Seconds:
@@ -168,15 +175,16 @@ def computing_seconds(w: Workload, machine: Machine, ranks: int) -> Seconds:
     recomputed = 4 / 3 if w.gradient_checkpointing else 1
     head = 3 * 2 * both.masked * shape.hidden * shape.vocabulary
     numbers = activation_numbers(w, both.tokens, both.masked, shape.layers - 1)
-    products = (recomputed * (training_flops(shape, both) - head) + head) / matmul
+    computed = shape if machine.is_gpu else shape._replace(local=())  # there a window is a mask over all products
+    products = (recomputed * (training_flops(computed, both) - head) + head) / matmul
     elementwise = recomputed * activation * numbers + costs.logit * both.masked * shape.vocabulary
     embeddings = 0.0
     if w.pool_layer is not None:
-        logits = (2 * w.batch_pairs) ** 2 / ranks
-        embeddings = contrastive_flops(shape, w.batch_pairs) / ranks / machine.fp32
+        logits = (2 * w.contrasted) ** 2 / ranks
+        embeddings = contrastive_flops(shape, w.contrasted) / ranks / machine.fp32
         embeddings += TILE_BYTES * logits / machine.bandwidth
     if w.pool_layer is not None and w.uses_gradcache(ranks):
-        embeddings += w.pool_layer * layer_flops(shape, sentences) / matmul
+        embeddings += forward_flops(computed, sentences, w.pool_layer) / matmul
         forward = activation_numbers(w, sentences.tokens, 0, w.pool_layer) / 3
         embeddings += activation * forward / machine.bandwidth
     per_micro_batch = k * costs.parameter * parameters / machine.bandwidth

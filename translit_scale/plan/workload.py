@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from translit_scale.batch.layout import BatchLayout
 from translit_scale.batch.sizes import BatchSizes
-from translit_scale.batch.token_counts import TokenCounts
+from translit_scale.batch.token_counts import TokenCounts, near_pairs
 from translit_scale.config import Config, Precision, resolve_layer
 from translit_scale.deepspeed_json import choose_precision, micro_batch_pairs, read_ds_json, zero_stage
 from translit_scale.model.devices import Device
@@ -44,6 +44,17 @@ def log_normal_lengths(means: tuple[float, float], number: int = 2000) -> Length
     return np.maximum(np.outer(means, factor) - 2, 1)
 
 
+class PairSample(NamedTuple):
+    """Pairs that stand for all pairs of a batch."""
+
+    lengths: Lengths
+    """[2, n] tokens of sentences and transliterations, without special tokens."""
+    weights: Lengths | None = None
+    """[n] how much each pair counts; None: all count as much."""
+    same: Lengths | float = 0.0
+    """[n] probability that both sides are the same text; a number: that of every pair."""
+
+
 class PairTokens(NamedTuple):
     """Expected counts of one pair, as `TokenCounts` has them of a pass."""
 
@@ -51,26 +62,34 @@ class PairTokens(NamedTuple):
     """Of the sentence and its transliteration."""
     joined: tuple[float, ...]
     """Of the TLM sequence; zeros without it."""
+    identical: float = 0.0
+    """Fraction of pairs whose sides are the same text."""
+    contrasted: float = 1.0
+    """Fraction of pairs that take part in contrast and TLM (`objectives.identical`)."""
 
     @classmethod
-    def of(cls, lengths: Lengths, config: Config, weights: Lengths | None = None) -> PairTokens:
-        """Args: lengths: [2, n] tokens without special tokens; weights: [n] how much each pair counts."""
-        longest, masked = config.model.max_length, config.objectives.masking.mlm_probability
-        orig, latn = np.minimum(lengths, longest - 2)
+    def of(cls, sample: PairSample, config: Config, window: int | None = None, keep: bool = False) -> PairTokens:
+        """What the objectives of an experiment make of a pair.
+
+        Args:
+            window: of the encoder (`Shape`); keep: as if `objectives.identical` were `keep`.
+        """
+        longest, objectives = config.model.max_length, config.objectives
+        masked, setting = objectives.masking.mlm_probability, "keep" if keep else objectives.identical
+        orig, latn = np.minimum(sample.lengths, longest - 2)
         room = longest - 3
         kept = np.minimum(orig, np.maximum(room - latn, room - room // 2))
         both = kept + np.minimum(latn, room - kept)
-        sentences = (
-            orig + latn + 4,
-            (orig + 2) ** 2 + (latn + 2) ** 2,
-            masked * (orig + latn),
-            masked * (orig * (orig + 2) + latn * (latn + 2)),
-        )
-        joined = (both + 3, (both + 3) ** 2, masked * both, masked * both * (both + 3))
-        if not config.objectives.tlm.weight:
-            joined = tuple(np.zeros_like(both) for _ in joined)
-        mean = [[float(np.average(values, weights=weights)) for values in part] for part in (sentences, joined)]
-        return cls(tuple(mean[0]), tuple(mean[1]))
+        same = np.broadcast_to(sample.same, orig.shape)
+        contrasted = np.ones_like(orig) if setting == "keep" else 1 - same
+        of_latn = 1 - same if setting == "mlm_once" else np.ones_like(orig)
+        sentences = _counts(orig, 2, masked, window) + of_latn * _counts(latn, 2, masked, window)
+        joined = contrasted * _counts(both, 3, masked, window) * (objectives.tlm.weight > 0)
+
+        def mean(values: Lengths) -> float:
+            return float(np.average(values, weights=sample.weights))
+
+        return cls(tuple(map(mean, sentences)), tuple(map(mean, joined)), mean(same), mean(contrasted))
 
     @property
     def tokens(self) -> float:
@@ -84,8 +103,19 @@ class PairTokens(NamedTuple):
 
     def counts(self, pairs: float) -> tuple[TokenCounts, TokenCounts]:
         """Counts of the sentences of so many pairs, and of their TLM sequences."""
-        sentences, joined = (TokenCounts(*(round(pairs * x) for x in part)) for part in self)
+        sentences, joined = (TokenCounts(*(round(pairs * x) for x in part)) for part in (self.sentences, self.joined))
         return sentences, joined
+
+
+def _counts(text: Lengths, special: int, masked: float, window: int | None) -> Lengths:
+    """[6, n] `TokenCounts` of sequences.
+
+    Args:
+        text: [n] tokens without the `special` ones; masked: fraction of the former that is predicted.
+    """
+    length, predicted = text + special, masked * text
+    near = near_pairs(length, window)
+    return np.stack([length, length**2, predicted, predicted * length, near, predicted * near / length])
 
 
 @dataclass(frozen=True)
@@ -134,7 +164,7 @@ class Workload:
 
     shape: Shape
     positions: int
-    """Rows of the position embedding."""
+    """Rows of the position embedding; 0 with rotary positions."""
     precision: Precision
     pool_layer: int | None
     """None without the contrastive loss."""
@@ -151,6 +181,11 @@ class Workload:
     """Processes of each rank that make its batches."""
     tokens: PairTokens
     zero: Zero
+
+    @property
+    def contrasted(self) -> int:
+        """Pairs of the batch that have embeddings; one if there are none, because a loss of nothing takes no less."""
+        return max(1, round(self.tokens.contrasted * self.batch_pairs))
 
     @classmethod
     def of(

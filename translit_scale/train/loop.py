@@ -42,6 +42,7 @@ from translit_scale.languages import listed
 from translit_scale.locks import lock_folder
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.families import family_of
+from translit_scale.model.flops import Shape
 from translit_scale.model.norms import use_low_precision_norms
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointInfo,
@@ -310,7 +311,8 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     layers = model.config.num_hidden_layers
     pool_layer = resolve_layer(tcm.layer, layers, "objectives.tcm.layer") if tcm.weight else None
     first_position = family_of(model.config).first_position(model.config)
-    stream = make_stream(plan, Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position))
+    window = Shape.of(model.config.to_dict()).window
+    stream = make_stream(plan, Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position, window))
     encoder = PairEncoder(model, pool_layer, config.train.gradient_checkpointing, tcm)
     if saved:
         saved.verify(plan.rank.rank, plan.rank.world_size)

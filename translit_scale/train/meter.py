@@ -66,7 +66,7 @@ class Meter:
         self.slowest += result.slowest
         self.flops += training_flops(self.context.shape, result.token_counts)
         if "tcm" in result.losses:
-            self.flops += contrastive_flops(self.context.shape, result.pairs)
+            self.flops += contrastive_flops(self.context.shape, result.contrasted)
         if result.is_finite:
             self.language_losses += result.language_losses
 

@@ -20,12 +20,11 @@ from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.files import read_json, write_json
 from translit_scale.model.devices import DEVICES
 from translit_scale.model.encoder import pretrained_architecture
-from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
-from translit_scale.plan.inputs import Corpus, Inputs, model_shape, pair_tokens
+from translit_scale.plan.inputs import Corpus, Inputs, model_shape, sample_pairs, shape_of
 from translit_scale.plan.machine import MEMORY_USABLE, gpu_machine
 from translit_scale.plan.step import largest_micro_batch, step_memory
-from translit_scale.plan.workload import Workload
+from translit_scale.plan.workload import PairTokens, Workload
 from translit_scale.train.engine import Hardware, with_micro_batch
 from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.machines import Machine
@@ -102,9 +101,10 @@ def _workload(hardware: Hardware, config: Config, shards: ShardSet, vocabulary: 
     languages = config.data.languages or shards.languages
     corpus = Corpus({language: shards.rows(language) for language in languages}, None, 0, shards)
     try:
-        tokens = pair_tokens(config, corpus, None, Inputs())
+        sample = sample_pairs(config, corpus, None, Inputs())
     except DataError:  # a damaged block; what training does with it is decided elsewhere
-        tokens = pair_tokens(config, replace(corpus, shards=None), None, Inputs())
+        sample = sample_pairs(config, replace(corpus, shards=None), None, Inputs())
+    tokens = PairTokens.of(sample, config, shape.window)
     w = Workload.of(config, hardware.path, DEVICES[ANY_GPU], shape, positions, len(languages), tokens)
     return replace(w, precision=hardware.precision)
 
@@ -113,10 +113,7 @@ def _shape(config: Config, vocabulary: int) -> tuple[Shape, int]:
     """Shape of the encoder and rows of its position embedding; a pretrained one may be a hub id."""
     if config.model.pretrained is None:
         return model_shape(config, vocabulary, Inputs())
-    architecture = pretrained_architecture(config.model.pretrained)
-    size = family_of(architecture).intermediate_size(architecture)
-    sizes = architecture.hidden_size, size, architecture.num_hidden_layers, architecture.vocab_size
-    return Shape(*sizes), architecture.max_position_embeddings
+    return shape_of(pretrained_architecture(config.model.pretrained).to_dict())
 
 
 def _limit(run: Path) -> int | None:

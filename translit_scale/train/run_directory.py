@@ -52,7 +52,7 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
     head_size = model.hidden_size // model.num_attention_heads
     context = MeterContext(
         training.order.languages,
-        Shape.of(model),
+        Shape.of(model.to_dict()),
         training.rank.world_size,
         peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None,
         has_kernel(device, dtype, head_size),

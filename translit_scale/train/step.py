@@ -58,6 +58,8 @@ class StepResult:
     slowest: float
     """Tokens of the rank that has the most, divided by the mean over ranks."""
     pairs: int
+    contrasted: int
+    """Pairs that have embeddings (`objectives.identical`)."""
     truncated: int
     metrics: dict[str, float] = field(default_factory=dict)
     """Further metrics by their names in TensorBoard. `train_tcm/…` are means over the embeddings: `top1` is the
@@ -146,7 +148,7 @@ class TrainStep:
         return self.stream_weights / in_part / (micro_batches * self.rank.world_size)
 
     def _global_counts(self, batch: RankBatch) -> dict[str, torch.Tensor]:
-        """Integer sums over all ranks: `masked` tokens [3] of each stream, `tokens` [4] as in `TokenCounts`, `padded`
+        """Integer sums over all ranks: `masked` tokens [3] of each stream, `tokens` [6] as in `TokenCounts`, `padded`
         tokens, `identical` pairs, pairs of each rank that are `contrasted` [W], `truncated` sentences, and the masked
         tokens of orig and latn of each of the `languages` [L]."""
         languages = torch.zeros(self.languages, dtype=torch.int64)
@@ -248,6 +250,7 @@ class TrainStep:
             padded_tokens=int(counts["padded"]),
             slowest=most["tokens"].item() * self.rank.world_size / token_counts.tokens,
             pairs=batch.pairs,
+            contrasted=int(counts["contrasted"].sum()),
             truncated=int(counts["truncated"]),
             metrics=metrics,
             requests={name: bool(most[f"request {name}"]) for name in requests},
