@@ -35,7 +35,13 @@ from translit_scale.corpus.blocks import (
     lengths_bytes,
 )
 from translit_scale.corpus.encode import TextEncoder
-from translit_scale.corpus.manifest import MANIFEST_NAME, Manifest, write_manifest
+from translit_scale.corpus.manifest import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    SEVERAL_TRANSLITERATIONS,
+    Manifest,
+    write_manifest,
+)
 from translit_scale.corpus.shards import ShardSet, encode_shard
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.corpus.verify import verify
@@ -300,3 +306,9 @@ def test_all_ranks_together_make_the_batch_of_one(shards: ShardSet, ranks: int, 
         together = masked([stream("draw", ranks, rank) for rank in range(ranks)], t)
         assert together == masked([stream("draw", 1, 0)], t)
         assert together != masked([stream("first", 1, 0)], t)
+
+
+def test_the_document_names_the_versions_of_the_format() -> None:
+    page = (Path(__file__).parents[1] / "docs/data-formats.md").read_text()
+    versions = f"{FORMAT_VERSION}, or {SEVERAL_TRANSLITERATIONS} if a language has several transliterations"
+    assert f"| `format_version` | {versions}" in page
