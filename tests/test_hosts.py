@@ -25,8 +25,8 @@ from tests.support.hosts import Hosts, reason_without, wait_until
 from tests.support.ranks import ENVIRONMENT, ROOT
 from tests.support.tiny import make_config, make_shards
 from tests.support.train_script import SCRIPT, ZERO2, records
+from translit_scale.errors import EXIT_LOST
 from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
-from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.preemption import EXIT_PREEMPTED
 
 pytestmark = [pytest.mark.slow, pytest.mark.hosts, pytest.mark.timeout(600)]

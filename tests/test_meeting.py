@@ -10,10 +10,9 @@ from dataclasses import replace
 import pytest
 
 from tests.support.ranks import free_port
-from translit_scale.errors import ConfigError, UserError
+from translit_scale.errors import EXIT_LOST, ConfigError, UserError
 from translit_scale.train.launching import meeting
 from translit_scale.train.launching.environment import World
-from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.meeting import LostPeerError, meet
 
 

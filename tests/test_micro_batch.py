@@ -15,13 +15,12 @@ from tests.support.ranks import Ranks
 from tests.support.train_script import without_clock
 from tests.test_plan import GLOT500, workload
 from translit_scale.config import load_config
-from translit_scale.errors import ConfigError
+from translit_scale.errors import EXIT_LOST, ConfigError
 from translit_scale.files import read_json
 from translit_scale.model.flops import Shape
 from translit_scale.plan.machine import MEMORY_USABLE, gpu_machine
 from translit_scale.plan.step import step_memory
 from translit_scale.train.engine import Hardware, resolve_hardware
-from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.micro_batch import LIMIT, _shape, halve_when_memory_ends, largest_that_fits
 

@@ -232,6 +232,25 @@ def test_a_failing_step_ends_no_other_and_the_next_call_runs_what_is_missing(pla
     assert place.log(steps[3]).read_text().startswith(f"$ {sys.executable} -m translit_scale configs demo")
 
 
+@pytest.mark.parametrize(("times", "is_done"), [(3, True), (4, False)])
+def test_a_step_that_ends_with_76_is_started_again_three_times(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], times: int, is_done: bool
+) -> None:
+    """As a training does that has lost a rank, or has lowered its micro-batch after running out of memory."""
+    place.study.mkdir()
+    count = place.study / "starts"
+    script = f"echo >> {count}; [ $(wc -l < {count}) -gt {times} ] || exit 76"
+    monkeypatch.setattr(Runner, "_command", lambda self, step: ["sh", "-c", script])
+    steps = [command(*LIST, name="a/1")]
+    if is_done:
+        assert run(steps, place) == ["a/1"]
+    else:
+        with pytest.raises(UserError, match="1 of 1 steps failed"):
+            run(steps, place)
+    assert len(count.read_text().splitlines()) == 4
+    assert (capsys.readouterr().out.count("resumes   a/1 after"), "a/1" in done_steps(steps, place)) == (3, is_done)
+
+
 def test_a_step_is_run_again_if_its_command_or_what_it_reads_has_changed(place: Place) -> None:
     steps = [command(*LIST, name="a/1"), command(*LIST, name="b/1", after=("a/1",)), command(*LIST, name="c/1")]
     assert run(steps, place) == ["a/1", "b/1", "c/1"]
@@ -423,7 +442,8 @@ def test_intervals_over_seeds_equal_a_plain_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "scale_name", "number"), [("paper_a", "gpu", 14), ("paper_a", "cpu", 14), ("wide", "cpu", 3), ("beyond", "cpu", 5)]
+    ("name", "scale_name", "number"),
+    [("paper_a", "gpu", 14), ("paper_a", "cpu", 14), ("wide", "cpu", 3), ("beyond", "cpu", 5)],
 )
 def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str, scale_name: str, number: int) -> None:
     folder = ROOT / "docs/study" / f"{name}-{scale_name}"

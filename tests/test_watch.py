@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.ranks import Ranks
 from tests.support.train_script import SCRIPT, STEPS
-from translit_scale.train.launching.failure import EXIT_LOST
+from translit_scale.errors import EXIT_LOST
 from translit_scale.train.launching.status import StatusFile
 
 pytestmark = pytest.mark.slow

@@ -8,6 +8,9 @@ EXIT_DATA = 3
 """Input is missing, damaged or does not match."""
 EXIT_NUMERIC = 4
 """The loss or the gradient is not finite."""
+EXIT_LOST = 76
+"""A training has lost a rank or a host, got stuck, or run out of GPU memory and lowered its micro-batch: the experiment
+is right, and the same command resumes it."""
 
 
 class UserError(Exception):

@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from translit_scale.cores import cores
-from translit_scale.errors import UserError
+from translit_scale.errors import EXIT_LOST, UserError
 from translit_scale.progress import duration
 from translit_scale.study.steps import Place, Step, unfinished_seconds, write_marker
 
 POLL_SECONDS = 0.2
+MOST_RESTARTS = 3
+"""How often a step that ends with `EXIT_LOST` is started again."""
 OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that would make a training of one process wait for others."""
 
@@ -55,6 +58,7 @@ class Runner:
         self.done = set(done)
         self.running: list[Running] = []
         self.failed: list[Step] = []
+        self.restarts: Counter[str] = Counter()
         self.is_stopping = False
 
     def run(self, chosen: Collection[str]) -> None:
@@ -144,15 +148,24 @@ class Runner:
             self.running.remove(running)
             running.log.close()
             if running.process.returncode:
-                self.failed.append(running.step)
-                write_marker(running.step, self.place, running.seconds, ended=None)
-                print(f"failed    {running.step.name} after {duration(running.seconds)}: exit code "
-                      f"{running.process.returncode}, {self.place.log(running.step)}", flush=True)  # fmt: skip
+                self._collect_failed(running)
                 continue
             self.done.add(running.step.name)
             write_marker(running.step, self.place, running.seconds, time.time())
             print(f"done      {running.step.name} in {duration(running.seconds)} "
                   f"({len(self.done)} of {len(self.steps)})", flush=True)  # fmt: skip
+
+    def _collect_failed(self, running: Running) -> None:
+        """Notes that a step has failed, unless it can be started again."""
+        write_marker(running.step, self.place, running.seconds, ended=None)
+        name, code = running.step.name, running.process.returncode
+        again = code == EXIT_LOST and self.restarts[name] < MOST_RESTARTS
+        if again:
+            self.restarts[name] += 1
+        else:
+            self.failed.append(running.step)
+        print(f"{'resumes' if again else 'failed':<9} {name} after {duration(running.seconds)}: exit code {code}, "
+              f"{self.place.log(running.step)}", flush=True)  # fmt: skip
 
 
 def _reason(log: Path) -> str:

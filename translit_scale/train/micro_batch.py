@@ -16,7 +16,7 @@ from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.deepspeed_json import AUTO, MICRO
-from translit_scale.errors import ConfigError, DataError, UserError
+from translit_scale.errors import EXIT_LOST, ConfigError, DataError, UserError
 from translit_scale.files import read_json, write_json
 from translit_scale.model.devices import DEVICES
 from translit_scale.model.encoder import pretrained_architecture
@@ -26,7 +26,6 @@ from translit_scale.plan.machine import MEMORY_USABLE, gpu_machine
 from translit_scale.plan.step import largest_micro_batch, step_memory
 from translit_scale.plan.workload import PairTokens, Workload
 from translit_scale.train.engine import Hardware, with_micro_batch
-from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.machines import Machine
 from translit_scale.train.launching.ranks import Rank
 

@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import NoReturn, Protocol
 
-from translit_scale.errors import UserError
+from translit_scale.errors import EXIT_LOST, UserError
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 from translit_scale.train.launching.rank_log import LOG
@@ -34,8 +34,6 @@ START_SECONDS = 30.0
 or import more slowly."""
 ASKED_TO_STOP = (EXIT_PREEMPTED, EXIT_INTERRUPTED)
 EXIT_DEFECT = 1
-EXIT_LOST = 76
-"""Another rank or its host was lost: nothing is wrong with the experiment, and the same command resumes it."""
 LOST_PEER = re.compile(
     r"Connection (closed|reset|refused)|(closed|reset) by peer|remote (worker|process)|Broken pipe|Timed out waiting",
     re.IGNORECASE,

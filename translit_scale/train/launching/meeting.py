@@ -15,9 +15,8 @@ from typing import Literal
 
 import torch.distributed as dist
 
-from translit_scale.errors import ConfigError, UserError
+from translit_scale.errors import EXIT_LOST, ConfigError, UserError
 from translit_scale.train.launching.environment import World
-from translit_scale.train.launching.failure import EXIT_LOST
 
 MEETING_SECONDS = 600.0
 """How long the ranks wait for each other. Importing torch on many nodes at once from one file system takes minutes."""

@@ -24,8 +24,8 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from translit_scale.config import RunConfig
+from translit_scale.errors import EXIT_LOST
 from translit_scale.train.launching.environment import World
-from translit_scale.train.launching.failure import EXIT_LOST
 from translit_scale.train.launching.meeting import keys_of_this_start
 from translit_scale.train.launching.rank_log import LOG, log_stacks
 from translit_scale.train.launching.status import StatusFile
