@@ -250,7 +250,7 @@ class TrainStep:
             padded_tokens=int(counts["padded"]),
             slowest=most["tokens"].item() * self.rank.world_size / token_counts.tokens,
             pairs=batch.pairs,
-            contrasted=int(counts["contrasted"].sum()),
+            contrasted=sum(counts["contrasted"].tolist()),
             truncated=int(counts["truncated"]),
             metrics=metrics,
             requests={name: bool(most[f"request {name}"]) for name in requests},
