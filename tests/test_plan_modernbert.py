@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForMaskedLM, ModernBertConfig
 
 from tests.support.tiny import make_config
-from tests.test_cost import saved_bytes
+from tests.test_cost import kept_bytes, saved_bytes
 from tests.test_plan import CORE, H100, experiment, workload
 from translit_scale.batch.pack import MicroBatch, Packer, Vocabulary
 from translit_scale.batch.token_counts import TokenCounts, near_pairs
@@ -30,7 +30,6 @@ from translit_scale.model import attention
 from translit_scale.model.attention import ATTENTION
 from translit_scale.model.encoder import PairEncoder
 from translit_scale.model.flops import Shape, forward_flops, training_flops
-from translit_scale.model.norms import use_low_precision_norms
 from translit_scale.objectives.chunks import BIAS_COLUMNS
 from translit_scale.plan import memory as cost
 from translit_scale.plan.calibrate import scaled
@@ -171,7 +170,7 @@ def test_activations_are_what_autograd_keeps(precision: cost.Precision, low_prec
     """
     shape, batch = Shape.of(WIDE), batch_of(LENGTHS)
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        found = process.submit(kept_bytes, precision, low_precision).result()
+        found = process.submit(kept_of_wide, precision, low_precision).result()
     expected = cost.activation_bytes(
         shape, batch.tokens, sum(batch.masked), precision, low_precision_layernorm=low_precision
     )
@@ -180,17 +179,9 @@ def test_activations_are_what_autograd_keeps(precision: cost.Precision, low_prec
     assert found == pytest.approx(expected, rel=0.1)
 
 
-def kept_bytes(precision: cost.Precision, low_precision: bool) -> int:
+def kept_of_wide(precision: cost.Precision, low_precision: bool) -> int:
     """What autograd keeps of a forward pass over `LENGTHS`."""
-    model, batch = PairEncoder(made(WIDE), 3), batch_of(LENGTHS)
-    if low_precision:
-        use_low_precision_norms(model)
-    with (
-        torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16_autocast"),
-        saved_bytes(list(model.parameters())) as found,
-    ):
-        model(batch, torch.ones(3))
-    return found[0]
+    return kept_bytes(PairEncoder(made(WIDE), 3), batch_of(LENGTHS), precision, low_precision)
 
 
 def dropout_of_gpus(x: torch.Tensor, p: float, training: bool, inplace: bool) -> torch.Tensor:
