@@ -240,13 +240,13 @@ class ShardTask:
                 `romanize.beside_column`.
         """
         first, *others = sources(self.romanize.by, self.romanize.lcodes, self.language)
-        if self.columns and self.romanize.beside_column:
-            others = [first, *others]
-        if self.columns:
-            first = FromColumns(self.columns, own, first)
-        columns = [first.transliterate(texts, self.language, counts)]
-        wanted = [text for text in texts if self.romanize.beside_column or text not in own]
-        for other in others:
+        beside = self.romanize.beside_column
+        further = [(other, [text for text in texts if beside or text not in own]) for other in others]
+        if self.columns and beside:  # of texts without one of their own, the first column has this already
+            further.insert(0, (first, [text for text in texts if text in own]))
+        main = FromColumns(self.columns, own, first) if self.columns else first
+        columns = [main.transliterate(texts, self.language, counts)]
+        for other, wanted in further:
             made = dict(zip(wanted, other.transliterate(wanted, self.language, Counter()), strict=True))
             columns.append([made.get(text, "") for text in texts])
         return columns
