@@ -31,15 +31,23 @@ from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.ranks import start_rank
 
 rank, what, folder, lost, stalled = int(os.environ["RANK"]), sys.argv[1], Path(sys.argv[2]), *map(float, sys.argv[3:])
-watch.BEAT_SECONDS = 3.0 if what == "fails" and rank == 1 else 0.2  # of a busy machine
+seldom = {"fails": 1, "stops at once": 2}.get(what) == rank
+watch.BEAT_SECONDS = 3.0 if seldom else 0.2  # of a busy machine
+watch.MEETING_SECONDS = 5.0
 
 def body():
     start_rank()
+    if what == "does not begin" and rank == 2:
+        time.sleep(60)
     run = RunConfig.model_construct(lost_seconds=lost, stalled_minutes=stalled / 60)
     peers = watch.Watch(run, join_world(), failure.end_process)
     failure.watched[:] = [peers]
-    time.sleep(3)  # all have given a sign of life
+    if what == "stops at once":
+        torch.distributed.barrier()  # as the ranks of a training compare their settings
+        if rank == 2:
+            os.kill(os.getpid(), signal.SIGSTOP)
     peers.at(7, watch.WAITS)
+    time.sleep(3)  # the others learn of this step
     (folder / str(rank)).write_text(str(os.getpid()))
     rank_log.open_rank_log(folder / "logs", rank, 3, "cpu")
     time.sleep(1)
@@ -66,6 +74,8 @@ failure.run_rank(body)
     [
         ("is killed", "lost contact with rank 2 on {host} at step "),
         ("stops", "lost contact with rank 2 on {host} at step 7: no sign of life for 4 s"),
+        ("stops at once", "lost contact with rank 2 on {host} at step 0: no sign of life for 4 s"),
+        ("does not begin", "lost contact with rank 2: no sign of life since the ranks met, 5 s ago"),
         ("reads", "no rank has got on for 8 s: rank 2 on {host} is reading its batch, step 6"),
     ],
 )

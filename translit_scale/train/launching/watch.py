@@ -5,6 +5,9 @@ know which one it was. So a thread of every rank writes a sign of life every few
 (`TCPStore`, kept on the host of the first rank). The first rank looks at all of them, the others at that of the first,
 and who misses one writes a verdict there, which makes all ranks end. A rank that cannot reach the store any more has
 lost the first rank, or its own network.
+
+The first sign of life is written before the threads start, and so before the first collective of a training: a rank
+with which another one has computed anything is one whose silence is noticed.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ import torch.distributed as dist
 from translit_scale.config import RunConfig
 from translit_scale.errors import EXIT_LOST
 from translit_scale.train.launching.environment import World
-from translit_scale.train.launching.meeting import keys_of_this_start
+from translit_scale.train.launching.meeting import MEETING_SECONDS, keys_of_this_start
 from translit_scale.train.launching.rank_log import LOG, log_stacks
 from translit_scale.train.launching.status import StatusFile
 
@@ -85,7 +88,8 @@ class Watch:
         self.world, self.end = world, end
         self.lost_seconds, self.stalled_seconds = run.lost_seconds, 60 * run.stalled_minutes
         self.status, self.logged = StatusFile(), 0.0
-        self.own, self.changed = Beat(socket.gethostname()), time.monotonic()
+        self.own, self.began = Beat(socket.gethostname()), time.monotonic()
+        self.changed = self.began
         self.seen: dict[int, tuple[Beat, float]] = {}
         """The last sign of life of each rank, and when this process first saw it."""
         self.reached = time.monotonic()
@@ -98,6 +102,7 @@ class Watch:
             timeout = timedelta(seconds=run.lost_seconds)
             store = dist.TCPStore(world.address, world.port, None, False, timeout, wait_for_workers=False)
             self.store = keys_of_this_start("watch", store)
+            self._give_sign()
             for body in (self._talk, self._wait_for_store):
                 threading.Thread(target=body, daemon=True, name="watch").start()
 
@@ -115,8 +120,16 @@ class Watch:
 
     def report(self, message: str, code: int, lost: int = 0) -> bool:
         """Tells all ranks to end, except `lost` ones; returns whether no other rank has done so before."""
+        if not self._ends():  # first: another thread of this rank would obey the verdict, and nobody would print it
+            return False
         text = json.dumps(asdict(Verdict(message, code, self.own.host, self.world.size - lost)))
-        return bool(self.store.compare_set("verdict", "", text) == text.encode()) and self._ends()
+        first = False
+        try:
+            first = bool(self.store.compare_set("verdict", "", text) == text.encode())
+        finally:
+            if not first:
+                self.ending.release()
+        return first
 
     def await_readers(self) -> None:
         """Waits until all ranks that are not lost have read the verdict, and none of them needs this one any more."""
@@ -164,15 +177,20 @@ class Watch:
             self.launcher = os.getppid()
             os.kill(os.getpid(), signal.SIGTERM)  # a request for a checkpoint, once training has begun
 
-    def _beat(self) -> None:
+    def _give_sign(self) -> None:
         self.own.count += 1
         self.own.since = time.monotonic() - self.changed
         self.store.set(str(self.world.rank), json.dumps(asdict(self.own)))
+
+    def _beat(self) -> None:
+        self._give_sign()
         if verdict := Verdict.read(self.store):
             self._obey(verdict)
         self.suspected = self.suspected or self.store.check(["suspected"])
-        self._look(range(self.world.size) if self.world.rank == 0 else [0])
+        ranks = range(self.world.size) if self.world.rank == 0 else [0]
+        self._look(ranks)
         self._find_silent()
+        self._find_absent(ranks)
         if self.world.rank == 0 and len(self.seen) == self.world.size:
             self._find_stalled()
 
@@ -196,6 +214,17 @@ class Watch:
                 f"lost contact with rank {silent[0]} on {beat.host}{others} at step {beat.step}: no sign of life for "
                 f"{now - when:.0f} s{RESUMES}",
                 lost=len(silent),
+            )
+
+    def _find_absent(self, ranks: Sequence[int]) -> None:
+        """Ranks that have met the others, and were lost while they imported the rest of the program."""
+        absent = [rank for rank in ranks if rank not in self.seen]
+        if absent and time.monotonic() - self.began > MEETING_SECONDS:
+            others = f" and {len(absent) - 1} other ranks" if len(absent) > 1 else ""
+            self._decide(
+                f"lost contact with rank {absent[0]}{others}: no sign of life since the ranks met, "
+                f"{MEETING_SECONDS:.0f} s ago{RESUMES}",
+                lost=len(absent),
             )
 
     def _find_stalled(self) -> None:
