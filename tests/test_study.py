@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -249,6 +250,70 @@ def test_a_step_that_ends_with_76_is_started_again_three_times(
             run(steps, place)
     assert len(count.read_text().splitlines()) == 4
     assert (capsys.readouterr().out.count("resumes   a/1 after"), "a/1" in done_steps(steps, place)) == (3, is_done)
+
+
+KILLED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+
+def kill(run):
+    while not list(run.glob("checkpoints/step_*")):
+        time.sleep(0.05)
+    if not (run / "killed").exists():
+        (run / "killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if os.environ.get("RANK") == "1" and "translit_scale" in sys.orig_argv:
+    threading.Thread(target=kill, args=[Path(os.environ["KILLED_RUN"])], daemon=True).start()
+"""
+
+
+@pytest.mark.slow
+def test_a_training_that_has_lost_a_rank_is_resumed(
+    place: Place, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of two ranks is killed, of which torchrun says only that it has failed; the training goes on by itself."""
+    place.study.mkdir()
+    run_directory = tmp_path / "runs/tiny"
+    (tmp_path / "sitecustomize.py").write_text(KILLED)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("KILLED_RUN", str(run_directory))
+    words = ("train", "--config", str(experiment), "run.name=tiny", "train.max_steps=40")
+    step = Step("train/ab/one-seed0", words, (), is_training=True)
+    Runner([step], (), place, jobs=1, ranks=2).run({step.name})
+    assert capsys.readouterr().out.count("resumes   train/ab/one-seed0 after") == 1
+    assert (run_directory / "killed").exists() and step.name in done_steps([step], place)
+    assert len((run_directory / "starts.jsonl").read_text().splitlines()) == 2
+    status = json.loads((run_directory / "STATUS.json").read_text())
+    assert (status["state"], status["step"], status["exit_code"]) == ("finished", 40, 0)
+
+
+@pytest.mark.parametrize(
+    ("status", "resumes"),
+    [
+        ({"state": "running"}, True),
+        ({"state": "failed", "exit_code": 76}, True),
+        ({"state": "failed", "exit_code": 4}, False),
+        ({"state": "stopped", "exit_code": 75}, False),
+        (None, False),
+    ],
+)
+def test_what_a_training_says_of_its_end_decides_whether_it_is_resumed(
+    place: Place, experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], status: dict[str, Any] | None, resumes: bool,
+) -> None:  # fmt: skip
+    """Not what an earlier start has said; and a loss that is not finite would only come again."""
+    place.study.mkdir()
+    path = tmp_path / "runs/tiny/STATUS.json"
+    path.parent.mkdir(parents=True)
+    write_json(path, {"state": "running"})
+    os.utime(path, (0, 0))
+    said = f"echo {shlex.quote(json.dumps(status))} > {path};" if status else ""
+    monkeypatch.setattr(Runner, "_command", lambda self, step: ["sh", "-c", f"sleep 0.1; {said} exit 1"])
+    step = Step("train/ab/one-seed0", ("train", "--config", str(experiment), "run.name=tiny"), (), is_training=True)
+    with pytest.raises(UserError, match="1 of 1 steps failed"):
+        Runner([step], (), place, jobs=1, ranks=2).run({step.name})
+    assert capsys.readouterr().out.count("resumes") == (3 if resumes else 0)
 
 
 def test_a_step_is_run_again_if_its_command_or_what_it_reads_has_changed(place: Place) -> None:

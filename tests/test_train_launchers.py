@@ -123,6 +123,7 @@ def test_damaged_block_that_one_rank_meets(experiment: Path, tmp_path: Path, run
     assert [record["step"] for record in records(tmp_path / "runs" / "tiny")] == [1, 2]
     status = json.loads((tmp_path / "runs" / "tiny" / "STATUS.json").read_text())
     assert status["state"] == "failed" and "error on rank 1: " in status["reason"] and status["step"] == 2
+    assert status["exit_code"] == DataError.exit_code
 
 
 LIMITED = """

@@ -129,6 +129,7 @@ def test_status_of_a_run(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> 
     assert subprocess.run([sys.executable, SCRIPT, *words], env=job).returncode == 0
     status = json.loads(path.read_text())
     assert (status["state"], status["reason"], status["doing"]) == ("finished", "", "nothing")
+    assert status["exit_code"] == 0
     assert (status["job"], status["hosts"]) == ("4711", [os.uname().nodename])
     assert (status["step"], status["checkpoint"]) == (STEPS, f"step_{STEPS:06}")
     before = path.read_text()
@@ -141,7 +142,8 @@ def test_status_of_a_run(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> 
     assert log.count("rank 0 of 1 on ") == 1 and log.endswith(f" step {STEPS}: done\n"), log
     failed = run_ranks(1, SCRIPT, *words, "train.lr=0.5", check=False)
     status = json.loads(path.read_text())
-    assert failed.returncode == 3 and status["state"] == "failed" and "train.lr" in status["reason"]
+    assert failed.returncode == 3 == status["exit_code"] and status["state"] == "failed"
+    assert "train.lr" in status["reason"]
 
 
 def test_a_status_that_cannot_be_written_does_not_hide_why_a_run_ends(tmp_path: Path) -> None:
@@ -151,4 +153,4 @@ def test_a_status_that_cannot_be_written_does_not_hide_why_a_run_ends(tmp_path: 
     status.begin(tmp_path / "run", ["host1"])
     with pytest.raises(OSError):
         status.at(3, "reading its batch")
-    status.end("failed", "lost contact with rank 1")
+    status.end("failed", "lost contact with rank 1", EXIT_LOST)

@@ -17,11 +17,11 @@ from typing import IO, Any
 from translit_scale.cores import cores
 from translit_scale.errors import EXIT_LOST, UserError
 from translit_scale.progress import duration
-from translit_scale.study.steps import Place, Step, unfinished_seconds, write_marker
+from translit_scale.study.steps import Place, Step, training_status, unfinished_seconds, write_marker
 
 POLL_SECONDS = 0.2
 MOST_RESTARTS = 3
-"""How often a step that ends with `EXIT_LOST` is started again."""
+"""How often a training that has lost a rank is started again."""
 OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that would make a training of one process wait for others."""
 
@@ -159,13 +159,23 @@ class Runner:
         """Notes that a step has failed, unless it can be started again."""
         write_marker(running.step, self.place, running.seconds, ended=None)
         name, code = running.step.name, running.process.returncode
-        again = code == EXIT_LOST and self.restarts[name] < MOST_RESTARTS
+        again = _has_lost_a_rank(running) and self.restarts[name] < MOST_RESTARTS
         if again:
             self.restarts[name] += 1
         else:
             self.failed.append(running.step)
         print(f"{'resumes' if again else 'failed':<9} {name} after {duration(running.seconds)}: exit code {code}, "
               f"{self.place.log(running.step)}", flush=True)  # fmt: skip
+
+
+def _has_lost_a_rank(running: Running) -> bool:
+    """Whether a training can go on, as a job of train.sbatch does: it ended with `EXIT_LOST`, or was killed, and so its
+    status is still that of a running one. torchrun ends with 1 in both cases.
+    """
+    if running.process.returncode == EXIT_LOST or not running.step.is_training:
+        return running.process.returncode == EXIT_LOST
+    status = training_status(running.step, since=running.started)
+    return status.get("state") == "running" or status.get("exit_code") == EXIT_LOST
 
 
 def _reason(log: Path) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from translit_scale.config import load_config
+from translit_scale.config import Config, load_config
 from translit_scale.files import read_json, write_json
 from translit_scale.shipped_files import find_file
 from translit_scale.submit import training_is_finished
@@ -81,11 +81,24 @@ def evidence(step: Step, place: Place) -> dict[str, Any] | None:
     marker = place.marker(step)
     found: dict[str, Any] = read_json(marker, "marker of a step") if marker.is_file() else {}
     if step.is_training:
-        words = [word for word in step.words[step.words.index("--config") + 1 :] if not word.startswith("--")]
-        files = [find_file("configs", word) for word in words if "=" not in word]
-        config = load_config(files, [word for word in words if "=" in word])
-        return found if training_is_finished(config) else None
+        return found if training_is_finished(_config(step)) else None
     return found if "ended" in found and found["command"] == list(step.words) else None
+
+
+def _config(step: Step) -> Config:
+    """The settings of a training."""
+    words = [word for word in step.words[step.words.index("--config") + 1 :] if not word.startswith("--")]
+    files = [find_file("configs", word) for word in words if "=" not in word]
+    return load_config(files, [word for word in words if "=" in word])
+
+
+def training_status(step: Step, since: float) -> dict[str, Any]:
+    """What `STATUS.json` of a training says; empty if it has not been written since this time (seconds)."""
+    path = _config(step).run.path / "STATUS.json"
+    found: dict[str, Any] = {}
+    if path.is_file() and path.stat().st_mtime >= since:
+        found = read_json(path, "status of the run")
+    return found
 
 
 def done_steps(steps: Sequence[Step], place: Place) -> dict[str, dict[str, Any]]:

@@ -118,7 +118,7 @@ def train(
     try:
         _train(config, ds_config, resume, rank, make_scorer, watch)
     except Exception as error:
-        watch.status.end("stopped" if isinstance(error, Preempted) else "failed", reason_of(error))
+        watch.status.end("stopped" if isinstance(error, Preempted) else "failed", *reason_of(error))
         raise
     watch.close()
 

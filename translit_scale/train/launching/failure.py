@@ -100,9 +100,13 @@ def run_rank(body: Callable[[], object]) -> None:
         _leave(_lost_contact(rank, error) if lost else f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
 
 
-def reason_of(error: Exception) -> str:
-    """Why a run has ended, without what torch says of its connections."""
-    return "lost the connection to another rank" if LOST_PEER.search(str(error)) else str(error)
+def reason_of(error: Exception) -> tuple[str, int]:
+    """Why a run has ended, without what torch says of its connections, and its exit code."""
+    if isinstance(error, UserError):
+        return str(error), error.exit_code
+    if LOST_PEER.search(str(error)):
+        return "lost the connection to another rank", EXIT_LOST
+    return str(error), EXIT_DEFECT
 
 
 def _lost_contact(rank: int, error: Exception) -> str:

@@ -31,6 +31,8 @@ class Status:
     doing: str = "starting"
     reason: str = ""
     """The message with which the run has ended."""
+    exit_code: int | None = None
+    """That of the ranks, once the run has ended: not every launcher passes it on."""
 
 
 class StatusFile:
@@ -51,9 +53,9 @@ class StatusFile:
         if time.monotonic() - self.written >= WRITE_SECONDS:
             self._write()
 
-    def end(self, state: Literal["finished", "stopped", "failed"], reason: str = "") -> None:
+    def end(self, state: Literal["finished", "stopped", "failed"], reason: str = "", exit_code: int = 0) -> None:
         """Says that the run has ended; on a full disk, too, it ends for this reason and not for that of the file."""
-        self.status.state, self.status.reason = state, reason
+        self.status.state, self.status.reason, self.status.exit_code = state, reason, exit_code
         with suppress(OSError):
             self._write()
 

@@ -242,7 +242,7 @@ class Watch:
             # Now: another rank may read the verdict and end first, and then the launcher ends this one.
             print(message, file=sys.stderr, flush=True)
             self._log_end(message)
-            self.status.end("failed", message)
+            self.status.end("failed", message, EXIT_LOST)
             self.await_readers()
             self.end("", EXIT_LOST)
 
@@ -254,7 +254,7 @@ class Watch:
         self._log_end(message)
         if elsewhere:
             print(message, file=sys.stderr, flush=True)
-        self.status.end("failed", verdict.message)
+        self.status.end("failed", verdict.message, verdict.code)
         self.await_readers()
         self.end("", verdict.code)
 
@@ -268,7 +268,7 @@ class Watch:
             before = now
             if now - self.reached > self.lost_seconds:
                 self._log_end(self.lost_store())
-                self.status.end("failed", self.lost_store())
+                self.status.end("failed", self.lost_store(), EXIT_LOST)
                 self.end(self.lost_store() if self.world.local_rank == 0 else "", EXIT_LOST)
 
     def _log_end(self, message: str) -> None:
