@@ -59,10 +59,12 @@ def test_every_fault_is_named_at_once(experiment: Path, tiny_world: Path, run_ra
         "run.dir=runs",
         "model.tokenizer=tokenizer",
         "train.batch_pairs=1",
+        "selection={task: sr_b, data: nowhere, languages: [ukr_Cyrl, bul_Cyrl]}",
     ]
     done = run_ranks(2, script, tmp_path / "there", *words, check=False, timeout=100)
-    assert done.returncode == 2 and "4 of 13 checks failed" in done.stderr, done.stdout + done.stderr
+    assert done.returncode == 2 and "5 of 14 checks failed" in done.stderr, done.stdout + done.stderr
     rows = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("error")}
-    assert set(rows) == {"run", "shards", "tokenizer", "hardware"}, done.stdout
+    assert set(rows) == {"run", "shards", "tokenizer", "hardware", "selection"}, done.stdout
     assert "not all hosts share the run directory" in done.stdout and "2 ranks cannot share a batch of 1" in done.stdout
+    assert "selection.data=DIR" in done.stdout
     assert "differ: " in rows["shards"] and "cannot load a tokenizer" in rows["tokenizer"]

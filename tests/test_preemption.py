@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from translit_scale.errors import EXIT_LOST
 from translit_scale.train.launching.preemption import StopRequest
 
 REQUESTS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -88,6 +90,12 @@ def test_a_job_in_the_background_does_not_heed_ctrl_c() -> None:
     assert not stop
 
 
+TWO_RANKS = {
+    "RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "29500",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("message", "is_peer"),
     [
@@ -98,7 +106,14 @@ def test_a_job_in_the_background_does_not_heed_ctrl_c() -> None:
 )
 def test_a_killed_peer_is_no_traceback(message: str, is_peer: bool) -> None:
     """A rank of which the kernel has killed the peer did nothing wrong; a defect still shows where it is."""
-    run = subprocess.run([sys.executable, "-c", FAILURE, message], capture_output=True, text=True)
-    assert run.returncode == 1 and ("Traceback" in run.stderr) != is_peer
+    command = [sys.executable, "-c", FAILURE, message]
+    run = subprocess.run(command, capture_output=True, text=True, env=os.environ | TWO_RANKS)
+    assert run.returncode == (EXIT_LOST if is_peer else 1) and ("Traceback" in run.stderr) != is_peer
     assert ("rank 0 lost contact with another rank" in run.stderr) == is_peer
     assert message.partition("\n")[0].partition(". This")[0] in run.stderr and "typically" not in run.stderr
+
+
+def test_one_process_has_no_peer_to_lose() -> None:
+    """A training whose output nobody reads any more, for example, would be started again and again."""
+    run = subprocess.run([sys.executable, "-c", FAILURE, "[Errno 32] Broken pipe"], capture_output=True, text=True)
+    assert run.returncode == 1 and "Traceback" in run.stderr

@@ -28,6 +28,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     config = make_config(Path("world"), run__dir="runs", run__name="two/tiny")
     Path("tiny.yaml").write_text(config.to_yaml())
+    for name in ("text", "tests"):
+        Path(name).mkdir()
     Path("recipe.yaml").write_text("name: x\nlanguages: {ukr_Cyrl: [x.txt]}\n")
     return tmp_path
 
@@ -69,9 +71,9 @@ def finish_training(folder: Path) -> Path:
 
 def test_every_stage_waits_for_the_one_before(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = script(
-        capsys, "--tokenizer", "--vocab-size 99", "--select", "--task sr_b --data d --languages a,b", "--export",
+        capsys, "--tokenizer", "--vocab-size 99", "--select", "--task sr_b --data tests --languages a,b", "--export",
         "--license mit", "--evaluate", EVALUATION, "--report", "", "--nodes", "3", "--gpus-per-node", "4",
-        "--partition", "gpu", "--sbatch", "prepare:--partition=cpu", "--sbatch=--qos=low", "train.seed=7",
+        "--partition", "gpu", "--sbatch", "prepare,export:--partition=cpu", "--sbatch=--qos=low", "train.seed=7",
     )  # fmt: skip
     assert list(jobs) == [
         "prepare", "finalize", "tokenizer", "train", "select", "export", "finetune", "evaluate", "report",
@@ -83,7 +85,7 @@ def test_every_stage_waits_for_the_one_before(folder: Path, capsys: pytest.Captu
         assert (f"--dependency={dependency}" in words) == bool(before)
         assert ("--kill-on-invalid-dep=yes" in words) == bool(before)
         assert f"--job-name=runs-two-tiny.{name}" in words and "--qos=low" in words
-        assert ("--partition=cpu" in words) == (name == "prepare")
+        assert ("--partition=cpu" in words) == (name in ("prepare", "export"))
         assert Path(next(word for word in words if word.endswith(".sbatch"))).is_file()
         before = name
     assert {"--nodes=3", "--ntasks-per-node=4", "--gpus-per-node=4"} <= set(jobs["train"])
@@ -152,7 +154,15 @@ def test_a_chain_is_submitted_whole_or_not_at_all(
         ([], "recipe.yaml --out other", "--out differs from data.shards"),
         (["--report", ""], "recipe.yaml", "--report needs results"),
         (["--evaluate", "--data x"], "recipe.yaml", "--source"),
-        (["--sbatch", "trian:--qos=low"], "recipe.yaml", r"--sbatch trian:--qos=low: expected \[STAGE:\]OPTION"),
+        (["--sbatch", "trian:--qos=low"], "recipe.yaml", r"--sbatch trian:--qos=low: expected \[STAGE\[,STAGE\]:\]"),
+        (["--evaluate", "--data nowhere --source ukr_Cyrl"], "recipe.yaml", "--evaluate: there is no folder nowhere"),
+        ([], "recipe.yaml --data nowhere", "--prepare: there is no folder nowhere"),
+        (
+            ["selection={task: sr_b, data: nowhere, languages: [a]}"],
+            "recipe.yaml",
+            "selection.data: there is no",
+        ),
+        (["monitor={task: sr_b, data: nowhere, languages: [a]}"], "recipe.yaml", "monitor.data: there is no folder"),
         (["--config", "nowhere.yaml"], "recipe.yaml", "nowhere.yaml: there is no such file"),
         (["train.steps=3"], "recipe.yaml", "train.steps"),
     ],

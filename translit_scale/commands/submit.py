@@ -43,10 +43,12 @@ def add(commands: Any) -> None:
         "when the one before has succeeded. Train and export are always part of it, the others if their option is "
         "given: their arguments in quotes, without the shards, run and model, which are known. Stages whose files show "
         "that they are done are skipped, so that after a failure the same command submits the rest.",
-        "translit-scale submit --config paper_b/mediterranean run.name=med --ds_config zero2 \\\n"
-        "    --nodes 16 --gpus-per-node 8 --time 12:00:00 --partition gpu --sbatch prepare:--partition=cpu \\\n"
-        "    --prepare 'mediterranean --data GLOT500C_DIR' --select '--task tatoeba --data TESTS ...' \\\n"
-        "    --evaluate '--data TESTS --source eng_Latn' --report '--table b2'",
+        "translit-scale submit --config paper_b/mediterranean paper_b/mlm_seq_tlm run.name=med \\\n"
+        "    selection.data=TESTS --ds_config zero2 --nodes 1 --gpus-per-node 8 --time 12:00:00 \\\n"
+        "    --partition gpu --sbatch prepare,finalize,export,report:--partition=cpu \\\n"
+        "    --prepare 'mediterranean --data GLOT500C_DIR' \\\n"
+        "    --evaluate '--data TESTS --limit sr_b=500 --source eng_Latn' \\\n"
+        "    --report '--table b2 --model Ours=med'",
     )
     add_settings(parser, "experiment; several files are merged, and later ones win (default: demo)", ["demo"])
     group = parser.add_argument_group("arguments of the stages, in quotes")
@@ -94,8 +96,8 @@ def add_hardware(parser: argparse.ArgumentParser, names: Sequence[str]) -> argpa
     group.add_argument("--partition", metavar="NAME", help="partition of all jobs (default: SLURM's)")
     group.add_argument("--account", metavar="NAME", help="account of all jobs (default: SLURM's)")
     group.add_argument(
-        "--sbatch", action="append", metavar="[STAGE:]OPTION",
-        help="another option of sbatch, for all jobs or those of one stage, and stronger than the ones above: "
+        "--sbatch", action="append", metavar="[STAGE[,STAGE]:]OPTION",
+        help="another option of sbatch, for all jobs or those of some stages, and stronger than the ones above: "
         f"--sbatch=--qos=low, --sbatch prepare:--array=0-31; stages: {', '.join(names)}; repeat for several",
     )  # fmt: skip
     parser.set_defaults(**HARDWARE_DEFAULTS)
@@ -115,6 +117,7 @@ def _run(args: argparse.Namespace) -> None:
 
     config = load_config([find_file("configs", word) for word in args.config], args.settings)
     find_file("ds_configs", args.ds_config)
+    _check_test_sets(config)
     done, remaining = split_done(_stages(args, config))
     chain = Chain(config.run.path, remaining)
     if args.dry_run:
@@ -125,6 +128,16 @@ def _run(args: argparse.Namespace) -> None:
     if not remaining:
         return
     submit_chain(chain)
+
+
+def _check_test_sets(config: Config) -> None:
+    """Raises a ConfigError if training would not find a test set, hours later."""
+    for section, settings in (("selection", config.selection), ("monitor", config.monitor)):
+        if settings and not settings.data.exists():
+            raise ConfigError(
+                f"{section}.data: there is no folder {settings.data}",
+                f"set {section}.data=DIR to that of the test set ({settings.task}), or {section}=null",
+            )
 
 
 def submit_chain(chain: Chain) -> None:
@@ -244,6 +257,9 @@ def _parsed(command: Any, words: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="translit-scale")
     command.add(parser.add_subparsers())
     parsed: argparse.Namespace = parser.parse_args(list(words))
+    data = getattr(parsed, "data", None)
+    if data and not data.exists():
+        raise ConfigError(f"--{words[0]}: there is no folder {data}", "name an existing one behind --data")
     return parsed
 
 
@@ -258,8 +274,10 @@ def sbatch_options(args: argparse.Namespace, kind: str, names: Sequence[str]) ->
         name, colon, rest = option.partition(":")
         if option.startswith("-"):
             words.append(option)
-        elif not colon or name not in names or not rest.startswith("-"):
-            raise ConfigError(f"--sbatch {option}: expected [STAGE:]OPTION", f"the stages are {', '.join(names)}")
-        elif name == kind:
+        elif not colon or not set(name.split(",")) <= set(names) or not rest.startswith("-"):
+            raise ConfigError(
+                f"--sbatch {option}: expected [STAGE[,STAGE]:]OPTION", f"the stages are {', '.join(names)}"
+            )
+        elif kind in name.split(","):
             words.append(rest)
     return words

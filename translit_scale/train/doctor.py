@@ -9,15 +9,18 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig
 
-from translit_scale.config import Config
+from translit_scale.config import Config, MonitorConfig, SelectionConfig
 from translit_scale.corpus.tokenizer import load_tokenizer, tokenizer_fingerprint
 from translit_scale.deepspeed_json import read_ds_json
 from translit_scale.errors import UserError
+from translit_scale.testsets.registry import retrieval_tasks
+from translit_scale.train.early_stopping import test_set_errors
 from translit_scale.train.engine import resolve_hardware
 from translit_scale.train.launching.agreement import check_agreement, check_shared, gathered, software
 from translit_scale.train.launching.machines import Finding, Machine, check_machines, gather_machines
@@ -101,7 +104,26 @@ def _check_experiment(rank: Rank, config: Config, ds_config: Path) -> list[Findi
         _everywhere("shards", shards),
         _everywhere("tokenizer", tokenizer),
         _everywhere("model", model),
+        *_check_test_sets(rank, config),
     ]
+
+
+def _check_test_sets(rank: Rank, config: Config) -> list[Finding]:
+    """Reads the test sets by which checkpoints are chosen and monitored, on the first rank, as a training does."""
+    sections = {"selection": (config.selection, "early stopping"), "monitor": (config.monitor, "monitoring")}
+    return [
+        _everywhere(section, partial(_read_test_set, section, settings, without), ask=rank.is_first)
+        for section, (settings, without) in sections.items()
+        if settings
+    ]
+
+
+def _read_test_set(section: str, settings: SelectionConfig | MonitorConfig, without: str) -> str:
+    with test_set_errors(section, without):
+        task = retrieval_tasks()[settings.task]
+        texts, _ = task.read(settings.data, settings.languages, settings.source, settings.limit)
+    pairs = counted(len(texts), "language pair")
+    return f"{settings.task}: {pairs}, {counted(sum(map(len, texts)), 'sentence')}"
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -124,17 +146,10 @@ def _checked(check: str, call: Callable[[], object], ok: str) -> Finding:
     return Finding(check, "ok", ok)
 
 
-def _everywhere(check: str, call: Callable[[], str]) -> Finding:
-    """Calls a function on every rank that must succeed everywhere, with the same text."""
-    error: UserError | None = None
-    try:
-        found = call()
-    except UserError as raised:
-        found, error = raised.message, raised
-    except OSError as raised:
-        found = f"{raised.strerror}: {raised.filename}"
-        error = UserError(found, "give this user the right to write and read there")
-    of_ranks = gathered((socket.gethostname(), found, error.hint if error else None))
+def _everywhere(check: str, call: Callable[[], str], ask: bool = True) -> Finding:
+    """Calls a function that must succeed, with the same text, on every rank that asks; at least one of them does."""
+    answers = gathered((socket.gethostname(), *_answer(call)) if ask else None)
+    of_ranks: list[tuple[str, str, str | None]] = [answer for answer in answers if answer is not None]
     failed = [(host, text, hint) for host, text, hint in of_ranks if hint is not None]
     if failed:
         host, text, hint = failed[0]
@@ -145,4 +160,14 @@ def _everywhere(check: str, call: Callable[[], str]) -> Finding:
     if len(texts) > 1:
         differing = "; ".join(f"{text} ({host})" for text, host in texts.items())
         return Finding(check, "error", f"differ: {differing}", "all hosts must read the same files")
-    return Finding(check, "ok", found)
+    return Finding(check, "ok", next(iter(texts)))
+
+
+def _answer(call: Callable[[], str]) -> tuple[str, str | None]:
+    """What a function returns or the message of its error, and the hint of its error."""
+    try:
+        return call(), None
+    except UserError as error:
+        return error.message, error.hint
+    except OSError as error:
+        return f"{error.strerror}: {error.filename}", "give this user the right to write and read there"

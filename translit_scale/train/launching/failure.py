@@ -66,7 +66,7 @@ def run_rank(body: Callable[[], object]) -> None:
     """Calls `body()`; on failure ends the process with an exit code of `errors.py`, 75 (preempted), 130 (Ctrl-C)
     or 1 (a defect).
 
-    A UserError and a lost peer are printed as one message, any other exception as a traceback.
+    A UserError and a lost peer (76) are printed as one message, any other exception as a traceback.
     """
     # Otherwise asking the store of a first rank that has ended prints a C++ stack; set this before torch is imported.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -94,19 +94,24 @@ def run_rank(body: Callable[[], object]) -> None:
         _leave(message, EXIT_INTERRUPTED, rank)
     except Exception as error:
         LOG.info("%s", traceback.format_exc())
-        lost = LOST_PEER.search(str(error))
+        lost = _is_lost_peer(error)
         if lost and watched:
             _await_verdict(watched[0])
-        _leave(_lost_contact(rank, error) if lost else f"rank {rank}: {traceback.format_exc()}", EXIT_DEFECT, rank)
+        message = _lost_contact(rank, error) if lost else f"rank {rank}: {traceback.format_exc()}"
+        _leave(message, EXIT_LOST if lost else EXIT_DEFECT, rank)
 
 
 def reason_of(error: Exception) -> tuple[str, int]:
     """Why a run has ended, without what torch says of its connections, and its exit code."""
     if isinstance(error, UserError):
         return str(error), error.exit_code
-    if LOST_PEER.search(str(error)):
+    if _is_lost_peer(error):
         return "lost the connection to another rank", EXIT_LOST
     return str(error), EXIT_DEFECT
+
+
+def _is_lost_peer(error: Exception) -> bool:
+    return join_world().size > 1 and bool(LOST_PEER.search(str(error)))
 
 
 def _lost_contact(rank: int, error: Exception) -> str:
@@ -134,11 +139,12 @@ def end_at_once(message: str, rank: int) -> NoReturn:
 def _leave(message: str, code: int, rank: int) -> NoReturn:
     several = join_world().size > 1
     reports = _is_first_to_fail(rank, message, code)
-    if several and (code == EXIT_DEFECT or not reports):
+    unforeseen = code in (EXIT_DEFECT, EXIT_LOST)
+    if several and (unforeseen or not reports):
         signal.signal(
             signal.SIGTERM, signal.SIG_DFL
         )  # or the handler would take it for a request to stop, and the rank would sleep on
-    if several and code == EXIT_DEFECT and not watched:
+    if several and unforeseen and not watched:
         # Most likely a collective that failed because its peer was killed: then the launcher ends this rank first.
         time.sleep(LAUNCHER_SECONDS)
     if several and not reports and code not in ASKED_TO_STOP:
