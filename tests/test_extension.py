@@ -104,7 +104,7 @@ def test_the_command_writes_a_model_that_training_can_start_from(
     command = ["vocabulary", "extend", "--model", str(model), "--shards", str(shards), "--out", str(out)]
     assert main([*command, "--pieces", "50"]) == 0
     said = capsys.readouterr().out
-    assert "50 new pieces; 0 others would have changed how originals are cut" in said
+    assert "50 new pieces; 0 others would have changed how originals are segmented" in said
     line = next(line for line in said.splitlines() if line.startswith("ukr_Cyrl")).split()
     assert line[2] == line[3] and float(line[5]) < 0.8 * float(line[4]) and line[6] == "0"
     read = load_tokenizer(str(out))

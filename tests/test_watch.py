@@ -73,10 +73,10 @@ failure.run_rank(body)
     ("what", "message"),
     [
         ("is killed", "lost contact with rank 2 on {host} at step "),
-        ("stops", "lost contact with rank 2 on {host} at step 7: no sign of life for 4 s"),
-        ("stops at once", "lost contact with rank 2 on {host} at step 0: no sign of life for 4 s"),
-        ("does not begin", "lost contact with rank 2: no sign of life since the ranks met, 5 s ago"),
-        ("reads", "no rank has got on for 8 s: rank 2 on {host} is reading its batch, step 6"),
+        ("stops", "lost contact with rank 2 on {host} at step 7: no heartbeat for 4 s"),
+        ("stops at once", "lost contact with rank 2 on {host} at step 0: no heartbeat for 4 s"),
+        ("does not begin", "lost contact with rank 2: no heartbeat since the ranks met, 5 s ago"),
+        ("reads", "no rank has made progress for 8 s: rank 2 on {host} is reading its batch, step 6"),
     ],
 )
 def test_a_rank_that_the_others_wait_for_is_named(

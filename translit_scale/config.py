@@ -326,9 +326,9 @@ class RunConfig(Strict):
     keep_every: int | None = Field(None, ge=1)
     """Checkpoints at multiples of this number of steps are never removed."""
     lost_seconds: float = Field(120.0, ge=20)
-    """A rank that gives no sign of life for so long is lost: all ranks end, with exit code 76."""
+    """A rank that sends no heartbeat for so long is lost: all ranks end, with exit code 76."""
     stalled_minutes: float = Field(30.0, gt=0)
-    """All ranks end, with exit code 76, if none of them has got on for so long: longer than any evaluation takes."""
+    """All ranks end, with exit code 76, if none has made progress for so long: longer than any evaluation takes."""
 
     def kept_checkpoints(self, steps: int) -> int:
         """How many checkpoints are on the disk at most after so many steps, with the one that is being written."""

@@ -19,7 +19,7 @@ PACKAGES = {"slurmctld": "slurm-wlm", "slurmd": "slurm-wlm", "sbatch": "slurm-wl
 KILL_WAIT = 20
 """Seconds from SIGTERM to SIGKILL."""
 NODE_TIMEOUT = 10
-"""Seconds without a sign of life after which a node is down."""
+"""Seconds without a heartbeat after which a node is down."""
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "OUT_OF_MEMORY")
 
 CONFIGURATION = """

@@ -19,9 +19,9 @@ def add(commands: Any) -> None:
         "extend",
         "add pieces that are learned from transliterations",
         "Learns Latin pieces from the transliterations of a shard set, gives each the mean embedding of the pieces "
-        "that its text was cut into before, and writes model and tokenizer as a Hugging Face folder, from which "
-        "training can start. New pieces that would change how an original is cut are left out. Prints tokens of a "
-        "sentence before and after, for every language.",
+        "that its text consisted of before, and writes model and tokenizer as a Hugging Face folder, from which "
+        "training can start. New pieces that would change how an original is segmented are left out. Prints the tokens "
+        "of a sentence before and after, for every language.",
         "translit-scale vocabulary extend --model cis-lmu/glot500-base --shards shards/mediterranean --pieces 8000 "
         "--out models/glot500-latn",
     )
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--merge", choices=MERGES, default="mean",
-        help="embeddings of new pieces: mean of the pieces that their text was cut into, or, where there are pieces of "
+        help="embeddings of new pieces: mean of the pieces that their text consisted of, or, where there are pieces of "
         "other scripts that uroman writes like them, the one with the best or worst score or the mean of these, as in "
         "TransMI (default: mean)",
     )  # fmt: skip
@@ -53,7 +53,7 @@ def _run(args: argparse.Namespace) -> None:
         args.model, args.shards, args.out, args.pieces, args.merge, args.max_sentences, args.seed, args.force
     )
     print(figures_table(found))
-    print(f"\n{found.pieces:,} new pieces; {found.rejected:,} others would have changed how originals are cut")
+    print(f"\n{found.pieces:,} new pieces; {found.rejected:,} others would have changed how originals are segmented")
     if args.merge != "mean":
         print(f"{found.merged:,} of them have embeddings of pieces of other scripts, the others a mean")
     print(f"written to {args.out}")

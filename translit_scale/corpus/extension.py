@@ -35,7 +35,7 @@ class Extension(NamedTuple):
     parts: list[list[int]]
     """For each new piece the old tokens that its text was cut into."""
     rejected: list[str]
-    """Pieces left out because originals would have been cut otherwise."""
+    """Pieces left out because originals would have been segmented differently."""
 
 
 def extend(

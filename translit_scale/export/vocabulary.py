@@ -1,7 +1,7 @@
 """A pretrained model with new pieces of its vocabulary for transliterations, as a Hugging Face folder.
 
 The pieces come from `corpus/extension.py`. The embedding of a new piece, and its bias in the head, are means of those
-of the pieces that its text was cut into before; or, as in TransMI (cisnlp/TransMI), they come from the pieces of other
+of the pieces that its text consisted of before; or, as in TransMI (cisnlp/TransMI), they come from the pieces of other
 scripts that uroman writes like the new one.
 """
 
@@ -44,7 +44,7 @@ class LanguageFigures:
     latn: tuple[int, int]
     """Tokens of the transliterations."""
     changed: int
-    """Originals that are cut otherwise."""
+    """Originals that are segmented differently."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Extended:
 
     pieces: int
     rejected: int
-    """Pieces left out, because originals would have been cut otherwise."""
+    """Pieces left out, because originals would have been segmented differently."""
     merged: int
     """New pieces whose embeddings come from pieces of other scripts."""
     languages: dict[str, LanguageFigures]
@@ -151,7 +151,7 @@ def _figures(tokenizer: PreTrainedTokenizerFast, extension: Extension, blocks: S
 
 
 def figures_table(found: Extended) -> str:
-    """For the terminal: tokens of a sentence before and after, and originals that are cut otherwise."""
+    """For the terminal: tokens of a sentence before and after, and originals that are segmented differently."""
     return format_table(_HEADS, _rows(found))
 
 
@@ -174,10 +174,10 @@ pipeline_tag: fill-mask
 # {Path(name).name} with pieces for transliterations
 
 The vocabulary has {found.pieces:,} new pieces, learned from the transliterations of the shard set {shards}. Their
-embeddings are means of those of the pieces that their text was cut into before{merged}. Nothing has been trained yet:
+embeddings are means of those of the pieces that their text consisted of before{merged}. Nothing has been trained yet:
 continue with `translit-scale train model.pretrained=DIR`.
 
-Tokens of a sentence before and after, and how many originals are cut otherwise than before:
+Tokens of a sentence before and after, and how many originals are segmented differently than before:
 
 {markdown_table(_HEADS, _rows(found))}
 """

@@ -1,4 +1,4 @@
-"""A log of each rank, `logs/rank_0003.log` of the run: where it runs, how it gets on, and where it stood when it ended.
+"""A log of each rank, `logs/rank_0003.log` of the run: where it runs, how far it came, and where it ended.
 
 Consoles show what one rank says. When ranks wait for each other, the reason is in the logs of all of them.
 """

@@ -1,12 +1,12 @@
 """Notices a rank that has ended, lost its network or stands still, and ends the others within a bounded time.
 
 Waiting in a collective, a rank cannot tell a slow peer from one that will never come, and when it gives up it does not
-know which one it was. So a thread of every rank writes a sign of life every few seconds to the store of the ranks
+know which one it was. So a thread of every rank writes a heartbeat every few seconds to the store of the ranks
 (`TCPStore`, kept on the host of the first rank). The first rank looks at all of them, the others at that of the first,
 and who misses one writes a verdict there, which makes all ranks end. A rank that cannot reach the store any more has
 lost the first rank, or its own network.
 
-The first sign of life is written before the threads start, and so before the first collective of a training: a rank
+The first heartbeat is written before the threads start, and so before the first collective of a training: a rank
 with which another one has computed anything is one whose silence is noticed.
 """
 
@@ -45,7 +45,7 @@ READ_SECONDS = 15.0
 """How long a rank that must end waits until all others have read why, and have logged where they stand: the store ends
 with the first rank, and a launcher ends all ranks with any of them."""
 SUSPICIOUS_BEATS = 4
-"""So many missing signs of life are enough once a rank has lost the connection to another one."""
+"""So many missing heartbeats are enough once a rank has lost the connection to another one."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Verdict:
 
 @dataclass
 class Beat:
-    """A sign of life."""
+    """A heartbeat."""
 
     host: str
     count: int = 0
@@ -91,7 +91,7 @@ class Watch:
         self.own, self.began = Beat(socket.gethostname()), time.monotonic()
         self.changed = self.began
         self.seen: dict[int, tuple[Beat, float]] = {}
-        """The last sign of life of each rank, and when this process first saw it."""
+        """The last heartbeat of each rank, and when this process first saw it."""
         self.reached = time.monotonic()
         """When the store has answered last."""
         self.suspected, self.ending = False, threading.Lock()
@@ -102,7 +102,7 @@ class Watch:
             timeout = timedelta(seconds=run.lost_seconds)
             store = dist.TCPStore(world.address, world.port, None, False, timeout, wait_for_workers=False)
             self.store = keys_of_this_start("watch", store)
-            self._give_sign()
+            self._send_heartbeat()
             for body in (self._talk, self._wait_for_store):
                 threading.Thread(target=body, daemon=True, name="watch").start()
 
@@ -177,13 +177,13 @@ class Watch:
             self.launcher = os.getppid()
             os.kill(os.getpid(), signal.SIGTERM)  # a request for a checkpoint, once training has begun
 
-    def _give_sign(self) -> None:
+    def _send_heartbeat(self) -> None:
         self.own.count += 1
         self.own.since = time.monotonic() - self.changed
         self.store.set(str(self.world.rank), json.dumps(asdict(self.own)))
 
     def _beat(self) -> None:
-        self._give_sign()
+        self._send_heartbeat()
         if verdict := Verdict.read(self.store):
             self._obey(verdict)
         self.suspected = self.suspected or self.store.check(["suspected"])
@@ -195,7 +195,7 @@ class Watch:
             self._find_stalled()
 
     def _look(self, ranks: Sequence[int]) -> None:
-        """Reads the signs of life of ranks that have begun to watch."""
+        """Reads the heartbeats of ranks that have begun to watch."""
         keys = [str(rank) for rank in ranks if rank in self.seen or self.store.check([str(rank)])]
         now = time.monotonic()
         for key, text in zip(keys, self.store.multi_get(keys) if keys else [], strict=True):
@@ -211,7 +211,7 @@ class Watch:
             beat, when = self.seen[silent[0]]
             others = f" and {len(silent) - 1} other ranks" if len(silent) > 1 else ""
             self._decide(
-                f"lost contact with rank {silent[0]} on {beat.host}{others} at step {beat.step}: no sign of life for "
+                f"lost contact with rank {silent[0]} on {beat.host}{others} at step {beat.step}: no heartbeat for "
                 f"{now - when:.0f} s{RESUMES}",
                 lost=len(silent),
             )
@@ -222,7 +222,7 @@ class Watch:
         if absent and time.monotonic() - self.began > MEETING_SECONDS:
             others = f" and {len(absent) - 1} other ranks" if len(absent) > 1 else ""
             self._decide(
-                f"lost contact with rank {absent[0]}{others}: no sign of life since the ranks met, "
+                f"lost contact with rank {absent[0]}{others}: no heartbeat since the ranks met, "
                 f"{MEETING_SECONDS:.0f} s ago{RESUMES}",
                 lost=len(absent),
             )
@@ -233,8 +233,8 @@ class Watch:
         if shortest > self.stalled_seconds:
             rank, beat = min(beats, key=lambda item: (item[1].step, item[1].doing == WAITS, item[0]))
             self._decide(
-                f"no rank has got on for {shortest:.0f} s: rank {rank} on {beat.host} is {beat.doing}, step {beat.step}"
-                + RESUMES
+                f"no rank has made progress for {shortest:.0f} s: rank {rank} on {beat.host} is {beat.doing}, "
+                f"step {beat.step}{RESUMES}"
             )
 
     def _decide(self, message: str, lost: int = 0) -> None:
