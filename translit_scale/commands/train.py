@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
         "train",
         "train one experiment, started by deepspeed or torchrun, or alone for one process",
         "Trains an encoder, and resumes if the run has a checkpoint. Start it with a launcher for several processes, "
-        "as in the examples. Words of the form section.setting=value may stand anywhere. They override the files. "
+        "as in the examples. Arguments of the form section.setting=value may stand anywhere and override the files. "
         "Experiments and DeepSpeed configurations are paths or names that `translit-scale configs` lists.",
         "translit-scale train --config demo train.max_steps=20\n"
         "deepspeed --num_gpus 8 --module translit_scale train --ds_config zero2 \\\n"

@@ -29,7 +29,7 @@ HEADS = {
     "loss_mlm_latn": "MLM, Latin",
     "loss_tlm": "TLM",
     "loss_tcm": "contrast",
-    "top1": "found %",
+    "top1": "in-batch top-1 %",
 }
 AT_THE_END = 5
 """So many records at the end of a training are averaged, because a single batch is noisy."""
