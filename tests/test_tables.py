@@ -224,6 +224,28 @@ def test_averages_leave_out_the_source_and_say_what_is_missing(tmp_path: Path) -
     assert comma_separated([b2], EVERYTHING).count("fas_Arab,fas_Arab") == 0
 
 
+def test_a_folder_with_several_groups_fills_a_table_with_several_blocks(tmp_path: Path) -> None:
+    """Results of one label are joined where their directions or languages differ, and refused where they do not."""
+    poles, urdu = [1] * 6 + [2, 20], [1, 1, 1, 2]
+    write_retrieval(tmp_path / "pol-ukr", "m", "sr_b", {("pol_Latn", "ukr_Cyrl"): poles})
+    write_retrieval(tmp_path / "hin-urd", "m", "sr_b", {("hin_Deva", "urd_Arab"): urdu}, items=False)
+    for group, language in (("pol-ukr", "ukr_Cyrl"), ("hin-urd", "urd_Arab")):
+        write_transfer(tmp_path / group, "m", "sib200", "eng_Latn", 42, {language: ([0, 1], [0, 1])})
+    write_transfer(tmp_path / "pol-ukr", "m", "sib200", "eng_Latn", 43, {"ukr_Cyrl": ([0, 1], [0, 1])})
+    results = Results(tmp_path)
+    first = [block.rows[0][0].value for block in fill(published()["a2"], results, {"Model-1": "m"})]
+    assert [value and value.value for value in first] == [0.75, 0.75]
+    assert results.retrieval["sr_b", "m"].arrays and len(results.files) == 5
+    for language, seeds in (("ukr_Cyrl", 2), ("urd_Arab", 1)):
+        value = results.value("m", "sib200", "macro_f1", "eng_Latn", [language])
+        assert value and (value.value, value.languages, value.seeds) == (1.0, (language,), seeds)
+    write_transfer(tmp_path / "again", "m", "sib200", "eng_Latn", 42, {"ukr_Cyrl": ([0, 1], [0, 1])})
+    with pytest.raises(
+        DataError, match=r"again/sib200/m.eng_Latn.seed42.json and .*pol-ukr.* the same thing, ukr_Cyrl"
+    ):
+        Results(tmp_path)
+
+
 def test_means_over_seeds_and_what_the_test_set_calls_a_language(tmp_path: Path) -> None:
     gold = [0, 1, 2, 3, 4, 5, 6] * 6
     generator = np.random.default_rng(0)
