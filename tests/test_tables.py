@@ -80,6 +80,23 @@ def test_languages_are_those_of_the_papers() -> None:
             assert {column.source for column in block.columns} == {column.target for column in block.columns} == {*pair}
 
 
+def test_the_document_says_which_rows_tables_have_and_what_to_evaluate() -> None:
+    """A row for each table, in the document's words; tables that need the same refer to the first of them."""
+    document = (Path(__file__).resolve().parents[1] / "docs/tables.md").read_text()
+    first_with: dict[str, str] = {}
+    for name, table in published().items():
+        rows = dict.fromkeys(f"`{model}`" for block in table.blocks for model in block.models)
+        sources: dict[str, dict[str, None]] = {}
+        for column in (column for block in table.blocks for column in block.columns):
+            sources.setdefault(column.task, {})[f"`{column.source}`"] = None
+        tasks: dict[str, list[str]] = {}
+        for task, codes in sources.items():
+            tasks.setdefault(", ".join(codes), []).append(f"`{task}`")
+        needs = "; ".join(f"{', '.join(names)} from {codes}" for codes, names in tasks.items())
+        stated = needs if first_with.setdefault(needs, name) == name else f"as `{first_with[needs]}`"
+        assert f"| `{name}` | {', '.join(rows)} | {stated} |" in document
+
+
 def test_printed_averages_are_those_of_the_printed_cells() -> None:
     ablations = dict.fromkeys(("b2", "b7", "b8", "b9"), "b4") | dict.fromkeys(("b3", "b10", "b11", "b12"), "b5")
     for name, ablation in ablations.items():
