@@ -109,6 +109,9 @@ def test_of_two_languages_each_is_a_source(tmp_path: Path, capsys: pytest.Captur
         "hin_Deva": {"urd_Arab": [("hin_Deva", "urd_Arab")]},
         "urd_Arab": {"hin_Deva": [("urd_Arab", "hin_Deva")]},
     }
+    other = [("pol_Latn", "ukr_Cyrl"), ("ukr_Cyrl", "pol_Latn")]  # results of two pairs with one label
+    first = [("hin_Deva", "urd_Arab"), ("urd_Arab", "hin_Deva")]
+    assert directions_of_languages([*first, *other]) == {**both, **directions_of_languages(other)}
     write_scores(tmp_path, "m", "sr_f", {("hin_Deva", "urd_Arab"): 0.5})  # and 0.25 in the other direction
     assert report(tmp_path, "--format", "csv") == 0
     found = records(capsys.readouterr().out)

@@ -185,6 +185,19 @@ def test_where_text_and_transliterations_come_from() -> None:
     _, text = card(manifest=manifest)
     assert r" | news/\*.txt |" in text and "| web/ukr.jsonl |" in text
     assert "made by uroman 1.2.3, told the language." in text and "came with the text instead: 7 of ukr_Cyrl" in text
+    count = counts["ukr_Cyrl"].model_copy(update={"further": 1300})
+    several = provenance | {
+        "recipe": {"romanize": {"lcode": ["by_language", "none"], "beside_column": True}},
+        "further_romanizers": [{"implementation": "uroman", "version": "1.2.3", "lcode": "none"}],
+    }
+    manifest = Manifest.model_construct(name="set", languages=counts | {"ukr_Cyrl": count}, provenance=several)
+    _, text = card(manifest=manifest)
+    assert "made by uroman 1.2.3, told the language, and also by uroman 1.2.3." in text
+    assert "came with the text, and those that were made stand beside them: 7 of ukr_Cyrl" in text
+    assert "There were 1,300 further ones" in text and "instead" not in text
+    _, text = card(changed(data__transliterations="first"), manifest=manifest)
+    assert "told the language. Transliterations" in text.replace("\n", " ") and "with the text instead: 7" in text
+    assert "further" not in text
 
 
 def test_licences_of_the_hub() -> None:

@@ -176,6 +176,17 @@ def test_results_of_other_runs_are_not_taken(tmp_path: Path, monkeypatch: pytest
     assert "other has" in text_of(page([run], "--results", "results"))
 
 
+def test_results_of_several_folders_are_taken_together(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    """Other directions of a model's results are added, and a direction that is there already is left out and named."""
+    first, more, again = (runs[0].parent / name for name in ("results", "more", "again"))
+    write_retrieval(more, "mlm", 0.5, "m", ("eng_Latn", "zul_Latn"))
+    assert "8 languages" in text_of(page(runs, f"--results={first}", f"--results={more}"))
+    write_retrieval(again, "mlm", 0.5, "m", ("eng_Latn", "zul_Latn"))
+    folders = [f"--results={folder}" for folder in (first, more, again)]
+    assert main(["report", "page", *map(str, runs), *folders]) == 3
+    assert f"{again}/sr_b/mlm.json is left out: {more}/sr_b/mlm.json and" in capsys.readouterr().err
+
+
 def test_text_of_others_never_becomes_code(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     write_retrieval(runs[0].parent / "results", "long", 0.5, str(runs[0] / HOSTILE), LANGUAGES)
     path = runs[0].parent / "results/sr_b/long.json"

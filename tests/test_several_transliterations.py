@@ -46,7 +46,8 @@ from translit_scale.corpus.shards import ShardSet, encode_shard
 from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.corpus.verify import verify
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.prepare.recipe import load_recipe
+from translit_scale.prepare.recipe import Romanize, load_recipe
+from translit_scale.prepare.tasks import ShardTask, TextPart
 
 KEY = "ukr_Cyrl-00003-0007"
 BLOCK = Block(("їжак", "a b", "гуска"), ("izhak", "a b", "guska"), (("yizhak", "", "huska"), ("", "", "gooska")))
@@ -166,6 +167,21 @@ def test_uroman_with_and_without_the_language_and_the_users_own(
     assert counts.further == sum(len(latin) - 1 for latin in expected.values())
     assert counts.latn_chars == sum(len(latin[0]) for latin in expected.values())
     assert (counts.from_column, shards.manifest.format_version) == (20, 4)
+
+
+def test_only_shards_that_a_policy_changes_are_made_again(tmp_path: Path) -> None:
+    """uroman has no rules for Polish, and what stands beside columns matters only where there are some."""
+
+    def shard(language: str, columns: tuple[str, ...] = (), **settings: object) -> Path:
+        romanize, part = Romanize.model_validate(settings), TextPart(1, 0, 1, "0")
+        return ShardTask(language, 0, romanize, columns, tmp_path, part, 10, tmp_path, tmp_path).target
+
+    both = ["none", "by_language"]
+    assert shard("pol_Latn", lcode=both, beside_column=True) == shard("pol_Latn")
+    assert shard("ukr_Cyrl", beside_column=True) == shard("ukr_Cyrl")
+    different = [shard("ukr_Cyrl", ("latin",), lcode=lcode, beside_column=beside)
+                 for lcode in ("none", "by_language", both) for beside in (False, True)]  # fmt: skip
+    assert len({*different, shard("ukr_Cyrl"), shard("ukr_Cyrl", lcode=both)}) == 8
 
 
 def test_sets_with_one_transliteration_stay_as_they_are(tmp_path: Path) -> None:

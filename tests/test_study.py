@@ -115,7 +115,7 @@ def test_a_pretrained_model_is_measured_and_others_start_from_it(place: Place) -
         assert f"train/{name}/base-seed0" not in steps and f"tokenizer/{name}" not in steps
         page = steps[f"page/{name}"]
         assert [word for word in page.words if "base-seed0" in word] == ["base-seed0=base-seed0"]
-        assert {f"transfer/{name}", f"retrieval/{name}/mlm-seed2"} <= set(page.after)
+        assert {f"sib200/{name}", f"retrieval/{name}/mlm-seed2"} <= set(page.after)
 
 
 def test_a_chain_of_trainings_from_a_pretrained_model(place: Place) -> None:
@@ -166,6 +166,11 @@ def test_a_report_waits_for_the_measurements_before_it(place: Place) -> None:
         ("needs_tests: false", "corpora: [cd]", "cd is none of the corpora, ab"),
         ("needs_tests: false", "pretrained: {three: m}", "pretrained: expected one of the variants that have seeds"),
         ("comparisons:", "tokenizer_of: {one: none}\ncomparisons:", "tokenizer_of: none: none of the tokenizers, "),
+        (
+            "comparisons:",
+            "paper_rows: {Model-9: one}\ncomparisons:",
+            "paper_rows: Model-9: no table has this row, only Mod",
+        ),
         ("title", "titel", "titel: unknown setting; did you mean 'title'?"),
     ],
 )

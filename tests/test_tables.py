@@ -80,6 +80,23 @@ def test_languages_are_those_of_the_papers() -> None:
             assert {column.source for column in block.columns} == {column.target for column in block.columns} == {*pair}
 
 
+def test_the_document_says_which_rows_tables_have_and_what_to_evaluate() -> None:
+    """A row for each table, in the document's words; tables that need the same refer to the first of them."""
+    document = (Path(__file__).resolve().parents[1] / "docs/tables.md").read_text()
+    first_with: dict[str, str] = {}
+    for name, table in published().items():
+        rows = dict.fromkeys(f"`{model}`" for block in table.blocks for model in block.models)
+        sources: dict[str, dict[str, None]] = {}
+        for column in (column for block in table.blocks for column in block.columns):
+            sources.setdefault(column.task, {})[f"`{column.source}`"] = None
+        tasks: dict[str, list[str]] = {}
+        for task, codes in sources.items():
+            tasks.setdefault(", ".join(codes), []).append(f"`{task}`")
+        needs = "; ".join(f"{', '.join(names)} from {codes}" for codes, names in tasks.items())
+        stated = needs if first_with.setdefault(needs, name) == name else f"as `{first_with[needs]}`"
+        assert f"| `{name}` | {', '.join(rows)} | {stated} |" in document
+
+
 def test_printed_averages_are_those_of_the_printed_cells() -> None:
     ablations = dict.fromkeys(("b2", "b7", "b8", "b9"), "b4") | dict.fromkeys(("b3", "b10", "b11", "b12"), "b5")
     for name, ablation in ablations.items():
@@ -222,6 +239,28 @@ def test_averages_leave_out_the_source_and_say_what_is_missing(tmp_path: Path) -
         [b2], EVERYTHING
     )
     assert comma_separated([b2], EVERYTHING).count("fas_Arab,fas_Arab") == 0
+
+
+def test_a_folder_with_several_groups_fills_a_table_with_several_blocks(tmp_path: Path) -> None:
+    """Results of one label are joined where their directions or languages differ, and refused where they do not."""
+    poles, urdu = [1] * 6 + [2, 20], [1, 1, 1, 2]
+    write_retrieval(tmp_path / "pol-ukr", "m", "sr_b", {("pol_Latn", "ukr_Cyrl"): poles})
+    write_retrieval(tmp_path / "hin-urd", "m", "sr_b", {("hin_Deva", "urd_Arab"): urdu}, items=False)
+    for group, language in (("pol-ukr", "ukr_Cyrl"), ("hin-urd", "urd_Arab")):
+        write_transfer(tmp_path / group, "m", "sib200", "eng_Latn", 42, {language: ([0, 1], [0, 1])})
+    write_transfer(tmp_path / "pol-ukr", "m", "sib200", "eng_Latn", 43, {"ukr_Cyrl": ([0, 1], [0, 1])})
+    results = Results(tmp_path)
+    first = [block.rows[0][0].value for block in fill(published()["a2"], results, {"Model-1": "m"})]
+    assert [value and value.value for value in first] == [0.75, 0.75]
+    assert results.retrieval["sr_b", "m"].arrays and len(results.files) == 5
+    for language, seeds in (("ukr_Cyrl", 2), ("urd_Arab", 1)):
+        value = results.value("m", "sib200", "macro_f1", "eng_Latn", [language])
+        assert value and (value.value, value.languages, value.seeds) == (1.0, (language,), seeds)
+    write_transfer(tmp_path / "again", "m", "sib200", "eng_Latn", 42, {"ukr_Cyrl": ([0, 1], [0, 1])})
+    with pytest.raises(
+        DataError, match=r"again/sib200/m.eng_Latn.seed42.json and .*pol-ukr.* the same thing, ukr_Cyrl"
+    ):
+        Results(tmp_path)
 
 
 def test_means_over_seeds_and_what_the_test_set_calls_a_language(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from translit_scale.commands.submit import add_hardware, hardware_given, sbatch_
 from translit_scale.errors import ConfigError
 
 if TYPE_CHECKING:
-    from translit_scale.study.settings import Scale
+    from translit_scale.study.settings import Scale, Study
     from translit_scale.study.steps import Place, Step
 
 KINDS = ("text", "prepare", "tokenizer", "train", "measure")
@@ -71,7 +71,6 @@ def _run(args: argparse.Namespace) -> None:
     from translit_scale.study.runner import Runner
     from translit_scale.study.settings import read_study, scale_of
     from translit_scale.study.steps import done_steps
-    from translit_scale.study.tables import study_tables
 
     if not args.slurm and (given := hardware_given(args)):
         raise ConfigError(f"{', '.join(given)}: these are options of jobs", "add --slurm")
@@ -79,7 +78,7 @@ def _run(args: argparse.Namespace) -> None:
     scale = scale_of(study, args.scale)
     place = _place(args, scale)
     if args.print_tables:
-        print(study_tables(study, scale, place.study), end="")
+        print(_tables(study, scale, place.study), end="")
         return
     steps = steps_of(study, scale, place)
     done = done_steps(steps, place)
@@ -100,8 +99,16 @@ def _run(args: argparse.Namespace) -> None:
     finally:
         if any((place.study / name).is_dir() for name in ("runs", "results")):
             write_curves(runs_of(study, scale), place)
-            write_bytes(place.study / "tables.md", study_tables(study, scale, place.study).encode())
+            write_bytes(place.study / "tables.md", _tables(study, scale, place.study).encode())
             print(f"\ntables: {place.study / 'tables.md'}")
+
+
+def _tables(study: Study, scale: Scale, folder: Path) -> str:
+    """The study's own tables, and then the papers'."""
+    from translit_scale.study.paper_tables import paper_tables
+    from translit_scale.study.tables import study_tables
+
+    return "\n".join(part for make in (study_tables, paper_tables) if (part := make(study, scale, folder)))
 
 
 def _submit(args: argparse.Namespace, place: Place, steps: Sequence[Step]) -> None:

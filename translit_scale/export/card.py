@@ -226,15 +226,25 @@ def _transliterations(facts: CardInput) -> list[str]:
     """Sentences about where the transliterations come from."""
     if facts.config.objectives.pair_with == "copy" or facts.manifest is None:
         return []
+    manifest, provenance = facts.manifest, facts.manifest.provenance
+    further = sum(manifest.languages[code].further for code in facts.info.pairs)
+    if facts.config.data.transliterations == "first":
+        further = 0  # they are not used
+    romanizers = [provenance["romanizer"]] if "romanizer" in provenance else []
+    romanizers += provenance.get("further_romanizers", []) if further else []
     sentences = []
-    if romanizer := facts.manifest.provenance.get("romanizer"):
-        lcode = ", told the language" if romanizer.get("lcode") == "by_language" else ""
-        name = f"{romanizer['implementation']} {romanizer.get('version', '')}".strip()
-        sentences.append(f"Transliterations were made by {escape_markdown(name)}{lcode}.")
-    counts = {code: facts.manifest.languages[code].from_column for code in facts.info.pairs}
+    if romanizers:
+        sentences.append(f"Transliterations were made by {', and also by '.join(map(_romanizer, romanizers))}.")
+    counts = {code: manifest.languages[code].from_column for code in facts.info.pairs}
     if given := [f"{count:,} of {code}" for code, count in counts.items() if count]:
-        sentences.append(f"Transliterations of these pairs came with the text instead: {', '.join(given)}.")
-    further = sum(facts.manifest.languages[code].further for code in facts.info.pairs)
-    if further and facts.config.data.transliterations == "draw":
+        both = further and ((provenance.get("recipe") or {}).get("romanize") or {}).get("beside_column")
+        where = "with the text, and those that were made stand beside them" if both else "with the text instead"
+        sentences.append(f"Transliterations of these pairs came {where}: {', '.join(given)}.")
+    if further:
         sentences.append(f"There were {further:,} further ones, and one was drawn at each visit of a sentence.")
     return sentences
+
+
+def _romanizer(provenance: Mapping[str, Any]) -> str:
+    name = f"{provenance['implementation']} {provenance.get('version', '')}".strip()
+    return escape_markdown(name) + (", told the language" if provenance.get("lcode") == "by_language" else "")

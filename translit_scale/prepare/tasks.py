@@ -33,7 +33,7 @@ from translit_scale.prepare.locking import one_at_a_time
 from translit_scale.prepare.recipe import Recipe, Romanize
 from translit_scale.prepare.select import Spool, parse_line, select
 from translit_scale.progress import Advance
-from translit_scale.romanize.transliterator import FromColumns, source, sources
+from translit_scale.romanize.transliterator import FromColumns, sources
 
 WORK_VERSION = 5
 """Raised when the work of a task or the format of its file changes."""
@@ -226,8 +226,9 @@ class ShardTask:
     def target(self) -> Path:
         """File of the result; the shard is beside it with the suffix `.tar`, unless it has no pairs."""
         of_text = [self.language, self.number, self.part.sha256, self.block_rows]
-        of_latin = [self.columns, *(source(self.romanize.by, lcode).provenance() for lcode in self.romanize.lcodes)]
-        if self.romanize.beside_column:
+        made_by = sources(self.romanize.by, self.romanize.lcodes, self.language)
+        of_latin = [self.columns, *(one.provenance() for one in made_by)]
+        if self.columns and self.romanize.beside_column:
             of_latin.append("beside_column")
         key = content_key([of_text, of_latin, FORMAT_VERSION, WORK_VERSION])
         return self.work_dir / f"shard-{self.language}-{self.number:05d}-{key}.json"

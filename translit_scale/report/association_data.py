@@ -75,10 +75,8 @@ def _retrieval(results: Results, label: str) -> Values:
 def _tokenizers(results: Results) -> dict[str, set[str]]:
     """Fingerprints of the tokenizers of each label."""
     found: dict[str, set[str]] = {}
-    files = [(key[1], result) for key, result in results.retrieval.items()]
-    files += [(key[1], result) for key, by_seed in results.transfer.items() for result in by_seed.values()]
-    for label, result in files:
-        found.setdefault(label, set()).add(str(result.content["model"].get("tokenizer_sha256")))
+    for model in (file.content["model"] for file in results.files):
+        found.setdefault(model["label"], set()).add(str(model.get("tokenizer_sha256")))
     return found
 
 

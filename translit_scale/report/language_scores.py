@@ -75,13 +75,36 @@ def _retrieval_scores(result: ResultFile, damaged: list[DataError]) -> dict[str,
 def directions_of_languages(directions: Sequence[Direction]) -> dict[str, dict[str, list[Direction]]]:
     """Source → target → the directions whose mean is the score of the target.
 
-    Of both directions of a pair, `evaluate` writes the one from the source first. Of two languages each is the source
-    of the other. Where all pairs of more languages were measured there is no source: the score of a language is the
-    mean over the directions from every other language.
+    Languages that are connected by no direction, such as those of two results, are looked at apart. Of both directions
+    of a pair, `evaluate` writes the one from the source first. Of two languages each is the source of the other. Where
+    all pairs of more languages were measured there is no source: the score of a language is the mean over the
+    directions from every other language.
 
     Args:
         directions: (query, candidates) in the order of the result.
     """
+    found: dict[str, dict[str, list[Direction]]] = {}
+    for connected in _connected(directions):
+        for source, by_target in _directions_of_connected(connected).items():
+            found.setdefault(source, {}).update(by_target)
+    return found
+
+
+def _connected(directions: Sequence[Direction]) -> list[list[Direction]]:
+    """The directions in groups without a common language."""
+    group_of: dict[str, set[str]] = {}
+    for direction in directions:
+        one, other = (group_of.setdefault(code, {code}) for code in direction)
+        if one is not other:
+            one |= other
+            group_of.update(dict.fromkeys(other, one))
+    groups: dict[int, list[Direction]] = {}
+    for direction in directions:
+        groups.setdefault(id(group_of[direction[0]]), []).append(direction)
+    return list(groups.values())
+
+
+def _directions_of_connected(directions: Sequence[Direction]) -> dict[str, dict[str, list[Direction]]]:
     forward: dict[Direction, None] = {}
     for direction in directions:
         if direction[::-1] not in forward:
@@ -116,12 +139,14 @@ def _transfer_scores(
 
 
 def readable_tests(result: ResultFile, damaged: list[DataError], *fields: str) -> list[dict[str, Any]]:
-    """The entries of a result; none, with an error, if the file is not complete."""
-    try:
-        return [test for test in result.tests if all(test[field] for field in fields)]
-    except (KeyError, TypeError) as error:
-        damaged.append(DataError(f"{result.path} is not a complete result: {error}", "evaluate again"))
-        return []
+    """The entries of a result; none, with an error, of a file that is not complete."""
+    found: list[dict[str, Any]] = []
+    for file in result.files:
+        try:
+            found += [test for test in file.content["scores"]["test"] if all(test[field] for field in fields)]
+        except (KeyError, TypeError) as error:
+            damaged.append(DataError(f"{file.path} is not a complete result: {error}", "evaluate again"))
+    return found
 
 
 def finite_measures(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,19 +38,39 @@ class Value:
 
 @dataclass(frozen=True)
 class ResultFile:
-    """One result file."""
+    """One result file, and those of the same task, model and seed that have other directions or languages."""
 
     path: Path
     content: dict[str, Any]
+    others: tuple[ResultFile, ...] = ()
+
+    @property
+    def files(self) -> tuple[ResultFile, ...]:
+        """This file and the others."""
+        return (self, *self.others)
 
     @property
     def tests(self) -> list[dict[str, Any]]:
-        """Scores, one for each language or direction."""
-        return list(self.content["scores"]["test"])
+        """Scores of all files, one for each language or direction."""
+        return [test for file in self.files for test in file.content["scores"]["test"]]
+
+    @property
+    def tested(self) -> set[tuple[str, ...]]:
+        """The directions of retrieval, or the languages of transfer, that this file has scores of."""
+        names = ("query", "candidates") if self.content["task_type"] == "retrieval" else ("language",)
+        try:
+            return {tuple(test[name] for name in names) for test in self.content["scores"]["test"]}
+        except (KeyError, TypeError) as error:
+            raise _incomplete(self, error) from None
+
+    @property
+    def arrays(self) -> Mapping[str, NDArray[Any]] | None:
+        """The arrays of `.items.npz` beside the files; None if no file has one."""
+        found = [arrays for file in self.files if (arrays := file._arrays) is not None]
+        return {name: array for arrays in found for name, array in arrays.items()} if found else None
 
     @cached_property
-    def arrays(self) -> Mapping[str, NDArray[Any]] | None:
-        """The arrays of `.items.npz` beside it; None if there is no such file."""
+    def _arrays(self) -> Mapping[str, NDArray[Any]] | None:
         path = self.path.with_name(f"{self.path.name.removesuffix('.json')}.items.npz")
         if not path.exists():
             return None
@@ -71,13 +91,14 @@ class Results:
             damaged: gets the errors of single files, which are then left out; without it they are raised.
 
         Raises:
-            DataError: no such folder, no result, a damaged or newer file, or two results of the same thing.
+            DataError: no such folder, no result, a damaged or newer file, or two results of the same direction or
+                language.
         """
         self.retrieval: dict[tuple[str, str], ResultFile] = {}
         self.transfer: dict[tuple[str, str, str], dict[int, ResultFile]] = {}
         for path, content in result_files(folder, damaged):
             try:
-                self._add(ResultFile(path, content))
+                self.add(ResultFile(path, content))
             except DataError as error:
                 if damaged is None:
                     raise
@@ -93,9 +114,14 @@ class Results:
 
     def model_paths(self, label: str) -> list[str]:
         """Where the results say that a model was when it was evaluated."""
-        files = [result for (_, name), result in self.retrieval.items() if name == label]
-        files += [result for key, seeds in self.transfer.items() if key[1] == label for result in seeds.values()]
-        return list(dict.fromkeys(path for file in files if (path := file.content["model"].get("path"))))
+        models = [file.content["model"] for file in self.files]
+        return list(dict.fromkeys(path for model in models if model["label"] == label and (path := model.get("path"))))
+
+    @property
+    def files(self) -> list[ResultFile]:
+        """All files, each on its own."""
+        joined = [*self.retrieval.values(), *(result for seeds in self.transfer.values() for result in seeds.values())]
+        return [file for result in joined for file in result.files]
 
     @property
     def summary(self) -> str:
@@ -107,21 +133,23 @@ class Results:
             f"{task} from {', '.join(dict.fromkeys(of_task))}" if of_task else task for task, of_task in sources.items()
         )
 
-    def _add(self, result: ResultFile) -> None:
+    def add(self, result: ResultFile) -> None:
+        """Adds one file to those of the same task, model, source and seed.
+
+        Raises:
+            DataError: it is not complete, or one of them has the same direction or language.
+        """
         content = result.content
         try:
             task, label, settings = content["task_name"], content["model"]["label"], content["settings"]
             source, seed = ("", 0) if content["task_type"] == "retrieval" else (settings["source"], settings["seed"])
         except (KeyError, TypeError) as error:
-            raise DataError(f"{result.path} is not a complete result: {error}", "evaluate again") from None
+            raise _incomplete(result, error) from None
         if content["task_type"] == "retrieval":
-            earlier = self.retrieval.setdefault((task, label), result)
+            self.retrieval[task, label] = _joined(self.retrieval.get((task, label)), result)
         else:
-            earlier = self.transfer.setdefault((task, label, "+".join(source)), {}).setdefault(seed, result)
-        if earlier is not result:
-            raise DataError(
-                f"{earlier.path} and {result.path} are results of the same thing", "keep one of them in the folder"
-            )
+            by_seed = self.transfer.setdefault((task, label, "+".join(source)), {})
+            by_seed[seed] = _joined(by_seed.get(seed), result)
 
     def value(
         self, label: str, task: str, metric: str, source: str, targets: Sequence[str], profile: str = "paper"
@@ -151,10 +179,9 @@ class Results:
         if len(tests) == 1:
             low, high = tests[0]["ci95"][f"top{k}"]
             return Value(tests[0][f"top{k}"], low, high, languages=languages)
-        arrays = result.arrays
-        if arrays is None:
+        arrays, names = result.arrays or {}, [f"{source}->{target}" for target in languages]
+        if any(f"rank:{name}" not in arrays for name in names):
             return Value(float(np.mean([test[f"top{k}"] for test in tests])), None, None, languages=languages)
-        names = [f"{source}->{target}" for target in languages]
         directions = [(arrays[f"ids:{name}"].tolist(), hits(arrays[f"rank:{name}"], k)) for name in names]
         estimate = mean_accuracy(directions, resamples=TABLE_RESAMPLES)
         return Value(estimate.value, estimate.low, estimate.high, languages=languages)
@@ -163,8 +190,11 @@ class Results:
         self, label: str, task: str, metric: str, source: str, targets: Sequence[str], profile: str
     ) -> Value | None:
         sources = [key[2] for key in self.transfer if key[:2] == (task, label)]
-        by_seed = self.transfer.get((task, label, _matching_name(source, sources) or ""), {})
-        tests = {seed: {test["language"]: test for test in result.tests} for seed, result in by_seed.items()}
+        of_source = self.transfer.get((task, label, _matching_name(source, sources) or ""), {})
+        tests = {seed: {test["language"]: test for test in result.tests} for seed, result in of_source.items()}
+        # another group of languages may have more seeds
+        by_seed = {seed: of_source[seed] for seed in tests if any(_matching_name(t, tests[seed]) for t in targets)}
+        tests = {seed: tests[seed] for seed in by_seed}
         available = sorted(set.intersection(*(set(test) for test in tests.values()))) if tests else []
         names = {target: name for target in targets if (name := _matching_name(target, available))}
         if not names:
@@ -177,6 +207,27 @@ class Results:
             estimate = two_level(draws)
             low, high = estimate.low, estimate.high
         return Value(float(np.mean(scores)), low, high, len(by_seed), tuple(names))
+
+
+def _incomplete(result: ResultFile, error: Exception) -> DataError:
+    return DataError(f"{result.path} is not a complete result: {error}", "evaluate again")
+
+
+def _joined(earlier: ResultFile | None, result: ResultFile) -> ResultFile:
+    """Both as one result.
+
+    Raises:
+        DataError: a direction or language is in both.
+    """
+    if earlier is None:
+        return result
+    for file in earlier.files:
+        if common := sorted(file.tested & result.tested):
+            raise DataError(
+                f"{file.path} and {result.path} are results of the same thing, {' -> '.join(common[0])}",
+                "keep one of them in the folder",
+            )
+    return replace(earlier, others=(*earlier.others, result))
 
 
 def _matching_name(language: str, available: Iterable[str]) -> str | None:

@@ -26,6 +26,11 @@ def runs_of(study: Study, scale: Scale) -> list[Run]:
     return [run for *_, run in sorted(runs, key=lambda run: run[:3])]
 
 
+def first_run(corpus: str, variant: str, scale: Scale) -> Run:
+    """The training with the first seed of a variant."""
+    return Run(corpus, variant, scale.seeds[variant][0])
+
+
 def steps_of(study: Study, scale: Scale, place: Place) -> list[Step]:
     """All steps in an order in which each stands after those that it needs."""
     manifest = _Manifest(study, scale, place)
@@ -74,7 +79,7 @@ class _Manifest:
             if run.variant in self.scale.pretrained:
                 continue
             yield self._training(run)
-            if run.variant in self.study.starts_from.values() and run == self._first_run(run.corpus, run.variant):
+            if run.variant in self.study.starts_from.values() and run == first_run(run.corpus, run.variant, self.scale):
                 words = ("export", "--run", str(self.place.run(run)), "--force")
                 yield Step(f"export/{run.corpus}/{run.label}", words, (f"train/{run.corpus}/{run.label}",))
 
@@ -83,7 +88,9 @@ class _Manifest:
         runs = [run for run in runs_of(self.study, self.scale) if run.corpus == name]
         steps: list[Step] = []
         for kind, measurement in self.scale.measurements.items():
-            some = [run for run in runs if measurement.seeds == "all" or run == self._first_run(name, run.variant)]
+            some = [
+                run for run in runs if measurement.seeds == "all" or run == first_run(name, run.variant, self.scale)
+            ]
             if measurement.each:
                 steps += [self._measurement(f"{kind}/{name}/{run.label}", measurement, name, [run]) for run in some]
                 continue
@@ -110,7 +117,7 @@ class _Manifest:
         ]
         start = self.study.starts_from.get(run.variant)
         if start in self.scale.seeds:
-            first = self._first_run(run.corpus, start)
+            first = first_run(run.corpus, start, self.scale)
             settings.append(f"model.pretrained={self._pretrained(start) or self.place.run(first) / 'export'}")
             needed = needed if start in self.scale.pretrained else f"export/{run.corpus}/{first.label}"
         if self.scale.checkpoint == "best":
@@ -121,6 +128,7 @@ class _Manifest:
 
     def _measurement(self, step: str, measurement: Measurement, name: str, runs: Sequence[Run]) -> Step:
         corpus = self.study.corpora[name]
+        sources = corpus.sources or corpus.languages
         folders = {run.label: str(self.place.run(run)) for run in runs if run.variant not in self.scale.pretrained}
         at = "@best" if self.scale.checkpoint == "best" else ""
         models = {run.label: self._pretrained(run.variant) or f"{folders[run.label]}{at}" for run in runs}
@@ -130,8 +138,8 @@ class _Manifest:
             run_options=" ".join(shlex.join(["--run", f"{label}={folder}"]) for label, folder in folders.items()),
             runs=shlex.join(folders.values()),
             tests=shlex.quote(str(self.place.tests)),
-            languages=",".join(corpus.languages),
-            sources=" ".join(f"--source {code}" for code in corpus.sources or corpus.languages),
+            languages=",".join(measurement.languages.get(name, corpus.languages)),
+            sources=" ".join(f"--source {code}" for code in measurement.sources.get(name, sources)),
             pair=",".join(corpus.pair or corpus.languages[:2]),
             families=shlex.join(["--families", str(self.place.families)]) if self.place.families else "",
             shards=shlex.quote(self._shards(name)),
@@ -170,7 +178,3 @@ class _Manifest:
         """The model of a variant that is not trained; None for others."""
         model = self.scale.pretrained.get(variant)
         return self.place.pretrained or model if model else None
-
-    def _first_run(self, corpus: str, variant: str) -> Run:
-        """The training with the first seed of a variant."""
-        return Run(corpus, variant, self.scale.seeds[variant][0])

@@ -24,6 +24,7 @@ MOST_RESTARTS = 3
 """How often a training that has lost a rank is started again."""
 OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """Variables that would make a training of one process wait for others."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @dataclass
@@ -33,6 +34,8 @@ class Running:
     step: Step
     process: subprocess.Popen[bytes]
     log: IO[bytes]
+    slot: int
+    """Number below `jobs` that no other running step has."""
     before: float
     """Seconds that earlier calls have run it."""
     started: float = field(default_factory=time.time)
@@ -55,6 +58,7 @@ class Runner:
 
     def __init__(self, steps: Sequence[Step], done: Iterable[str], place: Place, jobs: int, ranks: int) -> None:
         self.steps, self.place, self.jobs, self.ranks = steps, place, jobs, ranks
+        self.gpus = visible_gpus()
         self.done = set(done)
         self.running: list[Running] = []
         self.failed: list[Step] = []
@@ -130,11 +134,20 @@ class Runner:
         log = path.open("ab")
         log.write(f"$ {shlex.join(command)}\n".encode())
         log.flush()
+        slot = next(slot for slot in range(self.jobs) if slot not in {running.slot for running in self.running})
+        environment = self._environment(slot)
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+        self.running.append(Running(step, process, log, slot, unfinished_seconds(step, self.place)))
+        print(f"started   {step.name}", flush=True)
+
+    def _environment(self, slot: int) -> dict[str, str]:
+        """Variables of a step; GPUs beyond those of one training are divided among the slots."""
         environment = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (self.jobs * self.ranks))))
-        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.running.append(Running(step, process, log, unfinished_seconds(step, self.place)))
-        print(f"started   {step.name}", flush=True)
+        if len(self.gpus) > self.ranks:
+            numbers = (slot * self.ranks + rank for rank in range(self.ranks))
+            environment[VISIBLE] = ",".join(self.gpus[number % len(self.gpus)] for number in numbers)
+        return environment
 
     def _command(self, step: Step) -> list[str]:
         python = [sys.executable, "-m"]
@@ -166,6 +179,18 @@ class Runner:
             self.failed.append(running.step)
         print(f"{'resumes' if again else 'failed':<9} {name} after {duration(running.seconds)}: exit code {code}, "
               f"{self.place.log(running.step)}", flush=True)  # fmt: skip
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this machine, as `CUDA_VISIBLE_DEVICES` names them; if it is set, those that it has."""
+    given = os.environ.get(VISIBLE)
+    if given is not None:
+        return [name for name in given.replace(" ", "").split(",") if name]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
+    except OSError:  # there is no such program
+        return []
+    return [str(number) for number in range(sum(line.startswith("GPU ") for line in listed.splitlines()))]
 
 
 def _has_lost_a_rank(running: Running) -> bool:

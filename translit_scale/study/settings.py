@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from translit_scale.errors import ConfigError
+from translit_scale.report.published import published
 from translit_scale.schema import Strict, read_yaml, validate
 from translit_scale.shipped_files import find_file
 
@@ -47,6 +48,10 @@ class Measurement(Strict):
     """Whether it takes the runs of all seeds, or only of the first one."""
     each: bool = False
     """Whether every run has a step of its own."""
+    languages: dict[str, list[str]] = Field({})
+    """Corpus → languages that it tests instead of those of the corpus."""
+    sources: dict[str, list[str]] = Field({})
+    """Corpus → sources instead of those of the corpus."""
 
     @model_validator(mode="after")
     def _is_known(self) -> Measurement:
@@ -111,13 +116,18 @@ class Study(Strict):
     """Variant → name of its tokenizer, if it has not that of its corpus."""
     comparisons: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     """Pairs of variants whose difference answers a question: the second minus the first."""
+    paper_rows: dict[str, str] = Field({})
+    """Row of the papers' tables (`report tables`) → variant whose first seed fills it."""
     scales: dict[Name, Scale]
     """By name."""
 
     @model_validator(mode="after")
     def _names_exist(self) -> Study:
         named = {name for pair in [*self.comparisons, *self.starts_from.items()] for name in pair}
-        named |= self.tokenizer_of.keys()
+        named |= {*self.tokenizer_of, *self.paper_rows.values()}
+        rows = {row for table in published().values() for block in table.blocks for row in block.models}
+        if unknown_rows := sorted(self.paper_rows.keys() - rows):
+            raise ValueError(f"paper_rows: {', '.join(unknown_rows)}: no table has this row, only {', '.join(rows)}")
         if missing := sorted(set(self.tokenizer_of.values()) - self.tokenizers.keys()):
             raise ValueError(
                 f"tokenizer_of: {', '.join(missing)}: none of the tokenizers, {', '.join(self.tokenizers)}"
@@ -126,7 +136,8 @@ class Study(Strict):
             named |= scale.seeds.keys() | scale.variant_settings.keys() | scale.pretrained.keys()
             if len(scale.pretrained) > 1 or not scale.seeds.keys() >= scale.pretrained.keys():
                 raise ValueError("pretrained: expected one of the variants that have seeds")
-            for corpus in [*(scale.corpora or []), *scale.recipes]:
+            tested = [name for found in scale.measurements.values() for name in (*found.languages, *found.sources)]
+            for corpus in [*(scale.corpora or []), *scale.recipes, *tested]:
                 if corpus not in self.corpora:
                     raise ValueError(f"{corpus} is none of the corpora, {', '.join(self.corpora)}")
         if unknown := sorted(named - self.variants.keys()):

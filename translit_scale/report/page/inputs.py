@@ -118,7 +118,7 @@ def _distinct(folders: Sequence[Path]) -> list[Path]:
 
 
 def _merged(folders: Sequence[Path], damaged: list[DataError]) -> Results | None:
-    """The results of all folders; of two results of the same thing the first one, and the other is reported."""
+    """The results of all folders; of two of the same direction or language the first one, and the other is reported."""
     merged: Results | None = None
     for folder in folders:
         try:
@@ -129,13 +129,11 @@ def _merged(folders: Sequence[Path], damaged: list[DataError]) -> Results | None
         if merged is None:
             merged = results
             continue
-        for key, result in results.retrieval.items():
-            if (kept := merged.retrieval.setdefault(key, result)) is not result:
-                damaged.append(DataError(f"{result.path} is left out: {kept.path} is a result of the same thing"))
-        for of_grid, by_seed in results.transfer.items():
-            for seed, result in by_seed.items():
-                if (kept := merged.transfer.setdefault(of_grid, {}).setdefault(seed, result)) is not result:
-                    damaged.append(DataError(f"{result.path} is left out: {kept.path} is a result of the same thing"))
+        for file in results.files:
+            try:
+                merged.add(file)
+            except DataError as error:
+                damaged.append(DataError(f"{file.path} is left out: {error.message}"))
     return merged
 
 

@@ -77,10 +77,7 @@ def _commands(inputs: Inputs, command: str) -> Iterator[list[str]]:
 
 
 def _result_files(inputs: Inputs) -> list[ResultFile]:
-    if inputs.results is None:
-        return []
-    transfer = [result for by_seed in inputs.results.transfer.values() for result in by_seed.values()]
-    return sorted([*inputs.results.retrieval.values(), *transfer], key=lambda result: str(result.path))
+    return sorted(inputs.results.files if inputs.results else [], key=lambda file: str(file.path))
 
 
 def _measured(inputs: Inputs) -> Table:
