@@ -39,7 +39,7 @@ SETTINGS = {
 }  # fmt: skip
 CONFIG = load_config([], [f"{name}={value}" for name, value in SETTINGS.items()])
 INFO = CheckpointInfo(
-    step=1500, world_size=1, zero_stage=0, science={}, shards="0123abcd", tokenizer="",
+    step=1500, world_size=1, zero_stage=0, science=CONFIG.science(), shards="0123abcd", tokenizer="",
     pairs={"ukr_Cyrl": 40, "pol_Latn": 1200},
 )  # fmt: skip
 

@@ -429,6 +429,20 @@ def load_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> Config:
     return validate(Config, merged, origin)
 
 
+def stored_config(science: Mapping[str, Any], origin: str) -> Config:
+    """The experiment whose `Config.science` was stored; settings that are newer than the record get their defaults.
+
+    So the default of a new setting must mean what the program did before there was the setting.
+
+    Args:
+        origin: where it is stored, for error messages.
+
+    Raises:
+        ConfigError: this version does not have a stored setting any more, or does not allow its value.
+    """
+    return validate(Config, {**science, "run": {"name": "stored"}}, origin)
+
+
 def merge(base: Any, layer: Any) -> Any:
     """`layer` over `base`: mappings are merged key by key, anything else is replaced."""
     if not (isinstance(base, dict) and isinstance(layer, dict)):

@@ -60,8 +60,7 @@ class CardInput:
 def model_card(facts: CardInput) -> str:
     """The model card in Markdown with YAML front matter; text from data and users is escaped."""
     config, settings = facts.config, used_settings(facts.config)
-    if "train" in facts.info.science:
-        settings["train"]["precision"] = facts.info.science["train"]["precision"]  # what `auto` has become
+    settings["train"]["precision"] = facts.info.science["train"]["precision"]  # what `auto` has become
     sections = [
         f"# {escape_markdown(config.run.name)}",
         _introduction(facts),

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from translit_scale.errors import DataError
+from translit_scale.config import Config
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
-from translit_scale.schema import read_yaml
+from translit_scale.schema import read_yaml, validate
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, complete_checkpoints
 
 MOST_RECORDS = 250
@@ -27,7 +28,7 @@ class Run:
     name: str
     """Unique among the runs of a page."""
     settings: Mapping[str, Any]
-    """config.yaml."""
+    """config.yaml, with the defaults of settings that are newer than the run."""
     ds_config: Mapping[str, Any]
     environment: Mapping[str, Any]
     """Versions, commit, hosts: environment.json of the newest start."""
@@ -81,7 +82,7 @@ def _read_run(path: Path, name: str, damaged: list[DataError]) -> Run:
     return Run(
         path,
         name,
-        read_yaml(path / "config.yaml"),
+        _settings(path / "config.yaml", damaged),
         _optional(path / "ds_config.json", damaged),
         _optional(path / "environment.json", damaged),
         _optional(path / "STATUS.json", damaged),
@@ -90,6 +91,16 @@ def _read_run(path: Path, name: str, damaged: list[DataError]) -> Run:
         records,
         count,
     )
+
+
+def _settings(path: Path, damaged: list[DataError]) -> Mapping[str, Any]:
+    """All settings; as they stand there if some are not valid any more, which is reported."""
+    stated = read_yaml(path)
+    try:
+        return validate(Config, stated, str(path)).model_dump(mode="json")
+    except ConfigError as error:
+        damaged.append(DataError(error.message))
+        return stated
 
 
 def _optional(path: Path, damaged: list[DataError]) -> Mapping[str, Any]:

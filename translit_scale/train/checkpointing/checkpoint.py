@@ -21,7 +21,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from translit_scale.errors import DataError
+from translit_scale.config import stored_config
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
 from translit_scale.schema import changed_settings
 
@@ -155,8 +156,9 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         DataError: it is damaged or belongs to other settings or data; all differences are listed.
     """
     info = read_info(checkpoint)
-    is_open = all(_has_open_end(info.step, science) for science in (info.science, expected.science))
-    old, new = (_settings_until(info.step, science, is_open) for science in (info.science, expected.science))
+    sciences = (_stored_science(checkpoint, info), expected.science)
+    is_open = all(_has_open_end(info.step, science) for science in sciences)
+    old, new = (_settings_until(info.step, science, is_open) for science in sciences)
     differences = [
         f"{name}: {before!r} in the checkpoint, {now!r} now"
         for name, before, now in [
@@ -174,6 +176,19 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
             f"go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME{longer}",
         )
     return info.step
+
+
+def _stored_science(checkpoint: Path, info: CheckpointInfo) -> dict[str, Any]:
+    """The settings in the record of a checkpoint, with the defaults of those that are newer than the record."""
+    try:
+        return stored_config(info.science, str(checkpoint / COMPLETE)).science()
+    except ConfigError as error:
+        raise DataError(
+            f"{checkpoint} was written with settings that this version does not have or allow any more:\n"
+            f"{error.message}",
+            f"resume it with the version that wrote it ({checkpoint.parent.parent / 'environment.json'} names the "
+            "commit), or start a run of its own: run.name=NEW_NAME",
+        ) from None
 
 
 def hint_for_longer(run: Path) -> str:
