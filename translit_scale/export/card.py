@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pycountry
@@ -13,7 +14,6 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from translit_scale import __version__
-from translit_scale.batch.order import PairOrder
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config, ObjectivesConfig
 from translit_scale.corpus.manifest import Manifest
@@ -31,7 +31,7 @@ from translit_scale.export.results import Score, title
 from translit_scale.export.settings import is_local, public_name, used_settings
 from translit_scale.languages import language_name
 from translit_scale.model.families import family_of
-from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
+from translit_scale.train.checkpointing.checkpoint import CheckpointInfo, visits_of
 
 TASK_TYPES = {
     "retrieval": "sentence-similarity",
@@ -55,6 +55,11 @@ class CardInput:
     manifest: Manifest | None = None
     """Of the shards that the model was trained on, if they are still there."""
     scores: Sequence[Score] = field(default=())
+
+    @cached_property
+    def seen(self) -> dict[str, int]:
+        """Languages that training has visited, with the number of visits."""
+        return {language: visits for language, visits in sorted(visits_of(self.info).items()) if visits}
 
 
 def model_card(facts: CardInput) -> str:
@@ -98,7 +103,7 @@ def _metadata(facts: CardInput) -> ModelCardData:
         for score in main_scores(facts.scores)
     ]
     return ModelCardData(
-        language=list(dict.fromkeys(hub_language(code) for code in facts.info.pairs)),
+        language=list(dict.fromkeys(hub_language(code) for code in facts.seen)),
         license=facts.licence or "unknown",
         library_name="transformers",
         pipeline_tag="fill-mask",
@@ -187,14 +192,11 @@ def _training(facts: CardInput) -> str:
 
 
 def _data(facts: CardInput) -> str:
-    config, info = facts.config, facts.info
-    order, _ = PairOrder.of_experiment(config.data, config.train, info.pairs)
-    seen = order.visits_before(BatchSizes.of(config.train).before(info.step))
-    files = _files(facts.manifest)
+    info, files = facts.info, _files(facts.manifest)
     rows = [
-        f"| {escape_markdown(language_name(code))} | {code} | {pairs:,} | {seen[code]:,} |"
+        f"| {escape_markdown(language_name(code))} | {code} | {info.pairs[code]:,} | {visits:,} |"
         + (f" {escape_markdown(', '.join(files.get(code, ())))} |" if files else "")
-        for code, pairs in sorted(info.pairs.items())
+        for code, visits in facts.seen.items()
     ]
     extra = (" files of the recipe |", "---|") if files else ("", "")
     return "\n".join(
@@ -230,10 +232,10 @@ def _transliterations(facts: CardInput) -> list[str]:
         lcode = ", told the language" if romanizer.get("lcode") == "by_language" else ""
         name = f"{romanizer['implementation']} {romanizer.get('version', '')}".strip()
         sentences.append(f"Transliterations were made by {escape_markdown(name)}{lcode}.")
-    counts = {code: facts.manifest.languages[code].from_column for code in facts.info.pairs}
+    counts = {code: facts.manifest.languages[code].from_column for code in facts.seen}
     if given := [f"{count:,} of {code}" for code, count in counts.items() if count]:
         sentences.append(f"Transliterations of these pairs came with the text instead: {', '.join(given)}.")
-    further = sum(facts.manifest.languages[code].further for code in facts.info.pairs)
+    further = sum(facts.manifest.languages[code].further for code in facts.seen)
     if further and facts.config.data.transliterations == "draw":
         sentences.append(f"There were {further:,} further ones, and one was drawn at each visit of a sentence.")
     return sentences

@@ -225,6 +225,7 @@ class Plan:
             shards=self.shards.fingerprint,
             tokenizer=self.tokenizer_fingerprint,
             pairs=self.order.pairs,
+            visits=self.order.visits_before(BatchSizes.of(self.config.train).before(step)),
         )
 
 

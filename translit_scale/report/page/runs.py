@@ -11,8 +11,9 @@ from typing import Any
 from translit_scale.config import Config
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
+from translit_scale.report.trained_languages import visited_languages
 from translit_scale.schema import read_yaml, validate
-from translit_scale.train.checkpointing.checkpoint import COMPLETE, complete_checkpoints
+from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, read_info
 
 MOST_RECORDS = 250
 """Training records of a run that the page contains; of a longer run those at equal distances, and the last one."""
@@ -36,7 +37,7 @@ class Run:
     best: Mapping[str, Any]
     """best.json: the chosen checkpoint, and the scores of all that were measured."""
     pairs: Mapping[str, int]
-    """Pairs of each language in the training set, as the newest checkpoint states them."""
+    """Pairs of each language that the steps before the newest checkpoint have visited."""
     records: tuple[Record, ...]
     """Thinned training records, and all records of validation and monitoring."""
     record_count: int
@@ -118,8 +119,11 @@ def _optional(path: Path, damaged: list[DataError]) -> Mapping[str, Any]:
 def _pairs(path: Path, damaged: list[DataError]) -> Mapping[str, int]:
     """Needs the record of the newest checkpoint only, so a copy of a run without its weights has them, too."""
     checkpoints = complete_checkpoints(path / "checkpoints")
-    pairs = _optional(checkpoints[-1] / COMPLETE, damaged).get("pairs") if checkpoints else {}
-    return {str(code): int(count) for code, count in pairs.items()} if isinstance(pairs, dict) else {}
+    try:
+        return visited_languages(read_info(checkpoints[-1], check_files=False)) if checkpoints else {}
+    except DataError as error:
+        damaged.append(error)
+        return {}
 
 
 def _read_records(path: Path, damaged: list[DataError]) -> tuple[tuple[Record, ...], int]:

@@ -21,6 +21,8 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from translit_scale.batch.order import PairOrder
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import stored_config
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
@@ -46,7 +48,9 @@ class CheckpointInfo:
     tokenizer: str
     """Fingerprint of the tokenizer."""
     pairs: dict[str, int]
-    """Pairs of each language trained on."""
+    """Pairs of each language of the experiment, also of those that only a later mixture has."""
+    visits: dict[str, int] | None = None
+    """Pairs of each language that the steps have visited, repeated ones as often as they were; None in old records."""
 
 
 @dataclass(frozen=True)
@@ -108,16 +112,21 @@ def remove_unfinished(directory: Path) -> None:
         shutil.rmtree(path)
 
 
-def read_info(checkpoint: Path) -> CheckpointInfo:
+def read_info(checkpoint: Path, check_files: bool = True) -> CheckpointInfo:
     """The record of a checkpoint, after checking that its files are complete.
+
+    Args:
+        check_files: a copy of a run may have the records of its checkpoints only.
 
     Raises:
         DataError: not a complete checkpoint, or a file is missing or has another size.
     """
-    return read_record(checkpoint)[0]
+    return read_record(checkpoint, check_files)[0]
 
 
-def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[str, dict[str, Any]]]:
+def read_record(
+    checkpoint: Path, check_files: bool = True
+) -> tuple[CheckpointInfo, EngineCounts, dict[str, dict[str, Any]]]:
     """What COMPLETE.json says of a checkpoint, and the entries of its files.
 
     Raises:
@@ -133,7 +142,7 @@ def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[st
         info = CheckpointInfo(**value)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{record} is damaged: {error}", remove_hint(checkpoint)) from None
-    for name, size in sizes.items():
+    for name, size in sizes.items() if check_files else ():
         path = checkpoint / name
         actual = path.stat().st_size if path.is_file() else None
         if actual != size:
@@ -143,6 +152,19 @@ def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[st
                 remove_hint(checkpoint),
             )
     return info, counts, files
+
+
+def visits_of(info: CheckpointInfo) -> dict[str, int]:
+    """Pairs of each language that the steps before a checkpoint have visited, repeated ones as often as they were.
+
+    Raises:
+        ConfigError: an old record, whose visits follow from its settings, has some that are not valid any more.
+    """
+    if info.visits is not None:
+        return info.visits
+    config = stored_config(info.science, f"record of step {info.step}")
+    order, _ = PairOrder.of_experiment(config.data, config.train, info.pairs)
+    return order.visits_before(BatchSizes.of(config.train).before(info.step))
 
 
 def remove_hint(checkpoint: Path) -> str:
