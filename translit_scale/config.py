@@ -68,7 +68,8 @@ class MixtureConfig(Strict):
     languages: list[str] | None = Field(None, min_length=1)
     """Only these take part, for a schedule that adds languages later; default: all of `data.languages`."""
     max_repeats: float | None = Field(None, gt=0)
-    """No language is repeated more often than this in the whole training; the other languages get the rest."""
+    """No language is repeated more often than this in the whole training; the other languages get the rest. See
+    docs/stream.md for a schedule."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> MixtureConfig:
@@ -121,6 +122,11 @@ class DataConfig(Strict):
         if steps != sorted(set(steps)):
             raise ValueError(f"mixture_schedule: from_step must ascend, found {steps}")
         return self
+
+    @property
+    def mixtures(self) -> list[tuple[int, MixtureConfig]]:
+        """First step and mixture of each phase of the training."""
+        return [(0, self.mixture), *((change.from_step, change.mixture) for change in self.mixture_schedule)]
 
 
 class ModelConfig(Strict):

@@ -136,6 +136,7 @@ class PairOrder:
         pairs: number of pairs of each language.
         mixture: proportions of the languages.
         changes: (first position, mixture) of further phases, in ascending order.
+        steps: first steps of these phases, which messages name; default: their positions.
         seed: seed of the permutations and of the visits' keys.
         length: number of positions that training will use, to which `max_repeats` refers.
 
@@ -150,6 +151,7 @@ class PairOrder:
         changes: Sequence[tuple[int, MixtureConfig]] = (),
         seed: int = 0,
         length: int | None = None,
+        steps: Sequence[int] | None = None,
     ) -> None:
         self.pairs = {language: n for language, n in sorted(pairs.items()) if n}
         if not self.pairs:
@@ -161,16 +163,18 @@ class PairOrder:
         self._pairs = np.array(list(self.pairs.values()))
         self._keys = np.array([key(seed, "order", language) for language in self.languages])
         self.phases: list[Phase] = []
-        for start, changed in [(0, mixture or MixtureConfig()), *changes]:
+        phases = [(0, mixture or MixtureConfig()), *changes]
+        first_steps = [0, *steps] if steps is not None else [start for start, _ in phases]
+        for (start, changed), step in zip(phases, first_steps, strict=True):
             # Limits refer to the end of training, not of the phase: a later change must not move earlier pairs.
-            self.phases.append(self._phase(start, changed, None if length is None else length - start))
+            self.phases.append(self._phase(start, changed, None if length is None else length - start, step))
 
-    def _phase(self, start: int, mixture: MixtureConfig, left: int | None) -> Phase:
+    def _phase(self, start: int, mixture: MixtureConfig, left: int | None, step: int) -> Phase:
         proportions = language_proportions(mixture, self.languages, self._pairs)
         visited = self.phases[-1].visited_at(start) if self.phases else np.zeros(len(self._pairs), np.int64)
         if mixture.max_repeats is not None and left is not None and left > 0:
             allowed = np.maximum(mixture.max_repeats * self._pairs - visited, 0)
-            proportions = cap_proportions(proportions, allowed / left, self.languages)
+            proportions = cap_proportions(proportions, allowed / left, self.languages, step)
         epoch = int(self._pairs[proportions > 0].sum())
         exact = mixture.kind == "concatenate" and mixture.max_repeats is None and epoch <= EXACT_CYCLE
         quotas = apportion(proportions.tolist(), epoch if exact else max(LONG_CYCLE, len(proportions)))
@@ -184,8 +188,9 @@ class PairOrder:
             ConfigError: as for the class.
         """
         steps, sizes = total_steps(train, sum(pairs.values())), BatchSizes.of(train)
+        first_steps = [change.from_step for change in data.mixture_schedule]
         changes = [(sizes.before(change.from_step), change.mixture) for change in data.mixture_schedule]
-        return cls(pairs, data.mixture, changes, train.seed, sizes.before(steps)), steps
+        return cls(pairs, data.mixture, changes, train.seed, sizes.before(steps), first_steps), steps
 
     def visits_before(self, position: int) -> dict[str, int]:
         """How many pairs of each language stand before a position; a pair counts as often as it is repeated."""
