@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,10 @@ import pytest
 from tests.support.tiny import make_config
 from tests.test_resume import ds_json
 from translit_scale.config import Config
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.files import write_json
 from translit_scale.report.trained_languages import visited_languages
+from translit_scale.train.checkpointing.checkpoint import COMPLETE, FORMAT, EngineCounts, check_same_experiment
 from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import Plan, make_plan
 
@@ -47,3 +50,39 @@ def test_a_checkpoint_names_the_languages_that_its_steps_have_visited(plan: Call
     assert visited_languages(before) == {"ukr_Cyrl": 40} and visited_languages(after) == after.pairs
     for info in (before, after):  # a record from before `visits` was stored
         assert visited_languages(replace(info, visits=None)) == visited_languages(info)
+
+
+def test_a_batch_has_no_more_pairs_than_the_languages_of_its_mixture(plan: Callable[..., Plan]) -> None:
+    with pytest.raises(
+        ConfigError, match=r"step 2 has 41 pairs \(train\.batch_pairs\), but .* has 40 of ukr_Cyrl, .* from step 0 "
+    ):
+        plan(**BULGARIAN_JOINS, train__batch_pairs=41)
+    larger = {"train__batch_pairs": 60, "train__first_batch_pairs": 20, "train__batch_warmup_steps": 4}
+    plan(**BULGARIAN_JOINS, **larger)  # 20 and 40 pairs, before Bulgarian joins
+    plan(data__mixture_schedule="[{from_step: 4, mixture: {languages: [bul_Cyrl]}}]", train__batch_pairs=60)
+    with pytest.raises(ConfigError, match=r"step 3 has 24 pairs \(train\.batch_pairs\), but .* has 23 of bul_Cyrl"):
+        plan(data__mixture_schedule="[{from_step: 2, mixture: {languages: [bul_Cyrl]}}]", train__batch_pairs=24)
+    with pytest.raises(
+        ConfigError, match=r"step 3 has 64 pairs \(train\.batch_pairs\), but .* has 63 of bul_Cyrl, ukr_Cyrl"
+    ):
+        plan(train__batch_pairs=64)
+
+
+@pytest.mark.parametrize("setting", ["data__mixture", "data__mixture_schedule"])
+def test_epochs_are_refused_where_languages_are_left_out(setting: str, plan: Callable[..., Plan]) -> None:
+    few = "{kind: weights, weights: {ukr_Cyrl: 1}}"
+    mixture = {setting: few if setting == "data__mixture" else f"[{{from_step: 2, mixture: {few}}}]"}
+    with pytest.raises(ConfigError, match=r"train\.epochs is 2 passes .* on leaves out bul_Cyrl") as found:
+        plan(**mixture, train__max_steps="null", train__epochs=2)
+    assert "train.epochs would be 11 steps" in found.value.hint
+    assert plan(**mixture, train__max_steps=11).total_steps == 11
+
+
+def test_a_run_of_epochs_may_go_on_with_as_many_steps(plan: Callable[..., Plan], tmp_path: Path) -> None:
+    """So that older runs whose mixture leaves languages out can be resumed."""
+    of_epochs, of_steps = plan(train__max_steps="null", train__epochs=2), plan(train__max_steps=11)
+    record = {"format": FORMAT, "files": {}, "counts": asdict(EngineCounts(3, 0, {})), **asdict(of_epochs.info(3))}
+    write_json(tmp_path / "step_000003" / COMPLETE, record)
+    assert check_same_experiment(tmp_path / "step_000003", of_steps.info(0)) == 3
+    with pytest.raises(DataError, match=r"train\.max_steps: 11 in the checkpoint, 12 now"):
+        check_same_experiment(tmp_path / "step_000003", plan(train__max_steps=12).info(0))

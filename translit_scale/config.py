@@ -249,7 +249,8 @@ class TrainConfig(Strict):
     batch_warmup_steps: int | None = Field(None, ge=1)
     """Steps in which the effective batch grows from `first_batch_pairs` to `batch_pairs`."""
     epochs: float = Field(1.0, gt=0)
-    """Passes over the data; ignored where `max_steps` is set."""
+    """Passes over the pairs of all languages; ignored where `max_steps` is set, which mixtures without some of the
+    languages need."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps; also the length of the learning-rate schedule."""
     lr: float = Field(5e-5, gt=0)

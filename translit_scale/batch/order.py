@@ -25,6 +25,7 @@ from translit_scale.batch.random_bits import Bits, derive, key, permute
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import DataConfig, MixtureConfig, TrainConfig
 from translit_scale.errors import ConfigError
+from translit_scale.languages import listed
 
 EXACT_CYCLE = 1 << 22
 """Up to this many pairs, a cycle of `concatenate` is exactly one epoch. Computing it takes some seconds at startup."""
@@ -114,6 +115,38 @@ def total_steps(train: TrainConfig, pairs: int) -> int:
     return warmup + math.ceil((all_pairs - smaller) / train.batch_pairs)
 
 
+def check_mixtures(data: DataConfig, train: TrainConfig, pairs: Mapping[str, int]) -> None:
+    """Checks that the languages of each mixture have a pair for each place of its batches, and that epochs are clear.
+
+    Args:
+        pairs: of each language of the experiment.
+
+    Raises:
+        ConfigError: a batch has more pairs than its languages, or the steps follow from epochs of languages that do not
+            all take part; or a mixture names a language without pairs.
+    """
+    pairs = {language: n for language, n in pairs.items() if n}
+    steps, sizes, mixtures = total_steps(train, sum(pairs.values())), BatchSizes.of(train), data.mixtures
+    for (first, mixture), following in zip(mixtures, [*(step for step, _ in mixtures[1:]), steps], strict=True):
+        proportions = language_proportions(mixture, list(pairs), np.array(list(pairs.values())))
+        own = {language: n for (language, n), part in zip(pairs.items(), proportions, strict=True) if part}
+        if len(own) < len(pairs) and not train.max_steps:
+            raise ConfigError(
+                f"train.epochs is {train.epochs:g} passes over the pairs of all languages, but the mixture from step "
+                f"{first:,} on leaves out {listed([language for language in pairs if language not in own])}",
+                f"set train.max_steps instead (train.epochs would be {steps:,} steps), or leave languages out of the "
+                "whole training: data.languages",
+            )
+        last, most = min(following, steps) - 1, sum(own.values())
+        if first <= last and sizes.at(last) > most:
+            raise ConfigError(
+                f"the batch of step {last:,} has {sizes.at(last):,} pairs (train.batch_pairs), but {data.shards} has "
+                f"{most:,} of {listed(list(own))}, the languages of the mixture from step {first:,} on: a pair would "
+                "be its own negative",
+                f"set train.batch_pairs to {most:,} or less, or train on more pairs",
+            )
+
+
 class Runs(NamedTuple):
     """R runs of consecutive visits of one language, in one window of one epoch."""
 
@@ -188,8 +221,8 @@ class PairOrder:
             ConfigError: as for the class.
         """
         steps, sizes = total_steps(train, sum(pairs.values())), BatchSizes.of(train)
-        first_steps = [change.from_step for change in data.mixture_schedule]
-        changes = [(sizes.before(change.from_step), change.mixture) for change in data.mixture_schedule]
+        changes = [(sizes.before(step), mixture) for step, mixture in data.mixtures[1:]]
+        first_steps = [step for step, _ in data.mixtures[1:]]
         return cls(pairs, data.mixture, changes, train.seed, sizes.before(steps), first_steps), steps
 
     def visits_before(self, position: int) -> dict[str, int]:

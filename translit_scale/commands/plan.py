@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
-    from translit_scale.batch.order import total_steps
+    from translit_scale.batch.order import check_mixtures, total_steps
     from translit_scale.plan.assumptions import describe_rates
     from translit_scale.plan.calibrate import Run, calibrated, compare, copy_rate, scaled
     from translit_scale.plan.inputs import Inputs, model_shape, open_corpus, sample_pairs
@@ -93,6 +93,8 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
 
     inputs, stated = Inputs(), tuple(args.tokens) if args.tokens else None
     corpus = None if args.pairs or args.recipe else open_corpus(config, inputs)
+    if corpus:
+        check_mixtures(config.data, config.train, corpus.pairs)
     corpus = corpus or _planned_corpus(args, config, inputs)
     shape, positions = model_shape(config, args.vocabulary, inputs)
     sample = sample_pairs(config, corpus, stated, inputs)

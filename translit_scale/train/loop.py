@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 from transformers import PreTrainedTokenizerFast
 
-from translit_scale.batch.order import PairOrder
+from translit_scale.batch.order import PairOrder, check_mixtures
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.prefetch import Prefetcher
 from translit_scale.batch.reader import PairReader
@@ -246,13 +246,7 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     if data.max_damaged_fraction:
         damaged = find_damaged_blocks(shards, languages, data.max_damaged_fraction, rank)
     rows = {language: shards.rows(language) for language in languages}
-    pairs = sum(rows.values())
-    if train.batch_pairs > pairs:
-        raise ConfigError(
-            f"train.batch_pairs is {train.batch_pairs:,}, but {data.shards} has {pairs:,} pairs of "
-            f"{listed(languages)}: a pair would be its own negative",
-            f"set train.batch_pairs to {pairs:,} or less, or train on more pairs",
-        )
+    check_mixtures(data, train, rows)
     order, total_steps = PairOrder.of_experiment(data, train, rows)
     tokenizer = load_tokenizer(config.model.tokenizer or str(config.model.pretrained))
     pair_with, limit = config.objectives.pair_with, data.max_unknown_fraction

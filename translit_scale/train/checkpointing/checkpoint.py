@@ -21,9 +21,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from translit_scale.batch.order import PairOrder
+from translit_scale.batch.order import PairOrder, total_steps
 from translit_scale.batch.sizes import BatchSizes
-from translit_scale.config import stored_config
+from translit_scale.config import Config, stored_config
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
 from translit_scale.schema import changed_settings
@@ -178,7 +178,8 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         DataError: it is damaged or belongs to other settings or data; all differences are listed.
     """
     info = read_info(checkpoint)
-    sciences = (_stored_science(checkpoint, info), expected.science)
+    configs = (_stored_config(checkpoint, info), stored_config(expected.science, "this run"))
+    sciences = [_science_in_steps(config, info.pairs) for config in configs]
     is_open = all(_has_open_end(info.step, science) for science in sciences)
     old, new = (_settings_until(info.step, science, is_open) for science in sciences)
     differences = [
@@ -191,7 +192,7 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         if before != now
     ]
     if differences:
-        of_length = any(line.startswith(("train.max_steps:", "train.epochs:")) for line in differences)
+        of_length = any(line.startswith("train.max_steps:") for line in differences)
         longer = f"\n    or train its model longer: {hint_for_longer(checkpoint.parent.parent)}" if of_length else ""
         raise DataError(
             "\n    ".join([f"{checkpoint} belongs to another experiment:", *differences]),
@@ -200,10 +201,10 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
     return info.step
 
 
-def _stored_science(checkpoint: Path, info: CheckpointInfo) -> dict[str, Any]:
+def _stored_config(checkpoint: Path, info: CheckpointInfo) -> Config:
     """The settings in the record of a checkpoint, with the defaults of those that are newer than the record."""
     try:
-        return stored_config(info.science, str(checkpoint / COMPLETE)).science()
+        return stored_config(info.science, str(checkpoint / COMPLETE))
     except ConfigError as error:
         raise DataError(
             f"{checkpoint} was written with settings that this version does not have or allow any more:\n"
@@ -211,6 +212,13 @@ def _stored_science(checkpoint: Path, info: CheckpointInfo) -> dict[str, Any]:
             f"resume it with the version that wrote it ({checkpoint.parent.parent / 'environment.json'} names the "
             "commit), or start a run of its own: run.name=NEW_NAME",
         ) from None
+
+
+def _science_in_steps(config: Config, pairs: dict[str, int]) -> dict[str, Any]:
+    """`Config.science` with the number of steps in place of epochs: either may state it."""
+    science = config.science()
+    science["train"] |= {"max_steps": total_steps(config.train, sum(pairs.values())), "epochs": None}
+    return science
 
 
 def hint_for_longer(run: Path) -> str:
@@ -223,7 +231,7 @@ def _settings_until(step: int, science: dict[str, Any], has_open_end: bool) -> d
     be added or removed, and without the number of steps, if nothing has depended on it."""
     data, train = science["data"], science["train"]
     if has_open_end:
-        train = {name: value for name, value in train.items() if name not in ("max_steps", "epochs", "decay_steps")}
+        train = {name: value for name, value in train.items() if name not in ("max_steps", "decay_steps")}
     changes = [change for change in data["mixture_schedule"] if change["from_step"] < step]
     return {**science, "data": {**data, "mixture_schedule": changes}, "train": train}
 
@@ -231,7 +239,7 @@ def _settings_until(step: int, science: dict[str, Any], has_open_end: bool) -> d
 def _has_open_end(step: int, science: dict[str, Any]) -> bool:
     """Whether the learning rate is constant until `step`, and the order of the data knows no end."""
     data, train = science["data"], science["train"]
-    if not (train["decay_steps"] and train["max_steps"]) or step > train["max_steps"] - train["decay_steps"]:
+    if not train["decay_steps"] or step > train["max_steps"] - train["decay_steps"]:
         return False
     mixtures = [data["mixture"], *(change["mixture"] for change in data["mixture_schedule"])]
     return not any(mixture["max_repeats"] for mixture in mixtures)
