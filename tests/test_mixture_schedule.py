@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import pytest
 
-from tests.support.tiny import make_config
+from tests.support.tiny import make_config, make_tokenizer
 from tests.test_resume import ds_json
+from translit_scale.batch.pack import Vocabulary
+from translit_scale.cli import main
 from translit_scale.config import Config
+from translit_scale.corpus.blocks import Block
+from translit_scale.corpus.manifest import FORMAT_VERSION, LanguageCounts, Manifest, write_manifest
+from translit_scale.corpus.shards import ShardSet, encode_shard
 from translit_scale.errors import ConfigError, DataError
-from translit_scale.files import write_json
+from translit_scale.files import write_bytes, write_json
 from translit_scale.report.trained_languages import visited_languages
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, FORMAT, EngineCounts, check_same_experiment
+from translit_scale.train.engine import resolve_hardware
 from translit_scale.train.launching.ranks import Rank, start_rank
-from translit_scale.train.loop import Plan, make_plan
+from translit_scale.train.loop import Plan, make_plan, make_stream
+from translit_scale.train.micro_batch import _workload
 
 BULGARIAN_JOINS: dict[str, Any] = {
     "data__mixture": "{languages: [ukr_Cyrl]}",
@@ -86,3 +95,55 @@ def test_a_run_of_epochs_may_go_on_with_as_many_steps(plan: Callable[..., Plan],
     assert check_same_experiment(tmp_path / "step_000003", of_steps.info(0)) == 3
     with pytest.raises(DataError, match=r"train\.max_steps: 11 in the checkpoint, 12 now"):
         check_same_experiment(tmp_path / "step_000003", plan(train__max_steps=12).info(0))
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of a language with short sentences and of one with long ones, and a tokenizer of letters."""
+    folder, shards, counts = tmp_path_factory.mktemp("uneven"), [], {}
+    for language, letters in {"bul_Cyrl": 4, "ukr_Cyrl": 40}.items():
+        pairs = [letters + number % 3 for number in range(200)]
+        block = Block(tuple("а" * n for n in pairs), tuple("a" * n for n in pairs))
+        data, entry = encode_shard(language, 0, [block])
+        write_bytes(folder / "shards" / entry.name, data)
+        shards.append(entry)
+        size = {"orig_chars": sum(pairs), "latn_chars": sum(pairs)}
+        counts[language] = LanguageCounts(read=200, dropped={}, rows=200, identical=0, fallbacks=0, **size)
+    manifest = Manifest(format_version=FORMAT_VERSION, name="u", languages=counts, provenance={}, shards=shards)
+    write_manifest(folder / "shards", manifest)
+    make_tokenizer(folder / "tokenizer")
+    return folder
+
+
+LONG_JOINS = {"data__mixture": "{languages: [bul_Cyrl]}", "data__mixture_schedule": "[{from_step: 30, mixture: {}}]"}
+
+
+def test_a_plan_has_the_time_of_all_mixtures_and_the_memory_of_the_longest(
+    uneven: Path, tmp_path: Path, rank: Rank, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(uneven, **LONG_JOINS, train__max_steps=40)
+    real = make_plan(config, ds_json(tmp_path / "ds.json", 2, 12), rank)
+    stream = make_stream(real, Vocabulary(0, 2, len(real.tokenizer) - 1, len(real.tokenizer), 2))
+    tokens = [sum(micro.token_counts[0] for micro in stream.step(t).micro) / 12 for t in range(40)]
+    (tmp_path / "x.yaml").write_text(config.to_yaml())
+    words = ["plan", "--config", str(tmp_path / "x.yaml"), "--ds_config", str(tmp_path / "ds.json")]
+    words += ["--gpus-per-node", "1", "--json", str(tmp_path / "plan.json")]
+    assert main(words) == 0
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert found["tokens_per_pair"] == pytest.approx(mean(tokens), rel=0.05)
+    inputs = {row["name"]: row["value"] for row in found["inputs"]}
+    assert float(inputs["… of the longest mixture"]) == pytest.approx(mean(tokens[30:]), rel=0.05)
+    assert main([*words, "data.mixture.languages=null", "data.mixture_schedule=[]"]) == 0
+    late = json.loads((tmp_path / "plan.json").read_text())
+    assert late["memory_bytes"] == found["memory_bytes"] and late["hours"] > found["hours"]
+    assert "longest" not in capsys.readouterr().out.rpartition("Plan of")[2]
+
+
+def test_an_open_micro_batch_fits_the_longest_mixture(uneven: Path, tmp_path: Path, rank: Rank) -> None:
+    (tmp_path / "auto.json").write_text('{"train_micro_batch_size_per_gpu": "auto"}')
+    sizes = []
+    for changes in (LONG_JOINS, {}, {"data__mixture": "{languages: [bul_Cyrl]}"}):
+        config = make_config(uneven, **changes, train__max_steps=40)
+        hardware = resolve_hardware(tmp_path / "auto.json", config, rank)
+        sizes.append(_workload(hardware, config, ShardSet.open(config.data.shards), 45).tokens.tokens)
+    assert sizes[0] == sizes[1] > 2 * sizes[2]

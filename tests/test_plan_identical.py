@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.tiny import make_config, make_shards, make_tokenizer
 from tests.test_plan import CORE, GLOT500, H100, experiment, workload
+from translit_scale.batch.order import total_steps
 from translit_scale.batch.pack import MicroBatch, Vocabulary
 from translit_scale.cli import main
 from translit_scale.config import Config
@@ -53,7 +54,7 @@ def expected(config: Config) -> tuple[PairTokens, dict[str, tuple[str, str]]]:
     inputs = Inputs()
     corpus = open_corpus(config, inputs)
     assert corpus
-    sample = sample_pairs(config, corpus, None, inputs)
+    sample = sample_pairs(config, corpus, total_steps(config.train, corpus.total), None, inputs)
     return PairTokens.of(sample, config), {name: (value, source) for name, value, source in inputs.rows}
 
 

@@ -96,6 +96,11 @@ class Run:
         return read_shape(self.folder / "model" / "config.json")
 
     @property
+    def steps(self) -> int:
+        """Of the last record."""
+        return int(self.records[-1]["step"])
+
+    @property
     def own_config(self) -> Config:
         """The experiment with the tokenizer that the run has kept."""
         model = self.config.model.model_copy(update={"tokenizer": str(self.folder / "model")})
@@ -160,8 +165,7 @@ def compare(run: Run, tokens: PairTokens, machine: Machine) -> list[Comparison]:
         predicted = slowest_over_mean(w.batch_pairs / run.ranks, run.ranks)
         found.append(Comparison("slowest rank over mean", "", predicted, slowest))
     if wait:
-        steps = int(run.records[-1]["step"])
-        waits = checkpoints(w, run.config.run, steps, run.step, run.ranks, COPY_RATE).wait
+        waits = checkpoints(w, run.config.run, run.steps, run.step, run.ranks, COPY_RATE).wait
         found.append(Comparison("wait for a checkpoint", "s", waits, wait))
     return found
 
