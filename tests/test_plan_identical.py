@@ -103,6 +103,23 @@ def test_sides_that_differ_in_diacritics_are_counted_in_the_sample(tmp_path: Pat
     assert inputs["identical pairs"][1].startswith("assumption: no more than the manifest counts")
 
 
+def test_one_of_several_transliterations_is_drawn(tmp_path: Path) -> None:
+    """They have two and three times as many letters as the first one, and are never the same text as the sentence."""
+    make_shards(
+        tmp_path / "shards", {"ukr_Cyrl": 600}, block_rows=600, identical={"ukr_Cyrl": 0.5}, further={"ukr_Cyrl": 2}
+    )
+    make_tokenizer(tmp_path / "tokenizer")
+    for choice, said in (("draw", "several transliterations"), ("first", "mixture of the experiment")):
+        config = make_config(tmp_path, data__transliterations=choice, train__batch_pairs=50, train__max_steps=60)
+        micro = real_batches(config, tmp_path)
+        pairs = sum(part.pairs for part in micro)
+        tokens, inputs = expected(config)
+        counts = np.sum(tokens.counts(pairs), axis=0)
+        np.testing.assert_allclose(counts[0], sum(part.token_counts[0] for part in micro), rtol=0.03)
+        assert tokens.identical == pytest.approx(sum(part.identical for part in micro) / pairs, rel=0.05)
+        assert inputs["identical pairs"][1].count(said)
+
+
 def test_operations_memory_and_traffic_follow() -> None:
     """A quarter of the tokens of another pair where both sides are the same text, TLM is on and MLM is of one side."""
     lengths = log_normal_lengths((40.0, 40.0))

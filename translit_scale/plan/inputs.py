@@ -251,17 +251,19 @@ def _source_of_identical(config: Config, corpus: Corpus, is_read: bool) -> str:
         less = "; with some, training costs less" * (config.objectives.identical != "keep")
         return f"assumption: none, as there is no text to count them in{less}"
     if config.objectives.identical_up_to == "nothing":
-        return "counts of the manifest, mixture of the experiment"
+        are_drawn = is_read and any(_draws(config, corpus.shards, language) for language in corpus.pairs)
+        drawn = "; of languages with several transliterations, the same pairs of the shards" * are_drawn
+        return f"counts of the manifest, mixture of the experiment{drawn}"
     if is_read:
         return "the same pairs of the shards, up to diacritics and case"
     return "assumption: no more than the manifest counts, which knows of none that differ in diacritics or case"
 
 
 def read_sample(config: Config, corpus: Corpus, shards: ShardSet, steps: int, tokenizer: Tokenizer) -> PairSample:
-    """The first pairs of each language.
+    """The first pairs of each language; of several transliterations of a sentence one is drawn, as in training.
 
     Which of them are identical is seen in their text; how many are, the manifest knows of all pairs of the language,
-    unless diacritics do not count.
+    unless diacritics do not count or transliterations are drawn.
     """
     most = max(SAMPLED_OF_LANGUAGE, SAMPLED // len(corpus.pairs))
     up_to_diacritics = config.objectives.identical_up_to == "diacritics"
@@ -270,16 +272,31 @@ def read_sample(config: Config, corpus: Corpus, shards: ShardSet, steps: int, to
     parts, shares = language_shares(config, corpus, steps)
     of_languages = zip(corpus.pairs, shares.T, identical_fractions(corpus, shards), strict=True)
     for language, proportions, fraction in of_languages:
-        columns = [column.split(b"\n")[:-1][:most] for column in shards.read_columns(language, 0)[:2]]
+        columns = _drawn_pairs(config, [c.split(b"\n")[:-1][:most] for c in shards.read_columns(language, 0)])
         encoded = [tokenizer.encode_batch([s.decode() for s in c], add_special_tokens=False) for c in columns]
         lengths.append(np.array([[len(e.ids) for e in side] for side in encoded], float))
         found = np.array(list(map(same_letters if up_to_diacritics else bytes.__eq__, *columns)), float)
-        of_pair, is_same = _reweighted(found, found.mean() if up_to_diacritics else fraction)
+        is_counted = up_to_diacritics or _draws(config, shards, language)
+        of_pair, is_same = _reweighted(found, found.mean() if is_counted else fraction)
         weights.append(np.outer(proportions, of_pair) / len(found))
         same.append(is_same)
     mixtures = np.concatenate(weights, axis=1)
     tokens = np.maximum(np.concatenate(lengths, axis=1), 1)
     return PairSample(tokens, parts @ mixtures, np.concatenate(same), mixtures)
+
+
+def _draws(config: Config, shards: ShardSet, language: str) -> bool:
+    """Whether a visit of a sentence draws one of several transliterations."""
+    return config.data.transliterations == "draw" and shards.transliterations(language) > 1
+
+
+def _drawn_pairs(config: Config, columns: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:
+    """Sentences, and a transliteration of each, from the columns of a block; those that it lacks are empty."""
+    orig, *latn = columns
+    random = np.random.default_rng(0)
+    choices = ([line for line in lines if line] for lines in zip(*latn, strict=True))
+    drawn = config.data.transliterations == "draw"
+    return orig, [lines[random.integers(len(lines)) if drawn else 0] for lines in choices]
 
 
 def _reweighted(found: Lengths, fraction: float) -> tuple[Lengths, Lengths]:

@@ -249,8 +249,8 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     check_mixtures(data, train, rows)
     order, total_steps = PairOrder.of_experiment(data, train, rows)
     tokenizer = load_tokenizer(config.model.tokenizer or str(config.model.pretrained))
-    pair_with, limit = config.objectives.pair_with, data.max_unknown_fraction
-    check = [check_tokenizer(shards, tokenizer, order.languages, pair_with, limit) if rank.is_first else None]
+    settings = config.objectives.pair_with, data.max_unknown_fraction, data.transliterations
+    check = [check_tokenizer(shards, tokenizer, order.languages, *settings) if rank.is_first else None]
     dist.broadcast_object_list(check)
     assert check[0] is not None
     hardware = choose_micro_batch(hardware, config, shards, len(tokenizer), machines, rank)
