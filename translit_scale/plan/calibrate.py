@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -69,12 +70,14 @@ class Run:
         if device is None:
             raise DataError(f"{folder} ran on {name}, whose data sheet is not in model/devices.py", "add it there")
         warmup = config.train.batch_warmup_steps or 0  # smaller batches, whose steps are not those of the cost model
-        records = [r for r in records if "train_speed/step_seconds" in r and r["step"] > warmup]
+        timed = [{"step": 0}, *(r for r in records if "train_speed/step_seconds" in r)]
+        # A record is about the steps since the one before it.
+        records = [r for before, r in pairwise(timed) if before["step"] >= warmup]
         if not records:
-            after = f" after train.batch_warmup_steps={warmup}" if warmup else ""
+            after = f" that begins after train.batch_warmup_steps={warmup}" if warmup else ""
             raise DataError(
-                f"{folder / 'metrics.jsonl'} has no record of a step{after}",
-                f"train at least run.log_every steps{' more' if warmup else ''}",
+                f"{folder / 'metrics.jsonl'} has no record of steps{after}",
+                f"train at least {warmup + (2 if warmup else 1) * config.run.log_every} steps",
             )
         return cls(folder, config, ranks, device, records)
 
