@@ -169,9 +169,9 @@ class PairOrder:
         pairs: number of pairs of each language.
         mixture: proportions of the languages.
         changes: (first position, mixture) of further phases, in ascending order.
-        steps: first steps of these phases, which messages name; default: their positions.
         seed: seed of the permutations and of the visits' keys.
         length: number of positions that training will use, to which `max_repeats` refers.
+        steps: first steps of the further phases, which messages name; default: their positions.
 
     Raises:
         ConfigError: there are no pairs, or a mixture does not fit them.
