@@ -178,7 +178,8 @@ def test_seen_languages_are_those_of_the_shards_or_of_the_run(
     results, run = tmp_path / "results", tmp_path / "runs/x"
     checkpoint = run / "checkpoints/step_000007"
     checkpoint.mkdir(parents=True)
-    info = CheckpointInfo(7, 1, 0, {}, "", "", {"zho_Hani": 5, "nor_Latn": 3, "gsw_Latn": 0})
+    visits = {"zho_Hani": 12, "nor_Latn": 1, "gsw_Latn": 0}  # which joins later
+    info = CheckpointInfo(7, 1, 0, {}, "", "", {"zho_Hani": 5, "nor_Latn": 3, "gsw_Latn": 9}, visits)
     counts = asdict(EngineCounts(7, 0, {}))
     write_json(checkpoint / "COMPLETE.json", {"format": FORMAT, "files": {}, "counts": counts, **asdict(info)})
     (run / "export").mkdir()
@@ -200,7 +201,10 @@ def test_seen_languages_are_those_of_the_shards_or_of_the_run(
     assert (one["languages"], one["value"], one["low"], one["high"]) == ("1", "20.00", "", "")
     other = tmp_path / "runs/y/checkpoints/step_000001"
     other.mkdir(parents=True)
-    record = json.loads((checkpoint / "COMPLETE.json").read_text()) | {"pairs": {"hin_Deva": 1}}
+    record = json.loads((checkpoint / "COMPLETE.json").read_text()) | {
+        "pairs": {"hin_Deva": 1},
+        "visits": {"hin_Deva": 7},
+    }
     write_json(other / "COMPLETE.json", record)
     write_scores(results, "third", "sr_f", of_pairs, path=str(other))
     assert report(results) == 0

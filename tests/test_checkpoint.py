@@ -18,7 +18,8 @@ import torch.distributed as dist
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from translit_scale.config import RunConfig
+from tests.support.old_settings import OLD_SCIENCE
+from translit_scale.config import RunConfig, load_config
 from translit_scale.errors import ConfigError, DataError, NumericError
 from translit_scale.files import sync, write_json
 from translit_scale.train.checkpointing import saving
@@ -39,10 +40,11 @@ from translit_scale.train.launching.ranks import Rank, start_rank
 STATE = "state-00000.safetensors"
 FULL_DISK = SafetensorError("I/O error: No space left on device (os error 28)")
 """What safetensors raises on a full disk."""
-SCIENCE: dict[str, Any] = {
-    "train": {"lr": 1.0, "seed": 0, "max_steps": 9, "decay_steps": None},
-    "data": {"mixture": {"max_repeats": None}, "mixture_schedule": []},
-}
+SETTINGS = ("data.shards=s", "model.tokenizer=t", "train.lr=1.0", "train.max_steps=9", "run.name=x")
+
+
+def science(*changes: str) -> dict[str, Any]:
+    return load_config([], [*SETTINGS, *changes]).science()
 
 
 class Engine:
@@ -66,7 +68,7 @@ class Engine:
 
 
 def info(step: int, **changes: Any) -> CheckpointInfo:
-    same = {"world_size": 1, "zero_stage": 2, "science": SCIENCE, "shards": "a"}
+    same = {"world_size": 1, "zero_stage": 2, "science": science(), "shards": "a"}
     return CheckpointInfo(step=step, **(same | {"tokenizer": "b", "pairs": {"ukr_Cyrl": 7}} | changes))
 
 
@@ -394,24 +396,45 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
         0,
         world_size=4,
         shards="c",
-        science={"train": SCIENCE["train"] | {"lr": 2.0}, "data": SCIENCE["data"] | {"alpha": 0.3}},
+        science=science("train.lr=2.0", "data.mixture.kind=temperature"),
     )
     with pytest.raises(DataError) as found:
         check_same_experiment(checkpoint, other)
     assert found.value.message.split("\n    ")[1:] == [
         "shards: 'a' in the checkpoint, 'c' now",
+        "data.mixture.kind: 'concatenate' in the checkpoint, 'temperature' now",
         "train.lr: 1.0 in the checkpoint, 2.0 now",
-        "data.alpha: None in the checkpoint, 0.3 now",
     ]
 
 
 def test_changes_of_the_mixture_ahead_of_the_checkpoint_may_be_made(save: Callable[..., None], folder: Path) -> None:
     def planned(*steps: int) -> CheckpointInfo:
-        changes = [{"from_step": step, "mixture": {"alpha": 0.5, "max_repeats": None}} for step in steps]
-        return info(4, science={**SCIENCE, "data": SCIENCE["data"] | {"mixture_schedule": changes}})
+        changes = [{"from_step": step, "mixture": {"kind": "temperature"}} for step in steps]
+        return info(4, science=science(f"data.mixture_schedule={changes}"))
 
     save(4)
     checkpoint = folder / "step_000004"
     assert check_same_experiment(checkpoint, planned(4, 9)) == 4  # step 4 has not been taken yet
     with pytest.raises(DataError, match=r"data\.mixture_schedule: \[\] in the checkpoint, \[\{'from_step': 3"):
         check_same_experiment(checkpoint, planned(3))
+
+
+def test_settings_that_are_newer_than_a_checkpoint_have_their_defaults(save: Callable[..., None], folder: Path) -> None:
+    save(4)
+    edit(checkpoint := folder / "step_000004", science=OLD_SCIENCE)
+    same = (
+        "data.mixture={kind: temperature, alpha: 0.5}", "train.precision=fp32",
+        "data.mixture_schedule=[{from_step: 3, mixture: {kind: temperature, alpha: 0.9}}]",
+    )  # fmt: skip
+    assert check_same_experiment(checkpoint, info(0, science=science(*same))) == 4
+    with pytest.raises(DataError) as found:
+        check_same_experiment(checkpoint, info(0, science=science(*same, "data.transliterations=first")))
+    assert found.value.message.split("\n    ")[1:] == ["data.transliterations: 'draw' in the checkpoint, 'first' now"]
+
+
+def test_a_stored_setting_that_is_gone_is_named(save: Callable[..., None], folder: Path) -> None:
+    save(4)
+    edit(checkpoint := folder / "step_000004", science=OLD_SCIENCE | {"mood": "good"})
+    with pytest.raises(DataError, match=r"have or allow any more:\n.*COMPLETE\.json: mood: unknown") as found:
+        check_same_experiment(checkpoint, info(0))
+    assert "environment.json names the commit" in found.value.hint

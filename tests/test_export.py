@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import stat
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ SETTINGS = {
 }  # fmt: skip
 CONFIG = load_config([], [f"{name}={value}" for name, value in SETTINGS.items()])
 INFO = CheckpointInfo(
-    step=1500, world_size=1, zero_stage=0, science={}, shards="0123abcd", tokenizer="",
+    step=1500, world_size=1, zero_stage=0, science=CONFIG.science(), shards="0123abcd", tokenizer="",
     pairs={"ukr_Cyrl": 40, "pol_Latn": 1200},
 )  # fmt: skip
 
@@ -82,9 +83,9 @@ def test_the_code_of_the_card_runs(family: str, tmp_path: Path, monkeypatch: pyt
     np.testing.assert_allclose(names["embeddings"], expected, atol=1e-5)  # type: ignore[arg-type]
 
 
-def card(config: Config = CONFIG, **facts: Any) -> tuple[dict[str, Any], str]:
+def card(config: Config = CONFIG, info: CheckpointInfo = INFO, **facts: Any) -> tuple[dict[str, Any], str]:
     """Front matter and text of the card."""
-    content = model_card(CardInput(tiny_model(), config, INFO, 2, **facts))
+    content = model_card(CardInput(tiny_model(), config, info, 2, **facts))
     assert content.startswith("---\n")
     front, text = content[4:].split("\n---\n", 1)
     return yaml.safe_load(front), text
@@ -101,7 +102,7 @@ def changed(**values: object) -> Config:
 
 def test_card_says_what_the_model_is() -> None:
     front, text = card(changed(model__pretrained="org/base"), licence="apache-2.0")
-    assert front["language"] == ["uk", "pl"] and front["license"] == "apache-2.0"
+    assert front["language"] == ["pl", "uk"] and front["license"] == "apache-2.0"
     assert front["base_model"] == "org/base"
     rows = re.findall(r"\| (\w{8}) \| ([\d,]+) \| ([\d,]+) \|", text)
     pairs = {code: [int(number.replace(",", "")) for number in numbers] for code, *numbers in rows}
@@ -115,10 +116,16 @@ def test_card_says_what_the_model_is() -> None:
 
 
 def test_card_counts_the_smaller_batches_of_a_warmup() -> None:
-    _, text = card(changed(train__first_batch_pairs=16, train__batch_warmup_steps=300, train__max_steps=1500))
+    config = changed(train__first_batch_pairs=16, train__batch_warmup_steps=300, train__max_steps=1500)
+    _, text = card(config, replace(INFO, science=config.science()))
     rows = re.findall(r"\| \w{8} \| [\d,]+ \| ([\d,]+) \|", text)
     assert sum(int(number.replace(",", "")) for number in rows) == 100 * (16 + 32 + 48) + 1200 * 64
     assert "1,500 optimizer steps with 16 to 64 pairs each" in text and "first_batch_pairs: 16" in text
+
+
+def test_card_leaves_out_languages_that_join_after_the_checkpoint() -> None:
+    front, text = card(info=replace(INFO, visits={"pol_Latn": 0, "ukr_Cyrl": 96_000}))
+    assert front["language"] == ["uk"] and "| ukr_Cyrl | 40 | 96,000 |" in text and "| pol_Latn |" not in text
 
 
 def test_licence_and_base_model_that_nobody_gave() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from translit_scale.batch.mixture import cap_proportions, language_proportions
 from translit_scale.batch.order import LONG_CYCLE, PairOrder
-from translit_scale.config import MixtureConfig
+from translit_scale.config import DataConfig, MixtureChange, MixtureConfig, TrainConfig
 from translit_scale.errors import ConfigError
 
 EVEN = MixtureConfig(kind="temperature", alpha=0.0)
@@ -81,7 +82,7 @@ def test_no_language_is_repeated_more_often_than_allowed() -> None:
     order = PairOrder(pairs, EVEN.model_copy(update={"max_repeats": 3.0}), length=length)
     counts = Counter(language for language, _, _ in visits(order, 0, length))
     assert counts["ukr_Cyrl"] <= 301 and counts["bul_Cyrl"] <= 121 and counts["pol_Latn"] >= 5578
-    with pytest.raises(ConfigError, match=r"as often as allowed, all pairs are 85\.\d% of what training needs"):
+    with pytest.raises(ConfigError, match=r"step 0 on: repeated as .* are 85\.\d% of what training needs"):
         PairOrder(pairs, EVEN.model_copy(update={"max_repeats": 1.0}), length=length)
 
 
@@ -144,3 +145,15 @@ def test_languages_may_join_later() -> None:
     plain = [visit for visit in visits(PairOrder(pairs, seed=4), 0, 540) if visit[0] == "pol_Latn"]
     assert [visit for visit in then if visit[0] == "pol_Latn"] == plain
     assert {epoch for language, epoch, _ in then if language != "pol_Latn"} == {2}
+
+
+def test_a_limit_of_repeats_that_is_too_low_names_the_mixture_and_its_languages() -> None:
+    pairs = {"pol_Latn": 300, "ukr_Cyrl": 200, "bul_Cyrl": 40}
+    some = MixtureConfig(languages=["ukr_Cyrl", "bul_Cyrl"], max_repeats=2)
+    message = r"the mixture from step {} on: .* the pairs of bul_Cyrl, ukr_Cyrl are {} of what training needs from that"
+    with pytest.raises(ConfigError, match=message.format(0, r"48\.0%")) as found:
+        PairOrder(pairs, some, changes=[(480, MixtureConfig())], length=1000)
+    assert "if another mixture follows, set max_repeats there only" in found.value.hint
+    data = DataConfig(shards=Path("none"), mixture_schedule=[MixtureChange(from_step=3, mixture=some)])
+    with pytest.raises(ConfigError, match=message.format(3, r"\d+\.\d%")):
+        PairOrder.of_experiment(data, TrainConfig(batch_pairs=100, max_steps=10), pairs)

@@ -150,10 +150,13 @@ def test_a_warmup_has_fewer_pairs_and_its_records_are_no_measurements(
     text = " ".join(planned([*words, "--gpus-per-node", "2", "train.max_steps=9"], capsys).split())
     assert "pairs seen 84 (1.33 epochs)" in text and "steps 9 (of 4 to 12 pairs)" in text  # 4 + 4 + 8 + 8 + 5 · 12
     assert main(["plan", *words, "--calibrate", str(run)]) == DataError.exit_code
-    assert "has no record of a step after train.batch_warmup_steps=4" in capsys.readouterr().err
+    assert "has no record of steps that begins after train.batch_warmup_steps=4" in capsys.readouterr().err
     steps = run / "metrics.jsonl"
-    steps.write_text(steps.read_text().replace('"step": 4', '"step": 5'))
-    assert Run.read(run).records == [json.loads(steps.read_text().splitlines()[1])]
+    partly = steps.read_text().replace('"step": 4', '"step": 5')
+    steps.write_text(partly)
+    assert main(["plan", *words, "--calibrate", str(run)]) == DataError.exit_code  # steps 3 and 4 are smaller
+    steps.write_text(partly + partly.replace('"step": 2', '"step": 7').partition("\n")[0] + "\n")
+    assert [record["step"] for record in Run.read(run).records] == [7]
 
 
 def test_a_run_on_another_device_gives_its_tokens_only(
@@ -194,7 +197,7 @@ def test_damaged_metrics_of_a_run(tiny_world: Path, tmp_path: Path, capsys: pyte
     planned(["--config", str(run / "config.yaml"), "--gpus-per-node", "2", "--calibrate", str(run)], capsys)
     (run / "metrics.jsonl").write_text("")
     assert main(["plan", *EXPERIMENT, "--calibrate", str(run)]) == 3
-    assert "has no record of a step" in capsys.readouterr().err
+    assert "has no record of steps" in capsys.readouterr().err
 
 
 def test_planning_for_gpus_does_not_load_torch() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.tiny import make_config, make_shards, make_tokenizer
 from tests.test_plan import CORE, GLOT500, H100, experiment, workload
+from translit_scale.batch.order import total_steps
 from translit_scale.batch.pack import MicroBatch, Vocabulary
 from translit_scale.cli import main
 from translit_scale.config import Config
@@ -53,7 +54,7 @@ def expected(config: Config) -> tuple[PairTokens, dict[str, tuple[str, str]]]:
     inputs = Inputs()
     corpus = open_corpus(config, inputs)
     assert corpus
-    sample = sample_pairs(config, corpus, None, inputs)
+    sample = sample_pairs(config, corpus, total_steps(config.train, corpus.total), None, inputs)
     return PairTokens.of(sample, config), {name: (value, source) for name, value, source in inputs.rows}
 
 
@@ -100,6 +101,23 @@ def test_sides_that_differ_in_diacritics_are_counted_in_the_sample(tmp_path: Pat
         assert tokens.identical == fraction == 1 - tokens.contrasted and said in inputs["identical pairs"][1]
     _, inputs = expected(make_config(tmp_path, **settings, model__tokenizer="later"))
     assert inputs["identical pairs"][1].startswith("assumption: no more than the manifest counts")
+
+
+def test_one_of_several_transliterations_is_drawn(tmp_path: Path) -> None:
+    """They have two and three times as many letters as the first one, and are never the same text as the sentence."""
+    make_shards(
+        tmp_path / "shards", {"ukr_Cyrl": 600}, block_rows=600, identical={"ukr_Cyrl": 0.5}, further={"ukr_Cyrl": 2}
+    )
+    make_tokenizer(tmp_path / "tokenizer")
+    for choice, said in (("draw", "several transliterations"), ("first", "mixture of the experiment")):
+        config = make_config(tmp_path, data__transliterations=choice, train__batch_pairs=50, train__max_steps=60)
+        micro = real_batches(config, tmp_path)
+        pairs = sum(part.pairs for part in micro)
+        tokens, inputs = expected(config)
+        counts = np.sum(tokens.counts(pairs), axis=0)
+        np.testing.assert_allclose(counts[0], sum(part.token_counts[0] for part in micro), rtol=0.03)
+        assert tokens.identical == pytest.approx(sum(part.identical for part in micro) / pairs, rel=0.05)
+        assert inputs["identical pairs"][1].count(said)
 
 
 def test_operations_memory_and_traffic_follow() -> None:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support.tiny import make_config
-from translit_scale.corpus.shards import ShardSet
+from tests.support.tiny import make_config, make_tokenizer
+from translit_scale.corpus.blocks import Block
+from translit_scale.corpus.manifest import SEVERAL_TRANSLITERATIONS, LanguageCounts, Manifest, write_manifest
+from translit_scale.corpus.shards import ShardSet, encode_shard
 from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer
 from translit_scale.errors import DataError
+from translit_scale.files import write_bytes
 from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import build_training, make_plan
 from translit_scale.train.preflight import DamagedBlock, check_tokenizer, find_damaged_blocks, write_damaged_blocks
@@ -101,3 +105,20 @@ def test_the_ledger_says_what_is_left_out(tmp_path: Path) -> None:
 def test_rates_are_arrays_of_languages_by_sides(tiny_world: Path) -> None:
     shards, tokenizer = ShardSet.open(tiny_world / "shards"), load_tokenizer(str(tiny_world / "tokenizer"))
     assert np.shape(check_tokenizer(shards, tokenizer, ["ukr_Cyrl"], "copy", 0.05).token_rates) == (1, 2)
+
+
+def test_all_transliterations_that_may_be_drawn_are_checked(tmp_path: Path) -> None:
+    """The further ones have letters that the tokenizer does not know."""
+    rows = range(9)
+    first, second = tuple("ab" for _ in rows), tuple("žž" * (row % 3 == 0) for row in rows)
+    data, entry = encode_shard("ukr_Cyrl", 0, [Block(tuple("аб" for _ in rows), first, (second,))])
+    write_bytes(tmp_path / entry.name, data)
+    counts = LanguageCounts(read=9, dropped={}, rows=9, identical=0, fallbacks=0, orig_chars=18, latn_chars=18)
+    manifest = {"format_version": SEVERAL_TRANSLITERATIONS, "name": "s", "provenance": {}, "shards": [entry]}
+    write_manifest(tmp_path, Manifest(languages={"ukr_Cyrl": counts}, **manifest))
+    shards, tokenizer = ShardSet.open(tmp_path), load_tokenizer(str(make_tokenizer(tmp_path / "tokenizer")))
+    check = partial(check_tokenizer, shards, tokenizer, ["ukr_Cyrl"], "transliteration")
+    with pytest.raises(DataError, match=r"25\.0% of the tokens of the transliterations of ukr_Cyrl"):
+        check(0.2)
+    assert check(0.2, "first").token_rates[0, 1] == 1.0
+    assert check(0.3).token_rates[0, 1] == pytest.approx(24 / 30)

@@ -210,6 +210,19 @@ def test_control_characters_are_shown() -> None:
     assert not set("<>&") & set(inline_json(["</script>", "<!--", "&lt;"]))
 
 
+def test_settings_that_are_newer_than_a_run_have_their_defaults(runs: list[Path]) -> None:
+    settings = runs[0] / "config.yaml"
+    older = settings.read_text().replace("  transliterations: draw\n", "")
+    settings.write_text(older)
+    assert "transliterations" not in older
+    text = text_of(page(runs))
+    differing = text[text.index("Settings in which the runs differ") : text.index("All settings")]
+    assert "objectives.tcm.weight" in differing and "data.transliterations" not in differing
+    settings.write_text(older.replace("pair_with: transliteration", "pair_with: nothing"))
+    assert main(["report", "page", *map(str, runs)]) == 3
+    assert "pair_with nothing" in text_of((runs[0] / "report.html").read_text())
+
+
 def test_damaged_files_are_left_out_and_listed(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     (runs[0].parent / "results/sr_b/mlm.json").write_text("{")
     (runs[0].parent / "analysis/flores/mlm.similarity.json").write_text('{"task_type": "similarity", "model": {}}')

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -208,5 +209,10 @@ def test_lengths_are_those_of_the_blocks_however_few_are_kept(
 def test_a_batch_of_which_nothing_is_left(stream: Callable[..., BatchStream], world: Path) -> None:
     shards = ShardSet.open(world / "shards")
     everything = frozenset((name, b) for name in shards.languages for b in range(len(shards.block_rows(name))))
-    with pytest.raises(DataError, match="step 0: only 0 of 48 pairs are in undamaged blocks"):
+    with pytest.raises(DataError, match="step 0: only 0 of 48 pairs are in undamaged blocks") as found:
         stream(damaged=everything).step(0)
+    assert "first_batch_pairs" not in found.value.hint
+    small = replace(stream(damaged=everything), sizes=BatchSizes(48, first=4, warmup_steps=9))
+    with pytest.raises(DataError, match="step 0: only 0 of 4 pairs") as found:
+        small.step(0)
+    assert "or raise train.first_batch_pairs" in found.value.hint

@@ -299,7 +299,7 @@ def test_settings_that_contradict_each_other_or_the_data(train: Train, tmp_path:
         train("train.max_step=3")
     with pytest.raises(ConfigError, match="unrecognized arguments: --max_steps"):
         train("--max_steps=3")
-    with pytest.raises(ConfigError, match=r"train.batch_pairs is 64, but .*shards has 63 pairs"):
+    with pytest.raises(ConfigError, match=r"has 64 pairs \(train\.batch_pairs\), but .*shards has 63 of bul_Cyrl"):
         train("train.batch_pairs=64")
     with pytest.raises(ConfigError, match=r"data.languages: deu_Latn not in"):
         train("data.languages=[deu_Latn]")

@@ -68,7 +68,8 @@ class MixtureConfig(Strict):
     languages: list[str] | None = Field(None, min_length=1)
     """Only these take part, for a schedule that adds languages later; default: all of `data.languages`."""
     max_repeats: float | None = Field(None, gt=0)
-    """No language is repeated more often than this in the whole training; the other languages get the rest."""
+    """No language is repeated more often than this in the whole training; the other languages get the rest. See
+    docs/stream.md for a schedule."""
 
     @model_validator(mode="after")
     def _has_weights(self) -> MixtureConfig:
@@ -121,6 +122,11 @@ class DataConfig(Strict):
         if steps != sorted(set(steps)):
             raise ValueError(f"mixture_schedule: from_step must ascend, found {steps}")
         return self
+
+    @property
+    def mixtures(self) -> list[tuple[int, MixtureConfig]]:
+        """First step and mixture of each phase of the training."""
+        return [(0, self.mixture), *((change.from_step, change.mixture) for change in self.mixture_schedule)]
 
 
 class ModelConfig(Strict):
@@ -243,7 +249,8 @@ class TrainConfig(Strict):
     batch_warmup_steps: int | None = Field(None, ge=1)
     """Steps in which the effective batch grows from `first_batch_pairs` to `batch_pairs`."""
     epochs: float = Field(1.0, gt=0)
-    """Passes over the data; ignored where `max_steps` is set."""
+    """Passes over the pairs of all languages; ignored where `max_steps` is set, which mixtures without some of the
+    languages need."""
     max_steps: int | None = Field(None, ge=1)
     """Optimizer steps; also the length of the learning-rate schedule."""
     lr: float = Field(5e-5, gt=0)
@@ -427,6 +434,20 @@ def load_config(files: Sequence[Path], overrides: Sequence[str] = ()) -> Config:
         origin[key] = f"override {override!r}"
     merged = merge({"run": {"name": "-".join(path.stem for path in files)}}, merged)
     return validate(Config, merged, origin)
+
+
+def stored_config(science: Mapping[str, Any], origin: str) -> Config:
+    """The experiment whose `Config.science` was stored; settings that are newer than the record get their defaults.
+
+    So the default of a new setting must mean what the program did before there was the setting.
+
+    Args:
+        origin: where it is stored, for error messages.
+
+    Raises:
+        ConfigError: this version does not have a stored setting any more, or does not allow its value.
+    """
+    return validate(Config, {**science, "run": {"name": "stored"}}, origin)
 
 
 def merge(base: Any, layer: Any) -> Any:

@@ -40,21 +40,26 @@ def language_proportions(mixture: MixtureConfig, languages: Sequence[str], pairs
     return scores / scores.sum()
 
 
-def cap_proportions(proportions: Proportions, limits: Proportions, languages: Sequence[str]) -> Proportions:
+def cap_proportions(
+    proportions: Proportions, limits: Proportions, languages: Sequence[str], from_step: int = 0
+) -> Proportions:
     """Reduces proportions to their limits; the other languages take over the rest in proportion.
 
     Args:
         proportions: [L] sum to 1; limits: [L] upper bounds.
+        languages, from_step: [L] codes, and the first step of the mixture, for the message.
 
     Raises:
         ConfigError: the limits sum to less than 1.
     """
     largest = limits[proportions > 0].sum()
     if largest < 1 - 1e-9:
+        taking_part = [language for language, part in zip(languages, proportions, strict=True) if part]
         raise ConfigError(
-            f"data.mixture.max_repeats: repeated as often as allowed, all pairs are {largest:.1%} of what training "
-            f"needs from {listed(languages)}",
-            "train fewer steps or epochs, raise max_repeats, or add text",
+            f"max_repeats of the mixture from step {from_step:,} on: repeated as often as allowed, the pairs of "
+            f"{listed(taking_part)} are {largest:.1%} of what training needs from that step to its end",
+            "train fewer steps or epochs, raise max_repeats, or add text; if another mixture follows, set max_repeats "
+            "there only",
         )
     full = np.zeros(len(proportions), bool)
     result = proportions

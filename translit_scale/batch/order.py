@@ -25,6 +25,7 @@ from translit_scale.batch.random_bits import Bits, derive, key, permute
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import DataConfig, MixtureConfig, TrainConfig
 from translit_scale.errors import ConfigError
+from translit_scale.languages import listed
 
 EXACT_CYCLE = 1 << 22
 """Up to this many pairs, a cycle of `concatenate` is exactly one epoch. Computing it takes some seconds at startup."""
@@ -114,6 +115,38 @@ def total_steps(train: TrainConfig, pairs: int) -> int:
     return warmup + math.ceil((all_pairs - smaller) / train.batch_pairs)
 
 
+def check_mixtures(data: DataConfig, train: TrainConfig, pairs: Mapping[str, int]) -> None:
+    """Checks that the languages of each mixture have a pair for each place of its batches, and that epochs are clear.
+
+    Args:
+        pairs: of each language of the experiment.
+
+    Raises:
+        ConfigError: a batch has more pairs than its languages, or the steps follow from epochs of languages that do not
+            all take part; or a mixture names a language without pairs.
+    """
+    pairs = {language: n for language, n in pairs.items() if n}
+    steps, sizes, mixtures = total_steps(train, sum(pairs.values())), BatchSizes.of(train), data.mixtures
+    for (first, mixture), following in zip(mixtures, [*(step for step, _ in mixtures[1:]), steps], strict=True):
+        proportions = language_proportions(mixture, list(pairs), np.array(list(pairs.values())))
+        own = {language: n for (language, n), part in zip(pairs.items(), proportions, strict=True) if part}
+        if len(own) < len(pairs) and not train.max_steps:
+            raise ConfigError(
+                f"train.epochs is {train.epochs:g} passes over the pairs of all languages, but the mixture from step "
+                f"{first:,} on leaves out {listed([language for language in pairs if language not in own])}",
+                f"set train.max_steps instead (train.epochs would be {steps:,} steps), or leave languages out of the "
+                "whole training: data.languages",
+            )
+        last, most = min(following, steps) - 1, sum(own.values())
+        if first <= last and sizes.at(last) > most:
+            raise ConfigError(
+                f"the batch of step {last:,} has {sizes.at(last):,} pairs (train.batch_pairs), but {data.shards} has "
+                f"{most:,} of {listed(list(own))}, the languages of the mixture from step {first:,} on: a pair would "
+                "be its own negative",
+                f"set train.batch_pairs to {most:,} or less, or train on more pairs",
+            )
+
+
 class Runs(NamedTuple):
     """R runs of consecutive visits of one language, in one window of one epoch."""
 
@@ -138,6 +171,7 @@ class PairOrder:
         changes: (first position, mixture) of further phases, in ascending order.
         seed: seed of the permutations and of the visits' keys.
         length: number of positions that training will use, to which `max_repeats` refers.
+        steps: first steps of the further phases, which messages name; default: their positions.
 
     Raises:
         ConfigError: there are no pairs, or a mixture does not fit them.
@@ -150,6 +184,7 @@ class PairOrder:
         changes: Sequence[tuple[int, MixtureConfig]] = (),
         seed: int = 0,
         length: int | None = None,
+        steps: Sequence[int] | None = None,
     ) -> None:
         self.pairs = {language: n for language, n in sorted(pairs.items()) if n}
         if not self.pairs:
@@ -161,16 +196,18 @@ class PairOrder:
         self._pairs = np.array(list(self.pairs.values()))
         self._keys = np.array([key(seed, "order", language) for language in self.languages])
         self.phases: list[Phase] = []
-        for start, changed in [(0, mixture or MixtureConfig()), *changes]:
+        phases = [(0, mixture or MixtureConfig()), *changes]
+        first_steps = [0, *steps] if steps is not None else [start for start, _ in phases]
+        for (start, changed), step in zip(phases, first_steps, strict=True):
             # Limits refer to the end of training, not of the phase: a later change must not move earlier pairs.
-            self.phases.append(self._phase(start, changed, None if length is None else length - start))
+            self.phases.append(self._phase(start, changed, None if length is None else length - start, step))
 
-    def _phase(self, start: int, mixture: MixtureConfig, left: int | None) -> Phase:
+    def _phase(self, start: int, mixture: MixtureConfig, left: int | None, step: int) -> Phase:
         proportions = language_proportions(mixture, self.languages, self._pairs)
         visited = self.phases[-1].visited_at(start) if self.phases else np.zeros(len(self._pairs), np.int64)
         if mixture.max_repeats is not None and left is not None and left > 0:
             allowed = np.maximum(mixture.max_repeats * self._pairs - visited, 0)
-            proportions = cap_proportions(proportions, allowed / left, self.languages)
+            proportions = cap_proportions(proportions, allowed / left, self.languages, step)
         epoch = int(self._pairs[proportions > 0].sum())
         exact = mixture.kind == "concatenate" and mixture.max_repeats is None and epoch <= EXACT_CYCLE
         quotas = apportion(proportions.tolist(), epoch if exact else max(LONG_CYCLE, len(proportions)))
@@ -184,8 +221,9 @@ class PairOrder:
             ConfigError: as for the class.
         """
         steps, sizes = total_steps(train, sum(pairs.values())), BatchSizes.of(train)
-        changes = [(sizes.before(change.from_step), change.mixture) for change in data.mixture_schedule]
-        return cls(pairs, data.mixture, changes, train.seed, sizes.before(steps)), steps
+        changes = [(sizes.before(step), mixture) for step, mixture in data.mixtures[1:]]
+        first_steps = [step for step, _ in data.mixtures[1:]]
+        return cls(pairs, data.mixture, changes, train.seed, sizes.before(steps), first_steps), steps
 
     def visits_before(self, position: int) -> dict[str, int]:
         """How many pairs of each language stand before a position; a pair counts as often as it is repeated."""

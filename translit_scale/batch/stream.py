@@ -76,9 +76,12 @@ class BatchStream:
         layout = self.layout_at(t)
         keys = self.reader.without_damaged(self.order.batch(self.sizes.before(t), layout.batch_pairs))
         if len(keys) < layout.world_size * layout.micro_batches:
+            small = "; or use fewer ranks, or raise train.first_batch_pairs in a run of its own"
             raise DataError(
-                f"step {t}: only {len(keys)} of {layout.batch_pairs} pairs are in undamaged blocks",
-                "repair the shards: translit-scale prepare RECIPE remakes the missing parts",
+                f"step {t}: only {len(keys)} of {layout.batch_pairs} pairs are in undamaged blocks, too few for "
+                f"{layout.world_size} ranks with {layout.micro_batches} micro-batches each",
+                "repair the shards: translit-scale prepare RECIPE remakes the missing parts"
+                + small * (layout.batch_pairs < self.sizes.full),
             )
         return keys
 

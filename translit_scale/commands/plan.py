@@ -83,7 +83,7 @@ def _run(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
-    from translit_scale.batch.order import total_steps
+    from translit_scale.batch.order import check_mixtures, total_steps
     from translit_scale.plan.assumptions import describe_rates
     from translit_scale.plan.calibrate import Run, calibrated, compare, copy_rate, scaled
     from translit_scale.plan.inputs import Inputs, model_shape, open_corpus, sample_pairs
@@ -93,19 +93,27 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
 
     inputs, stated = Inputs(), tuple(args.tokens) if args.tokens else None
     corpus = None if args.pairs or args.recipe else open_corpus(config, inputs)
+    if corpus:
+        check_mixtures(config.data, config.train, corpus.pairs)
     corpus = corpus or _planned_corpus(args, config, inputs)
     shape, positions = model_shape(config, args.vocabulary, inputs)
-    sample = sample_pairs(config, corpus, stated, inputs)
+    steps = total_steps(config.train, corpus.total)
+    sample = sample_pairs(config, corpus, steps, stated, inputs)
     tokens, kept = (PairTokens.of(sample, config, shape.window, keep) for keep in (False, True))
+    longest = PairTokens.of(sample.longest, config, shape.window)
     machines = Machines(args, is_timed=not shape.is_modern)
     machine, comparisons, copied = machines.of(args.gpu, args.gpus_per_node), [], COPY_RATE
     if args.calibrate:
         run = Run.read(args.calibrate)
-        of_corpus = sample_pairs(run.own_config, open_corpus(run.config, Inputs()) or corpus, stated, Inputs())
+        of_corpus = sample_pairs(
+            run.own_config, open_corpus(run.config, Inputs()) or corpus, run.steps, stated, Inputs()
+        )
         expected = PairTokens.of(of_corpus, run.own_config, run.shape[0].window)
         of_run = machines.of(run.device, args.gpus_per_node if run.device != "cpu" else run.ranks)
         comparisons = compare(run, expected, of_run)
-        tokens, kept = (scaled(each, each.tokens * run.tokens / expected.tokens) for each in (tokens, kept))
+        tokens, kept, longest = (
+            scaled(each, each.tokens * run.tokens / expected.tokens) for each in (tokens, kept, longest)
+        )
         inputs.add("tokens per pair", f"{tokens.tokens:.1f}", f"measured, {run.folder}")
         if run.device == machine.name:
             machine = calibrated(run, expected, of_run, machine)
@@ -113,11 +121,12 @@ def _plan(args: argparse.Namespace, config: Config, ds_config: Path) -> Plan:
         else:
             inputs.add("speed", "as without --calibrate", f"{run.folder} ran on {run.device}")
     gpu = DEVICES.get(machine.name)
-    w = Workload.of(config, ds_config, gpu, shape, positions, len(corpus.pairs), tokens)
+    if longest != tokens:
+        inputs.add("… of the longest mixture", f"{longest.tokens:.1f}", "as above; this decides the memory")
+    w = Workload.of(config, ds_config, gpu, shape, positions, len(corpus.pairs), tokens, longest)
     ranks = args.nodes * args.gpus_per_node
     w.layout(ranks)
     describe_rates(machine, w, ranks, copied, inputs)
-    steps = total_steps(config.train, corpus.total)
     return Plan(config, inputs, corpus, w, kept, machine, ranks, steps, copied, comparisons)
 
 

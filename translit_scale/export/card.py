@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pycountry
@@ -13,7 +14,6 @@ from huggingface_hub import EvalResult, ModelCardData
 from transformers import PreTrainedModel
 
 from translit_scale import __version__
-from translit_scale.batch.order import PairOrder
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config, ObjectivesConfig
 from translit_scale.corpus.manifest import Manifest
@@ -31,7 +31,7 @@ from translit_scale.export.results import Score, title
 from translit_scale.export.settings import is_local, public_name, used_settings
 from translit_scale.languages import language_name
 from translit_scale.model.families import family_of
-from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
+from translit_scale.train.checkpointing.checkpoint import CheckpointInfo, visits_of
 
 TASK_TYPES = {
     "retrieval": "sentence-similarity",
@@ -56,12 +56,16 @@ class CardInput:
     """Of the shards that the model was trained on, if they are still there."""
     scores: Sequence[Score] = field(default=())
 
+    @cached_property
+    def seen(self) -> dict[str, int]:
+        """Languages that training has visited, with the number of visits."""
+        return {language: visits for language, visits in sorted(visits_of(self.info).items()) if visits}
+
 
 def model_card(facts: CardInput) -> str:
     """The model card in Markdown with YAML front matter; text from data and users is escaped."""
     config, settings = facts.config, used_settings(facts.config)
-    if "train" in facts.info.science:
-        settings["train"]["precision"] = facts.info.science["train"]["precision"]  # what `auto` has become
+    settings["train"]["precision"] = facts.info.science["train"]["precision"]  # what `auto` has become
     sections = [
         f"# {escape_markdown(config.run.name)}",
         _introduction(facts),
@@ -99,7 +103,7 @@ def _metadata(facts: CardInput) -> ModelCardData:
         for score in main_scores(facts.scores)
     ]
     return ModelCardData(
-        language=list(dict.fromkeys(hub_language(code) for code in facts.info.pairs)),
+        language=list(dict.fromkeys(hub_language(code) for code in facts.seen)),
         license=facts.licence or "unknown",
         library_name="transformers",
         pipeline_tag="fill-mask",
@@ -188,14 +192,11 @@ def _training(facts: CardInput) -> str:
 
 
 def _data(facts: CardInput) -> str:
-    config, info = facts.config, facts.info
-    order, _ = PairOrder.of_experiment(config.data, config.train, info.pairs)
-    seen = order.visits_before(BatchSizes.of(config.train).before(info.step))
-    files = _files(facts.manifest)
+    info, files = facts.info, _files(facts.manifest)
     rows = [
-        f"| {escape_markdown(language_name(code))} | {code} | {pairs:,} | {seen[code]:,} |"
+        f"| {escape_markdown(language_name(code))} | {code} | {info.pairs[code]:,} | {visits:,} |"
         + (f" {escape_markdown(', '.join(files.get(code, ())))} |" if files else "")
-        for code, pairs in sorted(info.pairs.items())
+        for code, visits in facts.seen.items()
     ]
     extra = (" files of the recipe |", "---|") if files else ("", "")
     return "\n".join(
@@ -227,7 +228,7 @@ def _transliterations(facts: CardInput) -> list[str]:
     if facts.config.objectives.pair_with == "copy" or facts.manifest is None:
         return []
     manifest, provenance = facts.manifest, facts.manifest.provenance
-    further = sum(manifest.languages[code].further for code in facts.info.pairs)
+    further = sum(manifest.languages[code].further for code in facts.seen)
     if facts.config.data.transliterations == "first":
         further = 0  # they are not used
     romanizers = [provenance["romanizer"]] if "romanizer" in provenance else []
@@ -235,7 +236,7 @@ def _transliterations(facts: CardInput) -> list[str]:
     sentences = []
     if romanizers:
         sentences.append(f"Transliterations were made by {', and also by '.join(map(_romanizer, romanizers))}.")
-    counts = {code: manifest.languages[code].from_column for code in facts.info.pairs}
+    counts = {code: manifest.languages[code].from_column for code in facts.seen}
     if given := [f"{count:,} of {code}" for code, count in counts.items() if count]:
         both = further and ((provenance.get("recipe") or {}).get("romanize") or {}).get("beside_column")
         where = "with the text, and those that were made stand beside them" if both else "with the text instead"

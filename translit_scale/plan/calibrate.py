@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -69,12 +70,14 @@ class Run:
         if device is None:
             raise DataError(f"{folder} ran on {name}, whose data sheet is not in model/devices.py", "add it there")
         warmup = config.train.batch_warmup_steps or 0  # smaller batches, whose steps are not those of the cost model
-        records = [r for r in records if "train_speed/step_seconds" in r and r["step"] > warmup]
+        timed = [{"step": 0}, *(r for r in records if "train_speed/step_seconds" in r)]
+        # A record is about the steps since the one before it.
+        records = [r for before, r in pairwise(timed) if before["step"] >= warmup]
         if not records:
-            after = f" after train.batch_warmup_steps={warmup}" if warmup else ""
+            after = f" that begins after train.batch_warmup_steps={warmup}" if warmup else ""
             raise DataError(
-                f"{folder / 'metrics.jsonl'} has no record of a step{after}",
-                f"train at least run.log_every steps{' more' if warmup else ''}",
+                f"{folder / 'metrics.jsonl'} has no record of steps{after}",
+                f"train at least {warmup + (2 if warmup else 1) * config.run.log_every} steps",
             )
         return cls(folder, config, ranks, device, records)
 
@@ -94,6 +97,11 @@ class Run:
     def shape(self) -> tuple[Shape, int]:
         """Of the model, and rows of its position embedding."""
         return read_shape(self.folder / "model" / "config.json")
+
+    @property
+    def steps(self) -> int:
+        """Of the last record."""
+        return int(self.records[-1]["step"])
 
     @property
     def own_config(self) -> Config:
@@ -160,8 +168,7 @@ def compare(run: Run, tokens: PairTokens, machine: Machine) -> list[Comparison]:
         predicted = slowest_over_mean(w.batch_pairs / run.ranks, run.ranks)
         found.append(Comparison("slowest rank over mean", "", predicted, slowest))
     if wait:
-        steps = int(run.records[-1]["step"])
-        waits = checkpoints(w, run.config.run, steps, run.step, run.ranks, COPY_RATE).wait
+        waits = checkpoints(w, run.config.run, run.steps, run.step, run.ranks, COPY_RATE).wait
         found.append(Comparison("wait for a checkpoint", "s", waits, wait))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from translit_scale.batch.mixture import language_proportions
+from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config
 from translit_scale.corpus.clean import same_letters
 from translit_scale.corpus.manifest import MANIFEST_NAME
@@ -176,21 +178,24 @@ def shape_of(config: Mapping[str, Any]) -> tuple[Shape, int]:
     return shape, 0 if shape.is_modern else int(config["max_position_embeddings"])
 
 
-def sample_pairs(config: Config, corpus: Corpus, stated: tuple[float, float] | None, inputs: Inputs) -> PairSample:
+def sample_pairs(
+    config: Config, corpus: Corpus, steps: int, stated: tuple[float, float] | None, inputs: Inputs
+) -> PairSample:
     """Lengths of pairs: as stated, or of a sample of the shards, or of their characters, or assumed; and which of them
     are identical.
 
     Args:
+        steps: of the training.
         stated: mean tokens of sentences and transliterations with special tokens.
     """
     file = Path(str(config.model.tokenizer or config.model.pretrained)) / "tokenizer.json"
     is_read = stated is None and corpus.shards is not None and file.is_file()
     if is_read and corpus.shards:
-        sample = read_sample(config, corpus, corpus.shards, Tokenizer.from_file(str(file)))
+        sample = read_sample(config, corpus, corpus.shards, steps, Tokenizer.from_file(str(file)))
         source = f"{sample.lengths.shape[1]:,} pairs of the shards with {file.parent}"
     else:
         lengths, source = _assumed_lengths(corpus, stated)
-        sample = PairSample(lengths, None, _expected_identical(config, corpus, corpus.shards))
+        sample = PairSample(lengths, None, _expected_identical(config, corpus, corpus.shards, steps))
     is_copy = config.objectives.pair_with == "copy"
     if is_copy:
         sample = sample._replace(lengths=np.stack([sample.lengths[0], sample.lengths[0]]), same=1.0)
@@ -217,9 +222,14 @@ def _assumed_lengths(corpus: Corpus, stated: tuple[float, float] | None) -> tupl
     return log_normal_lengths(stated or MEAN_TOKENS), source
 
 
-def language_shares(config: Config, corpus: Corpus) -> Lengths:
-    """[L] share of each language in a batch."""
-    return language_proportions(config.data.mixture, list(corpus.pairs), np.array(list(corpus.pairs.values())))
+def language_shares(config: Config, corpus: Corpus, steps: int) -> tuple[Lengths, Lengths]:
+    """[P] part of the pairs that each mixture has of a training of so many steps, and [P, L] shares of the languages in
+    its batches, before `max_repeats` is applied."""
+    languages, counts, sizes = list(corpus.pairs), np.array(list(corpus.pairs.values())), BatchSizes.of(config.train)
+    mixtures = [(step, mixture) for step, mixture in config.data.mixtures if step < steps]
+    bounds = [*(sizes.before(step) for step, _ in mixtures), sizes.before(steps)]
+    parts = np.array([end - start for start, end in pairwise(bounds)]) / bounds[-1]
+    return parts, np.stack([language_proportions(mixture, languages, counts) for _, mixture in mixtures])
 
 
 def identical_fractions(corpus: Corpus, shards: ShardSet) -> Lengths:
@@ -228,9 +238,12 @@ def identical_fractions(corpus: Corpus, shards: ShardSet) -> Lengths:
     return np.array([c.identical / c.rows for c in counts])
 
 
-def _expected_identical(config: Config, corpus: Corpus, shards: ShardSet | None) -> float:
-    """Fraction of the pairs of a batch; 0 before there are shards."""
-    return float(language_shares(config, corpus) @ identical_fractions(corpus, shards)) if shards else 0.0
+def _expected_identical(config: Config, corpus: Corpus, shards: ShardSet | None, steps: int) -> float:
+    """Fraction of the pairs of a training; 0 before there are shards."""
+    if shards is None:
+        return 0.0
+    parts, shares = language_shares(config, corpus, steps)
+    return float(parts @ shares @ identical_fractions(corpus, shards))
 
 
 def _source_of_identical(config: Config, corpus: Corpus, is_read: bool) -> str:
@@ -238,32 +251,52 @@ def _source_of_identical(config: Config, corpus: Corpus, is_read: bool) -> str:
         less = "; with some, training costs less" * (config.objectives.identical != "keep")
         return f"assumption: none, as there is no text to count them in{less}"
     if config.objectives.identical_up_to == "nothing":
-        return "counts of the manifest, mixture of the experiment"
+        are_drawn = is_read and any(_draws(config, corpus.shards, language) for language in corpus.pairs)
+        drawn = "; of languages with several transliterations, the same pairs of the shards" * are_drawn
+        return f"counts of the manifest, mixture of the experiment{drawn}"
     if is_read:
         return "the same pairs of the shards, up to diacritics and case"
     return "assumption: no more than the manifest counts, which knows of none that differ in diacritics or case"
 
 
-def read_sample(config: Config, corpus: Corpus, shards: ShardSet, tokenizer: Tokenizer) -> PairSample:
-    """The first pairs of each language.
+def read_sample(config: Config, corpus: Corpus, shards: ShardSet, steps: int, tokenizer: Tokenizer) -> PairSample:
+    """The first pairs of each language; of several transliterations of a sentence one is drawn, as in training.
 
     Which of them are identical is seen in their text; how many are, the manifest knows of all pairs of the language,
-    unless diacritics do not count.
+    unless diacritics do not count or transliterations are drawn.
     """
     most = max(SAMPLED_OF_LANGUAGE, SAMPLED // len(corpus.pairs))
     up_to_diacritics = config.objectives.identical_up_to == "diacritics"
     tokenizer.no_truncation()
     lengths, weights, same = [], [], []
-    shares = zip(corpus.pairs, language_shares(config, corpus), identical_fractions(corpus, shards), strict=True)
-    for language, proportion, fraction in shares:
-        columns = [column.split(b"\n")[:-1][:most] for column in shards.read_columns(language, 0)[:2]]
+    parts, shares = language_shares(config, corpus, steps)
+    of_languages = zip(corpus.pairs, shares.T, identical_fractions(corpus, shards), strict=True)
+    for language, proportions, fraction in of_languages:
+        columns = _drawn_pairs(config, [c.split(b"\n")[:-1][:most] for c in shards.read_columns(language, 0)])
         encoded = [tokenizer.encode_batch([s.decode() for s in c], add_special_tokens=False) for c in columns]
         lengths.append(np.array([[len(e.ids) for e in side] for side in encoded], float))
         found = np.array(list(map(same_letters if up_to_diacritics else bytes.__eq__, *columns)), float)
-        of_pair, is_same = _reweighted(found, found.mean() if up_to_diacritics else fraction)
-        weights.append(proportion * of_pair / len(found))
+        is_counted = up_to_diacritics or _draws(config, shards, language)
+        of_pair, is_same = _reweighted(found, found.mean() if is_counted else fraction)
+        weights.append(np.outer(proportions, of_pair) / len(found))
         same.append(is_same)
-    return PairSample(np.maximum(np.concatenate(lengths, axis=1), 1), np.concatenate(weights), np.concatenate(same))
+    mixtures = np.concatenate(weights, axis=1)
+    tokens = np.maximum(np.concatenate(lengths, axis=1), 1)
+    return PairSample(tokens, parts @ mixtures, np.concatenate(same), mixtures)
+
+
+def _draws(config: Config, shards: ShardSet, language: str) -> bool:
+    """Whether a visit of a sentence draws one of several transliterations."""
+    return config.data.transliterations == "draw" and shards.transliterations(language) > 1
+
+
+def _drawn_pairs(config: Config, columns: list[list[bytes]]) -> tuple[list[bytes], list[bytes]]:
+    """Sentences, and a transliteration of each, from the columns of a block; those that it lacks are empty."""
+    orig, *latn = columns
+    random = np.random.default_rng(0)
+    choices = ([line for line in lines if line] for lines in zip(*latn, strict=True))
+    drawn = config.data.transliterations == "draw"
+    return orig, [lines[random.integers(len(lines)) if drawn else 0] for lines in choices]
 
 
 def _reweighted(found: Lengths, fraction: float) -> tuple[Lengths, Lengths]:

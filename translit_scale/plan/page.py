@@ -97,7 +97,7 @@ class Plan:
     @property
     def saved(self) -> Saved:
         """By what `objectives.identical` leaves out; nothing with `keep`."""
-        whole = replace(self, workload=replace(self.workload, tokens=self.kept)).chosen.seconds.total
+        whole = replace(self, workload=replace(self.workload, tokens=self.kept, longest=None)).chosen.seconds.total
         tokens = self.workload.tokens.tokens / self.kept.tokens
         return Saved(1 - tokens, 1 - self.chosen.seconds.total / whole)
 

@@ -72,6 +72,7 @@ def step_memory(w: Workload, machine: Machine, ranks: int) -> Memory:
 
     With one micro-batch there are no gradients yet in the forward pass.
     """
+    w = replace(w, tokens=w.longest or w.tokens)
     shape, zero, k = w.shape, w.zero, w.micro_batches(ranks)
     parameters = count_parameters(shape, w.positions)
     # Pages of a bucket that are never written take no memory on a CPU.

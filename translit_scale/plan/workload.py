@@ -53,6 +53,15 @@ class PairSample(NamedTuple):
     """[n] how much each pair counts; None: all count as much."""
     same: Lengths | float = 0.0
     """[n] probability that both sides are the same text; a number: that of every pair."""
+    mixtures: Lengths | None = None
+    """[P, n] such weights in each of P mixtures of languages, one after another; None: there is one."""
+
+    @property
+    def longest(self) -> PairSample:
+        """The same pairs as the mixture with the longest ones draws them."""
+        if self.mixtures is None:
+            return self
+        return self._replace(weights=max(self.mixtures, key=lambda weights: float(weights @ self.lengths.sum(axis=0))))
 
 
 class PairTokens(NamedTuple):
@@ -181,6 +190,8 @@ class Workload:
     """Processes of each rank that make its batches."""
     tokens: PairTokens
     zero: Zero
+    longest: PairTokens | None = None
+    """Of the mixture of languages with the longest pairs, which decides the memory; None: `tokens`."""
 
     @property
     def contrasted(self) -> int:
@@ -190,7 +201,7 @@ class Workload:
     @classmethod
     def of(
         cls, config: Config, ds_config: Path, gpu: Device | None, shape: Shape, positions: int,
-        languages: int, tokens: PairTokens,
+        languages: int, tokens: PairTokens, longest: PairTokens | None = None,
     ) -> Workload:  # fmt: skip
         """The workload of an experiment on a GPU, or on CPU ranks (None).
 
@@ -217,6 +228,7 @@ class Workload:
             workers=max(1, config.data.workers),
             tokens=tokens,
             zero=Zero.of(ds_json, ds_config, on_cpu=gpu is None),
+            longest=longest,
         )
 
     @property

@@ -6,8 +6,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from translit_scale.corpus.manifest import MANIFEST_NAME, read_manifest
-from translit_scale.errors import DataError
-from translit_scale.train.checkpointing.checkpoint import COMPLETE, complete_checkpoints, read_info
+from translit_scale.errors import ConfigError, DataError
+from translit_scale.train.checkpointing.checkpoint import (
+    COMPLETE,
+    CheckpointInfo,
+    complete_checkpoints,
+    read_info,
+    visits_of,
+)
 
 Languages = Mapping[str, int]
 """Language → its pairs of text."""
@@ -57,4 +63,17 @@ def _of_run(folder: Path) -> Languages | None:
     checkpoints = [folder] if (folder / COMPLETE).is_file() else complete_checkpoints(folder / "checkpoints")
     if not checkpoints:
         return None
-    return {code: pairs for code, pairs in read_info(checkpoints[-1]).pairs.items() if pairs}
+    return visited_languages(read_info(checkpoints[-1]))
+
+
+def visited_languages(info: CheckpointInfo) -> Languages:
+    """Those of the experiment that the training has visited before a checkpoint.
+
+    Raises:
+        DataError: the record is too old to be understood.
+    """
+    try:
+        visits = visits_of(info)
+    except ConfigError as error:
+        raise DataError(error.message) from None
+    return {code: pairs for code, pairs in info.pairs.items() if visits.get(code)}

@@ -26,7 +26,7 @@ import torch
 import torch.distributed as dist
 from transformers import PreTrainedTokenizerFast
 
-from translit_scale.batch.order import PairOrder
+from translit_scale.batch.order import PairOrder, check_mixtures
 from translit_scale.batch.pack import Packer, Vocabulary
 from translit_scale.batch.prefetch import Prefetcher
 from translit_scale.batch.reader import PairReader
@@ -225,6 +225,7 @@ class Plan:
             shards=self.shards.fingerprint,
             tokenizer=self.tokenizer_fingerprint,
             pairs=self.order.pairs,
+            visits=self.order.visits_before(BatchSizes.of(self.config.train).before(step)),
         )
 
 
@@ -245,17 +246,11 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     if data.max_damaged_fraction:
         damaged = find_damaged_blocks(shards, languages, data.max_damaged_fraction, rank)
     rows = {language: shards.rows(language) for language in languages}
-    pairs = sum(rows.values())
-    if train.batch_pairs > pairs:
-        raise ConfigError(
-            f"train.batch_pairs is {train.batch_pairs:,}, but {data.shards} has {pairs:,} pairs of "
-            f"{listed(languages)}: a pair would be its own negative",
-            f"set train.batch_pairs to {pairs:,} or less, or train on more pairs",
-        )
+    check_mixtures(data, train, rows)
     order, total_steps = PairOrder.of_experiment(data, train, rows)
     tokenizer = load_tokenizer(config.model.tokenizer or str(config.model.pretrained))
-    pair_with, limit = config.objectives.pair_with, data.max_unknown_fraction
-    check = [check_tokenizer(shards, tokenizer, order.languages, pair_with, limit) if rank.is_first else None]
+    settings = config.objectives.pair_with, data.max_unknown_fraction, data.transliterations
+    check = [check_tokenizer(shards, tokenizer, order.languages, *settings) if rank.is_first else None]
     dist.broadcast_object_list(check)
     assert check[0] is not None
     hardware = choose_micro_batch(hardware, config, shards, len(tokenizer), machines, rank)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
+from translit_scale.batch.order import total_steps
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config
 from translit_scale.corpus.shards import ShardSet
@@ -99,11 +100,12 @@ def _workload(hardware: Hardware, config: Config, shards: ShardSet, vocabulary: 
     shape, positions = _shape(config, vocabulary)
     languages = config.data.languages or shards.languages
     corpus = Corpus({language: shards.rows(language) for language in languages}, None, 0, shards)
+    steps = total_steps(config.train, corpus.total)
     try:
-        sample = sample_pairs(config, corpus, None, Inputs())
+        sample = sample_pairs(config, corpus, steps, None, Inputs())
     except DataError:  # a damaged block; what training does with it is decided elsewhere
-        sample = sample_pairs(config, replace(corpus, shards=None), None, Inputs())
-    tokens = PairTokens.of(sample, config, shape.window)
+        sample = sample_pairs(config, replace(corpus, shards=None), steps, None, Inputs())
+    tokens = PairTokens.of(sample.longest, config, shape.window)
     w = Workload.of(config, hardware.path, DEVICES[ANY_GPU], shape, positions, len(languages), tokens)
     return replace(w, precision=hardware.precision)
 

@@ -56,16 +56,16 @@ def check_tokenizer(
     languages: Sequence[str],
     pair_with: Literal["transliteration", "copy"],
     max_unknown_fraction: float,
+    transliterations: Literal["draw", "first"] = "draw",
 ) -> TokenizerCheck:
-    """Encodes a sample of each language, from its first block.
+    """Encodes a sample of each language, from its first block; of several transliterations of a sentence all that
+    training may draw.
 
     Raises:
         DataError: too many tokens of a language or of its transliterations are unknown to the tokenizer; the message
             names the language and the fraction of unknown tokens.
     """
-    samples = [
-        [column.split(b"\n")[:-1][:SAMPLE] for column in shards.read_columns(language, 0)[:2]] for language in languages
-    ]
+    samples = [_sample(shards, language, transliterations == "first") for language in languages]
     compared = [line for sides in samples for side in sides for line in side[:COMPARED]]
     use_sentencepiece = sentencepiece_model(tokenizer) is not None and differing(tokenizer, compared) <= max(
         1, MAX_DIFFERING * len(compared)
@@ -94,6 +94,13 @@ def check_tokenizer(
             "leave these languages out (data.languages)",
         )
     return TokenizerCheck(use_sentencepiece, rates)
+
+
+def _sample(shards: ShardSet, language: str, only_first: bool) -> tuple[list[bytes], list[bytes]]:
+    """The first sentences of a language, and their transliterations, one sentence after another."""
+    orig, *latn = (column.split(b"\n")[:-1][:SAMPLE] for column in shards.read_columns(language, 0))
+    of_sentences = zip(*(latn[:1] if only_first else latn), strict=True)
+    return orig, [line for lines in of_sentences for line in lines if line]
 
 
 @dataclass(frozen=True)

@@ -66,14 +66,13 @@ def metric_logger(training: Training, start: int) -> MetricLogger:
 def description(plan: Plan, many_languages: bool) -> RunDescription:
     """What TensorBoard shows of a run beside its curves: settings that decide the weights, all settings, and charts."""
     config, hardware, science = plan.config, plan.hardware, plan.info(0).science
-    changes = config.data.mixture_schedule
     settings = science | {
         "train": {name: value for name, value in science["train"].items() if name not in ("max_steps", "epochs")},
         "total_steps": plan.total_steps,
     }
     sections = {
         "Experiment": _verbatim(config.to_yaml()),
-        "Mixture of languages": mixture_table(plan.order, [0, *(change.from_step for change in changes)]),
+        "Mixture of languages": mixture_table(plan.order, [step for step, _ in config.data.mixtures]),
         "DeepSpeed": _verbatim(json.dumps(hardware.ds_config, indent=2)),
         "Environment": _verbatim(json.dumps(environment(plan), indent=2)),
     }

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from translit_scale.errors import DataError
+from translit_scale.config import Config
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
-from translit_scale.schema import read_yaml
-from translit_scale.train.checkpointing.checkpoint import COMPLETE, complete_checkpoints
+from translit_scale.report.trained_languages import visited_languages
+from translit_scale.schema import read_yaml, validate
+from translit_scale.train.checkpointing.checkpoint import complete_checkpoints, read_info
 
 MOST_RECORDS = 250
 """Training records of a run that the page contains; of a longer run those at equal distances, and the last one."""
@@ -27,7 +29,7 @@ class Run:
     name: str
     """Unique among the runs of a page."""
     settings: Mapping[str, Any]
-    """config.yaml."""
+    """config.yaml, with the defaults of settings that are newer than the run."""
     ds_config: Mapping[str, Any]
     environment: Mapping[str, Any]
     """Versions, commit, hosts: environment.json of the newest start."""
@@ -35,7 +37,7 @@ class Run:
     best: Mapping[str, Any]
     """best.json: the chosen checkpoint, and the scores of all that were measured."""
     pairs: Mapping[str, int]
-    """Pairs of each language in the training set, as the newest checkpoint states them."""
+    """Pairs of each language that the steps before the newest checkpoint have visited."""
     records: tuple[Record, ...]
     """Thinned training records, and all records of validation and monitoring."""
     record_count: int
@@ -81,7 +83,7 @@ def _read_run(path: Path, name: str, damaged: list[DataError]) -> Run:
     return Run(
         path,
         name,
-        read_yaml(path / "config.yaml"),
+        _settings(path / "config.yaml", damaged),
         _optional(path / "ds_config.json", damaged),
         _optional(path / "environment.json", damaged),
         _optional(path / "STATUS.json", damaged),
@@ -90,6 +92,16 @@ def _read_run(path: Path, name: str, damaged: list[DataError]) -> Run:
         records,
         count,
     )
+
+
+def _settings(path: Path, damaged: list[DataError]) -> Mapping[str, Any]:
+    """All settings; as they stand there if some are not valid any more, which is reported."""
+    stated = read_yaml(path)
+    try:
+        return validate(Config, stated, str(path)).model_dump(mode="json")
+    except ConfigError as error:
+        damaged.append(DataError(error.message))
+        return stated
 
 
 def _optional(path: Path, damaged: list[DataError]) -> Mapping[str, Any]:
@@ -107,8 +119,11 @@ def _optional(path: Path, damaged: list[DataError]) -> Mapping[str, Any]:
 def _pairs(path: Path, damaged: list[DataError]) -> Mapping[str, int]:
     """Needs the record of the newest checkpoint only, so a copy of a run without its weights has them, too."""
     checkpoints = complete_checkpoints(path / "checkpoints")
-    pairs = _optional(checkpoints[-1] / COMPLETE, damaged).get("pairs") if checkpoints else {}
-    return {str(code): int(count) for code, count in pairs.items()} if isinstance(pairs, dict) else {}
+    try:
+        return visited_languages(read_info(checkpoints[-1], check_files=False)) if checkpoints else {}
+    except DataError as error:
+        damaged.append(error)
+        return {}
 
 
 def _read_records(path: Path, damaged: list[DataError]) -> tuple[tuple[Record, ...], int]:

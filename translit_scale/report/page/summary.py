@@ -96,7 +96,7 @@ def _model(run: Run) -> str:
 
 
 def _data(run: Run) -> Iterator[str]:
-    trained = [code for code, pairs in run.pairs.items() if pairs]
+    trained = list(run.pairs)
     shards = _get(run.settings, "data", "shards")
     if not trained:
         yield f"has the shards {shards} as its training data"

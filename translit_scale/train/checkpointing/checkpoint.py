@@ -21,7 +21,10 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from translit_scale.errors import DataError
+from translit_scale.batch.order import PairOrder, total_steps
+from translit_scale.batch.sizes import BatchSizes
+from translit_scale.config import Config, stored_config
+from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
 from translit_scale.schema import changed_settings
 
@@ -45,7 +48,9 @@ class CheckpointInfo:
     tokenizer: str
     """Fingerprint of the tokenizer."""
     pairs: dict[str, int]
-    """Pairs of each language trained on."""
+    """Pairs of each language of the experiment, also of those that only a later mixture has."""
+    visits: dict[str, int] | None = None
+    """Pairs of each language that the steps have visited, repeated ones as often as they were; None in old records."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +112,21 @@ def remove_unfinished(directory: Path) -> None:
         shutil.rmtree(path)
 
 
-def read_info(checkpoint: Path) -> CheckpointInfo:
+def read_info(checkpoint: Path, check_files: bool = True) -> CheckpointInfo:
     """The record of a checkpoint, after checking that its files are complete.
+
+    Args:
+        check_files: a copy of a run may have the records of its checkpoints only.
 
     Raises:
         DataError: not a complete checkpoint, or a file is missing or has another size.
     """
-    return read_record(checkpoint)[0]
+    return read_record(checkpoint, check_files)[0]
 
 
-def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[str, dict[str, Any]]]:
+def read_record(
+    checkpoint: Path, check_files: bool = True
+) -> tuple[CheckpointInfo, EngineCounts, dict[str, dict[str, Any]]]:
     """What COMPLETE.json says of a checkpoint, and the entries of its files.
 
     Raises:
@@ -132,7 +142,7 @@ def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[st
         info = CheckpointInfo(**value)
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{record} is damaged: {error}", remove_hint(checkpoint)) from None
-    for name, size in sizes.items():
+    for name, size in sizes.items() if check_files else ():
         path = checkpoint / name
         actual = path.stat().st_size if path.is_file() else None
         if actual != size:
@@ -142,6 +152,19 @@ def read_record(checkpoint: Path) -> tuple[CheckpointInfo, EngineCounts, dict[st
                 remove_hint(checkpoint),
             )
     return info, counts, files
+
+
+def visits_of(info: CheckpointInfo) -> dict[str, int]:
+    """Pairs of each language that the steps before a checkpoint have visited, repeated ones as often as they were.
+
+    Raises:
+        ConfigError: an old record, whose visits follow from its settings, has some that are not valid any more.
+    """
+    if info.visits is not None:
+        return info.visits
+    config = stored_config(info.science, f"record of step {info.step}")
+    order, _ = PairOrder.of_experiment(config.data, config.train, info.pairs)
+    return order.visits_before(BatchSizes.of(config.train).before(info.step))
 
 
 def remove_hint(checkpoint: Path) -> str:
@@ -155,8 +178,10 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         DataError: it is damaged or belongs to other settings or data; all differences are listed.
     """
     info = read_info(checkpoint)
-    is_open = all(_has_open_end(info.step, science) for science in (info.science, expected.science))
-    old, new = (_settings_until(info.step, science, is_open) for science in (info.science, expected.science))
+    configs = (_stored_config(checkpoint, info), stored_config(expected.science, "this run"))
+    sciences = [_science_in_steps(config, info.pairs) for config in configs]
+    is_open = all(_has_open_end(info.step, science) for science in sciences)
+    old, new = (_settings_until(info.step, science, is_open) for science in sciences)
     differences = [
         f"{name}: {before!r} in the checkpoint, {now!r} now"
         for name, before, now in [
@@ -167,13 +192,33 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
         if before != now
     ]
     if differences:
-        of_length = any(line.startswith(("train.max_steps:", "train.epochs:")) for line in differences)
+        of_length = any(line.startswith("train.max_steps:") for line in differences)
         longer = f"\n    or train its model longer: {hint_for_longer(checkpoint.parent.parent)}" if of_length else ""
         raise DataError(
             "\n    ".join([f"{checkpoint} belongs to another experiment:", *differences]),
             f"go back to what the checkpoint says, or start a run of its own: run.name=NEW_NAME{longer}",
         )
     return info.step
+
+
+def _stored_config(checkpoint: Path, info: CheckpointInfo) -> Config:
+    """The settings in the record of a checkpoint, with the defaults of those that are newer than the record."""
+    try:
+        return stored_config(info.science, str(checkpoint / COMPLETE))
+    except ConfigError as error:
+        raise DataError(
+            f"{checkpoint} was written with settings that this version does not have or allow any more:\n"
+            f"{error.message}",
+            f"resume it with the version that wrote it ({checkpoint.parent.parent / 'environment.json'} names the "
+            "commit), or start a run of its own: run.name=NEW_NAME",
+        ) from None
+
+
+def _science_in_steps(config: Config, pairs: dict[str, int]) -> dict[str, Any]:
+    """`Config.science` with the number of steps in place of epochs: either may state it."""
+    science = config.science()
+    science["train"] |= {"max_steps": total_steps(config.train, sum(pairs.values())), "epochs": None}
+    return science
 
 
 def hint_for_longer(run: Path) -> str:
@@ -186,7 +231,7 @@ def _settings_until(step: int, science: dict[str, Any], has_open_end: bool) -> d
     be added or removed, and without the number of steps, if nothing has depended on it."""
     data, train = science["data"], science["train"]
     if has_open_end:
-        train = {name: value for name, value in train.items() if name not in ("max_steps", "epochs", "decay_steps")}
+        train = {name: value for name, value in train.items() if name not in ("max_steps", "decay_steps")}
     changes = [change for change in data["mixture_schedule"] if change["from_step"] < step]
     return {**science, "data": {**data, "mixture_schedule": changes}, "train": train}
 
@@ -194,7 +239,7 @@ def _settings_until(step: int, science: dict[str, Any], has_open_end: bool) -> d
 def _has_open_end(step: int, science: dict[str, Any]) -> bool:
     """Whether the learning rate is constant until `step`, and the order of the data knows no end."""
     data, train = science["data"], science["train"]
-    if not (train["decay_steps"] and train["max_steps"]) or step > train["max_steps"] - train["decay_steps"]:
+    if not train["decay_steps"] or step > train["max_steps"] - train["decay_steps"]:
         return False
     mixtures = [data["mixture"], *(change["mixture"] for change in data["mixture_schedule"])]
     return not any(mixture["max_repeats"] for mixture in mixtures)
