@@ -209,7 +209,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_the_whole_chain_from_text_to_the_report(slurm: Slurm, project: Path) -> None:
-    """One command; a job of it fails because of a missing test set, and the same command does the rest.
+    """One command; a job of it fails because a test set is missing in its folder, and the same command does the rest.
 
     A node is lost while it evaluates: SLURM does this task of the array again.
     """
@@ -227,12 +227,16 @@ def test_the_whole_chain_from_text_to_the_report(slurm: Slurm, project: Path) ->
         return dict(re.findall(r"^(\w+) +job (\d+)$", out, re.MULTILINE))
 
     (project / "tests").rename(project / "elsewhere")
+    with pytest.raises(AssertionError, match="there is no folder tests"):
+        submit()
+    (project / "tests").mkdir()
     jobs = submit()
     with pytest.raises(AssertionError, match="in the queue already"):
         submit()
     assert slurm.wait_for(jobs["report"]) == "FAILED"
     assert [slurm.state(jobs[name]) for name in ("export", "evaluate")] == ["COMPLETED", "FAILED"], _logs(project)
     assert len(list(scratch.glob("2/shards-*/manifest.json"))) == 1
+    (project / "tests").rmdir()
     (project / "elsewhere").rename(project / "tests")
     jobs = submit()
     assert list(jobs) == ["finetune", "evaluate", "report"]

@@ -125,8 +125,8 @@ class Study(Strict):
     def _names_exist(self) -> Study:
         named = {name for pair in [*self.comparisons, *self.starts_from.items()] for name in pair}
         named |= {*self.tokenizer_of, *self.paper_rows.values()}
-        rows = {row for table in published().values() for block in table.blocks for row in block.models}
-        if unknown_rows := sorted(self.paper_rows.keys() - rows):
+        rows = dict.fromkeys(row for table in published().values() for block in table.blocks for row in block.models)
+        if unknown_rows := sorted(self.paper_rows.keys() - rows.keys()):
             raise ValueError(f"paper_rows: {', '.join(unknown_rows)}: no table has this row, only {', '.join(rows)}")
         if missing := sorted(set(self.tokenizer_of.values()) - self.tokenizers.keys()):
             raise ValueError(
