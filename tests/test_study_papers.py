@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from functools import cache
 from itertools import product
@@ -48,6 +49,16 @@ def test_the_papers_tables_are_filled_with_the_first_seeds_of_the_variants() -> 
     row = next(line for line in text[text.index(r"hin\_Deva → urd") :].splitlines() if line.startswith("| Model-5 "))
     assert re.search(rf" \**{100 * test['top10']:.1f}\** \[[\d., ]+\] \(90\.4, ", row)
     assert paper_tables(read_study("wide"), read_study("wide").scales["cpu"], ROOT / "docs/study/wide-cpu") == ""
+
+
+def test_what_a_study_has_not_measured_is_left_out_of_the_papers_tables(tmp_path: Path) -> None:
+    """Models, tasks and columns of which only the paper has numbers; paper B's tables would be pages of them."""
+    study, measured = read_study("paper_a"), "results/hin-urd/sr_b/model1-seed0.json"
+    (tmp_path / measured).parent.mkdir(parents=True)
+    shutil.copy(ROOT / "docs/study/paper_a-cpu" / measured, tmp_path / measured)
+    text = paper_tables(study, study.scales["cpu"], tmp_path)
+    assert "| Model-1 | " in text and "(78.2, " in text
+    assert "Model-2" not in text and "SR-F" not in text
 
 
 def trainings(name: str) -> Counter[str]:

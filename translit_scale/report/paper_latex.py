@@ -39,30 +39,11 @@ def tex(blocks: Sequence[Filled], details: Details, comments: Sequence[str]) -> 
         comments: written above it.
     """
     notes = "\n".join(f"% {' '.join(comment.split())}" for comment in (*comments, PACKAGES))
-    kept = [_kept(block, details) for block in blocks]
+    kept = [block.kept(details.published) for block in blocks]
     panels = [_panel(block, details) for block in kept if block.rows and block.columns]
     if not panels:
         return f"{notes}\n% no result fills this table\n"
     return f"{notes}\n{float_tables(panels, _caption(kept, details), blocks[0].table.name)}\n"
-
-
-def _kept(block: Filled, details: Details) -> Filled:
-    """Without the models, targets and tasks that have no number."""
-
-    def there(cells: Sequence[Cell]) -> bool:
-        return any(c.value is not None or (details.published and c.printed is not None) for c in cells)
-
-    cells = [cell for row in block.rows for cell in row]
-    models = {cell.line.model for cell in cells if there([cell])}
-    targets = {cell.line.target for cell in cells if there([cell])}
-    tasks = {cell.column.task for cell in cells if there([cell])}
-    indices = [index for index, column in enumerate(block.columns) if column.task in tasks]
-    rows = [
-        [row[index] for index in indices]
-        for row in block.rows
-        if row[0].line.model in models and row[0].line.target in targets
-    ]
-    return Filled(block.table, tuple(block.columns[index] for index in indices), rows)
 
 
 def _panel(block: Filled, details: Details) -> Panel:

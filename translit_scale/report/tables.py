@@ -63,6 +63,24 @@ class Filled:
         """Rows with a result."""
         return {cell.line.model for row in self.rows for cell in row if cell.value is not None}
 
+    def kept(self, with_published: bool) -> Filled:
+        """Without the models, targets and tasks that have no result, nor, if asked for, a number of the paper."""
+        cells = [
+            cell
+            for row in self.rows
+            for cell in row
+            if cell.value is not None or (with_published and cell.printed is not None)
+        ]
+        models, targets = {cell.line.model for cell in cells}, {cell.line.target for cell in cells}
+        tasks = {cell.column.task for cell in cells}
+        indices = [index for index, column in enumerate(self.columns) if column.task in tasks]
+        rows = [
+            [row[index] for index in indices]
+            for row in self.rows
+            if row[0].line.model in models and row[0].line.target in targets
+        ]
+        return Filled(self.table, tuple(self.columns[index] for index in indices), rows)
+
 
 def fill(
     table: Table, results: Results, models: Mapping[str, str], profile: str = "paper", every_row: bool = False

@@ -14,7 +14,7 @@ from translit_scale.study.settings import Scale, Study
 
 
 def paper_tables(study: Study, scale: Scale, folder: Path) -> str:
-    """The tables of the papers of which the study has measured a cell, in Markdown; empty if there are none.
+    """What the study has measured of the papers' tables, beside their numbers, in Markdown; empty if there is nothing.
 
     Args:
         folder: of the study; the results of all its corpora are taken together.
@@ -30,7 +30,7 @@ def paper_tables(study: Study, scale: Scale, folder: Path) -> str:
     models = {row: label for row, label in labels.items() if label in results.labels}
     tables = []
     for table in published().values():
-        if blocks := [block for block in fill(table, results, models) if block.models]:
+        if blocks := [block.kept(False) for block in fill(table, results, models) if block.models]:
             tables.append(markdown(blocks, Details(True, True, True)))
     if not tables:
         return ""
