@@ -513,7 +513,14 @@ def test_intervals_over_seeds_equal_a_plain_loop() -> None:
 
 @pytest.mark.parametrize(
     ("name", "scale_name", "number"),
-    [("paper_a", "gpu", 14), ("paper_a", "cpu", 14), ("wide", "cpu", 3), ("beyond", "cpu", 5), ("contrast", "cpu", 5)],
+    [
+        ("paper_a", "gpu", 14),
+        ("paper_a", "cpu", 14),
+        ("wide", "cpu", 3),
+        ("beyond", "cpu", 5),
+        ("contrast", "cpu", 5),
+        ("paper_b", "cpu", 5),
+    ],
 )
 def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str, scale_name: str, number: int) -> None:
     folder = ROOT / "docs/study" / f"{name}-{scale_name}"
