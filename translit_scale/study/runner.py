@@ -197,9 +197,9 @@ def _has_lost_a_rank(running: Running) -> bool:
     """Whether a training can go on, as a job of train.sbatch does: it ended with `EXIT_LOST`, or was killed, and so its
     status is still that of a running one. torchrun ends with 1 in both cases.
     """
-    if running.process.returncode == EXIT_LOST or not running.step.is_training:
-        return running.process.returncode == EXIT_LOST
-    status = training_status(running.step, since=running.started)
+    if running.process.returncode == EXIT_LOST:
+        return True
+    status = training_status(running.step, since=running.started) if running.step.is_training else {}
     return status.get("state") == "running" or status.get("exit_code") == EXIT_LOST
 
 

@@ -209,10 +209,9 @@ class Watch:
         silent = [rank for rank, (_, when) in self.seen.items() if now - when > limit]
         if silent:
             beat, when = self.seen[silent[0]]
-            others = f" and {len(silent) - 1} other ranks" if len(silent) > 1 else ""
             self._decide(
-                f"lost contact with rank {silent[0]} on {beat.host}{others} at step {beat.step}: no heartbeat for "
-                f"{now - when:.0f} s{RESUMES}",
+                f"lost contact with rank {silent[0]} on {beat.host}{_and_others(silent)} at step {beat.step}: "
+                f"no heartbeat for {now - when:.0f} s{RESUMES}",
                 lost=len(silent),
             )
 
@@ -220,9 +219,8 @@ class Watch:
         """Ranks that have met the others, and were lost while they imported the rest of the program."""
         absent = [rank for rank in ranks if rank not in self.seen]
         if absent and time.monotonic() - self.began > MEETING_SECONDS:
-            others = f" and {len(absent) - 1} other ranks" if len(absent) > 1 else ""
             self._decide(
-                f"lost contact with rank {absent[0]}{others}: no heartbeat since the ranks met, "
+                f"lost contact with rank {absent[0]}{_and_others(absent)}: no heartbeat since the ranks met, "
                 f"{MEETING_SECONDS:.0f} s ago{RESUMES}",
                 lost=len(absent),
             )
@@ -279,3 +277,8 @@ class Watch:
         """The message when the store does not answer."""
         first, own = self.world.address, self.own
         return f"lost contact with rank 0 on {first}, or the network of {own.host}, at step {own.step}{RESUMES}"
+
+
+def _and_others(ranks: Sequence[int]) -> str:
+    """Of several lost ranks, messages name the first one."""
+    return f" and {len(ranks) - 1} other ranks" if len(ranks) > 1 else ""
