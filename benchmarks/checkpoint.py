@@ -22,7 +22,8 @@ from report import heading
 
 from translit_scale.config import ModelConfig, RunConfig
 from translit_scale.model.encoder import PairEncoder, build_model
-from translit_scale.train.checkpointing.checkpoint import CheckpointInfo, CheckpointState, load_checkpoint
+from translit_scale.train.checkpointing.checkpoint import CheckpointInfo
+from translit_scale.train.checkpointing.restoring import CheckpointState, load_checkpoint
 from translit_scale.train.checkpointing.saving import CheckpointWriter
 from translit_scale.train.checkpointing.state import load_weights
 from translit_scale.train.launching.ranks import start_rank

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from report import heading
@@ -27,8 +28,9 @@ from transformers import AutoModel, AutoModelForMaskedLM, XLMRobertaConfig
 
 from translit_scale.cli import main as command
 from translit_scale.corpus.tokenizer import load_tokenizer, save_tokenizer
-from translit_scale.evaluate import embedding as encoder_module
-from translit_scale.evaluate.results import EmbeddingSettings, ModelName
+from translit_scale.evaluate import embedding
+from translit_scale.evaluate.models import EmbeddingSettings, ModelName
+from translit_scale.evaluate.packed import flat_states
 from translit_scale.evaluate.retrieval.run import run_retrieval
 from translit_scale.silence import silence_transformers
 from translit_scale.testsets.registry import retrieval_tasks
@@ -79,15 +81,15 @@ def retrieval(folder: Path, args: argparse.Namespace) -> None:
     model = save_random(folder / "model", args.tokenizer, 768, 12)
     texts, notes = retrieval_tasks()["sr_f"].read(args.data, args.languages.split(","))
     batches: list[list[list[int]]] = []
-    timed = Timed(encoder_module.flat_states)
+    timed = Timed(flat_states)
 
     def kept(own: Any, sentences: list[list[int]], layer: int) -> Any:
         batches.append(sentences)
         return timed(own, sentences, layer)
 
-    encoder_module.flat_states = kept  # type: ignore[assignment]
     begin = time.process_time()
-    run_retrieval([ModelName("random", str(model))], texts, EmbeddingSettings(device="cpu"), "sr_f", folder)
+    with mock.patch.object(embedding, "flat_states", kept):
+        run_retrieval([ModelName("random", str(model))], texts, EmbeddingSettings(device="cpu"), "sr_f", folder)
     total = time.process_time() - begin
     with silence_transformers():
         layers = AutoModel.from_pretrained(model, add_pooling_layer=False, num_hidden_layers=8).eval()

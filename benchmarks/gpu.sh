@@ -10,7 +10,7 @@ part() {  # title, seconds at most, command
     echo "exit code $?"
 }
 bench() { part "$1" 90 python benchmarks/gpu.py $SIZE --steps 3 "${@:2}"; }
-train() { part "$1" 60 python scripts/train.py train.max_steps=$STEPS run.dir=runs-gpu "${@:2}"; }
+train() { part "$1" 60 python scripts/train.py train.max_steps=$STEPS run.dir=runs/gpu "${@:2}"; }
 
 part "tests that need a GPU" 150 python -m pytest -q tests/test_gpu.py
 bench "as shipped for one GPU" --micro $PAIRS --batches $BATCH

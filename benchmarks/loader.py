@@ -14,6 +14,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,11 @@ class Setting:
         return [(a.decode(), b.decode()) for a, b in zip(orig, latn, strict=True)]
 
 
+def first_batch(setting: Setting, t: int) -> None:
+    """Makes one batch with a new stream."""
+    setting.stream().step(t)
+
+
 def write_per_sentence(path: Path, pairs: list[tuple[str, str]], as_json: bool) -> None:
     """Writes the usual layout: each sample of the tar is a pair, in one JSON member or in two text members."""
     with webdataset.TarWriter(str(path)) as writer:
@@ -125,7 +131,7 @@ def raw_rates(setting: Setting, pairs: int, folder: Path) -> dict[str, float]:
         path = folder / f"{as_json}.tar"
         write_per_sentence(path, sentences, as_json)
         read_per_sentence(path, 1000)
-        rates[name] = pairs / cpu_seconds(lambda path=path: read_per_sentence(path, pairs))
+        rates[name] = pairs / cpu_seconds(partial(read_per_sentence, path, pairs))
     return rates
 
 
@@ -181,7 +187,7 @@ def main() -> None:
         print("| | pairs/s/core | times WebDataset with a JSON per pair |\n|---|---|---|")
         for label, rate in rates.items():
             print(f"| {label} | {rate:,.0f} | {rate / slow:.1f} |")
-        first, far = (median_wall_seconds(lambda t=t: setting.stream().step(t)) for t in (0, FAR))
+        first, far = (median_wall_seconds(partial(first_batch, setting, t)) for t in (0, FAR))
         print(f"\nFirst batch of {BATCH} packed pairs at t = 0: {first * 1e3:.0f} ms, at t = 10⁹: ", end="")
         print(f"{far * 1e3:.0f} ms ({far / first:.2f} times), median of {REPEATS} by the clock.\n")
         seconds = resume_times(setting, Path(name))

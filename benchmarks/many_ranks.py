@@ -67,7 +67,7 @@ class Simulation:
             np.add.at(visits, keys.row[keys.language == language], 1)
         orig, latn = self.reader.texts(keys)
         limit = self.stream.packer.max_length - 2
-        tokens = sum(np.minimum(self.encoder(side).lengths, limit) for side in (orig, latn)) + SPECIAL
+        tokens = SPECIAL + np.sum([np.minimum(self.encoder(side).lengths, limit) for side in (orig, latn)], axis=0)
         block, _ = self.reader.locate(keys)
         for rank, part in enumerate(parts):
             self.touched.setdefault(rank, set()).update(block[part].tolist())

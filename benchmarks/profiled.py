@@ -19,7 +19,7 @@ WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize
 """Calls with which the host waits for the device."""
 
 
-def profile_step(take: Callable[[], None], device: torch.device) -> str:
+def profile_step(take: Callable[[], object], device: torch.device) -> str:
     """Markdown: time by kernel, or by operation on a CPU.
 
     Args:

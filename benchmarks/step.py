@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import chain, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ from translit_scale.corpus.tokenizer import load_tokenizer
 from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.flops import Shape, contrastive_flops, forward_flops, training_flops
 from translit_scale.objectives.contrastive import LogitParameters, contrastive_loss, info_nce
+from translit_scale.train.preflight import check_tokenizer
 
 DOT = LogitParameters(torch.zeros(()), torch.zeros(()))
 """Logits are dot products: τ = 1, no bias."""
@@ -77,11 +80,12 @@ class PaddedStreams:
         self.waste = sum(s[0].numel() for s in self.streams) / batch.tokens
 
 
-def naive_step(model: PreTrainedModel, padded: PaddedStreams, layer: int, first: int) -> dict[str, torch.Tensor]:
+def naive_step(model: PreTrainedModel, layer: int, padded: PaddedStreams) -> dict[str, torch.Tensor]:
     """Three padded forward passes, the head on masked tokens, the contrastive loss, one backward pass."""
-    losses, rows = [], []
+    losses: list[torch.Tensor] = []
+    rows: list[torch.Tensor] = []
     for number, (ids, attended, labels, inner) in enumerate(padded.streams):
-        positions = (attended.cumsum(1) - 1).clamp(min=0) + first
+        positions = (attended.cumsum(1) - 1).clamp(min=0) + FIRST_POSITION
         out = model.base_model(ids, attention_mask=attended, position_ids=positions, output_hidden_states=True)
         chosen = labels != -100
         losses.append(F.cross_entropy(model.lm_head(out.last_hidden_state[chosen]), labels[chosen]))
@@ -90,20 +94,21 @@ def naive_step(model: PreTrainedModel, padded: PaddedStreams, layer: int, first:
     z = torch.cat(rows)
     logits = (z @ z.T).masked_fill(torch.eye(len(z), dtype=torch.bool), float("-inf"))
     tcm = F.cross_entropy(logits, torch.arange(len(z)).roll(len(z) // 2))
-    (sum(losses) + tcm).backward()
-    return {"mlm": sum(losses).detach(), "tcm": tcm.detach()}
+    mlm = torch.stack(losses).sum()
+    (mlm + tcm).backward()
+    return {"mlm": mlm.detach(), "tcm": tcm.detach()}
 
 
-def milliseconds(step: Callable[[int], object], batches: int, repeats: int) -> float:
+def milliseconds(step: Callable[[Any], object], batches: Sequence[Any], repeats: int) -> float:
     """CPU time per batch: the median over repeats of the mean over batches, after a warm-up."""
-    for number in range(batches):
-        step(number)
+    for batch in batches:
+        step(batch)
     times = []
     for _ in range(repeats):
         began = time.process_time()
-        for number in range(batches):
-            step(number)
-        times.append((time.process_time() - began) / batches)
+        for batch in batches:
+            step(batch)
+        times.append((time.process_time() - began) / len(batches))
     return 1e3 * float(np.median(times))
 
 
@@ -148,7 +153,9 @@ def cached_step(encoder: PairEncoder, micro: list[MicroBatch]) -> tuple[float, f
     return embedded, time.process_time() - began
 
 
-def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[MicroBatch]], repeats: int) -> None:
+def report_embedding_pass(
+    encoder: PairEncoder, layer: int, shape: Shape, steps: list[list[MicroBatch]], repeats: int
+) -> None:
     """Prints the fraction of the embedding pass in CPU time and in operations."""
     for micro in steps:
         cached_step(encoder, micro)
@@ -157,46 +164,44 @@ def report_embedding_pass(encoder: PairEncoder, shape: Shape, steps: list[list[M
         embedded, total = np.sum([cached_step(encoder, micro) for micro in steps], axis=0)
         shares.append(100 * embedded / total)
     repeated = needed = 0
-    for micro in chain.from_iterable(steps):
-        repeated += forward_flops(shape, micro.parts[0].token_counts, encoder.pool_layer)
-        needed += training_flops(shape, micro.token_counts)
+    for batch in chain.from_iterable(steps):
+        repeated += forward_flops(shape, batch.parts[0].token_counts, layer)
+        needed += training_flops(shape, batch.token_counts)
     needed += sum(contrastive_flops(shape, sum(micro.pairs for micro in step)) for step in steps)
     print("| embedding pass up to | CPU time of a step, each repeat | operations |\n|---|---|---|")
     measured = ", ".join(f"{share:.1f} %" for share in shares)
-    print(
-        f"| layer {encoder.pool_layer} of {shape.layers} | {measured} | {100 * repeated / (repeated + needed):.1f} % |"
-    )
+    print(f"| layer {layer} of {shape.layers} | {measured} | {100 * repeated / (repeated + needed):.1f} % |")
 
 
 def report_against_naive(
-    encoder: PairEncoder, shape: Shape, batches: list[MicroBatch], repeats: int, compiled: bool
+    encoder: PairEncoder, layer: int, shape: Shape, batches: list[MicroBatch], repeats: int, compiled: bool
 ) -> None:
     """Compares the losses of both steps and prints their times."""
     padded = [PaddedStreams(batch, padding=1) for batch in batches]
     print(f"Padded / real tokens {np.mean([p.waste for p in padded]):.2f}.\n")
     pairs = batches[0].pairs
-    own = milliseconds(lambda n: packed_step(encoder, batches[n]), len(batches), repeats)
-    mine = packed_step(encoder, batches[0])
+    packed = partial(packed_step, encoder)
+    own = milliseconds(packed, batches, repeats)
+    mine = packed(batches[0])
     floor = training_flops(shape, batches[0].token_counts) + contrastive_flops(shape, pairs)
-    counted = flops_of(lambda: packed_step(encoder, batches[0]))
+    counted = flops_of(partial(packed, batches[0]))
     print("| | ms per batch | pairs per CPU-second | times naive | counted FLOPs / minimum |\n|---|---|---|---|---|")
     for attention in ("eager", "sdpa"):
         config = copy.deepcopy(encoder.lm.config)
         model = AutoModelForMaskedLM.from_config(config, attn_implementation=attention)
         model.load_state_dict(encoder.lm.state_dict())
-        theirs = naive_step(model, padded[0], encoder.pool_layer, FIRST_POSITION)
+        step = partial(naive_step, model, layer)
+        theirs = step(padded[0])
         for name, value in theirs.items():
             torch.testing.assert_close(mine[name], value, rtol=1e-4, atol=1e-4)
-        naive = milliseconds(
-            lambda n, m=model: naive_step(m, padded[n], encoder.pool_layer, FIRST_POSITION), len(batches), repeats
-        )
-        waste = flops_of(lambda m=model: naive_step(m, padded[0], encoder.pool_layer, FIRST_POSITION)) / floor
+        naive = milliseconds(step, padded, repeats)
+        waste = flops_of(partial(step, padded[0])) / floor
         print(f"| naive, {attention} | {naive:.0f} | {1e3 * pairs / naive:.1f} | 1 | {waste:.2f} |")
         speed = 1e3 * pairs / own
         print(f"| packed, against {attention} | {own:.0f} | {speed:.1f} | {naive / own:.2f} | {counted / floor:.3f} |")
     if compiled:
         encoder.compile_layers()
-        fused = milliseconds(lambda n: packed_step(encoder, batches[n]), len(batches), repeats)
+        fused = milliseconds(packed, batches, repeats)
         print(
             f"| packed and compiled, against sdpa | {fused:.0f} | {1e3 * pairs / fused:.1f} | {naive / fused:.2f} | |"
         )
@@ -206,13 +211,13 @@ def read_steps(args: argparse.Namespace) -> tuple[list[list[MicroBatch]], str, i
     """The micro-batches (one or two) of each of `args.batches` steps; the languages; the size of the vocabulary."""
     shards, tokenizer = ShardSet.open(args.shards), load_tokenizer(str(args.tokenizer))
     order = PairOrder({language: shards.rows(language) for language in args.languages or shards.languages})
+    check = check_tokenizer(shards, tokenizer, order.languages, "transliteration", 1.0)
     vocabulary = Vocabulary(0, 2, tokenizer.mask_token_id, len(tokenizer), FIRST_POSITION)
     packer = Packer(MaskingConfig(), vocabulary, 512, with_tlm=True, split_tlm=args.embedding_pass)
     layout = BatchLayout(args.pairs * (2 if args.embedding_pass else 1), 1, args.pairs)
     stream = BatchStream(
-        order, PairReader(shards, order.languages), TextEncoder(tokenizer, fast=True), packer,
-        BatchSizes(layout.batch_pairs), layout, 0,
-        np.ones((len(order.languages), 2)), "transliteration",
+        order, PairReader(shards, order.languages), TextEncoder(tokenizer, check.use_sentencepiece), packer,
+        BatchSizes(layout.batch_pairs), layout, 0, check.token_rates, "transliteration",
     )  # fmt: skip
     steps = [stream.step(t).micro for t in range(args.batches)]
     return steps, ", ".join(order.languages), max(args.vocabulary, len(tokenizer))
@@ -250,9 +255,9 @@ def main() -> None:
     print(f"h{args.hidden} L{args.layers} V{size:,}, {args.pairs} pairs of {languages}; ", end="")
     print(f"{np.mean([b.tokens / b.pairs for step in steps for b in step]):.0f} tokens per pair.\n")
     if args.embedding_pass:
-        report_embedding_pass(encoder, shape, steps, args.repeats)
+        report_embedding_pass(encoder, layer, shape, steps, args.repeats)
     else:
-        report_against_naive(encoder, shape, [micro for (micro,) in steps], args.repeats, args.compile)
+        report_against_naive(encoder, layer, shape, [micro for (micro,) in steps], args.repeats, args.compile)
 
 
 if __name__ == "__main__":

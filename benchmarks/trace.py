@@ -333,7 +333,7 @@ def main() -> None:
             "compiled, low-precision layernorm": [*compiled(low), *updates[1]],
             "the same, ZeRO 0": [*compiled(low), *updates[0]],
         }
-        columns = {}
+        columns: dict[str, Sequence[Kernel]] = {}
         for name, kernels in variants.items():
             rate = MEASURED.get((pairs, name))
             columns[f"{name}, measured {1e3 * pairs / rate:.0f}" if rate else name] = kernels

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from report import heading
 
+from translit_scale.config import Precision
 from translit_scale.model.flops import Shape
 from translit_scale.plan.memory import Parameters, count_parameters
 from translit_scale.plan.traffic import gathered_elements, gradient_payload, sent_bytes
@@ -26,7 +27,7 @@ RANKS, PAIRS, MICRO_BATCHES = 2, 32, (1, 8)
 GLOT500 = Shape(hidden=768, intermediate=3072, layers=12, vocabulary=401_145)
 
 
-def row(shape: Shape, stage: int, micro_batches: int, precision: str, setting: str, rank: Rank) -> str:
+def row(shape: Shape, stage: int, micro_batches: int, precision: Precision, setting: str, rank: Rank) -> str:
     """Runs two steps of an engine and returns a row of the table."""
     from synthetic import MAX_LENGTH, make_batch, make_config, make_step
 
@@ -64,7 +65,9 @@ def row(shape: Shape, stage: int, micro_batches: int, precision: str, setting: s
 def work(shape: Shape) -> None:
     """Measures all cases; runs on each rank."""
     rank = start_rank()
-    cases = [(stage, k, "fp32", "") for stage in (0, 1, 2, 3) for k in MICRO_BATCHES]
+    cases: list[tuple[int, int, Precision, str]] = [
+        (stage, k, "fp32", "") for stage in (0, 1, 2, 3) for k in MICRO_BATCHES
+    ]
     cases += [(stage, 8, "fp32", "to owner") for stage in (1, 2)]
     cases += [(3, k, "fp32", "nothing kept") for k in MICRO_BATCHES]
     cases += [(stage, 8, "bf16_autocast", "") for stage in (1, 3)]
