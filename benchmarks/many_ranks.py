@@ -37,7 +37,7 @@ class Simulation:
     def __init__(self, stream: BatchStream) -> None:
         self.stream, self.order, self.reader, self.encoder = stream, stream.order, stream.reader, stream.encoder
         order = stream.order
-        self.proportions = order.phases[0].quotas / order.phases[0].quotas.sum()
+        self.proportions = order.phases[0].proportions
         self.visits = [np.zeros(n, np.int64) for n in order.pairs.values()]
         self.counts = np.zeros(len(order.languages), np.int64)
         self.mixture_error = 0.0

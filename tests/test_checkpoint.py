@@ -27,6 +27,7 @@ from translit_scale.train.checkpointing.checkpoint import (
     COMPLETE,
     CheckpointInfo,
     check_same_experiment,
+    check_same_order,
     checkpoint_name,
     complete_checkpoints,
     read_info,
@@ -405,6 +406,17 @@ def test_another_experiment_is_refused_with_all_differences(save: Callable[..., 
         "data.mixture.kind: 'concatenate' in the checkpoint, 'temperature' now",
         "train.lr: 1.0 in the checkpoint, 2.0 now",
     ]
+
+
+def test_a_checkpoint_of_another_order_of_pairs_is_refused(save: Callable[..., None], folder: Path) -> None:
+    save(2)
+    edit(checkpoint := folder / "step_000002", visits={"pol_Latn": 5, "ukr_Cyrl": 3})
+    check_same_order(checkpoint, info(2, visits={"pol_Latn": 5, "ukr_Cyrl": 3}))
+    with pytest.raises(DataError, match=r"step_000002 has visited 3 pairs of ukr_Cyrl where .* has 4: .*") as found:
+        check_same_order(checkpoint, info(2, visits={"pol_Latn": 5, "ukr_Cyrl": 4}))
+    assert "environment.json names the commit" in found.value.hint and "model.pretrained=" in found.value.hint
+    edit(checkpoint, visits=None)  # records of older versions do not have them
+    check_same_order(checkpoint, info(2, visits={"pol_Latn": 5}))
 
 
 def test_changes_of_the_mixture_ahead_of_the_checkpoint_may_be_made(save: Callable[..., None], folder: Path) -> None:

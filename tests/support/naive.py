@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
+from translit_scale.batch.cycle import Cycle
 from translit_scale.batch.masking import mask_tokens
 from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import LATN, ORIG, Packer
@@ -138,9 +139,15 @@ def losses(
 def visit_naively(order: PairOrder, seed: int, position: int) -> tuple[int, int, int, int]:
     """(language, epoch, row, random key) at a position of the stream, as `docs/stream.md` describes them."""
     phase = order.phase_at(position)
-    cycle, slot = divmod(position - phase.start, len(phase.slot_language))
-    language = int(phase.slot_language[slot])
-    visit = int(phase.visited[language]) + cycle * int(phase.quotas[language]) + int(phase.slot_rank[slot])
+    cycle, shared, here = phase.stream.cycle, phase.stream.shared, position - phase.start
+    language = int(cycle.slots[here % len(cycle.slots)])
+    if shared is not None:
+        earlier = _count(cycle, here, len(order.languages))
+        if language == len(order.languages):
+            language = int(shared.slots[earlier % len(shared.slots)])
+    visit = int(phase.visited[language]) + _count(cycle, here, language)
+    if shared is not None:
+        visit += _count(shared, earlier, language)
     size, width = order.pairs[order.languages[language]], order.window_rows
     epoch, offset = divmod(visit, size)
     of_epoch = _derived(int(key(seed, "order", order.languages[language])), epoch)
@@ -153,6 +160,12 @@ def visit_naively(order: PairOrder, seed: int, position: int) -> tuple[int, int,
     inside = _permuted(inside, width, _derived(_derived(of_epoch, 2), window))
     row = (window * order.window_rows + inside + _derived(of_epoch, 0) % size) % size
     return language, epoch, row, _derived(of_epoch, row)
+
+
+def _count(cycle: Cycle, position: int, language: int) -> int:
+    """How often a language stands before a position."""
+    cycles, slot = divmod(position, len(cycle.slots))
+    return cycles * int(cycle.quotas[language]) + int((cycle.slots[:slot] == language).sum())
 
 
 def _derived(seed: int, number: int) -> int:

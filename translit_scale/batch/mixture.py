@@ -1,8 +1,7 @@
-"""Computes the proportion of each language in a mixture and spreads the languages evenly over a cycle of slots."""
+"""Computes the proportion of each language in a mixture."""
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 
 import numpy as np
@@ -68,44 +67,3 @@ def cap_proportions(
         free = proportions[~full].sum()
         result = np.where(full, limits, proportions * ((1 - limits[full].sum()) / free if free else 0.0))
     return result
-
-
-def apportion(weights: Sequence[float], slots: int) -> list[int]:
-    """Integer quotas ∝ `weights` that sum to `slots` (largest remainder); weights above 0 get at least one slot."""
-    total = sum(weights)
-    exact = [weight * slots / total for weight in weights]
-    quotas = [max(1, int(quota)) if quota else 0 for quota in exact]
-    assert slots >= sum(map(bool, quotas))
-    by_remainder = sorted((i for i, quota in enumerate(quotas) if quota), key=lambda i: (quotas[i] - exact[i], i))
-    while (missing := slots - sum(quotas)) > 0:
-        for i in by_remainder[:missing]:
-            quotas[i] += 1
-    while sum(quotas) > slots:  # the minimum of one made the sum too large: take from the largest quota
-        quotas[quotas.index(max(quotas))] -= 1
-    return quotas
-
-
-def interleave(quotas: Sequence[int]) -> tuple[npt.NDArray[np.int32], Counts]:
-    """Spreads each language's slots evenly over a cycle of C = sum(quotas) slots.
-
-    At every prefix, a language's count stays within one of its proportion if its k-th slot (from 0) of q lies in
-    [⌊kC/q⌋, ⌈(k+1)C/q⌉ − 1]. Scheduling the earliest deadline first always achieves this (Tijdeman 1980, the chairman
-    assignment problem).
-
-    Returns:
-        [C] language index of each slot; [C] number of earlier slots of that language in the cycle.
-    """
-    cycle = sum(quotas)
-    language, rank = np.empty(cycle, np.int32), np.empty(cycle, np.int64)
-    waiting = [(0, i, 0) for i, quota in enumerate(quotas) if quota]  # (release, language, k)
-    heapq.heapify(waiting)
-    ready: list[tuple[int, int, int]] = []  # (deadline, language, k)
-    for slot in range(cycle):
-        while waiting and waiting[0][0] <= slot:
-            _, i, k = heapq.heappop(waiting)
-            heapq.heappush(ready, (-(-(k + 1) * cycle // quotas[i]) - 1, i, k))
-        _, i, k = heapq.heappop(ready)
-        language[slot], rank[slot] = i, k
-        if k + 1 < quotas[i]:
-            heapq.heappush(waiting, ((k + 1) * cycle // quotas[i], i, k + 1))
-    return language, rank

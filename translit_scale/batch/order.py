@@ -1,10 +1,9 @@
 """Maps a position of the training stream to a pair: a pure function of (manifest, mixture, seed, position).
 
-The languages repeat in cycles. A cycle has q_l slots for language l, spread so evenly that at every prefix of the
-stream the number of its pairs is within one of its proportion. The pairs of a language are visited in a keyed
-permutation in each epoch: windows of neighbouring rows in random order, and the rows of a window in random order, so
-that reads stay local. Rows are stored in the order of their hashes, so a window is a random sample of the language.
-The position is the only state.
+The languages are spread evenly over the stream (`cycle.py`). The pairs of a language are visited in a keyed permutation
+in each epoch: windows of neighbouring rows in random order, and the rows of a window in random order, so that reads
+stay local. Rows are stored in the order of their hashes, so a window is a random sample of the language. The position
+is the only state.
 
 A change of mixture starts a new phase of the stream, in which every language resumes where it stopped.
 """
@@ -20,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from translit_scale.batch.mixture import apportion, cap_proportions, interleave, language_proportions
+from translit_scale.batch.cycle import Indices, Stream
+from translit_scale.batch.mixture import cap_proportions, language_proportions
 from translit_scale.batch.random_bits import Bits, derive, key, permute
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import DataConfig, MixtureConfig, TrainConfig
@@ -29,12 +29,8 @@ from translit_scale.languages import listed
 
 EXACT_CYCLE = 1 << 22
 """Up to this many pairs, a cycle of `concatenate` is exactly one epoch. Computing it takes some seconds at startup."""
-LONG_CYCLE = 1 << 18
-"""Slots of any other cycle: proportions are exact to 1/262 144."""
 MIN_WINDOW, MAX_WINDOW, ALL_WINDOWS = 1 << 12, 1 << 14, 1 << 18
 """Bounds of the rows shuffled together in one language, and their sum over all languages: some 100 MB of text."""
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -71,29 +67,19 @@ class Phase:
 
     start: int
     """First position."""
-    quotas: Indices
-    """[L] slots of each language in a cycle."""
-    slot_language: npt.NDArray[np.int32]
-    """[C] language of each slot."""
-    slot_rank: Indices
-    """[C] number of earlier slots of that language in the cycle."""
+    proportions: npt.NDArray[np.float64]
+    """[L] of the languages."""
+    stream: Stream
     visited: Indices
     """[L] pairs of each language visited before this phase."""
 
-    def language(self, position: Indices) -> npt.NDArray[np.int32]:
-        """[n] language at positions [n] of this phase."""
-        return self.slot_language[(position - self.start) % len(self.slot_language)]
-
-    def earlier_visits(self, position: Indices) -> Indices:
-        """[n] number of earlier visits of the language at positions [n] of this phase."""
-        cycle, slot = np.divmod(position - self.start, len(self.slot_language))
-        language = self.slot_language[slot]
-        return self.visited[language] + cycle.astype(np.int64) * self.quotas[language] + self.slot_rank[slot]
+    def languages(self, start: int, end: int) -> npt.NDArray[np.int32]:
+        """[n] language at the positions start … end − 1 of this phase."""
+        return self.stream.languages(start - self.start, end - start)
 
     def visited_at(self, position: int) -> Indices:
         """[L] pairs of each language visited before a position of this phase, or before its end."""
-        cycles, slots = divmod(position - self.start, len(self.slot_language))
-        return self.visited + cycles * self.quotas + np.bincount(self.slot_language[:slots], minlength=len(self.quotas))
+        return self.visited + self.stream.counts(position - self.start)
 
 
 def total_steps(train: TrainConfig, pairs: int) -> int:
@@ -209,9 +195,8 @@ class PairOrder:
             allowed = np.maximum(mixture.max_repeats * self._pairs - visited, 0)
             proportions = cap_proportions(proportions, allowed / left, self.languages, step)
         epoch = int(self._pairs[proportions > 0].sum())
-        exact = mixture.kind == "concatenate" and mixture.max_repeats is None and epoch <= EXACT_CYCLE
-        quotas = apportion(proportions.tolist(), epoch if exact else max(LONG_CYCLE, len(proportions)))
-        return Phase(start, np.array(quotas), *interleave(quotas), visited)
+        is_exact = mixture.kind == "concatenate" and mixture.max_repeats is None and epoch <= EXACT_CYCLE
+        return Phase(start, proportions, Stream(proportions, epoch if is_exact else None), visited)
 
     @classmethod
     def of_experiment(cls, data: DataConfig, train: TrainConfig, pairs: Mapping[str, int]) -> tuple[PairOrder, int]:
@@ -244,16 +229,14 @@ class PairOrder:
 
     def _in_phase(self, phase: Phase, start: int, end: int) -> tuple[Indices, Indices, Indices]:
         """[n] language, epoch and row at the positions start … end − 1 of one phase."""
-        position = np.arange(start, end)
-        language = phase.language(position)
+        language = phase.languages(start, end)
         # A language's visits in a batch follow one another. So sorted by language, they are a few runs. Small integers
         # are sorted in linear time.
         by_language = np.argsort(language.astype(np.min_scalar_type(len(self.languages))), kind="stable")
         visits = np.bincount(language, minlength=len(self.languages))
         present = np.flatnonzero(visits)
-        first = position[by_language[(np.cumsum(visits) - visits)[present]]]
-        runs = self._runs(present, phase.earlier_visits(first), visits[present])
-        epoch, row = np.empty_like(position), np.empty_like(position)
+        runs = self._runs(present, phase.visited_at(start)[present], visits[present])
+        epoch, row = np.empty(end - start, np.int64), np.empty(end - start, np.int64)
         epoch[by_language], row[by_language] = np.repeat(runs.epoch, runs.visits), self._rows(runs)
         return language.astype(np.int64), epoch, row
 

@@ -47,6 +47,7 @@ from translit_scale.model.norms import use_low_precision_norms
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointInfo,
     check_same_experiment,
+    check_same_order,
     checkpoint_name,
     complete_checkpoints,
     hint_for_longer,
@@ -147,6 +148,8 @@ def _train(
             watch.status.begin(run, list(dict.fromkeys(machine.host for machine in plan.machines)))
         checkpoint = choose_checkpoint(run, resume, rank)
         start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
+        if checkpoint:
+            check_same_order(checkpoint, plan.info(start))
         if start >= plan.total_steps:
             if rank.is_first:
                 watch.status.finish(start)

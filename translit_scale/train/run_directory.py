@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from translit_scale.batch.layout import BatchLayout
-from translit_scale.batch.order import PairOrder, Phase
+from translit_scale.batch.order import PairOrder
 from translit_scale.batch.pack import stream_names
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import RunConfig
@@ -176,7 +176,7 @@ def warmup_line(sizes: BatchSizes, layout: BatchLayout) -> str:
 
 def mixture_line(order: PairOrder, position: int) -> str:
     """The fractions of the languages at a position of the stream, largest first."""
-    of_each = _fractions(order.phase_at(position))
+    of_each: list[float] = order.phase_at(position).proportions.tolist()
     fractions = sorted(zip(of_each, order.languages, strict=True), key=lambda pair: (-pair[0], pair[1]))
     shown = fractions if len(fractions) <= MOST_SHOWN else [*fractions[:2], fractions[-1]]
     parts = [f"{language} {percent(fraction)}" for fraction, language in shown]
@@ -192,7 +192,7 @@ def mixture_table(order: PairOrder, steps: Sequence[int]) -> str:
         steps: first step of each mixture.
     """
     head = ["language", "pairs", *(f"mixture from step {step:,}" for step in steps)]
-    columns = [map(percent, _fractions(phase)) for phase in order.phases]
+    columns = [map(percent, phase.proportions.tolist()) for phase in order.phases]
     rows = zip(order.languages, (f"{n:,}" for n in order.pairs.values()), *columns, strict=True)
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, ["---"] * len(head), *rows])
 
@@ -200,11 +200,6 @@ def mixture_table(order: PairOrder, steps: Sequence[int]) -> str:
 def percent(fraction: float) -> str:
     """`0.1234` → `12.3 %`; three digits however small, because a language of 500 can have less than 0.1 %."""
     return f"{float(f'{100 * fraction:.3g}'):g} %"
-
-
-def _fractions(phase: Phase) -> list[float]:
-    fractions: list[float] = (phase.quotas / phase.quotas.sum()).tolist()
-    return fractions
 
 
 def checkpoint_plan(run: RunConfig, total_steps: int, size: int) -> str:

@@ -201,6 +201,26 @@ def check_same_experiment(checkpoint: Path, expected: CheckpointInfo) -> int:
     return info.step
 
 
+def check_same_order(checkpoint: Path, expected: CheckpointInfo) -> None:
+    """Compares the pairs that the steps before a checkpoint have visited with those of this version's stream.
+
+    Args:
+        expected: of the same step.
+
+    Raises:
+        DataError: they differ, so pairs would be left out or repeated.
+    """
+    visits, now = read_info(checkpoint, check_files=False).visits, expected.visits or {}
+    for language, visited in (visits or {}).items():
+        if visited != now.get(language, 0):
+            raise DataError(
+                f"{checkpoint} has visited {visited:,} pairs of {language} where the stream of this version has "
+                f"{now.get(language, 0):,}: it was written by a version that orders the pairs otherwise",
+                f"resume it with the version that wrote it ({checkpoint.parent.parent / 'environment.json'} names the "
+                f"commit), or train its model further: {hint_for_longer(checkpoint.parent.parent)}",
+            )
+
+
 def _stored_config(checkpoint: Path, info: CheckpointInfo) -> Config:
     """The settings in the record of a checkpoint, with the defaults of those that are newer than the record."""
     try:
