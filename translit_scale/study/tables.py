@@ -14,6 +14,7 @@ from translit_scale.errors import DataError
 from translit_scale.evaluate.bootstrap import Estimate, percentile_interval, resample_seeds, resampled_sums
 from translit_scale.evaluate.results import difference, percent
 from translit_scale.files import read_json
+from translit_scale.report.averages_page import FEWEST
 from translit_scale.report.results import Results, Value
 from translit_scale.study.curves import training_table
 from translit_scale.study.manifest import runs_of
@@ -85,10 +86,16 @@ def _differences(columns: Mapping[str, Outcomes], study: Study) -> str:
             scores = _of_same_items([column[name, seed] for name in (first, second) for seed in common])
             changes = [after - before for before, after in zip(scores, scores[len(common) :], strict=False)]
             single = ", ".join(f"{100 * change.mean():+.1f}" for change in changes)
-            cells.append(difference(over_seeds(changes)) + (f" ({single})" if len(changes) > 1 else ""))
+            cells.append(_change(changes) + (f" ({single})" if len(changes) > 1 else ""))
         if seeds:
             rows.append([f"{second} − {first}", str(seeds), *cells])
     return markdown_table(["difference", "seeds", *columns], rows) if rows else ""
+
+
+def _change(changes: Sequence[NDArray[np.float64]]) -> str:
+    """The mean of differences with its interval, which is marked if 0 is outside and the items are not too few."""
+    estimate = over_seeds(changes)
+    return difference(estimate) if len(changes[0]) >= FEWEST else percent(estimate, "+")
 
 
 def _transfer(results: Results, labels: Sequence[str]) -> str:
