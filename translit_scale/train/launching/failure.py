@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn, Protocol
 
 from translit_scale.errors import EXIT_LOST, UserError
@@ -161,12 +162,12 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
 
 def end_process(message: str, code: int) -> NoReturn:
     """Ends this process at once, whatever its threads wait for."""
-    if message:
-        print(message, file=sys.stderr)
     for child in multiprocessing.active_children():
         child.kill()  # workers that read ahead would keep our output open
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stdout.flush()
+    with suppress(OSError):  # nobody reads the output any more, or it is a file on a full disk
+        print(message, end="\n" if message else "", file=sys.stderr, flush=True)
     os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
 
 

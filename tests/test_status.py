@@ -1,0 +1,90 @@
+"""The status of a run and its console may be lost, but not the run, nor the reason for which it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from tests.support.full_disk import full_disk
+from translit_scale.config import RunConfig
+from translit_scale.errors import EXIT_LOST
+from translit_scale.train.launching import watch
+from translit_scale.train.launching.environment import World
+from translit_scale.train.launching.rank_log import LOG, close_rank_log, open_rank_log
+from translit_scale.train.launching.status import StatusFile
+
+
+def test_a_run_goes_on_and_ends_without_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status = StatusFile()
+    status.begin(tmp_path, ["host1"])
+    status.at(2, "reading its batch")
+    before = (tmp_path / "STATUS.json").read_text()
+    status.written -= 60
+    with full_disk():
+        status.at(3, "reading its batch")
+        status.end("failed", "lost contact with rank 1", EXIT_LOST)
+    assert (tmp_path / "STATUS.json").read_text() == before
+    printed = capsys.readouterr().err
+    assert printed.count(f"warning: cannot write {tmp_path / 'STATUS.json'}") == 1 and "no space left" in printed
+    (tmp_path / "STATUS.json").unlink()
+    (tmp_path / "STATUS.json").mkdir()  # an error of another kind
+    status.end("finished")
+
+
+WAYS: dict[str, Callable[[watch.Watch], object]] = {
+    "decides": lambda peers: peers._decide("lost contact with rank 1"),
+    "obeys": lambda peers: peers._obey(watch.Verdict("lost contact with rank 1", EXIT_LOST, "host2", 1)),
+    "waits": lambda peers: peers._wait_for_store(),
+}
+
+
+@pytest.fixture
+def peers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[watch.Watch]:
+    """A watch whose threads are not started, because its world has one rank; in place of the end, `stop` is set."""
+
+    def end(message: str, code: int) -> None:
+        assert code == EXIT_LOST
+        peers.stop.set()
+
+    monkeypatch.setattr(watch, "BEAT_SECONDS", 0.5)
+    peers = watch.Watch(RunConfig.model_construct(lost_seconds=1, stalled_minutes=1), World(), end)
+    peers.store, peers.reached = dist.HashStore(), float("-inf")
+    peers.status.begin(tmp_path, ["host1"])
+    open_rank_log(tmp_path / "logs", 0, 2, "cpu")
+    yield peers
+    close_rank_log()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rank_ends_on_a_full_disk(way: str, peers: watch.Watch, capsys: pytest.CaptureFixture[str]) -> None:
+    """If the thread of its watch died instead, nobody would end the rank, which waits in a collective."""
+    with full_disk():
+        LOG.info("this cannot be written, and stays in the buffer of the file")
+        WAYS[way](peers)
+    assert peers.stop.is_set()
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_rank_ends_whatever_fails_on_the_way(
+    way: str, peers: watch.Watch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watch, "log_stacks", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        WAYS[way](peers)
+    assert peers.stop.is_set()
+
+
+def test_the_status_names_step_and_end(tmp_path: Path) -> None:
+    status = StatusFile()
+    status.begin(tmp_path, ["host1"])
+    status.at(3, "computing")
+    assert json.loads((tmp_path / "STATUS.json").read_text())["state"] == "running"
+    status.end("failed", "lost contact with rank 1", EXIT_LOST)
+    found = json.loads((tmp_path / "STATUS.json").read_text())
+    assert [found[name] for name in ("state", "step", "doing", "reason", "exit_code")] == [
+        "failed", 3, "computing", "lost contact with rank 1", EXIT_LOST,
+    ]  # fmt: skip
