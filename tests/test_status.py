@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 import torch.distributed as dist
 
 from tests.support.full_disk import full_disk
+from tests.support.train_script import SCRIPT, SECONDS_TO_END, STEPS, records
 from translit_scale.config import RunConfig
-from translit_scale.errors import EXIT_LOST
+from translit_scale.errors import EXIT_LOST, NumericError
 from translit_scale.train.launching import watch
 from translit_scale.train.launching.environment import World
 from translit_scale.train.launching.rank_log import LOG, close_rank_log, open_rank_log
@@ -76,6 +80,44 @@ def test_a_rank_ends_whatever_fails_on_the_way(
     with pytest.raises(ZeroDivisionError):
         WAYS[way](peers)
     assert peers.stop.is_set()
+
+
+UNREAD = """
+import sys
+from translit_scale.errors import NumericError
+from translit_scale.progress import say
+from translit_scale.train.launching.failure import run_rank
+
+def body():
+    sys.stdin.read()
+    if sys.argv[1] == "fails":
+        raise NumericError("the loss is not finite")
+    for _ in range(3):
+        say("step 1")
+        say("a warning", error=True)
+
+run_rank(body)
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("ends well", 0), ("fails", NumericError.exit_code)])
+def test_a_console_that_nobody_reads_changes_no_exit_code(how: str, code: int) -> None:
+    """`train … 2>&1 | tee log` after `tee` was killed."""
+    run = subprocess.Popen([sys.executable, "-c", UNREAD, how], stdin=PIPE, stdout=PIPE, stderr=subprocess.STDOUT)
+    assert run.stdout and run.stdin
+    run.stdout.close()
+    run.stdin.close()
+    assert run.wait(60) == code
+
+
+@pytest.mark.slow
+def test_a_training_whose_console_nobody_reads_comes_to_its_end(experiment: Path, tmp_path: Path) -> None:
+    training = subprocess.Popen([sys.executable, SCRIPT, "--config", experiment, "run.name=tiny"], stdout=PIPE)
+    assert training.stdout and training.stdout.readline()  # of the banner
+    training.stdout.close()
+    assert training.wait(SECONDS_TO_END) == 0
+    assert [record["step"] for record in records(tmp_path / "runs/tiny")] == list(range(1, STEPS + 1))
+    assert json.loads((tmp_path / "runs/tiny/STATUS.json").read_text())["state"] == "finished"
 
 
 def test_the_status_names_step_and_end(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
 from translit_scale.model.norms import use_low_precision_norms
+from translit_scale.progress import say
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointInfo,
     check_same_experiment,
@@ -150,7 +151,7 @@ def _train(
         if start >= plan.total_steps:
             if rank.is_first:
                 watch.status.finish(start)
-                print(
+                say(
                     f"nothing to train: {checkpoint} is step {start} of {plan.total_steps}\n"
                     f"  → export the model:   translit-scale export --run {run}\n"
                     f"    or train anew:      run.name={config.run.name}-2\n"
@@ -168,7 +169,7 @@ def _train(
         training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
         if rank.is_first:
             prepare_run_directory(training)
-            print(banner(training, checkpoint, start), flush=True)
+            say(banner(training, checkpoint, start))
         collect_garbage()
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         halving = halve_when_memory_ends(plan.hardware, run)
@@ -181,7 +182,7 @@ def _train(
         watch.at(watch.own.step, "nothing")
         watch.status.end("finished")
         if rank.is_first:
-            print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
+            say(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})")
 
 
 def collect_garbage() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from translit_scale.files import write_bytes
-from translit_scale.progress import duration, fit
+from translit_scale.progress import duration, fit, say
 from translit_scale.train.checkpointing.checkpoint import file_errors
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.meter import Meter, MeterContext, memory
@@ -129,7 +129,7 @@ class MetricLogger:
         """Records the score of the checkpoint after `step` steps; its time is excluded from the rates."""
         self.meter.started += seconds
         self._write({"step": step, name: value, "train_speed/evaluation_seconds": seconds})
-        print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
+        say(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}")
         self.line_is_open = False
 
     def _monitored(self, measurements: Sequence[Measurement]) -> None:
@@ -138,7 +138,7 @@ class MetricLogger:
             self._write({"step": item.step, **item.numbers})
             self.tensorboard.add_pictures(item.step, item.pictures)
             text = f"checkpoint {item.step}: similarities and retrieval are measured"
-            print(f"{chr(10) if self.line_is_open else ''}{text}", flush=True)
+            say(f"{chr(10) if self.line_is_open else ''}{text}")
             self.line_is_open = False
 
     def _write(self, record: dict[str, Any]) -> None:
@@ -154,7 +154,7 @@ class MetricLogger:
         step = record["step"]
         line = fit(self._parts(record), shutil.get_terminal_size().columns - 1 if self.live else 10_000)
         self.line_is_open = self.live and step != self.total_steps
-        print(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n", flush=True)
+        say(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n")
 
     def _parts(self, record: dict[str, Any]) -> list[tuple[int, str]]:
         """The parts of the line; on a narrow terminal the lowest ranks are kept."""
@@ -188,7 +188,7 @@ class MetricLogger:
     def __exit__(self, *exception: object) -> None:
         """Ends monitoring, closes the files, and ends the live line, so that an error message begins on a new one."""
         if self.line_is_open:
-            print(flush=True)
+            say("")
             self.line_is_open = False
         try:
             if self.monitor and exception[0] is None:
