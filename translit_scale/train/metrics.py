@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,11 +144,14 @@ class MetricLogger:
 
     def _write(self, record: dict[str, Any]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in record.items()}
-        hint = "make room and run the same command again"
-        with file_errors(f"cannot write {self.path} or its TensorBoard file", hint):
+        with self._file_errors():
             self.file.write(json.dumps(numbers) + "\n")
             self.file.flush()
             self.tensorboard.add(record["step"], {name: value for name, value in numbers.items() if name != "step"})
+
+    def _file_errors(self) -> AbstractContextManager[None]:
+        hint = "make room and run the same command again"
+        return file_errors(f"cannot write {self.path} or its TensorBoard file", hint)
 
     def _print(self, record: dict[str, Any]) -> None:
         """Prints a line; on a terminal it replaces the one before and is never wider than the terminal."""
@@ -186,7 +190,11 @@ class MetricLogger:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Ends monitoring, closes the files, and ends the live line, so that an error message begins on a new one."""
+        """Ends monitoring, closes the files, and ends the live line, so that an error message begins on a new one.
+
+        Raises:
+            DataError: the files cannot be written; not in place of another error, which is the reason of the end.
+        """
         if self.line_is_open:
             say("")
             self.line_is_open = False
@@ -196,8 +204,9 @@ class MetricLogger:
             elif self.monitor:
                 self.monitor.stop()
         finally:
-            self.file.close()
-            self.tensorboard.close()
+            ignored = suppress(OSError) if sys.exception() else self._file_errors()
+            with ignored, closing(self.tensorboard), self.file:
+                pass
 
 
 def _step_of(line: bytes) -> float:
