@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +14,8 @@ import pytest
 import torch.distributed as dist
 
 from tests.support.full_disk import full_disk
+from tests.support.ranks import Ranks
+from tests.support.tiny import make_shards
 from tests.support.train_script import SCRIPT, SECONDS_TO_END, STEPS, records
 from translit_scale.config import RunConfig
 from translit_scale.errors import EXIT_LOST, NumericError
@@ -118,6 +121,55 @@ def test_a_training_whose_console_nobody_reads_comes_to_its_end(experiment: Path
     assert training.wait(SECONDS_TO_END) == 0
     assert [record["step"] for record in records(tmp_path / "runs/tiny")] == list(range(1, STEPS + 1))
     assert json.loads((tmp_path / "runs/tiny/STATUS.json").read_text())["state"] == "finished"
+
+
+READING = """
+import os, runpy, sys, time
+from translit_scale.corpus.shards import ShardSet
+
+read, how = ShardSet.read_lengths, sys.argv.pop(1)
+pauses = [] if how == "killed" else 20 * [float(how)]
+
+def read_lengths(self, *block):
+    if how == "killed" and os.environ["RANK"] == "0":
+        os.kill(os.getpid(), 9)
+    if pauses:
+        time.sleep(pauses.pop())
+    return read(self, *block)
+
+ShardSet.read_lengths = read_lengths
+runpy.run_path(sys.argv.pop(1), run_name="__main__")
+"""
+
+
+@pytest.fixture
+def read_blocks(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Trains with two ranks, which read all of the 40 blocks first."""
+    (tmp_path / "script.py").write_text(READING)
+    shards = make_shards(tmp_path / "shards", {"ukr_Cyrl": 40}, block_rows=1)
+    words = (SCRIPT, "--config", experiment, "run.name=tiny", f"data.shards={shards}", "data.max_damaged_fraction=0.1")
+    return lambda how, *more: run_ranks(2, tmp_path / "script.py", how, *words, *more, check=False)
+
+
+@pytest.mark.slow
+def test_reading_all_blocks_is_progress(read_blocks: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    """It takes 12 s, and `stalled_minutes` are 9 s, which is longer than anything else here."""
+    done = read_blocks(0.6, "run.stalled_minutes=0.15", "train.max_steps=1")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_start_that_is_killed_while_it_reads_all_blocks_is_recorded(
+    read_blocks: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    """As one that can go on, and one of those of which there may not be too many."""
+    run = tmp_path / "runs/tiny"
+    run.mkdir(parents=True)
+    (run / "STATUS.json").write_text('{"state": "finished"}')  # of an earlier job
+    assert read_blocks("killed").returncode == -signal.SIGKILL
+    status = json.loads((run / "STATUS.json").read_text())
+    assert (status["state"], status["step"], status["exit_code"]) == ("running", 0, None)
+    assert len((run / "starts.jsonl").read_text().splitlines()) == 1
 
 
 def test_the_status_names_step_and_end(tmp_path: Path) -> None:
