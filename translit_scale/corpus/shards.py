@@ -36,8 +36,8 @@ Decoded = TypeVar("Decoded")
 RETRY_SECONDS = (1.0, 4.0, 16.0, 0.0)
 """Pauses after the attempts to read a block, of which the last is followed by none."""
 PASSING = frozenset({
-    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO, errno.ENOTCONN, errno.ESHUTDOWN,
-    errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.ECONNRESET,
+    errno.ECONNREFUSED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
 })  # fmt: skip
 """Errors of a network file system whose server is restarted or cannot be reached for a while."""
 

@@ -118,7 +118,7 @@ def remove_if_possible(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except OSError as error:
-        say(f"warning: cannot remove {folder} yet, and goes on: {error}", error=True)
+        say(f"warning: {folder} takes space, because it cannot be removed yet: {error}", error=True)
 
 
 def read_info(checkpoint: Path, check_files: bool = True) -> CheckpointInfo:

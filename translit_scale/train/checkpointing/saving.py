@@ -255,7 +255,10 @@ def _remove_old(run: RunConfig) -> None:
         for path in removable(run):
             _remove(path)
     except OSError as error:
-        say(f"warning: cannot remove old checkpoints from {directory} yet, and goes on: {error}", error=True)
+        say(
+            f"warning: old checkpoints in {directory} take space, because they cannot be removed yet: {error}",
+            error=True,
+        )
 
 
 def _await_files(folder: Path, names: set[str]) -> bool:

@@ -163,10 +163,10 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
 
 def end_process(message: str, code: int) -> NoReturn:
     """Ends this process at once, whatever its threads wait for."""
-    for child in multiprocessing.active_children():
-        child.kill()  # workers that read ahead would keep our output open
     say("", end="")
     say(message, end="\n" if message else "", error=True)
+    for child in multiprocessing.active_children():  # last: the main thread may notice that they are gone
+        child.kill()  # workers that read ahead would keep our output open
     os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
 
 
