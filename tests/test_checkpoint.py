@@ -280,6 +280,49 @@ def test_leftovers_of_the_same_step_are_not_mixed_in(save: Callable[..., None], 
     assert names(folder / "step_000002") == ["COMPLETE.json", "state-00000.safetensors"]
 
 
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Beginnings of the names of folders of which another program reads a file, on a network file system."""
+    beginnings: set[str] = set()
+    rmtree = shutil.rmtree
+
+    def remove(folder: Path, *arguments: Any, **options: Any) -> None:
+        if not any(folder.name.startswith(beginning) for beginning in beginnings):
+            return rmtree(folder, *arguments, **options)
+        (folder / ".nfs0001").touch()
+        raise OSError(errno.ENOTEMPTY, "Directory not empty", str(folder))
+
+    monkeypatch.setattr(shutil, "rmtree", remove)
+    return beginnings
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_training(
+    save: Callable[..., None], folder: Path, busy: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is tried again with the next one."""
+    busy.add("step_000002")
+    for times in (1, 2):
+        save(2, keep=2)  # the second time as in a run that was reset by hand
+        save(2 + 2 * times, keep=1)
+        assert [path.name for path in complete_checkpoints(folder)] == [checkpoint_name(2 + 2 * times)]
+        assert len(list(folder.glob("step_000002.*.removed.tmp"))) == times
+    remove_unfinished(folder)  # at the next start
+    printed = capsys.readouterr().err
+    assert printed.count("cannot be removed yet: ") >= 3 and "Directory not empty" in printed
+    busy.clear()
+    save(8, keep=1)
+    assert names(folder) == ["latest", "step_000008"] and not capsys.readouterr().err
+
+
+def test_leftovers_that_cannot_be_removed_are_set_aside(
+    save: Callable[..., None], folder: Path, busy: set[str]
+) -> None:
+    (folder / "step_000002.tmp").mkdir()
+    busy.add("step_000002.tmp")
+    save(2)
+    assert names(folder / "step_000002") == ["COMPLETE.json", "state-00000.safetensors"]
+
+
 def test_failed_write_ends_the_training_at_its_next_step(
     writer: Callable[..., CheckpointWriter], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,11 +12,14 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.support.full_disk import full_disk
 from tests.support.tiny import make_config
 from translit_scale.batch.pack import TLM
 from translit_scale.batch.sizes import BatchSizes
 from translit_scale.batch.token_counts import TokenCounts
+from translit_scale.errors import DataError, UserError
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
+from translit_scale.train.launching.preemption import Preempted
 from translit_scale.train.launching.ranks import start_rank
 from translit_scale.train.loop import build_training, make_plan
 from translit_scale.train.meter import MOST_LANGUAGES, Meter, MeterContext
@@ -68,6 +71,28 @@ def test_rates_leave_out_first_step_and_checkpoints(tmp_path: Path, monkeypatch:
         assert 0.01 < record["train_memory/host_peak_gb"] < 100
     assert [r["train_speed/slowest_over_mean"] for r in (second, fourth, fifth)] == [1.25, 1.4375, 1.625]
     assert fourth["train_speed/checkpoint_seconds"] == 5 and "train_speed/checkpoint_seconds" not in second | fifth
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(None, r"cannot write .*metrics\.jsonl"), (Preempted("asked to stop"), "asked to stop")]
+)
+def test_the_end_on_a_full_disk_keeps_its_reason(error: Exception | None, raised: str, tmp_path: Path) -> None:
+    """What could not be written is still in the buffers, and cannot be written when the files are closed either."""
+    context = MeterContext(("ukr_Cyrl", "bul_Cyrl"), SHAPE, 1, None, True, BatchSizes(10))
+    logger = MetricLogger(tmp_path, context, 0, 2, 1)
+    logger.file.write("half of a record")
+    with full_disk(), pytest.raises(UserError, match=raised), logger:
+        if error:
+            raise error
+        logger.step(1, replace(RESULT, language_losses=LANGUAGES[:2]), UPDATE, waited=0.0)
+
+
+def test_files_that_cannot_be_closed_are_an_error_with_a_name(tmp_path: Path) -> None:
+    context = MeterContext(("ukr_Cyrl",), SHAPE, 1, None, True, BatchSizes(10))
+    logger = MetricLogger(tmp_path, context, 0, 2, 1)
+    logger.file.write("half of a record")
+    with full_disk(), pytest.raises(DataError, match=r"cannot write .*metrics\.jsonl"), logger:
+        pass
 
 
 def test_operations_are_those_of_the_pairs_that_are_contrasted() -> None:

@@ -38,7 +38,7 @@ import sys
 from translit_scale.train.launching.failure import run_rank
 
 def body():
-    raise RuntimeError(sys.argv[1])
+    raise {"RuntimeError": RuntimeError, "OSError": OSError}[sys.argv[1]](sys.argv[2])
 
 run_rank(body)
 """
@@ -97,16 +97,25 @@ TWO_RANKS = {
 
 
 @pytest.mark.parametrize(
-    ("message", "is_peer"),
+    ("kind", "message", "is_peer"),
     [
-        ("[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.7]:38615. This is typically …", True),
-        ("NCCL error in: x.cpp:94\nncclRemoteError: remote process exited or there was a network error", True),
-        ("mat1 and mat2 shapes cannot be multiplied", False),
+        (
+            "RuntimeError",
+            "[../gloo/transport/tcp/pair.cc:553] Connection closed by peer [10.0.0.7]:38615. This is typically …",
+            True,
+        ),
+        (
+            "RuntimeError",
+            "NCCL error in: x.cpp:94\nncclRemoteError: remote process exited or there was a network error",
+            True,
+        ),
+        ("RuntimeError", "mat1 and mat2 shapes cannot be multiplied", False),
+        ("OSError", "[Errno 32] Broken pipe", False),  # of the console, for example
     ],
 )
-def test_a_killed_peer_is_no_traceback(message: str, is_peer: bool) -> None:
+def test_a_killed_peer_is_no_traceback(kind: str, message: str, is_peer: bool) -> None:
     """A rank of which the kernel has killed the peer did nothing wrong; a defect still shows where it is."""
-    command = [sys.executable, "-c", FAILURE, message]
+    command = [sys.executable, "-c", FAILURE, kind, message]
     run = subprocess.run(command, capture_output=True, text=True, env=os.environ | TWO_RANKS)
     assert run.returncode == (EXIT_LOST if is_peer else 1) and ("Traceback" in run.stderr) != is_peer
     assert ("rank 0 lost contact with another rank" in run.stderr) == is_peer
@@ -115,5 +124,6 @@ def test_a_killed_peer_is_no_traceback(message: str, is_peer: bool) -> None:
 
 def test_one_process_has_no_peer_to_lose() -> None:
     """A training whose output nobody reads any more, for example, would be started again and again."""
-    run = subprocess.run([sys.executable, "-c", FAILURE, "[Errno 32] Broken pipe"], capture_output=True, text=True)
+    command = [sys.executable, "-c", FAILURE, "RuntimeError", "[Errno 32] Broken pipe"]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 1 and "Traceback" in run.stderr

@@ -1,20 +1,24 @@
 """Shards are byte-reproducible, readable by common tools, and no damage gets past the reader."""
 
+import errno
 import hashlib
 import json
+import os
 import pickle
 import subprocess
+import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from io import BytesIO
+from io import BufferedReader, BytesIO, FileIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from translit_scale.corpus import shards
 from translit_scale.corpus.blocks import Block, decode_block, decode_lengths, encode_block, lengths_bytes
 from translit_scale.corpus.manifest import (
     FORMAT_VERSION,
@@ -26,7 +30,7 @@ from translit_scale.corpus.manifest import (
     write_manifest,
 )
 from translit_scale.corpus.shards import ShardSet, encode_shard
-from translit_scale.errors import DataError
+from translit_scale.errors import EXIT_LOST, DataError, LostError
 from translit_scale.files import write_bytes
 
 ROWS = (5, 5, 5, 2)
@@ -228,6 +232,45 @@ def test_truncated_and_missing_shards(tmp_path: Path) -> None:
         ShardSet.open(tmp_path)
     with pytest.raises(DataError, match="pol_Latn-00001-0001: No such file"):
         shard_set.read_lengths("pol_Latn", 3)
+
+
+class Disk:
+    """In place of `open_regular`: the first files that it opens give these errors when they are read."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *numbers: int) -> None:
+        self.numbers, self.pauses = list(numbers), list[float]()
+        monkeypatch.setattr(shards, "open_regular", self.open)
+        monkeypatch.setattr(time, "sleep", self.pauses.append)
+
+    def open(self, path: Path) -> IO[bytes]:
+        number = self.numbers.pop(0) if self.numbers else 0
+
+        class File(FileIO):
+            def readinto(self, buffer: Any) -> int:
+                if number:
+                    raise OSError(number, os.strerror(number))
+                return super().readinto(buffer) or 0
+
+        return BufferedReader(File(path))
+
+
+def test_a_file_system_that_does_not_answer_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard_set = make_set(tmp_path)
+    expected = shard_set.read_block("pol_Latn", 0)
+    disk = Disk(monkeypatch, errno.EIO, errno.ESTALE)
+    assert shard_set.read_block("pol_Latn", 0) == expected and not disk.numbers
+    assert disk.pauses == [1, 4]
+    assert f"{tmp_path / 'pol_Latn-00000.tar'}: Input/output error; it is read again in 1 s" in capsys.readouterr().err
+    Disk(monkeypatch, *4 * [errno.ETIMEDOUT])
+    with pytest.raises(LostError, match=r"pol_Latn-00000\.tar: .*: Connection timed out, also after 21 s") as caught:
+        shard_set.read_lengths("pol_Latn", 0)
+    assert caught.value.exit_code == EXIT_LOST
+    disk = Disk(monkeypatch, errno.EACCES)
+    with pytest.raises(DataError, match="Permission denied"):
+        shard_set.read_block("pol_Latn", 0)
+    assert not disk.pauses
 
 
 # --------------------------------------------------------------------------------------------- the manifest

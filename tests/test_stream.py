@@ -30,7 +30,7 @@ from translit_scale.config import MaskingConfig, MixtureConfig
 from translit_scale.corpus.encode import TextEncoder
 from translit_scale.corpus.shards import ShardSet
 from translit_scale.corpus.tokenizer import load_tokenizer
-from translit_scale.errors import DataError
+from translit_scale.errors import EXIT_LOST, DataError, LostError
 
 LANGUAGES = {"ukr_Cyrl": 700, "bul_Cyrl": 90, "srp_Cyrl": 260, "mkd_Cyrl": 41}
 BATCH = 48
@@ -155,8 +155,30 @@ def test_a_killed_worker_is_an_error_with_a_name(stream: Callable[..., BatchStre
         return step(t)
 
     one.step = die  # type: ignore[method-assign]
-    with pytest.raises(DataError, match="a process that reads ahead was killed"):
+    with pytest.raises(LostError, match=r"process \d+, which reads ahead, was killed \(exit code -9\)") as caught:
         list(Prefetcher(one, 1, ahead=1).batches(0, 4))
+    assert caught.value.exit_code == EXIT_LOST
+
+
+@pytest.mark.parametrize("size", [0, 1 << 20])
+def test_a_worker_killed_during_a_step_is_an_error_at_the_next_one(
+    size: int, stream: Callable[..., BatchStream]
+) -> None:
+    """Also if it leaves a part of a batch that is larger than the pipe, after which nothing comes any more."""
+    one = stream()
+    step = one.step
+    one.step = lambda t: replace(step(t), pairs_per_rank=[*step(t).pairs_per_rank, *range(size)])  # type: ignore
+    others = set(multiprocessing.active_children())
+    steps: Iterator[RankBatch] = Prefetcher(one, 1, ahead=2).batches(0, 4)
+    next(steps)
+    time.sleep(0.5)  # the worker begins to send the next one
+    (worker,) = set(multiprocessing.active_children()) - others
+    os.kill(worker.pid or 0, signal.SIGKILL)
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline:  # the step
+        time.sleep(0.01)
+    with pytest.raises(LostError, match="was killed"):
+        next(steps)
 
 
 def test_a_worker_ends_with_its_process_even_if_that_was_killed_before_it_began(

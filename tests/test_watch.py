@@ -15,7 +15,6 @@ import pytest
 from tests.support.ranks import Ranks
 from tests.support.train_script import SCRIPT, STEPS
 from translit_scale.errors import EXIT_LOST
-from translit_scale.train.launching.status import StatusFile
 
 pytestmark = pytest.mark.slow
 
@@ -144,13 +143,3 @@ def test_status_of_a_run(experiment: Path, tmp_path: Path, run_ranks: Ranks) -> 
     status = json.loads(path.read_text())
     assert failed.returncode == 3 == status["exit_code"] and status["state"] == "failed"
     assert "train.lr" in status["reason"]
-
-
-def test_a_status_that_cannot_be_written_does_not_hide_why_a_run_ends(tmp_path: Path) -> None:
-    """The watch ends a rank behind it, in a thread whose error nobody would see."""
-    (tmp_path / "run").write_text("a file in place of the folder")
-    status = StatusFile()
-    status.begin(tmp_path / "run", ["host1"])
-    with pytest.raises(OSError):
-        status.at(3, "reading its batch")
-    status.end("failed", "lost contact with rank 1", EXIT_LOST)

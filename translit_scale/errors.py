@@ -9,8 +9,8 @@ EXIT_DATA = 3
 EXIT_NUMERIC = 4
 """The loss or the gradient is not finite."""
 EXIT_LOST = 76
-"""A training has lost a rank or a host, got stuck, or run out of GPU memory and lowered its micro-batch: the experiment
-is right, and the same command resumes it."""
+"""A training has lost a rank, a host, a process that reads ahead or its shards for a while, got stuck, or run out of
+GPU memory and lowered its micro-batch: the experiment is right, and the same command resumes it."""
 
 
 class UserError(Exception):
@@ -39,6 +39,12 @@ class DataError(UserError):
     """An input file, shard or checkpoint is missing, damaged or does not match."""
 
     exit_code = EXIT_DATA
+
+
+class LostError(UserError):
+    """Something that may be there again soon is gone: a process that was killed, or a file system."""
+
+    exit_code = EXIT_LOST
 
 
 class NumericError(UserError):

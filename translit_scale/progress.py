@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 Advance = Callable[[int], object]
 """`Progress.advance`, or another function that receives the amount of work done since its last call."""
@@ -14,6 +15,21 @@ Advance = Callable[[int], object]
 
 LONGEST_INTERVAL = 600.0
 """Seconds between two lines in a file, at most: the intervals grow, so that a job of days leaves hundreds of lines."""
+
+
+def say(text: str, end: str = "\n", error: bool = False) -> None:
+    """Prints for whoever looks. It is no error if nobody can: the `tee` behind it was killed, the disk is full.
+
+    Args:
+        error: on standard error.
+    """
+    stream: IO[str] = sys.stderr if error else sys.stdout
+    try:
+        print(text, end=end, file=stream, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # also for what Python flushes when it exits
+    except OSError:
+        return
 
 
 class Progress:

@@ -9,6 +9,8 @@ import pickle
 import signal
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
+from types import FrameType
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from translit_scale.batch.stream import BatchStream, RankBatch
 from translit_scale.corpus.workers import end_with_parent
-from translit_scale.errors import DataError, UserError
+from translit_scale.errors import LostError, UserError
 
 
 class Prefetcher:
@@ -34,13 +36,15 @@ class Prefetcher:
         self.stream, self.workers, self.ahead = stream, workers, ahead
         self.wait_seconds = 0.0
         """Total seconds that the caller has waited for batches."""
+        self.processes: set[BaseProcess] = set()
+        self.is_waiting = False
 
     def batches(self, start: int, end: int) -> Iterator[RankBatch]:
         """Yields the batches of steps `start` … `end` − 1.
 
         Raises:
             UserError: a batch could not be made; raised at its step.
-            DataError: a worker was killed.
+            LostError: a worker was killed; raised when a batch is requested, and not in the middle of a step.
         """
         loader = DataLoader(
             _Steps(self.stream),
@@ -51,24 +55,44 @@ class Prefetcher:
             worker_init_fn=_start_worker,
             multiprocessing_context="fork" if self.workers else None,
         )
+        others = set(multiprocessing.active_children())
         steps = iter(loader)
+        self.processes = set(multiprocessing.active_children()) - others
+        if self.workers:  # in place of torch's handler, which raises an error wherever the program is
+            signal.signal(signal.SIGCHLD, self._check_workers)
         for _ in range(start, end):
             started = time.monotonic()
-            try:
-                pickled = next(steps)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise DataError(
-                    f"a process that reads ahead was killed: {str(error).partition(chr(10))[0]}",
-                    "out of memory? try fewer with data.workers=0 or 1",
-                ) from None
+            pickled = self._wait_for(steps)
             result = pickle.loads(pickled)
             del pickled  # as large as the batch, which lives for a whole step
             self.wait_seconds += time.monotonic() - started
             if isinstance(result, UserError):
                 raise result
             yield result
+
+    def _wait_for(self, steps: Iterator[bytes]) -> bytes:
+        self.is_waiting = True
+        try:
+            self._check_workers()
+            return next(steps)
+        except RuntimeError:  # torch has made one of what the handler has raised
+            self._check_workers()
+            raise
+        finally:
+            self.is_waiting = False
+
+    def _check_workers(self, number: int = 0, frame: FrameType | None = None) -> None:
+        """Raises an error if a worker has ended and this process waits for a batch.
+
+        It is the handler of SIGCHLD, too: a worker that is killed while it sends a batch leaves a part of it, for the
+        rest of which `next` would wait for ever.
+        """
+        ended = [process for process in self.processes if self.is_waiting and not process.is_alive()]
+        if ended:
+            raise LostError(
+                f"process {ended[0].pid}, which reads ahead, was killed (exit code {ended[0].exitcode})",
+                "out of memory? try fewer with data.workers=0 or 1; the same command resumes",
+            )
 
 
 @atexit.register

@@ -7,7 +7,9 @@ A sample of the tar is one block of about 1000 pairs: `<lang>-<shard>-<block>.le
 
 from __future__ import annotations
 
+import errno
 import stat
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
@@ -25,11 +27,19 @@ from translit_scale.corpus.blocks import (
     lengths_bytes,
 )
 from translit_scale.corpus.manifest import END_OF_TAR, BlockEntry, BlockTable, Manifest, ShardEntry, read_manifest
-from translit_scale.errors import DataError
+from translit_scale.errors import DataError, LostError
 from translit_scale.files import open_regular
 from translit_scale.languages import listed
+from translit_scale.progress import say
 
 Decoded = TypeVar("Decoded")
+RETRY_SECONDS = (1.0, 4.0, 16.0, 0.0)
+"""Pauses after the attempts to read a block, of which the last is followed by none."""
+PASSING = frozenset({
+    errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.ESHUTDOWN, errno.ECONNRESET,
+    errno.ECONNREFUSED, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH,
+})  # fmt: skip
+"""Errors of a network file system whose server is restarted or cannot be reached for a while."""
 
 
 def encode_shard(language: str, number: int, blocks: Sequence[Block]) -> tuple[bytes, ShardEntry]:
@@ -55,7 +65,8 @@ class ShardSet:
     """A finished shard set on disk. It keeps no files open, so it can be pickled and used after a fork.
 
     Every method raises a DataError about a language or block that is not in the set. Reading a block is one seek and
-    one read; if the bytes do not match the manifest, the DataError names shard and block.
+    one read; if the bytes do not match the manifest, the DataError names shard and block. If the file system does not
+    answer, it is asked again for `RETRY_SECONDS`; then a LostError is raised.
     """
 
     def __init__(self, directory: Path, manifest: Manifest, fingerprint: str) -> None:
@@ -137,8 +148,7 @@ class ShardSet:
         entry, key, path = shard.blocks[index], shard.block_key(index), self.directory / shard.name
         latn = shard.transliterations
         try:
-            with open_regular(path) as file:
-                return decode(key, entry, read_span(file, entry.offset, size(entry, latn)), latn)
+            return decode(key, entry, _read_patiently(path, entry.offset, size(entry, latn)), latn)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise DataError(f"{path}:{key}: {reason}", _verify_hint(self.directory)) from None
@@ -154,6 +164,31 @@ class ShardSet:
             block = self.read_block(language, number)
             for orig, latn, *further in zip(block.orig, block.latn, *block.further, strict=True):
                 yield [orig, latn, *filter(None, further)]
+
+
+def _read_patiently(path: Path, offset: int, size: int) -> bytes:
+    """`read_span` of a file, which is opened again after a while if the file system does not answer.
+
+    Raises:
+        OSError, ValueError: the file cannot be opened, or ends before.
+        LostError: the file system does not answer, even after `RETRY_SECONDS`.
+    """
+    for seconds in RETRY_SECONDS:
+        try:
+            with open_regular(path) as file:
+                return read_span(file, offset, size)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            reason = error.strerror
+        if seconds:
+            say(f"{path}: {reason}; it is read again in {seconds:g} s", error=True)
+            time.sleep(seconds)
+    raise LostError(
+        f"{path}: cannot read {size:,} bytes from byte {offset:,}: {reason}, also after {sum(RETRY_SECONDS):g} s",
+        "if the file system is there again, the same command goes on; if only this file cannot be read, remove it, and "
+        "the same command of prepare makes it again",
+    )
 
 
 def read_span(file: IO[bytes], offset: int, size: int) -> bytes:

@@ -2,7 +2,7 @@
 
     train            resumes or starts a run, and does the following:
       make_plan        settings, shards, tokenizer and hardware, the same on every rank (cheap; finds wrong settings)
-      build_training   model, data stream and DeepSpeed engine, from scratch or from a checkpoint
+      build_training   data stream, model and DeepSpeed engine, from scratch or from a checkpoint
       run_steps        for each step: plan the batch, accumulate its gradient, update, log, save a checkpoint
 
 What a step computes is in `step.py`, the update in `engine.py`, which pairs form a batch in `batch/`, the losses in
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from translit_scale.model.encoder import PairEncoder, build_model
 from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
 from translit_scale.model.norms import use_low_precision_norms
+from translit_scale.progress import say
 from translit_scale.train.checkpointing.checkpoint import (
     CheckpointInfo,
     check_same_experiment,
@@ -153,7 +155,7 @@ def _train(
         if start >= plan.total_steps:
             if rank.is_first:
                 watch.status.finish(start)
-                print(
+                say(
                     f"nothing to train: {checkpoint} is step {start} of {plan.total_steps}\n"
                     f"  → export the model:   translit-scale export --run {run}\n"
                     f"    or train anew:      run.name={config.run.name}-2\n"
@@ -161,6 +163,7 @@ def _train(
                 )
             return
         open_rank_log(run / "logs", rank.rank, rank.world_size, plan.machines[rank.rank].device)
+        watch.at(start, "starting")  # so that STATUS.json does not say any more how an earlier job has ended
         if rank.is_first:
             with run_directory_errors(run):
                 record_start(run, start, start_facts(plan))
@@ -168,10 +171,11 @@ def _train(
             with test_set_errors("monitor", "monitoring"):
                 check_test_set(config.monitor)
         stopping = EarlyStopping(config, plan.total_steps, rank, make_scorer)
-        training = build_training(plan, CheckpointState(checkpoint) if checkpoint else None)
+        saved = CheckpointState(checkpoint) if checkpoint else None
+        training = build_training(plan, saved, partial(watch.at, start))
         if rank.is_first:
             prepare_run_directory(training)
-            print(banner(training, checkpoint, start), flush=True)
+            say(banner(training, checkpoint, start))
         collect_garbage()
         metrics = metric_logger(training, start) if rank.is_first else nullcontext()
         halving = halve_when_memory_ends(plan.hardware, run)
@@ -184,7 +188,7 @@ def _train(
         watch.at(watch.own.step, "nothing")
         watch.status.end("finished")
         if rank.is_first:
-            print(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})", flush=True)
+            say(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})")
 
 
 def collect_garbage() -> None:
@@ -208,8 +212,6 @@ class Plan:
     tokenizer: PreTrainedTokenizerFast
     tokenizer_fingerprint: str
     tokenizer_check: TokenizerCheck
-    damaged_blocks: list[DamagedBlock]
-    """Blocks that training leaves out."""
     total_steps: int
     machines: list[Machine]
     """What each rank knows of its host and device."""
@@ -245,9 +247,6 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     hardware, data, train = resolve_hardware(ds_config, config, rank), config.data, config.train
     shards = open_shards(data)
     languages = chosen_languages(config, shards)
-    damaged: list[DamagedBlock] = []
-    if data.max_damaged_fraction:
-        damaged = find_damaged_blocks(shards, languages, data.max_damaged_fraction, rank)
     rows = {language: shards.rows(language) for language in languages}
     check_mixtures(data, train, rows)
     order, total_steps = PairOrder.of_experiment(data, train, rows)
@@ -258,8 +257,8 @@ def make_plan(config: Config, ds_config: Path, rank: Rank) -> Plan:
     assert check[0] is not None
     hardware = choose_micro_batch(hardware, config, shards, len(tokenizer), machines, rank)
     return Plan(
-        config, rank, hardware, shards, order, tokenizer, tokenizer_fingerprint(tokenizer), check[0], damaged,
-        total_steps, machines, findings,
+        config, rank, hardware, shards, order, tokenizer, tokenizer_fingerprint(tokenizer), check[0], total_steps,
+        machines, findings,
     )  # fmt: skip
 
 
@@ -282,23 +281,31 @@ def chosen_languages(config: Config, shards: ShardSet) -> Sequence[str]:
 class Training(Plan):
     """A plan with its model in the engine and its stream of batches."""
 
+    damaged_blocks: list[DamagedBlock]
+    """Blocks that training leaves out."""
     stream: BatchStream
     prefetcher: Prefetcher
     engine: Any
     step: TrainStep
 
 
-def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training:
-    """Builds or loads the model and wraps it for training. Every rank must call it.
+def build_training(
+    plan: Plan, saved: CheckpointState | None = None, at: Callable[[str], object] = lambda doing: None
+) -> Training:
+    """Finds damaged blocks, builds or loads the model and wraps it for training. Every rank must call it.
 
     Args:
         saved: the checkpoint to resume from.
+        at: is told what this rank does whenever it makes progress; reading all blocks may take an hour.
 
     Raises:
         ConfigError: the model cannot be loaded or does not fit tokenizer and settings.
-        DataError: the checkpoint is damaged.
+        DataError: the checkpoint or too many blocks are damaged.
     """
-    config, tokenizer = plan.config, plan.tokenizer
+    config, tokenizer, languages = plan.config, plan.tokenizer, chosen_languages(plan.config, plan.shards)
+    fraction = config.data.max_damaged_fraction
+    damaged = find_damaged_blocks(plan.shards, languages, fraction, plan.rank, lambda: at("checking the blocks"))
+    at("building the model")
     torch.manual_seed(config.train.seed)
     pad, (bos, eos) = tokenizer.pad_token_id, boundary_ids(tokenizer)
     assert bos is not None and eos is not None, "load_tokenizer has checked it"
@@ -310,9 +317,11 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
     pool_layer = resolve_layer(tcm.layer, layers, "objectives.tcm.layer") if tcm.weight else None
     first_position = family_of(model.config).first_position(model.config)
     window = Shape.of(model.config.to_dict()).window
-    stream = make_stream(plan, Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position, window))
+    vocabulary = Vocabulary(bos, eos, tokenizer.mask_token_id, len(tokenizer), first_position, window)
+    stream = make_stream(plan, vocabulary, damaged)
     encoder = PairEncoder(model, pool_layer, config.train.gradient_checkpointing, tcm)
     if saved:
+        at("reading the checkpoint")
         saved.verify(plan.rank.rank, plan.rank.world_size)
         load_weights(encoder, saved.read)
     if config.train.compile:
@@ -322,11 +331,17 @@ def build_training(plan: Plan, saved: CheckpointState | None = None) -> Training
         load_checkpoint(engine, saved)
     step = TrainStep(engine, config.objectives, plan.rank, config.train.seed, len(plan.order.languages))
     prefetcher = Prefetcher(stream, config.data.workers, config.data.prefetch)
-    return Training(**vars(plan), stream=stream, prefetcher=prefetcher, engine=engine, step=step)
+    return Training(
+        **vars(plan), damaged_blocks=damaged, stream=stream, prefetcher=prefetcher, engine=engine, step=step
+    )
 
 
-def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
-    """The stream that reads, tokenizes, masks and packs this rank's part of each batch."""
+def make_stream(plan: Plan, vocabulary: Vocabulary, damaged: Sequence[DamagedBlock] = ()) -> BatchStream:
+    """The stream that reads, tokenizes, masks and packs this rank's part of each batch.
+
+    Args:
+        damaged: blocks that it leaves out.
+    """
     objectives = plan.config.objectives
     packer = Packer(
         objectives.masking,
@@ -336,7 +351,7 @@ def make_stream(plan: Plan, vocabulary: Vocabulary) -> BatchStream:
         split_tlm=objectives.tcm.weight > 0 and not objectives.in_micro_batches,
         identical=objectives.identical,
     )
-    left_out = {(block.language, block.block) for block in plan.damaged_blocks}
+    left_out = {(block.language, block.block) for block in damaged}
     return BatchStream(
         plan.order,
         PairReader(plan.shards, plan.order.languages, left_out, plan.config.data.transliterations),

@@ -8,11 +8,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
 from translit_scale.files import write_bytes
-from translit_scale.progress import duration, fit
+from translit_scale.progress import duration, fit, say
 from translit_scale.train.checkpointing.checkpoint import file_errors
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.meter import Meter, MeterContext, memory
@@ -129,7 +130,7 @@ class MetricLogger:
         """Records the score of the checkpoint after `step` steps; its time is excluded from the rates."""
         self.meter.started += seconds
         self._write({"step": step, name: value, "train_speed/evaluation_seconds": seconds})
-        print(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}", flush=True)
+        say(f"{chr(10) if self.line_is_open else ''}step {step}/{self.total_steps} {name} {value:.4f}")
         self.line_is_open = False
 
     def _monitored(self, measurements: Sequence[Measurement]) -> None:
@@ -138,23 +139,26 @@ class MetricLogger:
             self._write({"step": item.step, **item.numbers})
             self.tensorboard.add_pictures(item.step, item.pictures)
             text = f"checkpoint {item.step}: similarities and retrieval are measured"
-            print(f"{chr(10) if self.line_is_open else ''}{text}", flush=True)
+            say(f"{chr(10) if self.line_is_open else ''}{text}")
             self.line_is_open = False
 
     def _write(self, record: dict[str, Any]) -> None:
         numbers = {name: value if math.isfinite(value) else None for name, value in record.items()}
-        hint = "make room and run the same command again"
-        with file_errors(f"cannot write {self.path} or its TensorBoard file", hint):
+        with self._file_errors():
             self.file.write(json.dumps(numbers) + "\n")
             self.file.flush()
             self.tensorboard.add(record["step"], {name: value for name, value in numbers.items() if name != "step"})
+
+    def _file_errors(self) -> AbstractContextManager[None]:
+        hint = "make room and run the same command again"
+        return file_errors(f"cannot write {self.path} or its TensorBoard file", hint)
 
     def _print(self, record: dict[str, Any]) -> None:
         """Prints a line; on a terminal it replaces the one before and is never wider than the terminal."""
         step = record["step"]
         line = fit(self._parts(record), shutil.get_terminal_size().columns - 1 if self.live else 10_000)
         self.line_is_open = self.live and step != self.total_steps
-        print(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n", flush=True)
+        say(f"\r\x1b[2K{line}" if self.live else line, end="" if self.line_is_open else "\n")
 
     def _parts(self, record: dict[str, Any]) -> list[tuple[int, str]]:
         """The parts of the line; on a narrow terminal the lowest ranks are kept."""
@@ -186,9 +190,13 @@ class MetricLogger:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Ends monitoring, closes the files, and ends the live line, so that an error message begins on a new one."""
+        """Ends monitoring, closes the files, and ends the live line, so that an error message begins on a new one.
+
+        Raises:
+            DataError: the files cannot be written; not in place of another error, which is the reason of the end.
+        """
         if self.line_is_open:
-            print(flush=True)
+            say("")
             self.line_is_open = False
         try:
             if self.monitor and exception[0] is None:
@@ -196,8 +204,9 @@ class MetricLogger:
             elif self.monitor:
                 self.monitor.stop()
         finally:
-            self.file.close()
-            self.tensorboard.close()
+            ignored = suppress(OSError) if sys.exception() else self._file_errors()
+            with ignored, closing(self.tensorboard), self.file:
+                pass
 
 
 def _step_of(line: bytes) -> float:

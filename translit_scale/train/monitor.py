@@ -24,6 +24,7 @@ from typing import IO, Any
 from translit_scale.config import Config, MonitorConfig
 from translit_scale.errors import DataError
 from translit_scale.files import read_json
+from translit_scale.progress import say
 from translit_scale.testsets.registry import retrieval_tasks
 from translit_scale.train.checkpointing.checkpoint import checkpoint_name, checkpoint_step, complete_checkpoints
 
@@ -108,10 +109,7 @@ class Monitor:
             self.process = None
         if missing := sorted(self._missing()):
             steps = ", ".join(map(str, missing[:5])) + (", …" if len(missing) > 5 else "")
-            print(
-                f"monitor: not measured: checkpoints {steps}; measure them with\n  {shlex.join(self.command)}",
-                flush=True,
-            )
+            say(f"monitor: not measured: checkpoints {steps}; measure them with\n  {shlex.join(self.command)}")
 
     def _missing(self) -> set[int]:
         return {checkpoint_step(path) for path in complete_checkpoints(self.run / "checkpoints")} - self.logged
@@ -139,7 +137,7 @@ class Monitor:
         return path.open("ab")
 
     def _report(self, problem: str) -> None:
-        print(f"monitor: {problem}, see {self.run / 'logs' / 'monitor.log'}; training continues", flush=True)
+        say(f"monitor: {problem}, see {self.run / 'logs' / 'monitor.log'}; training continues")
 
     def _collect(self, step: int) -> list[Measurement]:
         """The results that were not logged before, of a process that has ended."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -114,17 +114,28 @@ class DamagedBlock:
 
 
 def find_damaged_blocks(
-    shards: ShardSet, languages: Sequence[str], max_fraction: float, rank: Rank
+    shards: ShardSet,
+    languages: Sequence[str],
+    max_fraction: float,
+    rank: Rank,
+    advance: Callable[[], object] = lambda: None,
 ) -> list[DamagedBlock]:
     """Reads every block, a part on each rank, and returns the damaged ones of all parts. Every rank must call it.
+
+    Args:
+        max_fraction: with 0 nothing is read; training then ends at the first damaged block that it meets.
+        advance: called for each block.
 
     Raises:
         DataError: more than `max_fraction` of the pairs are in damaged blocks.
     """
+    if not max_fraction:
+        return []
     blocks = [(language, b, rows) for language in languages for b, rows in enumerate(shards.block_rows(language))]
     part = slice(*(len(blocks) * r // rank.world_size for r in (rank.rank, rank.rank + 1)))
     damaged_here: list[DamagedBlock] = []
     for language, number, rows in blocks[part]:
+        advance()
         try:
             shards.read_lengths(language, number)
             shards.read_columns(language, number)

@@ -26,6 +26,7 @@ from translit_scale.batch.sizes import BatchSizes
 from translit_scale.config import Config, stored_config
 from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import read_json
+from translit_scale.progress import say
 from translit_scale.schema import changed_settings
 
 COMPLETE = "COMPLETE.json"
@@ -106,10 +107,18 @@ def file_errors(message: str, hint: str) -> Iterator[None]:
         raise DataError(f"{message}: {str(error).partition(chr(10))[0]}", hint) from error
 
 
-def remove_unfinished(directory: Path) -> None:
-    """Removes unfinished checkpoints of a killed run; the first rank calls it before training."""
-    for path in directory.glob("step_*.tmp"):
-        shutil.rmtree(path)
+def remove_unfinished(directory: Path, pattern: str = "step_*.tmp") -> None:
+    """Removes unfinished checkpoints of a killed run, or other leftovers; the first rank calls it before training."""
+    for path in directory.glob(pattern):
+        remove_if_possible(path)
+
+
+def remove_if_possible(folder: Path) -> None:
+    """Removes a folder, or says that it takes space: a network file system keeps files that another program reads."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        say(f"warning: {folder} takes space, because it cannot be removed yet: {error}", error=True)
 
 
 def read_info(checkpoint: Path, check_files: bool = True) -> CheckpointInfo:

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from translit_scale.config import RunConfig
 from translit_scale.errors import DataError, UserError
 from translit_scale.files import read_json, sha256_file, sync, write_bytes, write_json
+from translit_scale.progress import say
 from translit_scale.train.checkpointing import state
 from translit_scale.train.checkpointing.checkpoint import (
     COMPLETE,
@@ -37,11 +38,15 @@ from translit_scale.train.checkpointing.checkpoint import (
     checkpoint_step,
     complete_checkpoints,
     file_errors,
+    remove_if_possible,
+    remove_unfinished,
 )
 from translit_scale.train.launching.ranks import Rank
 
 MOST_WRITERS = 16
 """Ranks that write a file each; more writers would make many files without making them much smaller."""
+REMOVED = ".removed.tmp"
+"""End of the name of a checkpoint that is being removed."""
 POLL_SECONDS = 0.02
 SETTLE_SECONDS = 60.0
 """Longest time that a failing rank waits for a checkpoint that is being written."""
@@ -85,7 +90,8 @@ class CheckpointWriter:
         if self.rank.is_first:
             with _writing(self.temporary):
                 self.directory.mkdir(parents=True, exist_ok=True)
-                shutil.rmtree(self.temporary, ignore_errors=True)
+                if self.temporary.exists():
+                    _remove(self.temporary)
                 _check_space(engine, self.directory)
                 self.temporary.mkdir()
         dist.barrier()
@@ -233,10 +239,26 @@ def _publish(written: Future[bool], temporary: Path, record: dict[str, Any], fil
         temporary.replace(final)
         sync(final.parent)
         write_bytes(final.parent / "latest", f"{final.name}\n".encode())
-    with file_errors("could not remove an old checkpoint", "remove it by hand and run the same command again"):
+    _remove_old(run)
+    return True
+
+
+def _remove_old(run: RunConfig) -> None:
+    """Removes old checkpoints and what earlier calls could not remove; what fails now is left to the next call.
+
+    Raises:
+        DataError: best.json is damaged.
+    """
+    directory = run.path / "checkpoints"
+    try:
+        remove_unfinished(directory, f"*{REMOVED}")
         for path in removable(run):
             _remove(path)
-    return True
+    except OSError as error:
+        say(
+            f"warning: old checkpoints in {directory} take space, because they cannot be removed yet: {error}",
+            error=True,
+        )
 
 
 def _await_files(folder: Path, names: set[str]) -> bool:
@@ -268,6 +290,6 @@ def _writing(temporary: Path) -> Iterator[None]:
 
 def _remove(folder: Path) -> None:
     """Renames a folder, then removes it, so that an interrupted removal does not look like a checkpoint."""
-    aside = folder.with_name(f"{folder.name}.removed.tmp")
+    aside = folder.with_name(f"{folder.name}.{time.time_ns()}{REMOVED}")  # an earlier one may still be there
     folder.replace(aside)
-    shutil.rmtree(aside)
+    remove_if_possible(aside)

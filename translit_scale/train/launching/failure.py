@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import NoReturn, Protocol
 
 from translit_scale.errors import EXIT_LOST, UserError
+from translit_scale.progress import say
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.preemption import EXIT_INTERRUPTED, EXIT_PREEMPTED, Preempted
 from translit_scale.train.launching.rank_log import LOG
@@ -78,7 +79,7 @@ def run_rank(body: Callable[[], object]) -> None:
     except UserError as error:  # found before there are other ranks to wait for
         end_process(f"error: {error}", error.exit_code)
     if world.note:
-        print(f"note: {world.note}", file=sys.stderr)
+        say(f"note: {world.note}", error=True)
     rank = world.rank
     if rank and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # background jobs ignore it
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches every rank; only rank 0 reports it
@@ -111,7 +112,8 @@ def reason_of(error: Exception) -> tuple[str, int]:
 
 
 def _is_lost_peer(error: Exception) -> bool:
-    return join_world().size > 1 and bool(LOST_PEER.search(str(error)))
+    """Whether torch has lost a peer; its errors are RuntimeErrors. A broken pipe of Python is the console's, say."""
+    return join_world().size > 1 and isinstance(error, RuntimeError) and bool(LOST_PEER.search(str(error)))
 
 
 def _lost_contact(rank: int, error: Exception) -> str:
@@ -153,7 +155,7 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
         # The others must read the reason first. They would otherwise say that they have lost this rank (76), with which
         # the store ends, and a batch script would start a training with a wrong setting again and again; or the
         # launcher would end the first rank before it has written the reason into STATUS.json.
-        print(message, file=sys.stderr, flush=True)
+        say(message, error=True)
         message = ""
         watched[0].await_readers()
     end_process(message if reports else "", code)
@@ -161,12 +163,10 @@ def _leave(message: str, code: int, rank: int) -> NoReturn:
 
 def end_process(message: str, code: int) -> NoReturn:
     """Ends this process at once, whatever its threads wait for."""
-    if message:
-        print(message, file=sys.stderr)
-    for child in multiprocessing.active_children():
+    say("", end="")
+    say(message, end="\n" if message else "", error=True)
+    for child in multiprocessing.active_children():  # last: the main thread may notice that they are gone
         child.kill()  # workers that read ahead would keep our output open
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)  # not sys.exit: cleaning up would wait for collectives that the others never join
 
 

@@ -9,6 +9,7 @@ import faulthandler
 import logging
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 LOG = logging.getLogger("translit_scale.rank")
@@ -46,5 +47,6 @@ def log_stacks() -> None:
     """Writes what every thread of this process does now."""
     for handler in LOG.handlers:
         if isinstance(handler, _File) and handler.stream is not None:
-            handler.stream.flush()
+            with suppress(OSError):
+                handler.stream.flush()
             faulthandler.dump_traceback(handler.stream, all_threads=True)

@@ -9,12 +9,13 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from translit_scale.errors import DataError
 from translit_scale.files import write_json
+from translit_scale.progress import say
 
 WRITE_SECONDS = 10.0
 """Time between two writes while training goes on."""
@@ -36,12 +37,16 @@ class Status:
 
 
 class StatusFile:
-    """Writes the status of a run, from `begin` on; without it (on all ranks but the first) nothing is written."""
+    """Writes the status of a run, from `begin` on; without it (on all ranks but the first) nothing is written.
+
+    No method raises an error if the file cannot be written, for example on a full disk: a training that can go on goes
+    on, and one that ends does so for its own reason.
+    """
 
     def __init__(self) -> None:
         self.path: Path | None = None
         self.hosts: list[str] = []
-        self.status, self.written = Status(), -WRITE_SECONDS
+        self.status, self.written, self.has_failed = Status(), -WRITE_SECONDS, False
 
     def begin(self, run: Path, hosts: Sequence[str]) -> None:
         """This job has the run directory now, and writes its status there."""
@@ -54,10 +59,9 @@ class StatusFile:
             self._write()
 
     def end(self, state: Literal["finished", "stopped", "failed"], reason: str = "", exit_code: int = 0) -> None:
-        """Says that the run has ended; on a full disk, too, it ends for this reason and not for that of the file."""
+        """Says that the run has ended."""
         self.status.state, self.status.reason, self.status.exit_code = state, reason, exit_code
-        with suppress(OSError):
-            self._write()
+        self._write()
 
     def finish(self, step: int) -> None:
         """Says that nothing is left to train, if the job that took the last step was killed before it could."""
@@ -73,12 +77,20 @@ class StatusFile:
         self.written = time.monotonic()
         if self.path is None:
             return
-        latest = self.path.parent / "checkpoints" / "latest"
-        now = {
+        try:
+            write_json(self.path, asdict(self.status) | self._place(self.path.parent / "checkpoints" / "latest"))
+        except (OSError, DataError) as error:
+            if not self.has_failed:
+                reason = error.message if isinstance(error, DataError) else error
+                say(f"warning: cannot write {self.path}, which does not end the training: {reason}", error=True)
+            self.has_failed = True
+
+    def _place(self, latest: Path) -> dict[str, object]:
+        """When and where the run is at work, and its last checkpoint."""
+        return {
             "time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
             "checkpoint": latest.read_text().strip() if latest.is_file() else "",
             "hosts": self.hosts,
             "process": os.getpid(),
             "job": os.environ.get("SLURM_JOB_ID", ""),
         }
-        write_json(self.path, asdict(self.status) | now)

@@ -16,7 +16,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ import torch.distributed as dist
 
 from translit_scale.config import RunConfig
 from translit_scale.errors import EXIT_LOST
+from translit_scale.progress import say
 from translit_scale.train.launching.environment import World
 from translit_scale.train.launching.meeting import MEETING_SECONDS, keys_of_this_start
 from translit_scale.train.launching.rank_log import LOG, log_stacks
@@ -173,7 +173,7 @@ class Watch:
         if self.world.launcher in LAUNCHERS and os.getppid() != self.launcher:
             message = f"{self.world.launcher} on {self.own.host} was killed, so its ranks stop"
             LOG.info("step %d: %s", self.own.step, message)
-            print(message, file=sys.stderr, flush=True)
+            say(message, error=True)
             self.launcher = os.getppid()
             os.kill(os.getpid(), signal.SIGTERM)  # a request for a checkpoint, once training has begun
 
@@ -237,24 +237,28 @@ class Watch:
 
     def _decide(self, message: str, lost: int = 0) -> None:
         if self.report(message, EXIT_LOST, lost):
-            # Now: another rank may read the verdict and end first, and then the launcher ends this one.
-            print(message, file=sys.stderr, flush=True)
-            self._log_end(message)
-            self.status.end("failed", message, EXIT_LOST)
-            self.await_readers()
-            self.end("", EXIT_LOST)
+            try:
+                # Now: another rank may read the verdict and end first, and then the launcher ends this one.
+                say(message, error=True)
+                self._log_end(message)
+                self.status.end("failed", message, EXIT_LOST)
+                self.await_readers()
+            finally:  # no other thread would end this rank, even if its log is on a full disk
+                self.end("", EXIT_LOST)
 
     def _obey(self, verdict: Verdict) -> None:
         if not self._ends():
             return
         elsewhere = verdict.host != self.own.host and self.world.local_rank == 0
         message = f"ended by {verdict.host}: {verdict.message}"
-        self._log_end(message)
-        if elsewhere:
-            print(message, file=sys.stderr, flush=True)
-        self.status.end("failed", verdict.message, verdict.code)
-        self.await_readers()
-        self.end("", verdict.code)
+        try:
+            self._log_end(message)
+            if elsewhere:
+                say(message, error=True)
+            self.status.end("failed", verdict.message, verdict.code)
+            self.await_readers()
+        finally:
+            self.end("", verdict.code)
 
     def _wait_for_store(self) -> None:
         """Ends this rank if the store does not answer; calls of the store itself may hang on a cut connection."""
@@ -265,9 +269,12 @@ class Watch:
                 self.reached = now
             before = now
             if now - self.reached > self.lost_seconds:
-                self._log_end(self.lost_store())
-                self.status.end("failed", self.lost_store(), EXIT_LOST)
-                self.end(self.lost_store() if self.world.local_rank == 0 else "", EXIT_LOST)
+                message = self.lost_store()
+                try:
+                    self._log_end(message)
+                    self.status.end("failed", message, EXIT_LOST)
+                finally:
+                    self.end(message if self.world.local_rank == 0 else "", EXIT_LOST)
 
     def _log_end(self, message: str) -> None:
         LOG.info("step %d, %s: %s", self.own.step, self.own.doing, message)
