@@ -35,7 +35,7 @@ def measure(args: argparse.Namespace) -> dict[str, int]:
     """Runs one step of `args.case` pairs in this process."""
     rank = start_rank()
     from translit_scale.train.engine import take_step
-    from translit_scale.train.loop import build_training, make_plan
+    from translit_scale.train.setup import build_training, make_plan
 
     settings = {
         "data.shards": args.shards, "model.tokenizer": args.tokenizer, "model.hidden_size": args.hidden,

@@ -32,9 +32,9 @@ from translit_scale.errors import ConfigError
 from translit_scale.plan.step import step_seconds
 from translit_scale.plan.training import make_row, scaling
 from translit_scale.train.launching.ranks import Rank, start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
 from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.setup import Training, build_training, make_plan
 
 WARMUP = (
     ("train__batch_pairs", 16), ("train__first_batch_pairs", 4), ("train__batch_warmup_steps", 6),

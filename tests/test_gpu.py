@@ -21,8 +21,8 @@ from translit_scale.train.checkpointing.restoring import CheckpointState
 from translit_scale.train.checkpointing.state import WEIGHTS, gathered
 from translit_scale.train.engine import parameter_groups, take_step
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
 from translit_scale.train.micro_batch import LIMIT, OutOfMemoryError, halve_when_memory_ends
+from translit_scale.train.setup import Training, build_training, make_plan
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 SHIPPED = Path(__file__).resolve().parents[1] / "ds_configs"

@@ -21,9 +21,9 @@ from translit_scale.errors import DataError, UserError
 from translit_scale.model.flops import Shape, contrastive_flops, training_flops
 from translit_scale.train.launching.preemption import Preempted
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import build_training, make_plan
 from translit_scale.train.meter import MOST_LANGUAGES, Meter, MeterContext
 from translit_scale.train.metrics import MetricLogger
+from translit_scale.train.setup import build_training, make_plan
 from translit_scale.train.step import StepResult
 
 SHAPE = Shape(hidden=8, intermediate=16, layers=2, vocabulary=50)

@@ -25,8 +25,8 @@ from translit_scale.report.trained_languages import visited_languages
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, FORMAT, EngineCounts, check_same_experiment
 from translit_scale.train.engine import resolve_hardware
 from translit_scale.train.launching.ranks import Rank, start_rank
-from translit_scale.train.loop import Plan, make_plan, make_stream
 from translit_scale.train.micro_batch import _workload
+from translit_scale.train.setup import Plan, make_plan, make_stream
 
 BULGARIAN_JOINS: dict[str, Any] = {
     "data__mixture": "{languages: [ukr_Cyrl]}",

@@ -12,7 +12,7 @@ from tests.support.one_graph import relative_difference, whole_batch
 from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import build_training, make_plan
+from translit_scale.train.setup import build_training, make_plan
 
 pytestmark = pytest.mark.slow
 RANKS, MICRO, STEP = 2, 4, 3

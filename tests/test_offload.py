@@ -15,7 +15,7 @@ from translit_scale.train.checkpointing.restoring import CheckpointState
 from translit_scale.train.checkpointing.state import gathered
 from translit_scale.train.engine import take_step
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
+from translit_scale.train.setup import Training, build_training, make_plan
 
 SHIPPED = Path(__file__).resolve().parents[1] / "ds_configs"
 

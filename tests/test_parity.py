@@ -20,7 +20,7 @@ from tests.support.ranks import Ranks
 from tests.support.tiny import make_config
 from translit_scale.batch.layout import BatchLayout
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
+from translit_scale.train.setup import Training, build_training, make_plan
 
 STEP = 3
 TCM, TLM = 0.7, 1.3

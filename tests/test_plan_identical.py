@@ -25,7 +25,7 @@ from translit_scale.plan.memory import contrastive_bytes, embedding_bytes
 from translit_scale.plan.step import computing_seconds, step_memory, step_sent
 from translit_scale.plan.workload import PairSample, PairTokens, log_normal_lengths
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import make_plan, make_stream
+from translit_scale.train.setup import make_plan, make_stream
 
 ROWS = {"ukr_Cyrl": 500, "pol_Latn": 700, "eng_Latn": 200}
 IDENTICAL = {"pol_Latn": 0.4, "eng_Latn": 1.0}

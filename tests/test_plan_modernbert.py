@@ -37,8 +37,8 @@ from translit_scale.plan.inputs import KNOWN, shape_of
 from translit_scale.plan.step import computing_seconds
 from translit_scale.plan.workload import PairSample, PairTokens, log_normal_lengths
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import build_training, make_plan
 from translit_scale.train.micro_batch import _shape
+from translit_scale.train.setup import build_training, make_plan
 
 SMALL = {
     "model_type": "modernbert", "vocab_size": 500, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 5,

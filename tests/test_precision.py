@@ -24,7 +24,7 @@ from translit_scale.train.checkpointing.restoring import CheckpointState
 from translit_scale.train.checkpointing.state import adam_updates, gathered
 from translit_scale.train.engine import Update, take_step
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
+from translit_scale.train.setup import Training, build_training, make_plan
 from translit_scale.train.skipped_steps import SkippedSteps
 
 STEP = 3

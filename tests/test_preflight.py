@@ -20,8 +20,8 @@ from translit_scale.corpus.tokenizer import encode_batch, load_tokenizer
 from translit_scale.errors import DataError
 from translit_scale.files import write_bytes
 from translit_scale.train.launching.ranks import Rank, start_rank
-from translit_scale.train.loop import build_training, make_plan
 from translit_scale.train.preflight import DamagedBlock, check_tokenizer, find_damaged_blocks, write_damaged_blocks
+from translit_scale.train.setup import build_training, make_plan
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from translit_scale.batch.token_counts import TokenCounts
 from translit_scale.errors import NumericError
 from translit_scale.train.engine import Update, take_step
 from translit_scale.train.launching.ranks import start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
+from translit_scale.train.setup import Training, build_training, make_plan
 from translit_scale.train.skipped_steps import SkippedSteps
 from translit_scale.train.step import StepResult
 

@@ -30,7 +30,7 @@ from translit_scale.corpus.tokenizer import encode_batch
 from translit_scale.files import write_bytes
 from translit_scale.train.engine import parameter_groups, set_learning_rate, take_step
 from translit_scale.train.launching.ranks import Rank, start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
+from translit_scale.train.setup import Training, build_training, make_plan
 
 STEP = 3
 BATCH = (("train__batch_pairs", 16),)

@@ -65,7 +65,7 @@ def held_since(before: dict[int, int]) -> int:
 def measure(case: Case, world: Path, rank: Rank) -> dict[str, Any]:
     """Builds the engine, takes a step, and counts in the second one."""
     from translit_scale.train.engine import take_step
-    from translit_scale.train.loop import build_training, make_plan
+    from translit_scale.train.setup import build_training, make_plan
 
     before = storages()
     zero: dict[str, Any] = {"stage": case.stage, "reduce_bucket_size": BUCKET}

@@ -22,7 +22,7 @@ from translit_scale.train.checkpointing.checkpoint import checkpoint_name
 from translit_scale.train.checkpointing.saving import CheckpointWriter
 from translit_scale.train.engine import take_step
 from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
-from translit_scale.train.loop import Training, build_training, make_plan
+from translit_scale.train.setup import Training, build_training, make_plan
 
 Gradients = dict[str, torch.Tensor]
 

@@ -13,7 +13,7 @@ from unittest import mock
 import torch
 
 from translit_scale.train import contrastive, step
-from translit_scale.train.loop import Plan
+from translit_scale.train.setup import Plan
 
 Mutation = Callable[[Plan], AbstractContextManager[None]]
 

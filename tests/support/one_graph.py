@@ -17,7 +17,7 @@ from translit_scale.batch.pack import MicroBatch
 from translit_scale.batch.stream import BatchStream
 from translit_scale.config import ContrastiveConfig
 from translit_scale.objectives.contrastive import LogitParameters
-from translit_scale.train.loop import Training
+from translit_scale.train.setup import Training
 from translit_scale.train.step import TrainStep
 
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -34,10 +33,8 @@ from translit_scale.train.meter import MeterContext
 from translit_scale.train.metrics import MetricLogger
 from translit_scale.train.monitor import Monitor
 from translit_scale.train.preflight import write_damaged_blocks
+from translit_scale.train.setup import Plan, Training
 from translit_scale.train.tensorboard import RunDescription, make_charts
-
-if TYPE_CHECKING:  # loop.py imports this file
-    from translit_scale.train.loop import Plan, Training
 
 PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
 """Recorded with their versions in environment.json."""
