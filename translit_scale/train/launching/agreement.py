@@ -25,7 +25,7 @@ from translit_scale.errors import ConfigError, DataError
 from translit_scale.files import SHARED_SECONDS, is_listed
 
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy", "safetensors")
-"""Packages whose versions may change the result."""
+"""Packages whose versions may change the result: compared between ranks, and recorded in environment.json."""
 NAMED = 4
 """Differences that a message names."""
 
