@@ -18,12 +18,11 @@ from translit_scale.cores import cores
 from translit_scale.errors import EXIT_LOST, UserError
 from translit_scale.progress import duration
 from translit_scale.study.steps import Place, Step, ended_of, training_status, unfinished_seconds, write_marker
+from translit_scale.train.launching.environment import variables_of_one_process
 
 POLL_SECONDS = 0.2
 MOST_RESTARTS = 3
 """How often a training that has lost a rank is started again."""
-OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Variables that would make a training of one process wait for others."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -150,7 +149,7 @@ class Runner:
 
     def _environment(self, slot: int) -> dict[str, str]:
         """Variables of a step; GPUs beyond those of one training are divided among the slots."""
-        environment = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
+        environment = variables_of_one_process()
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (self.jobs * self.ranks))))
         if len(self.gpus) > self.ranks:
             numbers = (slot * self.ranks + rank for rank in range(self.ranks))
