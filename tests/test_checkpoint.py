@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from tests.support.old_settings import OLD_SCIENCE
 from translit_scale.config import RunConfig, load_config
 from translit_scale.errors import ConfigError, DataError, NumericError
-from translit_scale.files import sync, write_json
+from translit_scale.files import sha256_file, sync, write_json
 from translit_scale.train.checkpointing import saving
 from translit_scale.train.checkpointing.checkpoint import (
     COMPLETE,
@@ -35,10 +35,11 @@ from translit_scale.train.checkpointing.checkpoint import (
 )
 from translit_scale.train.checkpointing.restoring import CheckpointState, choose_checkpoint, load_checkpoint
 from translit_scale.train.checkpointing.saving import CheckpointWriter
-from translit_scale.train.checkpointing.state import load_weights
+from translit_scale.train.checkpointing.state import MOMENTS, WEIGHTS, load_weights
 from translit_scale.train.launching.ranks import Rank, start_rank
 
 STATE = "state-00000.safetensors"
+KINDS = (WEIGHTS, *MOMENTS)
 FULL_DISK = SafetensorError("I/O error: No space left on device (os error 28)")
 """What safetensors raises on a full disk."""
 SETTINGS = ("data.shards=s", "model.tokenizer=t", "train.lr=1.0", "train.max_steps=9", "run.name=x")
@@ -183,6 +184,48 @@ def test_training_goes_on_while_a_checkpoint_is_written(
         checkpoints.finish()
     read = [CheckpointState(folder / checkpoint_name(step)).read("weights", "weight") for step in (2, 4)]
     assert torch.equal(read[0], before) and torch.equal(read[1], engine.module.weight)
+
+
+def glot500_sizes() -> dict[str, int]:
+    """Elements of the tensors of Glot500-base, of which the word embeddings are nearly four fifths."""
+    width, inner = 768, 3072
+    layer = {"q": width**2, "k": width**2, "v": width**2, "o": width**2, "up": width * inner, "down": width * inner}
+    small = dict.fromkeys(("q.bias", "k.bias", "v.bias", "o.bias", "down.bias", "norm1", "norm2"), width)
+    parameters = {"words": 401_145 * width, "positions": 514 * width, "bias": 401_145, "dense": width**2}
+    parameters |= {f"{n}.{name}": size for n in range(12) for name, size in (layer | small).items()}
+    return {
+        f"{kind}/{name}": size for name, size in parameters.items() for kind in ("weights", "exp_avg", "exp_avg_sq")
+    }
+
+
+@pytest.mark.parametrize("writers", [1, 2, 3, 16])
+def test_no_rank_writes_much_more_than_the_others(writers: int) -> None:
+    """But for a tensor that is larger than an equal part: those of the word embeddings each have a writer to itself."""
+    sizes = glot500_sizes()
+    writer = saving.assign_writers(sizes, writers)
+    assert writer == saving.assign_writers(dict(reversed(sizes.items())), writers) and writer.keys() == sizes.keys()
+    loads = [sum(size for key, size in sizes.items() if writer[key] == number) for number in range(writers)]
+    assert max(loads) <= max(1.3 * sum(loads) / writers, max(sizes.values()))
+    assert min(loads) > 0
+
+
+def test_tensors_are_found_in_whichever_file_they_are(save: Callable[..., None], folder: Path) -> None:
+    """Who wrote which has been decided in other ways."""
+    save(2)
+    checkpoint = folder / "step_000002"
+    before = CheckpointState(checkpoint)
+    tensors = {f"{kind}/{name}": before.read(kind, name) for kind in KINDS for name in before.names(kind)}
+    record = json.loads((checkpoint / COMPLETE).read_text())
+    (checkpoint / STATE).unlink()
+    record["files"] = {}
+    for number, name in enumerate(("weight", "bias")):
+        path = checkpoint / f"state-{number:05d}.safetensors"
+        save_file({key: tensor for key, tensor in tensors.items() if key.endswith(f"/{name}")}, path)
+        record["files"][path.name] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    write_json(checkpoint / COMPLETE, record)
+    after = CheckpointState(checkpoint)
+    after.verify()
+    assert len(tensors) == 6 and all(torch.equal(after.read(*key.split("/")), tensors[key]) for key in tensors)
 
 
 def test_a_loss_that_is_not_finite_does_not_cost_the_checkpoint_being_written(

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from tests.support.tiny import make_config
+from translit_scale.config import MonitorConfig
+from translit_scale.demo import run as demo
 from translit_scale.errors import ConfigError
+from translit_scale.study.runner import Runner
+from translit_scale.study.steps import Place
 from translit_scale.train.launching.environment import World, find_world, host_names
+from translit_scale.train.monitor import Monitor
 
 SRUN = {
     "SLURM_JOB_ID": "4711", "SLURM_STEP_ID": "2", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODEID": "2",
@@ -90,3 +102,26 @@ def test_lists_of_hosts() -> None:
     assert host_names("a1,b[2,4-5]-ib,c") == ["a1", "b2-ib", "b4-ib", "b5-ib", "c"]
     assert host_names("rack[1-2]node[08-10]") == [f"rack{r}node{n}" for r in (1, 2) for n in ("08", "09", "10")]
     assert host_names("") == []
+
+
+def test_programs_that_a_process_starts_do_not_become_ranks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The monitor, steps of a study and of the demo; MASTER_ADDR alone, left from an earlier job, would be an error."""
+    for name, value in World(3, 8, 1, 2, "node7", 4000).variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # or a study would ask for the GPUs of this machine
+    started: list[dict[str, str]] = []
+
+    def note(*args: Any, env: dict[str, str], **words: Any) -> SimpleNamespace:
+        started.append(env)
+        return SimpleNamespace(returncode=0, pid=0)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    demo._run("nothing", ["true"])
+    monkeypatch.setattr(subprocess, "Popen", note)
+    monkeypatch.setattr(os, "setpriority", lambda *args: None)
+    measured = {"task": "sr_b", "data": tmp_path, "languages": ["ukr_Cyrl", "hrv_Latn"]}
+    Monitor(make_config(tmp_path, run__dir=tmp_path).model_copy(update={"monitor": MonitorConfig(**measured)}))._start()
+    started.append(Runner([], {}, Place(tmp_path, None, None), 1, 1)._environment(0))
+    assert len(started) == 3
+    for environment in started:
+        assert find_world(environment) == World() and "LOCAL_WORLD_SIZE" not in environment

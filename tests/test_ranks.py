@@ -63,6 +63,35 @@ def test_ranks_of_a_failed_one_are_killed(run_ranks: Ranks, tmp_path: Path) -> N
         run_ranks(2, script, tmp_path / "raise")
 
 
+BOUND = """
+import os, sys, torch
+own = set(map(int, sys.argv[1 + int(os.environ["RANK"])].split()))
+os.sched_getaffinity = lambda process: own  # this machine may have fewer cores
+os.environ.pop("OMP_NUM_THREADS", None)
+from translit_scale.train.launching.ranks import leave_ranks, start_rank
+start_rank()
+print(torch.get_num_threads(), flush=True)
+leave_ranks()
+"""
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads"),
+    [
+        (["0 1 2 3 4 5 6 7"] * 2, ["4", "4"]),
+        (["0 1 2 3", "4 5 6 7"], ["4", "4"]),  # bound, as by mpirun
+        (["0 1 2", "0 1 2 3 4 5"], ["1", "4"]),
+        (["0"], ["1"]),
+    ],
+)
+def test_threads_of_ranks_that_share_cores_or_are_bound_to_their_own(
+    cores: list[str], threads: list[str], run_ranks: Ranks, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(BOUND)
+    assert sorted(run_ranks(len(cores), script, *cores).stdout.split()) == threads
+
+
 LATE_FIRST = """
 import os, time
 from translit_scale.errors import ConfigError

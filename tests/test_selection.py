@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +27,7 @@ from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.evaluate.retrieval.model_selection import HOLDOUT, MEASURES, SELECT, half, make_scorer
 from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
 from translit_scale.train.early_stopping import EarlyStopping
+from translit_scale.train.launching.failure import LOST_PEER
 from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import train
 
@@ -275,6 +278,71 @@ def stop_step(tiny_world: Path, rank: Rank, tmp_path_factory: pytest.TempPathFac
         return None
 
     return run
+
+
+WAITING = """
+import sys, threading, time
+from pathlib import Path
+import torch.distributed as dist
+from tests.support.tiny import make_config
+from translit_scale.config import SelectionConfig
+from translit_scale.train.early_stopping import EarlyStopping
+from translit_scale.train.launching.failure import run_rank
+from translit_scale.train.launching.ranks import leave_ranks, start_rank
+
+out, beats = Path(sys.argv[1]), []
+
+class Scorer:
+    metric = "invented"
+    def score(self, checkpoint):
+        time.sleep(1)
+        return self.values()[int(checkpoint.name.removeprefix("step_"))]
+    def values(self):
+        return {1: 0.5, 2: 0.1}
+
+def beat():
+    while True:
+        beats.append(time.sleep(0.05))
+
+def body():
+    rank = start_rank()
+    def refuse(*args, **words):
+        raise RuntimeError("Connection refused, remote=[127.0.1.1]:33445")
+    dist.new_group = dist.broadcast = dist.broadcast_object_list = refuse
+    selection = SelectionConfig(task="sr_b", data=out, languages=["pol_Latn"], patience=1)
+    config = make_config(out, run__dir=out, run__checkpoint_every=1).model_copy(update={"selection": selection})
+    stopping = EarlyStopping(config, 9, rank, lambda config: Scorer())
+    threading.Thread(target=beat, daemon=True).start()
+    found = [stopping.ends(1, None), stopping.ends(2, None)]
+    assert len(beats) > 10, "no other thread could work"
+    print(found, flush=True)
+    leave_ranks()
+
+run_rank(body)
+"""
+
+
+@pytest.mark.slow
+def test_the_decision_needs_no_connection_but_that_to_the_first_rank(run_ranks: Ranks, tmp_path: Path) -> None:
+    """A group of gloo beside that of nccl would need the hosts' own names, which Debian resolves to 127.0.1.1."""
+    script = tmp_path / "script.py"
+    script.write_text(WAITING)
+    for step in (1, 2):
+        (tmp_path / f"tiny/checkpoints/step_{step:06d}").mkdir(parents=True)
+        (tmp_path / f"tiny/checkpoints/step_{step:06d}/COMPLETE.json").touch()
+    assert run_ranks(3, script, tmp_path).stdout.count("[False, True]") == 3
+
+
+def test_a_first_rank_that_is_lost_while_it_scores_is_a_lost_connection(rank: Rank, tmp_path: Path) -> None:
+    """Not a defect, with which a job would not be queued again."""
+    stopping = EarlyStopping(make_config(tmp_path), 9, rank, None)
+    server = dist.TCPStore("localhost", 0, None, True, wait_for_workers=False)
+    stopping.patience, stopping.store = 1, dist.TCPStore("localhost", server.port, None, False)
+    threading.Timer(0.5, lambda held=[server]: held.pop()).start()
+    del server
+    with pytest.raises(ConnectionError) as error:
+        stopping.ends(9, None)
+    assert LOST_PEER.search(str(error.value))
 
 
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=8), st.integers(1, 4), st.integers(1, 8))

@@ -9,11 +9,13 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -23,12 +25,13 @@ from translit_scale.config import load_config
 from translit_scale.errors import ConfigError, DataError, UserError
 from translit_scale.files import write_json
 from translit_scale.shipped_files import find_file, names_of, shipped_folder
+from translit_scale.study import steps as steps_module
 from translit_scale.study.curves import training_table, write_curves
 from translit_scale.study.manifest import runs_of, steps_of
 from translit_scale.study.overview import overview
 from translit_scale.study.runner import Runner
 from translit_scale.study.settings import FOLDER, Study, read_study, scale_of
-from translit_scale.study.steps import Place, Step, done_steps, unfinished_seconds, write_marker
+from translit_scale.study.steps import Place, Step, await_inputs, done_steps, unfinished_seconds, write_marker
 from translit_scale.study.tables import over_seeds, study_tables
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -285,7 +288,7 @@ def test_a_training_that_has_lost_a_rank_is_resumed(
     monkeypatch.setenv("KILLED_RUN", str(run_directory))
     words = ("train", "--config", str(experiment), "run.name=tiny", "train.max_steps=40")
     step = Step("train/ab/one-seed0", words, (), is_training=True)
-    Runner([step], (), place, jobs=1, ranks=2).run({step.name})
+    Runner([step], {}, place, jobs=1, ranks=2).run({step.name})
     assert capsys.readouterr().out.count("resumes   train/ab/one-seed0 after") == 1
     assert (run_directory / "killed").exists() and step.name in done_steps([step], place)
     assert len((run_directory / "starts.jsonl").read_text().splitlines()) == 2
@@ -317,7 +320,7 @@ def test_what_a_training_says_of_its_end_decides_whether_it_is_resumed(
     monkeypatch.setattr(Runner, "_command", lambda self, step: ["sh", "-c", f"sleep 0.1; {said} exit 1"])
     step = Step("train/ab/one-seed0", ("train", "--config", str(experiment), "run.name=tiny"), (), is_training=True)
     with pytest.raises(UserError, match="1 of 1 steps failed"):
-        Runner([step], (), place, jobs=1, ranks=2).run({step.name})
+        Runner([step], {}, place, jobs=1, ranks=2).run({step.name})
     assert capsys.readouterr().out.count("resumes") == (3 if resumes else 0)
 
 
@@ -326,6 +329,61 @@ def test_a_step_is_run_again_if_its_command_or_what_it_reads_has_changed(place: 
     assert run(steps, place) == ["a/1", "b/1", "c/1"]
     steps[0] = replace(steps[0], words=("configs",))
     assert run(steps, place) == ["a/1", "b/1"]
+
+
+def test_clocks_of_two_hosts_are_not_compared(place: Place) -> None:
+    """The host of the first step is a minute ahead; markers without their inputs are from an earlier version."""
+    steps = [command(*LIST, name="a/1"), command(*LIST, name="b/1", after=("a/1",))]
+    write_marker(steps[0], place, 1.0, ended=time.time() + 60)
+    assert run(steps, place) == ["b/1"] and run(steps, place) == []
+    write_marker(steps[0], place, 1.0, ended=time.time() - 60)  # repeated on another host
+    assert run(steps, place) == ["b/1"]
+    for ended, is_done in ((7.0, True), (6.9, False)):
+        write_marker(steps[0], place, 1.0, ended=7.0)
+        write_marker(steps[1], place, 1.0, ended)
+        assert ("b/1" in done_steps(steps, place)) == is_done
+
+
+def test_a_job_waits_until_it_sees_what_another_host_has_written(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [command(*LIST, name="a/1"), command(*LIST, name="b/1", after=("a/1",)), command(*LIST, name="c/1")]
+    monkeypatch.setattr(steps_module, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(Path, "is_file", lambda path: False)  # what a network file system may remember
+    writer = threading.Timer(0.2, write_marker, [steps[0], place, 1.0, 7.0])
+    writer.start()
+    assert set(await_inputs(steps, place, {"b/1"})) == {"a/1"}
+    monkeypatch.setattr(steps_module, "SHARED_SECONDS", 0.05)
+    assert set(await_inputs(steps, place, {"b/1", "c/1"})) == {"a/1"}
+    writer.join()
+    place.marker(steps[0]).unlink()
+    began = time.monotonic()
+    assert await_inputs(steps, place, {"b/1"}) == {} and time.monotonic() - began >= 0.05
+
+
+def test_a_job_of_a_step_awaits_its_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    awaited: list[set[str]] = []
+    monkeypatch.setattr(steps_module, "await_inputs", lambda steps, place, chosen: awaited.append(chosen) or {})
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert main(["reproduce", "paper_a", "--only=prepare/pol-ukr"]) == 2
+    assert awaited == [{"prepare/pol-ukr"}]
+
+
+def test_tables_that_cannot_be_made_do_not_hide_the_error_of_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor do they fail a job whose step is done."""
+    monkeypatch.chdir(tmp_path)
+    damaged = tmp_path / "out/results/pol-ukr/sr_b/model1-seed0.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    ends: list[type[BaseException] | None] = [UserError, None]
+    for end, code in zip(ends, (2, 0), strict=True):
+        error = end("the step has failed") if end else None
+        monkeypatch.setattr(Runner, "run", MagicMock(side_effect=error))
+        assert main(["reproduce", "paper_a", "--out", "out"]) == code
+        said = capsys.readouterr().err
+        assert "note: out/tables.md and curves.csv beside it are not up to date: " in said and damaged.name in said
+        assert ("error: the step has failed" in said) == (end is not None)
 
 
 def test_only_some_steps(place: Place) -> None:
@@ -355,6 +413,9 @@ def test_a_training_shows_that_it_is_done_itself(tmp_path: Path, place: Place) -
     assert "\ntrain        3     1        2         ?" in table and "3 of 6 steps are missing" in table
     other = [replace(step, words=(*step.words, "train.lr=0.5")) if step is one else step for step in steps]
     assert one.name not in done_steps(other, place)
+    with (config.run.path / "config.yaml").open("a") as file:
+        file.write("no_longer_there: 1\n")  # by another version
+    assert one.name not in done_steps(steps, place)
 
 
 STOPPED = """
@@ -365,7 +426,7 @@ from translit_scale.study.steps import Place, Step
 class Sleeping(Runner):
     def _command(self, step):
         return ["sleep", "60"]
-Sleeping([Step("a", (), ()), Step("b", (), ())], (), Place(Path(sys.argv[1]), None, None), 2, 1).run({"a", "b"})
+Sleeping([Step("a", (), ()), Step("b", (), ())], {}, Place(Path(sys.argv[1]), None, None), 2, 1).run({"a", "b"})
 """
 
 
@@ -394,7 +455,7 @@ def test_the_time_of_a_step_is_that_of_all_calls(place: Place) -> None:
     assert run([step], place) == ["a/1"]
     assert 1000 < done_steps([step], place)["a/1"]["seconds"] < 1060
     write_marker(step, place, 500.0, ended=1.0)
-    Runner([step], (), place, 1, 1).run({"a/1"})
+    Runner([step], {}, place, 1, 1).run({"a/1"})
     assert done_steps([step], place)["a/1"]["seconds"] < 60
 
 

@@ -39,6 +39,6 @@ def test_each_step_has_gpus_of_its_own(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
     monkeypatch.setattr(Runner, "_command", lambda self, step: [sys.executable, "-c", SHOW])
     place, steps = Place(tmp_path, None, None), [Step(f"a/{number}", (), ()) for number in range(5)]
-    Runner(steps, (), place, jobs=3, ranks=ranks).run({step.name for step in steps})
+    Runner(steps, {}, place, jobs=3, ranks=ranks).run({step.name for step in steps})
     found = [place.log(step).read_text().splitlines()[-1].removeprefix("has ").rstrip() for step in steps]
     assert found[:3] == expected and set(found[3:]) <= set(expected)

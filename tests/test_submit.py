@@ -12,6 +12,7 @@ import pytest
 from tests.support.tiny import make_config, make_shards
 from translit_scale.cli import main
 from translit_scale.files import write_json
+from translit_scale.shipped_files import shipped_folder
 
 EVALUATION = "--data tests --task sib200 --source ukr_Cyrl --out results"
 FAKE = """#!/bin/sh
@@ -181,3 +182,30 @@ def test_without_slurm_the_error_says_so(
     monkeypatch.setenv("PATH", "/nowhere")
     assert submit() == 2
     assert "squeue is not installed on this host\n  → submit from a login node" in capsys.readouterr().err
+
+
+REQUEUE = """#!/bin/sh
+echo "$(basename $0) $*" >>{log}
+case $0 in *srun) exit 76;; *scontrol) [ $(grep -c scontrol {log}) -gt {failures} ];; esac
+"""
+
+
+@pytest.mark.parametrize(("failures", "is_queued"), [(0, True), (3, True), (10, False)])
+def test_a_training_is_queued_again_although_the_controller_does_not_answer_at_once(
+    failures: int, is_queued: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while its backup takes over; `exec sleep 300` is where SLURM ends the job."""
+    log = tmp_path / "calls"
+    for name in ("srun", "squeue", "scontrol", "sleep"):
+        (tmp_path / name).write_text(REQUEUE.format(log=log, failures=failures))
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("VENV", "/nowhere")
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    script = shipped_folder("scripts/slurm") / "train.sbatch"
+    done = subprocess.run(["bash", str(script)], capture_output=True, text=True)
+    calls = [line for line in log.read_text().splitlines() if line.startswith(("scontrol", "sleep"))]
+    again = ["scontrol requeue 7", "sleep 30"] * failures
+    assert calls == again + (["scontrol requeue 7", "sleep 300"] if is_queued else [])
+    assert done.stdout.count("scontrol requeue has failed") == failures
+    assert ("not queued again" in done.stdout, done.returncode) == ((False, 0) if is_queued else (True, 76))

@@ -42,6 +42,7 @@ from translit_scale.export.sentence_transformers import write_modules
 from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
 from translit_scale.train.checkpointing.restoring import consolidated_weights
 from translit_scale.train.engine import take_step
+from translit_scale.train.launching.agreement import software
 
 Train = Callable[..., str]
 
@@ -240,7 +241,9 @@ def test_precisions_of_a_cpu(
     said = train("--ds_config", ds_config, *words)
     run = tmp_path / "runs" / "tiny"
     assert said.count("note: fp16 does not run on CPU: running fp32") == note
-    assert json.loads((run / "environment.json").read_text())["precision"] == precision
+    record = json.loads((run / "environment.json").read_text())
+    assert record["precision"] == precision
+    assert record["packages"].keys() == software().keys() - {"python"}  # what ranks compare
     assert f", {precision}, ZeRO-2" in said
     losses = [record["train/loss"] for record in records(run)]
     assert len(losses) == STEPS and losses[0] == pytest.approx(14.8, abs=0.1)

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 
 
+def usable_cores() -> set[int]:
+    """Numbers of the CPU cores that this process may use (of all of the machine, where the system does not say)."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
 def cores() -> int:
-    """Number of CPU cores that this process may use (of the machine, where the system does not say)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """How many they are."""
+    return len(usable_cores())

@@ -14,6 +14,10 @@ from typing import IO, Any
 
 from translit_scale.errors import DataError
 
+SHARED_SECONDS = 40.0
+"""Time within which a file that one host has written must be seen by the others. Network file systems may remember for
+half a minute that there is no such file."""
+
 
 @contextmanager
 def atomic_open(path: Path, temporary_dir: Path | None = None) -> Iterator[IO[bytes]]:
@@ -92,6 +96,18 @@ def read_json(path: Path, what: str, hint: str = "") -> Any:
         raise DataError(f"{what} not found: {path}", hint) from None
     except ValueError as error:
         raise DataError(f"{what} is not valid JSON: {path}: {error}", hint) from None
+
+
+def is_listed(path: Path) -> bool:
+    """Whether a listing of its folder has a file.
+
+    Listing a folder makes a network file system ask its server. Asked about a single file, it may answer from its
+    cache, for up to a minute, that the file does not exist although another host has written it meanwhile.
+    """
+    try:
+        return path in path.parent.iterdir()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
 
 
 def sha256_file(path: Path) -> str:

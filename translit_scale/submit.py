@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from translit_scale.config import Config, load_config
-from translit_scale.errors import UserError
+from translit_scale.errors import ConfigError, UserError
 from translit_scale.evaluate.page import is_complete
-from translit_scale.files import read_json
+from translit_scale.files import is_listed, read_json
 from translit_scale.shipped_files import find_file
 
 SCRIPTS = "scripts/slurm"
@@ -63,10 +63,14 @@ def exists(path: Path) -> Callable[[], str]:
 def training_is_finished(config: Config) -> str:
     """For `Stage.done`: whether a run has ended by itself, with these settings."""
     status, settings = config.run.path / "STATUS.json", config.run.path / "config.yaml"
-    if not (status.is_file() and settings.is_file()):
+    if not (is_listed(status) and is_listed(settings)):
         return ""
     finished = read_json(status, "status of the run").get("state") == "finished"
-    return f"{status} says finished" if finished and load_config([settings]).science() == config.science() else ""
+    try:
+        is_same = finished and load_config([settings]).science() == config.science()
+    except ConfigError:  # a version with other settings has made it
+        return ""
+    return f"{status} says finished" if is_same else ""
 
 
 def evaluation_is_complete(page: Path) -> Callable[[], str]:

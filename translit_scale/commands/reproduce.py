@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
+import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -64,13 +66,11 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> None:
-    from translit_scale.files import write_bytes
-    from translit_scale.study.curves import write_curves
-    from translit_scale.study.manifest import runs_of, steps_of
+    from translit_scale.study.manifest import steps_of
     from translit_scale.study.overview import overview
     from translit_scale.study.runner import Runner
     from translit_scale.study.settings import read_study, scale_of
-    from translit_scale.study.steps import done_steps
+    from translit_scale.study.steps import await_inputs, done_steps
 
     if not args.slurm and (given := hardware_given(args)):
         raise ConfigError(f"{', '.join(given)}: these are options of jobs", "add --slurm")
@@ -81,10 +81,10 @@ def _run(args: argparse.Namespace) -> None:
         print(_tables(study, scale, place.study), end="")
         return
     steps = steps_of(study, scale, place)
+    chosen = _chosen(steps, args.only)
     done = done_steps(steps, place)
     if not args.dry_run:
         print(overview(study, scale, steps, done, args.jobs), flush=True)
-    chosen = _chosen(steps, args.only)
     if args.list or chosen <= done.keys():
         return
     missing = [step for step in steps if step.name in chosen - done.keys()]
@@ -94,13 +94,36 @@ def _run(args: argparse.Namespace) -> None:
     if args.dry_run:
         print("\n".join(shlex.join(["translit-scale", *step.words]) for step in missing))
         return
+    if "SLURM_JOB_ID" in os.environ:  # of a chain: the steps before have just ended, perhaps on other hosts
+        done = await_inputs(steps, place, chosen)
     try:
         Runner(steps, done, place, args.jobs, args.ranks).run(chosen)
     finally:
-        if any((place.study / name).is_dir() for name in ("runs", "results")):
-            write_curves(runs_of(study, scale), place)
-            write_bytes(place.study / "tables.md", _tables(study, scale, place.study).encode())
-            print(f"\ntables: {place.study / 'tables.md'}")
+        _write_tables(study, scale, place)
+
+
+def _write_tables(study: Study, scale: Scale, place: Place) -> None:
+    """Writes what the steps have measured so far. Its own errors, of a damaged result for example, are only printed:
+    the error of a step must not be hidden by them, nor a job of SLURM fail whose step is done.
+    """
+    from translit_scale.files import write_bytes
+    from translit_scale.study.curves import write_curves
+    from translit_scale.study.manifest import runs_of
+
+    if not any((place.study / name).is_dir() for name in ("runs", "results")):
+        return
+    path = place.study / "tables.md"
+    try:
+        write_curves(runs_of(study, scale), place)
+        write_bytes(path, _tables(study, scale, place.study).encode())
+    except Exception as error:
+        print(
+            f"note: {path} and curves.csv beside it are not up to date: {error}\n"
+            "  → mend the cause; the same command with --print-tables shows the tables",
+            file=sys.stderr,
+        )
+        return
+    print(f"\ntables: {path}")
 
 
 def _tables(study: Study, scale: Scale, folder: Path) -> str:

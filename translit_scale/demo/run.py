@@ -21,6 +21,7 @@ from translit_scale.errors import UserError
 from translit_scale.extras import install_command
 from translit_scale.languages import PAIRS
 from translit_scale.progress import duration
+from translit_scale.train.launching.environment import variables_of_one_process
 
 TEXT, SHARDS, TOKENIZER = Path("shards/demo-text"), Path("shards/demo"), Path("shards/demo-tokenizer")
 RUNS = {"mlm": "paper_a/model1", "tcm": "paper_a/model3"}
@@ -99,9 +100,7 @@ def _free_port() -> list[str]:
 def _run(purpose: str, command: Sequence[str]) -> None:
     """Prints one command and runs it with the programs of this Python environment; it must succeed."""
     print(f"\n== {purpose}\n$ {shlex.join(command)}", flush=True)
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    }
+    environment = variables_of_one_process()
     if shutil.which("nvidia-smi") is None:
         environment.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed guesses, with a warning in every process
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,13 +17,12 @@ from typing import IO, Any
 from translit_scale.cores import cores
 from translit_scale.errors import EXIT_LOST, UserError
 from translit_scale.progress import duration
-from translit_scale.study.steps import Place, Step, training_status, unfinished_seconds, write_marker
+from translit_scale.study.steps import Place, Step, ended_of, training_status, unfinished_seconds, write_marker
+from translit_scale.train.launching.environment import variables_of_one_process
 
 POLL_SECONDS = 0.2
 MOST_RESTARTS = 3
 """How often a training that has lost a rank is started again."""
-OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""Variables that would make a training of one process wait for others."""
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
@@ -38,6 +37,8 @@ class Running:
     """Number below `jobs` that no other running step has."""
     before: float
     """Seconds that earlier calls have run it."""
+    inputs: dict[str, float]
+    """When the steps that it needs had ended, as it began."""
     started: float = field(default_factory=time.time)
 
     @property
@@ -51,15 +52,18 @@ class Runner:
 
     Args:
         steps: all steps of the study.
-        done: names of those that are done.
+        done: evidence of those that are done, by their names.
         jobs: how many run at the same time.
         ranks: processes of each training.
     """
 
-    def __init__(self, steps: Sequence[Step], done: Iterable[str], place: Place, jobs: int, ranks: int) -> None:
+    def __init__(
+        self, steps: Sequence[Step], done: Mapping[str, Mapping[str, Any]], place: Place, jobs: int, ranks: int
+    ) -> None:
         self.steps, self.place, self.jobs, self.ranks = steps, place, jobs, ranks
         self.gpus = visible_gpus()
-        self.done = set(done)
+        self.done = ended_of(done, done)
+        """When each step that is done has ended."""
         self.running: list[Running] = []
         self.failed: list[Step] = []
         self.restarts: Counter[str] = Counter()
@@ -121,7 +125,9 @@ class Runner:
         ready = [
             step
             for step in self.steps
-            if step.name in chosen and step.name not in self.done | busy | stopped and self.done.issuperset(step.after)
+            if step.name in chosen
+            and step.name not in self.done.keys() | busy | stopped
+            and self.done.keys() >= set(step.after)
         ]
         for step in ready[: self.jobs - len(self.running)]:
             self._start(step)
@@ -137,12 +143,13 @@ class Runner:
         slot = next(slot for slot in range(self.jobs) if slot not in {running.slot for running in self.running})
         environment = self._environment(slot)
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        self.running.append(Running(step, process, log, slot, unfinished_seconds(step, self.place)))
+        before, inputs = unfinished_seconds(step, self.place), {name: self.done[name] for name in step.after}
+        self.running.append(Running(step, process, log, slot, before, inputs))
         print(f"started   {step.name}", flush=True)
 
     def _environment(self, slot: int) -> dict[str, str]:
         """Variables of a step; GPUs beyond those of one training are divided among the slots."""
-        environment = {name: value for name, value in os.environ.items() if name not in OF_LAUNCHERS}
+        environment = variables_of_one_process()
         environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // (self.jobs * self.ranks))))
         if len(self.gpus) > self.ranks:
             numbers = (slot * self.ranks + rank for rank in range(self.ranks))
@@ -163,8 +170,8 @@ class Runner:
             if running.process.returncode:
                 self._collect_failed(running)
                 continue
-            self.done.add(running.step.name)
-            write_marker(running.step, self.place, running.seconds, time.time())
+            self.done[running.step.name] = ended = round(time.time(), 3)
+            write_marker(running.step, self.place, running.seconds, ended, running.inputs)
             print(f"done      {running.step.name} in {duration(running.seconds)} "
                   f"({len(self.done)} of {len(self.steps)})", flush=True)  # fmt: skip
 

@@ -14,6 +14,7 @@ import torch.distributed as dist
 from translit_scale.config import Config
 from translit_scale.errors import UserError
 from translit_scale.train.checkpointing.checkpoint import COMPLETE, checkpoint_name
+from translit_scale.train.launching.meeting import keys_of_this_start
 from translit_scale.train.launching.ranks import Rank
 from translit_scale.train.metrics import MetricLogger
 
@@ -77,7 +78,10 @@ class EarlyStopping:
             if rank.is_first:
                 with test_set_errors("selection", "early stopping"):
                     self.scorer = make_scorer(config)
-            self.group = dist.new_group(backend="gloo", timeout=LONGEST_EVALUATION)  # nccl would time out
+            # Not a collective: nccl would time out, and for a group of gloo all hosts must find each other by name.
+            # A client of its own, because other threads of torch cannot use theirs while it waits.
+            client = dist.distributed_c10d._get_default_store().clone()  # type: ignore[attr-defined]
+            self.store = keys_of_this_start("early stopping", client)
 
     def due(self, step: int) -> bool:
         """Whether the checkpoint after `step` steps is scored; one written only because of a request to stop is not."""
@@ -89,12 +93,19 @@ class EarlyStopping:
 
         Raises:
             DataError: the checkpoint cannot be scored.
+            ConnectionError: the first rank was lost, or has taken longer than `LONGEST_EVALUATION`.
         """
         if not self.due(step):
             return False
-        over = [self._is_over(step, logger) if self.scorer else False]
-        dist.broadcast_object_list(over, group=self.group)
-        return over[0]
+        if self.scorer:
+            is_over = self._is_over(step, logger)
+            self.store.set(str(step), "yes" if is_over else "no")
+            return is_over
+        try:
+            self.store.wait([str(step)], LONGEST_EVALUATION)
+            return self.store.get(str(step)) == b"yes"
+        except dist.DistError as error:
+            raise ConnectionError(f"Connection closed by the first rank, which was scoring step {step}") from error
 
     def _is_over(self, step: int, logger: MetricLogger | None) -> bool:
         assert self.scorer and self.patience

@@ -27,6 +27,7 @@ from translit_scale.files import read_json
 from translit_scale.progress import say
 from translit_scale.testsets.registry import retrieval_tasks
 from translit_scale.train.checkpointing.checkpoint import checkpoint_name, checkpoint_step, complete_checkpoints
+from translit_scale.train.launching.environment import variables_of_one_process
 
 GROUP = "validation_similarity"
 """Group of the metrics."""
@@ -116,8 +117,7 @@ class Monitor:
 
     def _start(self) -> None:
         self.tried = self.tried | self._missing()
-        ranks = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-        environment = {name: value for name, value in os.environ.items() if name not in ranks}
+        environment = variables_of_one_process()
         package = Path(__file__).resolve().parents[2]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(package), environment.get("PYTHONPATH")]))
         environment["CUDA_VISIBLE_DEVICES"] = ""

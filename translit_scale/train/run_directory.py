@@ -27,6 +27,7 @@ from translit_scale.model.families import family_of
 from translit_scale.model.flops import Shape
 from translit_scale.train.checkpointing.checkpoint import file_errors, remove_unfinished
 from translit_scale.train.checkpointing.state import checkpoint_bytes, parameter_count
+from translit_scale.train.launching.agreement import PACKAGES
 from translit_scale.train.launching.environment import join_world
 from translit_scale.train.launching.machines import commit_of_code, describe_hosts, describe_job
 from translit_scale.train.meter import MeterContext
@@ -36,8 +37,6 @@ from translit_scale.train.preflight import write_damaged_blocks
 from translit_scale.train.setup import Plan, Training
 from translit_scale.train.tensorboard import RunDescription, make_charts
 
-PACKAGES = ("translit-scale", "torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy")
-"""Recorded with their versions in environment.json."""
 MOST_SHOWN = 4
 """Languages in the banner: of more the two largest and the smallest, which fit a line of 80 columns."""
 
@@ -112,7 +111,7 @@ def run_directory_errors(run: Path) -> AbstractContextManager[None]:
 def environment(plan: Plan) -> dict[str, object]:
     """Versions and fingerprints that a run depends on, and where this job runs."""
     return {
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in ("translit-scale", *PACKAGES)},
         "python": platform.python_version(),
         "commit": commit_of_code(),
         "device": torch.cuda.get_device_name() if plan.rank.device.type == "cuda" else "cpu",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -184,15 +184,30 @@ def _copy_own_part(engine: Any, rank: Rank, copy: dict[str, torch.Tensor]) -> li
     Returns:
         Names of the files of all ranks.
     """
-    writers = min(rank.world_size, MOST_WRITERS)
-    writer = {name: number % writers for number, (name, _) in enumerate(state.trained_parameters(engine))}
+    writer = assign_writers(state.tensor_sizes(engine), min(rank.world_size, MOST_WRITERS))
     for kind, name, tensor in state.gathered(engine):
-        if writer[name] == rank.rank:
-            key = f"{kind}/{name}"
+        key = f"{kind}/{name}"
+        if writer[key] == rank.rank:
             if key not in copy:
                 copy[key] = torch.empty(tensor.shape, dtype=torch.float32)
             copy[key].copy_(tensor)
     return [_file_name(number) for number in sorted(set(writer.values()))]
+
+
+def assign_writers(sizes: Mapping[str, int], writers: int) -> dict[str, int]:
+    """Who writes which tensor, the same on every rank: the largest first, each to who has the least so far.
+
+    The moments of a parameter need not be where its weights are: embeddings of many languages are most of a model, and
+    at a preemption the last writer decides whether the checkpoint is complete in time.
+
+    Args:
+        sizes: of each tensor, by its key.
+    """
+    writer, load = {}, [0] * writers
+    for key in sorted(sizes, key=lambda key: (-sizes[key], key)):
+        writer[key] = load.index(min(load))
+        load[writer[key]] += sizes[key]
+    return writer
 
 
 def _file_name(rank: int) -> str:

@@ -34,6 +34,15 @@ def checkpoint_bytes(engine: Any) -> int:
     return 4 * (1 + len(MOMENTS)) * parameter_count(engine)
 
 
+def tensor_sizes(engine: Any) -> dict[str, int]:
+    """`kind/name` → number of elements of each tensor that `gathered` yields."""
+    return {
+        f"{kind}/{name}": getattr(parameter, "ds_numel", parameter.numel())
+        for name, parameter in trained_parameters(engine)
+        for kind in (WEIGHTS, *MOMENTS)
+    }
+
+
 def gathered(engine: Any) -> Iterator[tuple[str, str, torch.Tensor]]:
     """Yields (kind, name of the parameter, whole fp32 tensor). Every rank must iterate to the end."""
     from deepspeed.utils import safe_get_full_fp32_param, safe_get_full_optimizer_state

@@ -22,12 +22,10 @@ from typing import Any
 import torch.distributed as dist
 
 from translit_scale.errors import ConfigError, DataError
+from translit_scale.files import SHARED_SECONDS, is_listed
 
 PACKAGES = ("torch", "deepspeed", "transformers", "tokenizers", "sentencepiece", "numpy", "safetensors")
-"""Packages whose versions may change the result."""
-SHARED_SECONDS = 40.0
-"""Time within which a file that one host has written must be seen by the others. Network file systems may remember for
-half a minute that there is no such file."""
+"""Packages whose versions may change the result: compared between ranks, and recorded in environment.json."""
 NAMED = 4
 """Differences that a message names."""
 
@@ -102,8 +100,7 @@ def _seen(probe: Path, token: str) -> str:
     deadline = time.monotonic() + SHARED_SECONDS
     while time.monotonic() < deadline:
         try:
-            # Listing a folder makes a network file system ask its server, see `saving._await_files`.
-            if probe in list(probe.parent.iterdir()) and probe.read_text() == token:
+            if is_listed(probe) and probe.read_text() == token:
                 return ""
         except OSError:
             pass

@@ -17,6 +17,8 @@ from functools import cache
 from translit_scale.errors import ConfigError
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE")
+VARIABLES = (*RANK_VARIABLES, "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+"""What torch and DeepSpeed read."""
 MPI_VARIABLES = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"),
     ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
@@ -51,14 +53,13 @@ class World:
 
     def variables(self) -> dict[str, str]:
         """The variables that torch and DeepSpeed read."""
-        return {
-            "RANK": str(self.rank),
-            "WORLD_SIZE": str(self.size),
-            "LOCAL_RANK": str(self.local_rank),
-            "LOCAL_WORLD_SIZE": str(self.local_size),
-            "MASTER_ADDR": self.address,
-            "MASTER_PORT": str(self.port),
-        }
+        values = (self.rank, self.size, self.local_rank, self.local_size, self.address, self.port)
+        return dict(zip(VARIABLES, map(str, values), strict=True))
+
+
+def variables_of_one_process() -> dict[str, str]:
+    """The variables of this process, without those that would make a program which it starts wait for other ranks."""
+    return {name: value for name, value in os.environ.items() if name not in VARIABLES}
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Literal
 
 import torch.distributed as dist
 
+from translit_scale.cores import usable_cores
 from translit_scale.errors import EXIT_LOST, ConfigError, UserError
 from translit_scale.train.launching.environment import World
 
@@ -66,6 +67,8 @@ def meet(world: World, backend: Literal["nccl", "gloo"]) -> dist.Store:
     store = _connect(world, deadline)
     here = keys_of_this_start("meeting", store)
     here.set(str(world.rank), socket.gethostname())
+    own_cores = " ".join(map(str, usable_cores()))
+    here.append(_cores_key(), f"{own_cores}\n")  # type: ignore[attr-defined]  # missing in torch's stubs only
     here.add("count", 1)
     if world.rank == 0:
         _await_all(world, here, deadline)
@@ -79,6 +82,16 @@ def meet(world: World, backend: Literal["nccl", "gloo"]) -> dist.Store:
             "the message of rank 0 names those that are missing",
         ) from None
     return store
+
+
+def cores_of_ranks_here(store: dist.Store) -> list[set[int]]:
+    """For each rank of this host the cores that it may use, when all of several ranks have met in this store."""
+    lines = keys_of_this_start("meeting", store).get(_cores_key()).decode().splitlines()
+    return [set(map(int, line.split())) for line in lines]
+
+
+def _cores_key() -> str:
+    return f"cores on {socket.gethostname()}"
 
 
 def keys_of_this_start(purpose: str, store: dist.Store) -> dist.Store:

@@ -9,16 +9,19 @@ import ctypes
 import logging
 import os
 import warnings
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from fractions import Fraction
 from typing import Literal
 
 import torch
 
-from translit_scale.cores import cores
+from translit_scale.cores import usable_cores
 from translit_scale.errors import ConfigError
 from translit_scale.train.launching.environment import World, join_world
-from translit_scale.train.launching.meeting import meet
+from translit_scale.train.launching.meeting import cores_of_ranks_here, meet
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,6 @@ def start_rank(timeout: timedelta = timedelta(minutes=10)) -> Rank:
     """
     world = join_world()
     on_gpu = choose_accelerator()
-    if "OMP_NUM_THREADS" not in os.environ:  # on GPUs they update offloaded states
-        torch.set_num_threads(max(1, cores() // world.local_size))
     device = _gpu(world) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)  # before the first collective, which runs on the current device
@@ -75,8 +76,25 @@ def start_rank(timeout: timedelta = timedelta(minutes=10)) -> Rank:
         torch.distributed.init_process_group(
             backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
         )
+        if "OMP_NUM_THREADS" not in os.environ:  # on GPUs they update offloaded states
+            ranks_here = cores_of_ranks_here(store) if world.size > 1 else [usable_cores()]
+            torch.set_num_threads(share_of_cores(usable_cores(), ranks_here))
     deepspeed.init_distributed(backend, verbose=False, timeout=timeout)
     return Rank(world.rank, world.size, device)
+
+
+def share_of_cores(own: Collection[int], ranks_here: Sequence[Collection[int]]) -> int:
+    """Threads of a rank: each of its cores counts as a part, if other ranks may use it too.
+
+    Often all ranks of a host may use all of its cores; but `mpirun`, and `srun` with task/affinity, bind each rank to
+    cores of its own.
+
+    Args:
+        own: cores that this rank may use.
+        ranks_here: those of each rank of this host, this one included.
+    """
+    users = Counter(core for of_rank in ranks_here for core in of_rank)
+    return max(1, int(sum(Fraction(1, users[core]) for core in own)))
 
 
 def _gpu(world: World) -> torch.device:
