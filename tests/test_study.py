@@ -605,6 +605,24 @@ def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str
     assert not [table for table in tables if table.strip() not in document]
 
 
+def test_the_dynamics_in_the_document_are_those_of_the_committed_analysis() -> None:
+    document = (ROOT / "docs/study.md").read_text()
+    (table,) = (part for part in document.split("\n\n") if part.startswith("| sim(s, t), mean / AUC %"))
+    head, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert len(lines) == 10
+    for name, *cells in lines:
+        pair, run = name.split("/")
+        with (ROOT / f"docs/study/paper_a-cpu/analysis/{pair}/sr_b/dynamics.csv").open() as file:
+            values = {
+                (row["step"], row["measure"]): float(row["value"])
+                for row in csv.DictReader(file)
+                if (row["run"], row["what"]) == (run, "sim(s, t)")
+                and row["direction"] == {"hin-urd": "urd_Arab-hin_Deva", "pol-ukr": "ukr_Cyrl-pol_Latn"}[pair]
+            }
+        for step, cell in zip([text.removeprefix("step ") for text in head[1:]], cells, strict=True):
+            assert cell == f"{values[step, 'matched']:.2f} / {100 * values[step, 'separability']:.0f}"
+
+
 def test_the_averages_in_the_document_are_those_of_the_committed_table() -> None:
     """A row of the document has two models and their difference from English, and the difference from Hindi."""
     averages = (ROOT / "docs/study/wide-cpu/averages.txt").read_text()
