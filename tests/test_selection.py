@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,13 +22,13 @@ from tests.support.ranks import Ranks
 from tests.support.tiny import make_config, romanize, sentences
 from translit_scale.cli import main
 from translit_scale.config import Config, SelectionConfig
-from translit_scale.errors import DataError
+from translit_scale.errors import EXIT_LOST, DataError
 from translit_scale.evaluate.retrieval import model_selection as module
 from translit_scale.evaluate.retrieval.metrics import hits
 from translit_scale.evaluate.retrieval.model_selection import HOLDOUT, MEASURES, SELECT, half, make_scorer
 from translit_scale.train.checkpointing.checkpoint import complete_checkpoints
 from translit_scale.train.early_stopping import EarlyStopping
-from translit_scale.train.launching.failure import LOST_PEER
+from translit_scale.train.launching import failure
 from translit_scale.train.launching.ranks import Rank, start_rank
 from translit_scale.train.loop import train
 
@@ -333,16 +334,19 @@ def test_the_decision_needs_no_connection_but_that_to_the_first_rank(run_ranks: 
     assert run_ranks(3, script, tmp_path).stdout.count("[False, True]") == 3
 
 
-def test_a_first_rank_that_is_lost_while_it_scores_is_a_lost_connection(rank: Rank, tmp_path: Path) -> None:
+def test_a_first_rank_that_is_lost_while_it_scores_is_a_lost_connection(
+    rank: Rank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not a defect, with which a job would not be queued again."""
     stopping = EarlyStopping(make_config(tmp_path), 9, rank, None)
     server = dist.TCPStore("localhost", 0, None, True, wait_for_workers=False)
     stopping.patience, stopping.store = 1, dist.TCPStore("localhost", server.port, None, False)
     threading.Timer(0.5, lambda held=[server]: held.pop()).start()
     del server
-    with pytest.raises(ConnectionError) as error:
+    with pytest.raises(RuntimeError) as error:
         stopping.ends(9, None)
-    assert LOST_PEER.search(str(error.value))
+    monkeypatch.setattr(failure, "join_world", lambda: SimpleNamespace(size=2))
+    assert failure.reason_of(error.value) == ("lost the connection to another rank", EXIT_LOST)
 
 
 @given(st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4]), min_size=1, max_size=8), st.integers(1, 4), st.integers(1, 8))

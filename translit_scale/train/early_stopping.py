@@ -93,7 +93,8 @@ class EarlyStopping:
 
         Raises:
             DataError: the checkpoint cannot be scored.
-            ConnectionError: the first rank was lost, or has taken longer than `LONGEST_EVALUATION`.
+            RuntimeError: the first rank was lost, or has taken longer than `LONGEST_EVALUATION`; as those of torch whose
+                connection to a peer is closed.
         """
         if not self.due(step):
             return False
@@ -105,7 +106,7 @@ class EarlyStopping:
             self.store.wait([str(step)], LONGEST_EVALUATION)
             return self.store.get(str(step)) == b"yes"
         except dist.DistError as error:
-            raise ConnectionError(f"Connection closed by the first rank, which was scoring step {step}") from error
+            raise RuntimeError(f"Connection closed by the first rank, which was scoring step {step}") from error
 
     def _is_over(self, step: int, logger: MetricLogger | None) -> bool:
         assert self.scorer and self.patience
