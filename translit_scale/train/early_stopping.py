@@ -93,7 +93,7 @@ class EarlyStopping:
 
         Raises:
             DataError: the checkpoint cannot be scored.
-            RuntimeError: the first rank was lost, or has taken longer than `LONGEST_EVALUATION`; as those of torch whose
+            RuntimeError: the first rank was lost, or has taken longer than `LONGEST_EVALUATION`; as torch's when a
                 connection to a peer is closed.
         """
         if not self.due(step):
