@@ -384,7 +384,7 @@ def test_resume_with_other_settings_data_or_a_damaged_checkpoint(train: Train, t
     shutil.rmtree(run / "checkpoints" / "step_000002")
     (run / "checkpoints" / "step_000004").rename(run / "checkpoints" / "step_000002")  # so that there is work left
     record = run / "checkpoints" / "step_000002" / "COMPLETE.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"step": 2}))
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"step": 2, "visits": None}))
     with pytest.raises(DataError, match="step_000002 is damaged: "):
         train()
 

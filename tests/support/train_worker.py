@@ -31,7 +31,7 @@ from safetensors import SafetensorError
 from tests.support.tiny import make_config
 from translit_scale.cli import run_guarded
 from translit_scale.evaluate.retrieval import model_selection
-from translit_scale.train import loop
+from translit_scale.train import loop, setup
 from translit_scale.train.checkpointing import saving
 from translit_scale.train.checkpointing.checkpoint import checkpoint_name
 from translit_scale.train.launching.ranks import Rank, leave_ranks, start_rank
@@ -80,9 +80,9 @@ def arm(kill: str, rank: Rank) -> None:
 
 def small_gpu() -> None:
     """Makes the trainer choose the micro-batch of a CPU rank by memory, as on a GPU."""
-    resolve, gather = loop.resolve_hardware, loop.gather_machines
-    loop.resolve_hardware = lambda *arguments: replace(resolve(*arguments), micro_batch_is_open=True)
-    loop.gather_machines = lambda *arguments: [replace(m, free_memory=10**10) for m in gather(*arguments)]
+    resolve, gather = setup.resolve_hardware, setup.gather_machines
+    setup.resolve_hardware = lambda *arguments: replace(resolve(*arguments), micro_batch_is_open=True)
+    setup.gather_machines = lambda *arguments: [replace(m, free_memory=10**10) for m in gather(*arguments)]
 
 
 def temporary(file: Path, step: str) -> Path:
