@@ -595,6 +595,7 @@ def test_intervals_over_seeds_equal_a_plain_loop() -> None:
         ("beyond", "cpu", 5),
         ("contrast", "cpu", 5),
         ("paper_b", "cpu", 6),
+        ("paper_b", "e5-cpu", 5),
     ],
 )
 def test_the_tables_of_the_document_are_those_of_the_committed_results(name: str, scale_name: str, number: int) -> None:
