@@ -594,7 +594,7 @@ def test_intervals_over_seeds_equal_a_plain_loop() -> None:
         ("wide", "cpu", 3),
         ("beyond", "cpu", 5),
         ("contrast", "cpu", 5),
-        ("paper_b", "cpu", 6),
+        ("paper_b", "cpu", 7),
         ("paper_b", "e5-cpu", 5),
     ],
 )
