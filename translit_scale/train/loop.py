@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from translit_scale.config import Config
+from translit_scale.config import Config, RunConfig
 from translit_scale.deepspeed_json import read_ds_json
 from translit_scale.locks import lock_folder
 from translit_scale.progress import say
@@ -62,7 +62,7 @@ from translit_scale.train.run_directory import (
     run_directory_errors,
     start_facts,
 )
-from translit_scale.train.setup import Training, build_training, make_plan
+from translit_scale.train.setup import Plan, Training, build_training, make_plan
 from translit_scale.train.skipped_steps import SkippedSteps
 from translit_scale.train.step import StepResult
 
@@ -116,19 +116,11 @@ def _train(
         plan.findings.append(check_locks(run, rank))
         if rank.is_first:
             watch.status.begin(run, list(dict.fromkeys(machine.host for machine in plan.machines)))
-        checkpoint = choose_checkpoint(run, resume, rank)
-        start = check_same_experiment(checkpoint, plan.info(0)) if checkpoint else 0
-        if checkpoint:
-            check_same_order(checkpoint, plan.info(start))
+        checkpoint, start = find_start(plan, resume)
         if start >= plan.total_steps:
             if rank.is_first:
                 watch.status.finish(start)
-                say(
-                    f"nothing to train: {checkpoint} is step {start} of {plan.total_steps}\n"
-                    f"  → export the model:   translit-scale export --run {run}\n"
-                    f"    or train anew:      run.name={config.run.name}-2\n"
-                    f"    or train it longer: {hint_for_longer(run)}"
-                )
+                say(nothing_to_train(plan.config.run, checkpoint, start, plan.total_steps))
             return
         open_rank_log(run / "logs", rank.rank, rank.world_size, plan.machines[rank.rank].device)
         watch.at(start, "starting")  # so that STATUS.json does not say any more how an earlier job has ended
@@ -157,6 +149,31 @@ def _train(
         watch.status.end("finished")
         if rank.is_first:
             say(f"done: {run} (checkpoint {complete_checkpoints(run / 'checkpoints')[-1].name})")
+
+
+def find_start(plan: Plan, resume: str) -> tuple[Path | None, int]:
+    """The checkpoint to resume from, if any, and its step. Every rank must call it.
+
+    Raises:
+        UserError: the run has checkpoints that must not be overwritten, or the checkpoint is damaged or belongs to
+            another experiment or order of pairs.
+    """
+    checkpoint = choose_checkpoint(plan.config.run.path, resume, plan.rank)
+    if checkpoint is None:
+        return None, 0
+    step = check_same_experiment(checkpoint, plan.info(0))
+    check_same_order(checkpoint, plan.info(step))
+    return checkpoint, step
+
+
+def nothing_to_train(run: RunConfig, checkpoint: Path | None, step: int, total_steps: int) -> str:
+    """What to do with a run that has taken all its steps."""
+    return (
+        f"nothing to train: {checkpoint} is step {step} of {total_steps}\n"
+        f"  → export the model:   translit-scale export --run {run.path}\n"
+        f"    or train anew:      run.name={run.name}-2\n"
+        f"    or train it longer: {hint_for_longer(run.path)}"
+    )
 
 
 def collect_garbage() -> None:

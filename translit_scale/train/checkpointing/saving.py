@@ -277,11 +277,7 @@ def _remove_old(run: RunConfig) -> None:
 
 
 def _await_files(folder: Path, names: set[str]) -> bool:
-    """Waits until a listing of the folder has all names; returns False if the folder is removed.
-
-    Listing a folder makes a network file system ask its server. Asked about a single file, it may answer from its
-    cache, for up to a minute, that the file does not exist although another node has written it meanwhile.
-    """
+    """Waits until a listing of the folder (see `files.is_listed`) has all names; False if the folder is removed."""
     try:
         while not names <= {path.name for path in folder.iterdir()}:
             time.sleep(POLL_SECONDS)
